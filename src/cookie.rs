@@ -1,0 +1,380 @@
+//! The registry's secret, and what is made of it.
+//!
+//! Cookies prove a source address, passes prove a membership, seeds draw the meshes. All are
+//! computed from 32 bytes that outlive the process, so that a restart changes none of them, and a
+//! stranger who was sent a cookie costs no memory.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+/// The 32 bytes that a registry keeps to itself.
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// The secret that was kept as `bytes`.
+    pub fn from_bytes(bytes: [u8; 32]) -> Secret {
+        Secret(bytes)
+    }
+
+    /// A new one, from the operating system's generator.
+    pub fn random() -> Result<Secret, getrandom::Error> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes)?;
+        Ok(Secret(bytes))
+    }
+
+    /// What to keep.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Who makes and checks this secret's cookies.
+    pub fn baker(&self) -> Baker {
+        Baker { key: self.key("hit7 v1 cookie") }
+    }
+
+    /// The pass of `room` in `window`, its start as bytes: 128 bits, 22 characters of base64url.
+    pub fn pass(&self, window: [u8; 8], room: &str) -> String {
+        let hash = of_room(&self.key("hit7 v1 pass"), window, room);
+        URL_SAFE_NO_PAD.encode(&hash.as_bytes()[..16])
+    }
+
+    /// The seed that draws the mesh of `room` in `window`, its start as bytes.
+    pub fn seed(&self, window: [u8; 8], room: &str) -> [u8; 32] {
+        of_room(&self.key("hit7 v1 seed"), window, room).into()
+    }
+
+    /// The key for one use: to know a pass, or a key, tells nothing of the other uses.
+    fn key(&self, usage: &str) -> [u8; 32] {
+        blake3::derive_key(usage, &self.0)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// The window has a fixed length and comes first, so that no two rooms hash the same bytes.
+fn of_room(key: &[u8; 32], window: [u8; 8], room: &str) -> blake3::Hash {
+    blake3::Hasher::new_keyed(key).update(&window).update(room.as_bytes()).finalize()
+}
+
+/// Characters in a cookie.
+pub const COOKIE_LEN: usize = 16;
+
+/// What a client sends before it was given a cookie: as long as a real one, so that CHALLENGE is
+/// never larger than what it answers.
+pub const NO_COOKIE: &str = "0000000000000000";
+
+/// Proof of a source address: it has received what was sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie([u8; COOKIE_LEN]);
+
+impl Cookie {
+    /// 16 characters of base64url.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).expect("base64 is ASCII")
+    }
+}
+
+impl AsRef<str> for Cookie {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+/// A key of a private registry: who has it may send requests.
+#[derive(Clone)]
+pub struct Key([u8; 32]);
+
+/// Why a text is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "a key is at least {LEAST} bytes, and this has {0}; make one with: openssl rand -base64 24"
+)]
+pub struct KeyError(usize);
+
+/// The fewest bytes of a key: 128 bits.
+const LEAST: usize = 16;
+
+impl Key {
+    /// The key that is written as `text`.
+    pub fn from_text(text: &str) -> Result<Key, KeyError> {
+        if text.len() < LEAST {
+            return Err(KeyError(text.len()));
+        }
+        Ok(Key(blake3::derive_key("hit7 v1 request mac", text.as_bytes())))
+    }
+
+    /// The MAC of a request: 128 bits, 22 characters of base64url.
+    pub fn mac(&self, sealed: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(&blake3::keyed_hash(&self.0, sealed).as_bytes()[..16])
+    }
+
+    /// Whether `mac` is that of a request. In constant time: an early exit would let it be guessed
+    /// byte by byte.
+    pub fn vouches(&self, mac: &str, sealed: &[u8]) -> bool {
+        self.mac(sealed).as_bytes().ct_eq(mac.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+/// Makes and checks cookies, and remembers none: RFC 9000 §8.1 asks for the address to be
+/// validated before anything larger than its own request is sent there, or a forged source would
+/// turn the registry into an amplifier.
+#[derive(Clone)]
+pub struct Baker {
+    key: [u8; 32],
+}
+
+impl Baker {
+    /// How long a cookie is good, in seconds.
+    const GOOD_FOR: u32 = 120;
+
+    /// A cookie for `source`, made at `now_seconds`: Unix time modulo 2³².
+    pub fn bake(&self, source: SocketAddr, now_seconds: u32) -> Cookie {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&now_seconds.to_be_bytes());
+        bytes[4..].copy_from_slice(&self.mac(source, now_seconds));
+        let mut text = [0; COOKIE_LEN];
+        URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).expect("12 bytes are 16 characters");
+        Cookie(text)
+    }
+
+    /// Whether `cookie` was made for `source` within the 120 s before `now_seconds`.
+    pub fn proves(&self, cookie: &str, source: SocketAddr, now_seconds: u32) -> bool {
+        let Some((time, mac)) = parse(cookie) else { return false };
+        // A cookie from the future is four billion seconds old.
+        let fresh = now_seconds.wrapping_sub(time) <= Baker::GOOD_FOR;
+        // In constant time: an early exit would let the MAC be guessed byte by byte. As a whole, a
+        // million guesses a second against one address hit 64 bits once in half a million years.
+        fresh && self.mac(source, time).ct_eq(&mac).into()
+    }
+
+    /// Over time, port and IP. Both kinds of IP come last, and differ in length; a mapped IPv4 is
+    /// IPv4, and IPv6's flow and scope are not the sender's address. 22 bytes at most: one block.
+    fn mac(&self, source: SocketAddr, time: u32) -> [u8; 8] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(&time.to_be_bytes()).update(&source.port().to_be_bytes());
+        match source.ip().to_canonical() {
+            IpAddr::V4(ip) => hasher.update(&ip.octets()),
+            IpAddr::V6(ip) => hasher.update(&ip.octets()),
+        };
+        *hasher.finalize().as_bytes().first_chunk().expect("a hash is 32 bytes")
+    }
+}
+
+impl fmt::Debug for Baker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Baker(..)")
+    }
+}
+
+/// Time and MAC of a cookie. 16 characters are 12 bytes with no bits left over: there is one way
+/// to write each.
+fn parse(cookie: &str) -> Option<(u32, [u8; 8])> {
+    let mut bytes = [0; 12];
+    if cookie.len() != COOKIE_LEN || URL_SAFE_NO_PAD.decode_slice(cookie, &mut bytes) != Ok(12) {
+        return None;
+    }
+    let (time, mac) = bytes.split_first_chunk()?;
+    Some((u32::from_be_bytes(*time), *mac.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::SocketAddrV6;
+
+    const NOW: u32 = 1_795_433_340;
+    const WINDOW: [u8; 8] = (NOW as u64).to_be_bytes();
+
+    fn secret() -> Secret {
+        Secret::from_bytes([7; 32])
+    }
+
+    fn baker() -> Baker {
+        secret().baker()
+    }
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn ana() -> SocketAddr {
+        addr("203.0.113.9:40112")
+    }
+
+    fn proves(cookie: Cookie, source: &str) -> bool {
+        baker().proves(cookie.as_str(), addr(source), NOW)
+    }
+
+    #[test]
+    fn a_cookie_proves_the_address_it_was_sent_to_and_no_other() {
+        let cookie = baker().bake(ana(), NOW);
+        assert!(proves(cookie, "203.0.113.9:40112"));
+        for other in ["203.0.113.9:40113", "203.0.113.10:40112", "[2001:db8::9]:40112"] {
+            assert!(!proves(cookie, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_good_for_120_seconds() {
+        let cookie = baker().bake(ana(), NOW);
+        let proves = |now| baker().proves(cookie.as_str(), ana(), now);
+        assert!(proves(NOW) && proves(NOW + 1) && proves(NOW + 120));
+        assert!(!proves(NOW + 121));
+        assert!(!proves(NOW - 1), "from the future");
+    }
+
+    #[test]
+    fn cookies_outlive_the_end_of_32_bits() {
+        let cookie = baker().bake(ana(), u32::MAX - 9);
+        let proves = |now| baker().proves(cookie.as_str(), ana(), now);
+        assert!(proves(u32::MAX) && proves(0) && proves(110));
+        assert!(!proves(111) && !proves(u32::MAX - 10));
+    }
+
+    #[test]
+    fn not_one_bit_may_differ() {
+        let cookie = baker().bake(ana(), NOW);
+        let bytes = URL_SAFE_NO_PAD.decode(cookie.as_str()).unwrap();
+        for bit in 0..96 {
+            let mut forged = bytes.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            let forged = URL_SAFE_NO_PAD.encode(forged);
+            // Also in seconds when its time would be good.
+            for now in [NOW, NOW + 60, parse(&forged).unwrap().0] {
+                assert!(!baker().proves(&forged, ana(), now), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_cookie_proves_nothing() {
+        let good = baker().bake(ana(), NOW);
+        let good = good.as_str();
+        let longer = format!("{good}A");
+        let padded = format!("{}==", &good[..14]);
+        let spaced = format!(" {}", &good[..15]);
+        let accented = format!("{}é", &good[..14]);
+        let garbage = ["", "A", &good[..15], &longer, &padded, &spaced, &accented];
+        for text in garbage.into_iter().chain([NO_COOKIE, "+/+/+/+/+/+/+/+/", "================"]) {
+            assert!(!baker().proves(text, ana(), NOW), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_placeholder_is_as_long_as_a_cookie_and_never_one() {
+        assert_eq!(NO_COOKIE.len(), COOKIE_LEN);
+        assert!(!baker().proves(NO_COOKIE, ana(), parse(NO_COOKIE).unwrap().0));
+    }
+
+    #[test]
+    fn a_mapped_ipv4_is_ipv4_and_flow_and_scope_do_not_count() {
+        let cookie = baker().bake(ana(), NOW);
+        assert!(proves(cookie, "[::ffff:203.0.113.9]:40112"));
+        let ip = "fe80::9".parse().unwrap();
+        let cookie = baker().bake(SocketAddrV6::new(ip, 40112, 1, 2).into(), NOW);
+        assert!(proves(cookie, "[fe80::9]:40112"));
+    }
+
+    #[test]
+    fn cookies_survive_a_restart_and_no_other_secret_takes_them() {
+        let cookie = baker().bake(ana(), NOW);
+        let restarted = Secret::from_bytes(*secret().as_bytes()).baker();
+        assert!(restarted.proves(cookie.as_str(), ana(), NOW + 5));
+        let stranger = Secret::from_bytes([8; 32]).baker();
+        assert!(!stranger.proves(cookie.as_str(), ana(), NOW + 5));
+    }
+
+    /// A newer hit7 started on the same directory has to make the same of it.
+    #[test]
+    fn the_same_secret_makes_the_same_for_ever() {
+        assert_eq!(baker().bake(ana(), NOW).as_str(), "awQjfGkU0tbP4drN");
+        assert_eq!(baker().bake(addr("[2001:db8::9]:40112"), NOW).as_ref(), "awQjfGGcJx1UkCi9");
+        assert_eq!(secret().pass(WINDOW, "main"), "rYaaNujHw5pa-pmYj8wcug");
+        assert_eq!(
+            URL_SAFE_NO_PAD.encode(secret().seed(WINDOW, "main")),
+            "ZDGQsGprXwvgMMYRs_uYXvg2OrvlxCfMzRnZSPJiqoI"
+        );
+    }
+
+    #[test]
+    fn passes_and_seeds_are_of_one_window_room_and_secret() {
+        let next = (u64::from(NOW) + 60).to_be_bytes();
+        let other = Secret::from_bytes([8; 32]);
+        let pass = secret().pass(WINDOW, "main");
+        assert_eq!(pass.len(), 22);
+        assert_ne!(pass, secret().pass(next, "main"));
+        assert_ne!(pass, secret().pass(WINDOW, "lab"));
+        assert_ne!(pass, other.pass(WINDOW, "main"));
+        let seed = secret().seed(WINDOW, "main");
+        assert_ne!(seed, secret().seed(next, "main"));
+        assert_ne!(seed, secret().seed(WINDOW, "lab"));
+        assert_ne!(seed, other.seed(WINDOW, "main"));
+    }
+
+    #[test]
+    fn a_pass_tells_nothing_of_the_seed() {
+        let seed = secret().seed(WINDOW, "main");
+        assert_ne!(secret().pass(WINDOW, "main"), URL_SAFE_NO_PAD.encode(&seed[..16]));
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        assert_eq!(format!("{:?} {:?}", secret(), baker()), "Secret(..) Baker(..)");
+    }
+
+    #[test]
+    fn no_two_new_secrets_are_alike() {
+        assert_ne!(Secret::random().unwrap().as_bytes(), Secret::random().unwrap().as_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn every_address_is_proven_by_its_cookie(source: SocketAddr, now: u32, age in 0u32..=120) {
+            let cookie = baker().bake(source, now);
+            prop_assert_eq!(cookie.as_str().len(), COOKIE_LEN);
+            prop_assert!(baker().proves(cookie.as_str(), source, now.wrapping_add(age)));
+        }
+
+        #[test]
+        fn other_text_of_any_length_proves_nothing(text in ".{0,40}", key in "[A-Za-z0-9_-]{16}", now: u32) {
+            prop_assert!(!baker().proves(&text, ana(), now));
+            prop_assert!(!baker().proves(&key, ana(), now));
+        }
+    }
+
+    #[test]
+    fn a_key_vouches_for_what_it_has_sealed() {
+        let key = Key::from_text("correct horse battery").unwrap();
+        let mac = key.mac(b"sealed");
+        assert_eq!(mac.len(), 22);
+        assert!(key.vouches(&mac, b"sealed"));
+        assert!(!key.vouches(&mac, b"other"));
+        assert!(!key.vouches(&mac[..21], b"sealed") && !key.vouches("", b"sealed"));
+        let other = Key::from_text("another key, as long").unwrap();
+        assert!(!other.vouches(&mac, b"sealed"));
+        assert_eq!(format!("{key:?}"), "Key(..)");
+    }
+
+    #[test]
+    fn a_short_key_is_none() {
+        assert_eq!(Key::from_text("fifteen letters").unwrap_err(), KeyError(15));
+        assert!(Key::from_text("sixteen letters!").is_ok());
+    }
+}

@@ -1,0 +1,146 @@
+//! Counters: datagrams that were dropped or refused, by reason.
+
+/// Why a datagram was dropped, or refused with an ERROR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// Dropped: its source can be nobody's.
+    NoSource,
+    /// Dropped: not one JSON object with a known type, from a source that is not answered.
+    Unreadable,
+    /// Dropped: a type that registries and peers send, not clients.
+    NoRequest,
+    /// Dropped: too short to be answered without amplifying.
+    TooShort,
+    /// Dropped: older than what its id asked since.
+    Old,
+    /// Dropped: its first copy is being stored, and is answered then.
+    UnderWay,
+    /// Dropped: its address has been registered again since.
+    Displaced,
+    /// Dropped: its address asks too often, and has been told.
+    TooOften,
+    /// An answer, or a WINDOW, that could not be sent.
+    Unsent,
+    /// Refused: no JSON object with a type.
+    Malformed,
+    /// Refused: a type that nobody knows.
+    UnknownType,
+    /// Refused: a field breaks its limits.
+    BadField,
+    /// Refused: more bytes than any datagram has.
+    TooLarge,
+    /// Refused: a cap is reached.
+    Full,
+    /// Refused: it could not be stored.
+    Unavailable,
+    /// Refused: its address asks too often.
+    SlowDown,
+    /// Refused: no key vouches for it.
+    Forbidden,
+}
+
+impl Why {
+    /// Every reason.
+    pub const ALL: [Why; 17] = [
+        Why::NoSource,
+        Why::Unreadable,
+        Why::NoRequest,
+        Why::TooShort,
+        Why::Old,
+        Why::UnderWay,
+        Why::Displaced,
+        Why::TooOften,
+        Why::Unsent,
+        Why::Malformed,
+        Why::UnknownType,
+        Why::BadField,
+        Why::TooLarge,
+        Why::Full,
+        Why::Unavailable,
+        Why::SlowDown,
+        Why::Forbidden,
+    ];
+
+    /// Its name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Why::NoSource => "no_source",
+            Why::Unreadable => "unreadable",
+            Why::NoRequest => "no_request",
+            Why::TooShort => "too_short",
+            Why::Old => "old",
+            Why::UnderWay => "under_way",
+            Why::Displaced => "displaced",
+            Why::TooOften => "too_often",
+            Why::Unsent => "unsent",
+            Why::Malformed => "malformed",
+            Why::UnknownType => "unknown_type",
+            Why::BadField => "bad_field",
+            Why::TooLarge => "too_large",
+            Why::Full => "full",
+            Why::Unavailable => "unavailable",
+            Why::SlowDown => "slow_down",
+            Why::Forbidden => "forbidden",
+        }
+    }
+}
+
+/// How often each reason came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally([u64; Why::ALL.len()]);
+
+impl Tally {
+    /// Counts one.
+    pub fn count(&mut self, why: Why) {
+        self.0[why as usize] += 1;
+    }
+
+    /// Takes a count over from where it is counted.
+    pub fn set(&mut self, why: Why, count: u64) {
+        self.0[why as usize] = count;
+    }
+
+    /// How often it came.
+    pub fn of(&self, why: Why) -> u64 {
+        self.0[why as usize]
+    }
+
+    /// What came since `before`.
+    pub fn since(&self, before: &Tally) -> Tally {
+        Tally(std::array::from_fn(|k| self.0[k] - before.0[k]))
+    }
+
+    /// Each reason that came, and how often.
+    pub fn counted(&self) -> impl Iterator<Item = (Why, u64)> {
+        Why::ALL.into_iter().map(|why| (why, self.of(why))).filter(|&(_, count)| count > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_own_counter_and_name() {
+        let mut tally = Tally::default();
+        for (k, why) in Why::ALL.into_iter().enumerate() {
+            (0..k).for_each(|_| tally.count(why));
+        }
+        let counts: Vec<u64> = Why::ALL.into_iter().map(|why| tally.of(why)).collect();
+        assert_eq!(counts, (0..17).collect::<Vec<u64>>());
+        let mut names: Vec<&str> = Why::ALL.into_iter().map(Why::name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 17);
+    }
+
+    #[test]
+    fn what_came_since_is_told_once() {
+        let mut tally = Tally::default();
+        tally.count(Why::Old);
+        let before = tally;
+        tally.count(Why::Full);
+        tally.count(Why::Full);
+        assert_eq!(tally.since(&before).counted().collect::<Vec<_>>(), [(Why::Full, 2)]);
+    }
+}

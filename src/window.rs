@@ -1,0 +1,356 @@
+//! Windows: the minutes that hit7 counts in, and arithmetic on them.
+//!
+//! ```text
+//!            11:28:00              11:29:00              11:30:00
+//!  ─────────────┼─────────────────────┼─────────────────────┼──────▶ wall clock
+//!               │  11:28 is current   │  11:29 is current   │
+//!               │  11:29 is filled    │  11:30 is filled    │
+//! ```
+//!
+//! A window is named by its start. Windows are aligned to the Unix epoch, so that two registries
+//! of one length agree on them, and a restart cannot shift them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A moment of the wall clock: milliseconds since the Unix epoch.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(into = "String", try_from = "String")]
+pub struct Wall(i64);
+
+impl Wall {
+    /// The last moment that RFC 3339 can write, 9999-12-31T23:59:59.999Z.
+    const LAST: i64 = 253_402_300_799_999;
+
+    /// `millis` since the Unix epoch, held within the years 1970 to 9999.
+    pub fn from_millis(millis: i64) -> Wall {
+        Wall(millis.clamp(0, Wall::LAST))
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the Unix epoch, modulo 2³²: the time that a cookie carries.
+    pub fn seconds32(self) -> u32 {
+        (self.0 / 1000) as u32
+    }
+
+    /// The moment `span` later.
+    pub fn plus(self, span: Duration) -> Wall {
+        Wall::from_millis(
+            self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// Milliseconds from here to `later`; 0 if that is past.
+    pub fn millis_to(self, later: Wall) -> u64 {
+        u64::try_from(later.0 - self.0).unwrap_or(0)
+    }
+
+    /// The span from here to `later`; zero if that is past.
+    pub fn until(self, later: Wall) -> Duration {
+        Duration::from_millis(self.millis_to(later))
+    }
+
+    fn datetime(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.0).expect("a Wall is held within chrono's years")
+    }
+}
+
+impl fmt::Display for Wall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.datetime().to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl FromStr for Wall {
+    type Err = TimeError;
+
+    fn from_str(text: &str) -> Result<Wall, TimeError> {
+        let time = DateTime::parse_from_rfc3339(text).map_err(|_| TimeError::NotRfc3339)?;
+        let millis = time.timestamp_millis();
+        if Wall::from_millis(millis).0 != millis {
+            return Err(TimeError::OutOfRange);
+        }
+        Ok(Wall(millis))
+    }
+}
+
+impl From<Wall> for String {
+    fn from(wall: Wall) -> String {
+        wall.to_string()
+    }
+}
+
+impl TryFrom<String> for Wall {
+    type Error = TimeError;
+
+    fn try_from(text: String) -> Result<Wall, TimeError> {
+        text.parse()
+    }
+}
+
+/// Why a text is no moment, or no window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TimeError {
+    /// Not RFC 3339.
+    #[error("not a time like 2026-11-23T11:29:00Z")]
+    NotRfc3339,
+    /// Before 1970 or after 9999.
+    #[error("a time before 1970 or after 9999")]
+    OutOfRange,
+    /// A window starts on a whole second.
+    #[error("not a whole second")]
+    Fraction,
+}
+
+/// How long a window is: whole seconds, from one to a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length(u32);
+
+/// Why a span cannot be a window's length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a window is a whole number of seconds, from 1s to 1day")]
+pub struct LengthError;
+
+impl Length {
+    /// One minute, unless `--window` says else.
+    pub const MINUTE: Length = Length(60);
+    /// The longest, in seconds: keeps every millisecond count on the wire within eight digits.
+    const LONGEST: u64 = 86_400;
+
+    /// A length of `span`, if that is whole seconds from one to a day.
+    pub fn new(span: Duration) -> Result<Length, LengthError> {
+        match span.as_secs() {
+            seconds @ 1..=Length::LONGEST if span.subsec_nanos() == 0 => Ok(Length(seconds as u32)),
+            _ => Err(LengthError),
+        }
+    }
+
+    /// Seconds.
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+
+    /// Milliseconds.
+    pub fn millis(self) -> u64 {
+        u64::from(self.0) * 1000
+    }
+
+    /// As a span.
+    pub fn span(self) -> Duration {
+        Duration::from_secs(u64::from(self.0))
+    }
+
+    /// The window whose time holds `moment`: at 11:29:00.000 exactly, that is 11:29.
+    pub fn window_at(self, moment: Wall) -> Window {
+        let length = i64::from(self.0);
+        Window(moment.0.div_euclid(1000).div_euclid(length) * length)
+    }
+
+    /// The first window that opens at `moment` or later.
+    pub fn first_from(self, moment: Wall) -> Window {
+        let window = self.window_at(moment);
+        if window.opens() < moment { Window(window.0 + i64::from(self.0)) } else { window }
+    }
+
+    /// When `window` closes.
+    pub fn closes(self, window: Window) -> Wall {
+        window.opens().plus(self.span())
+    }
+}
+
+/// One period of time, named by its start: `2026-11-23T11:29:00Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Window(i64);
+
+impl Window {
+    /// The moment it opens.
+    pub fn opens(self) -> Wall {
+        Wall::from_millis(self.0 * 1000)
+    }
+
+    /// Seconds since the Unix epoch, as bytes: what a pass or a seed is derived from.
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
+    /// The UTC day it opens on, `2026-11-23`: the folder of its files.
+    pub fn day(self) -> String {
+        self.opens().datetime().format("%Y-%m-%d").to_string()
+    }
+
+    /// The name of its files within the day: `11-29`, or `11-29-02` where windows are not whole
+    /// minutes.
+    pub fn stem(self, length: Length) -> String {
+        let form = if length.0.is_multiple_of(60) { "%H-%M" } else { "%H-%M-%S" };
+        self.opens().datetime().format(form).to_string()
+    }
+
+    /// The window whose files are so named: a day and a stem of either form, and nothing else.
+    pub fn named(day: &str, stem: &str) -> Option<Window> {
+        let time = stem.replace('-', ":");
+        let seconds = if stem.len() == 5 { ":00" } else { "" };
+        let window: Window = format!("{day}T{time}{seconds}Z").parse().ok()?;
+        // Written again it must read the same: the parser also takes other forms.
+        let stems = [window.stem(Length::MINUTE), window.stem(Length(1))];
+        let stem_fits = stem == if stem.len() == 5 { &stems[0] } else { &stems[1] };
+        (window.day() == day && stem_fits).then_some(window)
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.opens().datetime().to_rfc3339_opts(SecondsFormat::Secs, true))
+    }
+}
+
+impl FromStr for Window {
+    type Err = TimeError;
+
+    fn from_str(text: &str) -> Result<Window, TimeError> {
+        let opens: Wall = text.parse()?;
+        if opens.0 % 1000 != 0 {
+            return Err(TimeError::Fraction);
+        }
+        Ok(Window(opens.0 / 1000))
+    }
+}
+
+impl From<Window> for String {
+    fn from(window: Window) -> String {
+        window.to_string()
+    }
+}
+
+impl TryFrom<String> for Window {
+    type Error = TimeError;
+
+    fn try_from(text: String) -> Result<Window, TimeError> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn wall(text: &str) -> Wall {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_window_of_a_moment() {
+        let at = |text| Length::MINUTE.window_at(wall(text)).to_string();
+        assert_eq!(at("2026-11-23T11:28:59.999Z"), "2026-11-23T11:28:00Z");
+        assert_eq!(at("2026-11-23T11:29:00.000Z"), "2026-11-23T11:29:00Z");
+        assert_eq!(at("2026-11-23T12:29:30.5+01:00"), "2026-11-23T11:29:00Z");
+    }
+
+    #[test]
+    fn the_next_boundary() {
+        let from = |text| Length::MINUTE.first_from(wall(text)).to_string();
+        assert_eq!(from("2026-11-23T11:28:00.001Z"), "2026-11-23T11:29:00Z");
+        assert_eq!(from("2026-11-23T11:29:00.000Z"), "2026-11-23T11:29:00Z");
+    }
+
+    #[test]
+    fn files_are_named_by_the_minute_or_the_second() {
+        let window: Window = "2026-11-23T11:29:02Z".parse().unwrap();
+        let length = |seconds| Length::new(Duration::from_secs(seconds)).unwrap();
+        assert_eq!(window.day(), "2026-11-23");
+        assert_eq!(window.stem(length(2)), "11-29-02");
+        assert_eq!(window.stem(length(120)), "11-29");
+        assert_eq!(window.stem(length(90)), "11-29-02");
+    }
+
+    #[test]
+    fn a_window_is_known_by_the_names_of_its_files() {
+        let named = |day, stem| Window::named(day, stem).map(|window| window.to_string());
+        let noon = Some("2026-11-23T12:00:00Z".to_owned());
+        assert_eq!(named("2026-11-23", "12-00"), noon);
+        assert_eq!(named("2026-11-23", "12-00-00"), noon);
+        assert_eq!(named("2026-11-23", "12-00-02").unwrap(), "2026-11-23T12:00:02Z");
+        for (day, stem) in [
+            ("2026-11-31", "12-00"),
+            ("2026-1-23", "12-00"),
+            ("2026-11-23", "24-00"),
+            ("2026-11-23", "12:00"),
+            ("2026-11-23", "12-00-60"),
+            ("2026-11-23", "12-00-00.5"),
+            ("2026-11-23", "12-00-"),
+            ("2026-11-23", ""),
+            ("notes", "12-00"),
+        ] {
+            assert_eq!(named(day, stem), None, "{day} {stem}");
+        }
+    }
+
+    #[test]
+    fn a_length_is_whole_seconds_up_to_a_day() {
+        assert!(Length::new(Duration::ZERO).is_err());
+        assert!(Length::new(Duration::from_millis(1500)).is_err());
+        assert!(Length::new(Duration::from_secs(86_401)).is_err());
+        assert_eq!(Length::new(Duration::from_secs(86_400)).unwrap().millis(), 86_400_000);
+    }
+
+    #[test]
+    fn a_window_starts_on_a_whole_second_of_our_era() {
+        assert_eq!("2026-11-23T11:29:00.5Z".parse::<Window>(), Err(TimeError::Fraction));
+        assert_eq!("1969-12-31T23:59:59Z".parse::<Window>(), Err(TimeError::OutOfRange));
+        assert_eq!("11:29".parse::<Window>(), Err(TimeError::NotRfc3339));
+    }
+
+    #[test]
+    fn spans_never_go_below_zero() {
+        let (early, late) = (wall("2026-11-23T11:28:00Z"), wall("2026-11-23T11:28:00.040Z"));
+        assert_eq!(early.millis_to(late), 40);
+        assert_eq!(late.millis_to(early), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn every_moment_is_in_exactly_its_window(millis in 0i64..4_000_000_000_000, seconds in 1u64..=86_400) {
+            let (moment, length) = (Wall(millis), Length::new(Duration::from_secs(seconds)).unwrap());
+            let window = length.window_at(moment);
+            prop_assert!(window.opens() <= moment && moment < length.closes(window));
+            prop_assert_eq!(length.window_at(window.opens()), window);
+            prop_assert_eq!(length.first_from(length.closes(window)).opens(), length.closes(window));
+            prop_assert!(length.first_from(moment).opens() >= moment);
+        }
+
+        #[test]
+        fn the_first_window_from_a_moment_is_the_nearest(millis in 0i64..4_000_000_000_000, seconds in 1u64..=86_400) {
+            let (moment, length) = (Wall(millis), Length::new(Duration::from_secs(seconds)).unwrap());
+            let first = length.first_from(moment);
+            prop_assert_eq!(length.window_at(first.opens()), first);
+            prop_assert!(moment <= first.opens() && moment.until(first.opens()) < length.span());
+        }
+
+        #[test]
+        fn a_window_is_found_by_its_day_and_stem(millis in 0i64..4_000_000_000_000, seconds in 1u64..=86_400) {
+            let length = Length::new(Duration::from_secs(seconds)).unwrap();
+            let window = length.window_at(Wall(millis));
+            prop_assert_eq!(Window::named(&window.day(), &window.stem(length)), Some(window));
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(millis in 0i64..=Wall::LAST) {
+            let moment = Wall(millis);
+            prop_assert_eq!(moment.to_string().parse::<Wall>(), Ok(moment));
+            let window = Length::MINUTE.window_at(moment);
+            prop_assert_eq!(window.to_string().parse::<Window>(), Ok(window));
+        }
+    }
+}
