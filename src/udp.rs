@@ -1,0 +1,789 @@
+//! Batches of datagrams in and out.
+//!
+//! A host has many addresses, and a NAT or a firewall lets in only what comes from the one that
+//! was asked. So each datagram is handed over with its [`Path`], and its answer takes that path
+//! back: `peer → local`, then `local → peer`, also where the socket is bound to all addresses.
+//!
+//! One system call takes up to 32 datagrams, or 32 trains of datagrams that the kernel has joined
+//! (GRO); datagrams of one size to one peer leave as such a train (GSO).
+
+use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
+use std::{array, fmt, iter};
+
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
+use socket2::{Domain, Protocol, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::task::coop::consume_budget;
+
+/// What one buffer holds: no datagram and no train of them is larger.
+const BUFFER: usize = 65_536;
+/// The most bytes in one train: 65,535 less the headers of IPv6 and UDP.
+const TRAIN: usize = 65_535 - 40 - 8;
+/// What the kernel is asked to hold for us while we are busy: some thousands of datagrams, as it
+/// counts up to 2 KiB for each, however short.
+const RECV_BUFFER: usize = 4 << 20;
+/// How often in a row receiving may fail. An error that came from the network is told once and is
+/// gone; one that is still there after so many tries is the socket's own.
+const PATIENCE: usize = 64;
+/// What a network card that cannot cut trains answers; one number on every Unix.
+const EIO: i32 = 5;
+
+/// Where a datagram came from and which of our addresses it was sent to; its answer travels the
+/// same path back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Path {
+    /// The other side.
+    pub peer: SocketAddr,
+    /// Our side; unspecified if that is not known: then the system chooses.
+    pub local: IpAddr,
+}
+
+impl Path {
+    /// The path between `peer` and `local`, both in the one form that compares equal.
+    pub fn new(peer: SocketAddr, local: IpAddr) -> Path {
+        Path { peer: canonical(peer), local: local.to_canonical() }
+    }
+}
+
+/// IPv4 as IPv4; and of IPv6's extras only the scope, and only where the address needs one.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    match (addr.ip().to_canonical(), addr) {
+        (IpAddr::V6(ip), SocketAddr::V6(v6)) => {
+            let scope = if ip.is_unicast_link_local() { v6.scope_id() } else { 0 };
+            SocketAddrV6::new(ip, v6.port(), 0, scope).into()
+        }
+        (ip, _) => SocketAddr::new(ip, addr.port()),
+    }
+}
+
+/// One datagram to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where it goes, and from where.
+    pub path: Path,
+    /// What it says.
+    pub payload: Vec<u8>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Datagrams that the system took.
+    pub sent: usize,
+    /// Datagrams that it refused.
+    pub failed: usize,
+    /// Why it refused the last of those.
+    pub last_error: Option<io::Error>,
+}
+
+impl Sent {
+    /// Adds what became of another batch.
+    pub fn add(&mut self, other: Sent) {
+        self.sent += other.sent;
+        self.failed += other.failed;
+        self.last_error = other.last_error.or(self.last_error.take());
+    }
+
+    fn of(count: usize, result: io::Result<()>) -> Sent {
+        match result {
+            Ok(()) => Sent { sent: count, ..Sent::default() },
+            Err(error) => Sent { failed: count, last_error: Some(error), ..Sent::default() },
+        }
+    }
+}
+
+/// One bound UDP socket.
+#[derive(Debug)]
+pub struct Socket {
+    io: UdpSocket,
+    state: UdpSocketState,
+    addr: SocketAddr,
+    /// IPv4 peers are reached through `::ffff:0:0/96`.
+    dual_stack: bool,
+    /// The longest train. Our own count, as quinn-udp's falls to 1 at any EINVAL, and one datagram
+    /// sent to our broadcast address would do to bring that about.
+    train: AtomicUsize,
+}
+
+impl Socket {
+    /// Binds `addr`, where `[::]` takes in IPv4 too; panics outside a tokio runtime.
+    pub fn bind(addr: SocketAddr) -> io::Result<Socket> {
+        let addr = canonical(addr);
+        Socket::bind_to(open(Domain::for_address(addr))?, addr)
+    }
+
+    /// Binds `port` on all addresses, of IPv4 alone where the machine has no IPv6.
+    pub fn bind_all(port: u16) -> io::Result<Socket> {
+        let ipv4 = || Socket::bind((Ipv4Addr::UNSPECIFIED, port).into());
+        // If it is not for lack of IPv6 that none can be opened, IPv4 will tell.
+        let Ok(socket) = open(Domain::IPV6) else { return ipv4() };
+        match Socket::bind_to(socket, (Ipv6Addr::UNSPECIFIED, port).into()) {
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable => ipv4(),
+            bound => bound,
+        }
+    }
+
+    fn bind_to(socket: socket2::Socket, addr: SocketAddr) -> io::Result<Socket> {
+        let dual_stack = addr.is_ipv6() && addr.ip().is_unspecified();
+        if dual_stack {
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&addr.into())?;
+        socket.set_nonblocking(true)?;
+        let io = UdpSocket::from_std(socket.into())?;
+        let state = UdpSocketState::new((&io).into())?;
+        let train = AtomicUsize::new(state.max_gso_segments());
+        let socket = Socket { addr: canonical(io.local_addr()?), io, state, dual_stack, train };
+        socket.raise_recv_buffer();
+        Ok(socket)
+    }
+
+    /// Linux gives what it may, others all or nothing; less than asked for is no reason to fail.
+    fn raise_recv_buffer(&self) {
+        let enough = |size| {
+            self.recv_buffer_size().is_ok_and(|has| has >= size)
+                || self.state.set_recv_buffer_size((&self.io).into(), size).is_ok()
+        };
+        iter::successors(Some(RECV_BUFFER), |size| Some(size / 2)).take(5).any(enough);
+    }
+
+    /// How much the kernel holds for us while we are busy, in bytes.
+    pub fn recv_buffer_size(&self) -> io::Result<usize> {
+        self.state.recv_buffer_size((&self.io).into())
+    }
+
+    /// The address it is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Whether what travels on `path` can leave here.
+    pub fn reaches(&self, path: &Path) -> bool {
+        let own = self.addr.ip();
+        let family = own.is_ipv4() == path.peer.is_ipv4() || self.dual_stack;
+        let ours = own.is_unspecified() || own == path.local;
+        let fits = ours && path.local.is_ipv4() == path.peer.is_ipv4();
+        family && (path.local.is_unspecified() || fits)
+    }
+
+    /// Waits for datagrams and takes as many as one call gives; nothing is lost if dropped.
+    pub async fn recv(&self, inbox: &mut Inbox) -> io::Result<()> {
+        loop {
+            // Under load nothing here ever waits: without this no other task would run.
+            consume_budget().await;
+            match self.try_recv(inbox) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.io.readable().await?,
+                done => return done,
+            }
+        }
+    }
+
+    fn try_recv(&self, inbox: &mut Inbox) -> io::Result<()> {
+        let taken = self.io.try_io(Interest::READABLE, || self.take(inbox));
+        taken.map_err(|error| if of_a_peer(&error) { ErrorKind::WouldBlock.into() } else { error })
+    }
+
+    fn take(&self, inbox: &mut Inbox) -> io::Result<()> {
+        let mut taken = inbox.fill(self);
+        for _ in 1..PATIENCE {
+            match taken {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => taken = inbox.fill(self),
+                done => return done,
+            }
+        }
+        taken
+    }
+
+    /// Sends one datagram now or not at all: `WouldBlock` if the system has no room for it.
+    pub fn try_send(&self, transmit: &Transmit) -> io::Result<()> {
+        self.put(&transmit.path, &transmit.payload, None)
+    }
+
+    /// Sends a batch in order, waiting for room; what one datagram meets never stops the next.
+    pub async fn send(&self, batch: &[Transmit]) -> Sent {
+        let mut sent = Sent::default();
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let (train, after) = rest.split_at(train(rest, self.train.load(Relaxed)));
+            sent.add(self.send_train(train).await);
+            rest = after;
+        }
+        sent
+    }
+
+    async fn send_train(&self, train: &[Transmit]) -> Sent {
+        let [first, _, ..] = train else { return self.send_singly(train).await };
+        let joined =
+            train.iter().map(|transmit| &transmit.payload[..]).collect::<Vec<_>>().concat();
+        match self.put_soon(&first.path, &joined, Some(first.payload.len())).await {
+            Ok(()) => Sent::of(train.len(), Ok(())),
+            Err(error) => {
+                let sent = self.send_singly(train).await;
+                self.learn(&error, &sent);
+                sent
+            }
+        }
+    }
+
+    /// What goes one by one but not as a train, on a card that says so, will not go as one later.
+    fn learn(&self, error: &io::Error, singly: &Sent) {
+        let trains = error.kind() == ErrorKind::InvalidInput || error.raw_os_error() == Some(EIO);
+        if trains && singly.failed == 0 {
+            self.train.store(1, Relaxed);
+        }
+    }
+
+    async fn send_singly(&self, batch: &[Transmit]) -> Sent {
+        let mut sent = Sent::default();
+        for Transmit { path, payload } in batch {
+            sent.add(Sent::of(1, self.put_soon(path, payload, None).await));
+        }
+        sent
+    }
+
+    async fn put_soon(&self, path: &Path, bytes: &[u8], cut: Option<usize>) -> io::Result<()> {
+        self.io.async_io(Interest::WRITABLE, || self.put(path, bytes, cut)).await
+    }
+
+    fn put(&self, path: &Path, contents: &[u8], segment_size: Option<usize>) -> io::Result<()> {
+        let (destination, src_ip) = (self.destination(path.peer), self.source(path.local));
+        let asked = quinn_udp::Transmit { destination, ecn: None, contents, segment_size, src_ip };
+        match self.state.try_send((&self.io).into(), &asked) {
+            Err(error) if src_ip.is_some() && refuses_source(&error) => {
+                let anyhow = quinn_udp::Transmit { src_ip: None, ..asked };
+                self.state.try_send((&self.io).into(), &anyhow)
+            }
+            done => done,
+        }
+    }
+
+    fn destination(&self, peer: SocketAddr) -> SocketAddr {
+        match peer {
+            SocketAddr::V4(_) => SocketAddr::new(self.mapped(peer.ip()), peer.port()),
+            SocketAddr::V6(_) => peer,
+        }
+    }
+
+    /// A socket bound to one address has no choice, and some systems refuse to be told.
+    fn source(&self, local: IpAddr) -> Option<IpAddr> {
+        let choice = self.addr.ip().is_unspecified() && !local.is_unspecified();
+        choice.then(|| self.mapped(local))
+    }
+
+    /// `ip` as this socket's family writes it.
+    fn mapped(&self, ip: IpAddr) -> IpAddr {
+        match ip {
+            IpAddr::V4(ip) if self.dual_stack => ip.to_ipv6_mapped().into(),
+            ip => ip,
+        }
+    }
+}
+
+fn open(domain: Domain) -> io::Result<socket2::Socket> {
+    socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
+}
+
+/// How many of `batch` go as one train: on one path, of one size; only the last may be shorter.
+fn train(batch: &[Transmit], most: usize) -> usize {
+    let Some(first) = batch.first() else { return 0 };
+    let (path, size) = (first.path, first.payload.len());
+    let most = TRAIN.checked_div(size).unwrap_or(1).min(most).max(1);
+    let same = |next: &&Transmit| next.path == path && next.payload.len() == size;
+    let full = batch.iter().take(most).take_while(same).count();
+    // An empty one would be cut off, not sent.
+    let shorter = |next: &Transmit| next.path == path && (1..size).contains(&next.payload.len());
+    full + usize::from(full < most && batch.get(full).is_some_and(shorter))
+}
+
+/// ICMP's word that some peer is gone: none of the others' concern.
+fn of_a_peer(error: &io::Error) -> bool {
+    use ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable};
+    matches!(
+        error.kind(),
+        ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable
+    )
+}
+
+/// The address that was asked is not ours to send from: a broadcast, or gone since.
+fn refuses_source(error: &io::Error) -> bool {
+    use ErrorKind::{AddrNotAvailable, InvalidInput, NetworkUnreachable};
+    matches!(error.kind(), InvalidInput | AddrNotAvailable | NetworkUnreachable)
+}
+
+/// Buffers to receive into, allocated once: 2 MiB, of which the system backs what was ever used.
+pub struct Inbox {
+    bytes: Vec<u8>,
+    metas: [RecvMeta; BATCH_SIZE],
+    filled: usize,
+    /// The address of the socket last received from, for systems that do not say who was asked.
+    bound: IpAddr,
+}
+
+impl Inbox {
+    /// Empty buffers.
+    pub fn new() -> Inbox {
+        Inbox {
+            bytes: vec![0; BUFFER * BATCH_SIZE],
+            metas: [RecvMeta::default(); BATCH_SIZE],
+            filled: 0,
+            bound: Ipv4Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// What was received last, in order, too large ones included (never cut below 64 KiB).
+    pub fn datagrams(&self) -> impl Iterator<Item = (Path, &[u8])> {
+        let trains = self.metas[..self.filled].iter().zip(self.bytes.chunks_exact(BUFFER));
+        trains.flat_map(|(meta, bytes)| {
+            let path = Path::new(meta.addr, self.asked(meta));
+            cut(&bytes[..meta.len], meta.stride).map(move |datagram| (path, datagram))
+        })
+    }
+
+    /// The address that was asked, if one can answer from it.
+    fn asked(&self, meta: &RecvMeta) -> IpAddr {
+        match meta.dst_ip.unwrap_or(self.bound).to_canonical() {
+            IpAddr::V4(ip) if ip.is_multicast() || ip.is_broadcast() => {
+                Ipv4Addr::UNSPECIFIED.into()
+            }
+            IpAddr::V6(ip) if ip.is_multicast() => Ipv6Addr::UNSPECIFIED.into(),
+            ip => ip,
+        }
+    }
+
+    fn fill(&mut self, socket: &Socket) -> io::Result<()> {
+        (self.filled, self.bound) = (0, socket.addr.ip());
+        let mut buffers = self.bytes.chunks_exact_mut(BUFFER);
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+            array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
+        self.filled = socket.state.recv((&socket.io).into(), &mut slices, &mut self.metas)?;
+        Ok(())
+    }
+}
+
+impl Default for Inbox {
+    fn default() -> Inbox {
+        Inbox::new()
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.datagrams()).finish()
+    }
+}
+
+/// A train's datagrams: pieces of `stride` bytes, the last may be shorter. One without any bytes is
+/// a datagram too.
+fn cut(train: &[u8], stride: usize) -> impl Iterator<Item = &[u8]> {
+    let empty = train.is_empty().then_some(train);
+    empty.into_iter().chain(train.chunks(stride.max(1)))
+}
+
+/// All the sockets of one registry.
+#[derive(Debug)]
+pub struct Sockets {
+    all: Vec<Socket>,
+    /// Whose turn it is to be asked first.
+    turn: AtomicUsize,
+    /// Datagrams that could not be sent.
+    failures: AtomicU64,
+}
+
+impl Sockets {
+    /// `all` as one.
+    pub fn new(all: Vec<Socket>) -> Sockets {
+        Sockets { all, turn: AtomicUsize::new(0), failures: AtomicU64::new(0) }
+    }
+
+    /// Each of them, in the order given.
+    pub fn iter(&self) -> impl Iterator<Item = &Socket> {
+        self.all.iter()
+    }
+
+    /// The addresses they are bound to, in the order given.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.iter().map(Socket::local_addr).collect()
+    }
+
+    /// Sends a batch in order, each by the first socket that reaches its path.
+    pub async fn send(&self, batch: &[Transmit]) -> Sent {
+        let mut sent = Sent::default();
+        for run in batch.chunk_by(|one, next| one.path == next.path) {
+            sent.add(match self.iter().find(|socket| socket.reaches(&run[0].path)) {
+                Some(socket) => socket.send(run).await,
+                None => Sent::of(run.len(), Err(unreached(&run[0].path))),
+            });
+        }
+        self.failures.fetch_add(sent.failed as u64, Relaxed);
+        sent
+    }
+
+    /// How many datagrams could not be sent: too large for the path, no route, no buffers.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
+    }
+
+    /// Waits for datagrams on any and takes a batch from one, each in turn; nothing is lost if
+    /// dropped.
+    pub async fn recv(&self, inbox: &mut Inbox) -> io::Result<()> {
+        loop {
+            consume_budget().await;
+            match self.try_recv(inbox) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable().await?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Asks the one after the last that had something first, so that a flood at one of our
+    /// addresses does not silence the others.
+    fn try_recv(&self, inbox: &mut Inbox) -> io::Result<()> {
+        let (turn, count) = (self.turn.load(Relaxed), self.all.len());
+        for next in (turn..turn + count).map(|next| next % count) {
+            match self.all[next].try_recv(inbox) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                done => {
+                    self.turn.store(next + 1, Relaxed);
+                    return done;
+                }
+            }
+        }
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        if let [only] = &self.all[..] {
+            return only.io.readable().await;
+        }
+        let mut waits: Vec<_> = self.iter().map(|socket| Box::pin(socket.io.readable())).collect();
+        poll_fn(|context| {
+            let mut polls = waits.iter_mut().map(|wait| wait.as_mut().poll(context));
+            polls.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        })
+        .await
+    }
+}
+
+fn unreached(path: &Path) -> io::Error {
+    let sentence = format!("no socket reaches {} from {}", path.peer, path.local);
+    io::Error::new(ErrorKind::AddrNotAvailable, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    const ASKED: &str = "127.0.0.2";
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn transmit(path: Path, payload: impl Into<Vec<u8>>) -> Transmit {
+        Transmit { path, payload: payload.into() }
+    }
+
+    fn to(socket: &Socket, host: &str) -> Path {
+        let any = if ip(host).is_ipv4() { ip("0.0.0.0") } else { ip("::") };
+        Path::new(SocketAddr::new(ip(host), socket.local_addr().port()), any)
+    }
+
+    /// `Socket::bind(text)`, or a word on why a test of it says nothing here.
+    fn bind(text: &str) -> Option<Socket> {
+        Socket::bind(addr(text)).map_err(|error| eprintln!("skipped, no {text}: {error}")).ok()
+    }
+
+    /// What arrives first, `count` of it.
+    async fn take(socket: &Socket, count: usize) -> Vec<(Path, Vec<u8>)> {
+        let (mut inbox, mut taken) = (Inbox::new(), Vec::new());
+        while taken.len() < count {
+            let received = timeout(Duration::from_secs(10), socket.recv(&mut inbox)).await;
+            received.expect("nothing came").unwrap();
+            taken.extend(inbox.datagrams().map(|(path, bytes)| (path, bytes.to_vec())));
+        }
+        taken
+    }
+
+    /// Asks `server` at `host`, echoes, and looks where the answer came from.
+    async fn answers_from_where_it_was_asked(server: &Socket, client: &Socket, host: &str) {
+        let asked = to(server, host);
+        assert_eq!(client.send(&[transmit(asked, "who")]).await.sent, 1);
+        let (path, payload) = take(server, 1).await.remove(0);
+        assert_eq!(path, Path::new(client.local_addr(), ip(host)));
+        assert!(server.reaches(&path));
+        assert_eq!(server.send(&[transmit(path, payload)]).await.sent, 1);
+        let (back, payload) = take(client, 1).await.remove(0);
+        assert_eq!((back.peer, &payload[..]), (asked.peer, &b"who"[..]));
+    }
+
+    #[tokio::test]
+    async fn ipv4_answers_from_where_it_was_asked() {
+        let server = Socket::bind(addr("0.0.0.0:0")).unwrap();
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        answers_from_where_it_was_asked(&server, &client, "127.0.0.1").await;
+        if bind("127.0.0.2:0").is_some() {
+            answers_from_where_it_was_asked(&server, &client, ASKED).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn dual_stack_answers_from_where_it_was_asked() {
+        let Some(server) = bind("[::]:0") else { return };
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        answers_from_where_it_was_asked(&server, &client, "127.0.0.1").await;
+        if bind("127.0.0.2:0").is_some() {
+            answers_from_where_it_was_asked(&server, &client, ASKED).await;
+        }
+        let Some(client) = bind("[::1]:0") else { return };
+        answers_from_where_it_was_asked(&server, &client, "::1").await;
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_one_address_answers_from_it() {
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        let Some(server) = bind("127.0.0.2:0") else { return };
+        answers_from_where_it_was_asked(&server, &client, ASKED).await;
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_not_ours_is_left_to_the_system() {
+        for any in ["0.0.0.0:0", "[::]:0"] {
+            let Some(server) = bind(any) else { continue };
+            let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+            for gone in ["203.0.113.9", "255.255.255.255", "127.255.255.255"] {
+                let path = Path::new(client.local_addr(), ip(gone));
+                let sent = server.send(&[transmit(path, gone), transmit(path, gone)]).await;
+                assert_eq!((sent.sent, sent.failed), (2, 0), "{gone}: {sent:?}");
+                assert_eq!(take(&client, 2).await[1].1, gone.as_bytes());
+            }
+            assert_eq!(
+                server.train.load(Relaxed),
+                Socket::bind(addr(any)).unwrap().train.into_inner()
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_arrives_in_order_and_whole() {
+        let server = Socket::bind_all(0).unwrap();
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        let sizes = [3, 3, 0, 0, 1200, 1200, 700, 1200, 1201, 5, 0, 9000, 9000, 60_000, 60_000, 1];
+        let text = |(turn, size): (usize, &usize)| vec![b'a' + turn as u8; *size];
+        let sent: Vec<Vec<u8>> = sizes.iter().enumerate().map(text).collect();
+        let path = to(&server, "127.0.0.1");
+        let batch: Vec<_> = sent.iter().map(|payload| transmit(path, payload.clone())).collect();
+        assert_eq!(client.send(&batch).await.sent, sizes.len());
+        let (paths, came): (Vec<_>, Vec<_>) = take(&server, sizes.len()).await.into_iter().unzip();
+        assert_eq!(came, sent);
+        assert_eq!(
+            HashSet::from_iter(paths),
+            HashSet::from([Path::new(client.local_addr(), ip("127.0.0.1"))])
+        );
+    }
+
+    #[tokio::test]
+    async fn a_train_is_cut_where_it_was_joined() {
+        let server = Socket::bind_all(0).unwrap();
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        let path = to(&server, "127.0.0.1");
+        let mut batch: Vec<_> = (0..100u8).map(|turn| transmit(path, vec![turn; 1200])).collect();
+        batch.push(transmit(path, "the end"));
+        assert_eq!(client.send(&batch).await.sent, 101);
+        let came = take(&server, 101).await;
+        assert!(came.iter().map(|(_, payload)| payload).eq(batch.iter().map(|sent| &sent.payload)));
+    }
+
+    #[test]
+    fn a_train_is_of_one_path_and_size() {
+        let path = |port| Path::new(SocketAddr::new(ip("192.0.2.1"), port), ip("0.0.0.0"));
+        let train = |most: usize, sizes: &[usize]| {
+            let batch: Vec<_> =
+                sizes.iter().map(|size| transmit(path(1), vec![0; *size])).collect();
+            super::train(&batch, most)
+        };
+        assert_eq!(train(64, &[]), 0);
+        assert_eq!(train(64, &[9, 9, 9]), 3);
+        assert_eq!(train(64, &[9, 9, 4, 4]), 3);
+        assert_eq!(train(64, &[9, 10]), 1);
+        assert_eq!(train(64, &[9, 9, 0]), 2);
+        assert_eq!(train(64, &[0, 0]), 1);
+        assert_eq!(train(2, &[9, 9, 4]), 2);
+        assert_eq!(train(1, &[9, 9]), 1);
+        assert_eq!(train(64, &[40_000, 40_000]), 1);
+        assert_eq!(train(64, &[70_000]), 1);
+        assert_eq!(super::train(&[transmit(path(1), "a"), transmit(path(2), "a")], 64), 1);
+    }
+
+    #[test]
+    fn pieces_of_a_stride() {
+        assert_eq!(cut(b"aabbc", 2).collect::<Vec<_>>(), [&b"aa"[..], b"bb", b"c"]);
+        assert_eq!(cut(b"aabbc", 5).collect::<Vec<_>>(), [b"aabbc"]);
+        assert_eq!(cut(b"", 0).collect::<Vec<_>>(), [b""]);
+    }
+
+    #[tokio::test]
+    async fn one_that_fails_does_not_stop_the_rest() {
+        let server = Socket::bind_all(0).unwrap();
+        let client = Socket::bind(addr("0.0.0.0:0")).unwrap();
+        let path = to(&server, "127.0.0.1");
+        let nowhere = Path::new(addr("255.255.255.255:9"), ip("0.0.0.0"));
+        let batch = [
+            transmit(path, "one"),
+            transmit(path, vec![0; 70_000]),
+            transmit(nowhere, "shout"),
+            transmit(Path::new(addr("[2001:db8::1]:9"), ip("::")), "other family"),
+            transmit(path, "two"),
+        ];
+        let sent = client.send(&batch).await;
+        assert_eq!((sent.sent, sent.failed, sent.last_error.is_some()), (2, 3, true));
+        assert_eq!(take(&server, 2).await[1].1, b"two");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_gone_does_not_end_receiving() {
+        let server = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        // Without this Linux keeps to itself what ICMP says; other systems tell unasked.
+        server.state.enable_transport_errors((&server.io).into()).unwrap();
+        let gone = Socket::bind(addr("127.0.0.1:0")).unwrap().local_addr();
+        let path = Path::new(gone, ip("127.0.0.1"));
+        server.try_send(&transmit(path, "are you there")).unwrap();
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        client.try_send(&transmit(to(&server, "127.0.0.1"), "i am")).unwrap();
+        assert_eq!(take(&server, 1).await[0].1, b"i am");
+    }
+
+    #[tokio::test]
+    async fn each_socket_has_its_turn() {
+        let all: Vec<_> = (0..3).map(|_| Socket::bind(addr("127.0.0.1:0")).unwrap()).collect();
+        let sockets = Sockets::new(all);
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        for (turn, socket) in sockets.iter().enumerate() {
+            let one = transmit(to(socket, "127.0.0.1"), [turn as u8]);
+            // Far more than one batch for the first, and one by one, so that none is a train.
+            for _ in 0..if turn == 0 { 200 } else { 1 } {
+                client.try_send(&one).unwrap();
+            }
+        }
+        let (mut inbox, mut heard) = (Inbox::new(), HashSet::new());
+        for _ in 0..3 {
+            timeout(Duration::from_secs(10), sockets.recv(&mut inbox)).await.unwrap().unwrap();
+            heard.extend(inbox.datagrams().map(|(_, payload)| payload[0]));
+        }
+        assert_eq!(heard, HashSet::from([0, 1, 2]));
+    }
+
+    #[tokio::test]
+    async fn receiving_wakes_for_any_socket() {
+        let sockets = Sockets::new(vec![
+            Socket::bind(addr("127.0.0.1:0")).unwrap(),
+            Socket::bind_all(0).unwrap(),
+        ]);
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        for socket in sockets.iter() {
+            let path = to(socket, "127.0.0.1");
+            let mut inbox = Inbox::new();
+            // Polled first, so that it waits before there is anything.
+            let (received, ()) = tokio::join!(biased; timeout(Duration::from_secs(10), sockets.recv(&mut inbox)), async {
+                client.try_send(&transmit(path, "wake")).unwrap();
+            });
+            received.unwrap().unwrap();
+            assert_eq!(inbox.datagrams().map(|(_, bytes)| bytes).collect::<Vec<_>>(), [b"wake"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_leaves_by_the_socket_that_reaches_its_path() {
+        let (Some(one), Some(two)) = (bind("127.0.0.1:0"), bind("127.0.0.2:0")) else { return };
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        let sockets = Sockets::new(vec![one, two]);
+        let from = |host| Path::new(client.local_addr(), ip(host));
+        let batch = [ASKED, "127.0.0.1", "127.0.0.3", ASKED].map(|host| transmit(from(host), host));
+        let sent = sockets.send(&batch).await;
+        assert_eq!((sent.sent, sent.failed), (3, 1));
+        assert_eq!(
+            sent.last_error.unwrap().to_string(),
+            format!("no socket reaches {} from 127.0.0.3", client.local_addr())
+        );
+        let [one, two] = sockets.local_addrs()[..] else { panic!("two sockets") };
+        let peers: Vec<_> = take(&client, 3).await.iter().map(|(path, _)| path.peer).collect();
+        assert_eq!(peers, [two, one, two]);
+    }
+
+    #[tokio::test]
+    async fn which_socket_reaches_what() {
+        let (v4, one) = (bind("0.0.0.0:0").unwrap(), bind("127.0.0.1:0").unwrap());
+        let path = |peer, local| Path::new(addr(peer), ip(local));
+        let (home, away) = (path("192.0.2.1:9", "127.0.0.1"), path("192.0.2.1:9", "192.0.2.2"));
+        let (six, unknown) = (path("[2001:db8::1]:9", "::1"), path("192.0.2.1:9", "0.0.0.0"));
+        let reached =
+            |socket: &Socket| [home, away, six, unknown].map(|path| socket.reaches(&path));
+        assert_eq!(reached(&v4), [true, true, false, true]);
+        assert_eq!(reached(&one), [true, false, false, true]);
+        let (Some(dual), Some(loopback)) = (bind("[::]:0"), bind("[::1]:0")) else { return };
+        assert_eq!(reached(&dual), [true, true, true, true]);
+        assert_eq!(reached(&loopback), [false, false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn a_busy_port_is_an_error() {
+        let first = Socket::bind_all(0).unwrap();
+        let again = Socket::bind_all(first.local_addr().port()).unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::AddrInUse);
+        let again = Socket::bind(first.local_addr()).unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn the_receive_buffer_is_no_smaller_than_the_system_gives_anyway() {
+        let plain = open(Domain::IPV4).unwrap().recv_buffer_size().unwrap();
+        let ours = Socket::bind(addr("127.0.0.1:0")).unwrap().recv_buffer_size().unwrap();
+        assert!(ours >= plain, "{ours} < {plain}");
+    }
+
+    #[tokio::test]
+    async fn tasks_may_move_between_threads() {
+        fn moves(_: impl Send) {}
+        let sockets = Sockets::new(vec![]);
+        moves(sockets.send(&[]));
+        moves(sockets.recv(&mut Inbox::new()));
+    }
+
+    #[test]
+    fn a_path_has_one_form() {
+        let form = |peer: SocketAddrV6| Path::new(peer.into(), ip("::ffff:192.0.2.2"));
+        let v6 = |text: &str| SocketAddrV6::new(text.parse().unwrap(), 9, 7, 3);
+        let mapped = form(v6("::ffff:192.0.2.1"));
+        assert_eq!(mapped, Path { peer: addr("192.0.2.1:9"), local: ip("192.0.2.2") });
+        assert_eq!(form(v6("2001:db8::1")).peer, addr("[2001:db8::1]:9"));
+        let near = SocketAddrV6::new("fe80::1".parse().unwrap(), 9, 0, 3);
+        assert_eq!(form(v6("fe80::1")).peer, near.into());
+    }
+
+    #[test]
+    fn nobody_answers_from_a_group() {
+        let asked = |text| {
+            let meta = |dst_ip| {
+                let mut meta = RecvMeta::default();
+                meta.dst_ip = dst_ip;
+                meta
+            };
+            Inbox::new().asked(&meta(Some(ip(text))))
+        };
+        assert_eq!(asked("255.255.255.255"), ip("0.0.0.0"));
+        assert_eq!(asked("::ffff:224.0.0.1"), ip("0.0.0.0"));
+        assert_eq!(asked("ff02::1"), ip("::"));
+        assert_eq!(asked("::ffff:192.0.2.2"), ip("192.0.2.2"));
+    }
+}
