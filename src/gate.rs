@@ -1,0 +1,415 @@
+//! The door: reads datagrams, lets sources prove their address, answers strangers, admits
+//! requests.
+//!
+//! ```text
+//!  datagram ─▶ an object with a known type? ─▶ a request? ─▶ proven or trusted? ─▶ fields ─▶ Pass
+//!                  │ no                          │ no           │ no                  │ bad
+//!                  ▼                             ▼              ▼                     ▼
+//!           Drop (trusted: ERROR)               Drop         CHALLENGE             ERROR
+//! ```
+//!
+//! A stranger costs no state, and is never sent more than three times what came from it
+//! (RFC 9000 §8).
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::clock::Now;
+use crate::cookie::{Baker, Key};
+use crate::limit::{Limiter, Rate, Verdict};
+use crate::proto::{Challenge, Code, DecodeError, Envelope, Kind, Refusal, Request};
+use crate::tally::Why;
+use crate::udp::{Path, Transmit};
+
+/// How many times the bytes that came an unproven source may be sent (RFC 9000 §8).
+const AMPLIFICATION: usize = 3;
+
+/// How often one trusted address is told that a datagram cannot be read.
+const NOISE: Rate = Rate { per_second: 1, burst: 64 };
+
+/// What becomes of a datagram.
+#[derive(Debug)]
+pub enum Admit {
+    /// A request to handle.
+    Pass {
+        /// It.
+        request: Request,
+        /// Whether its source is trusted.
+        trusted: bool,
+    },
+    /// Answered here: CHALLENGE.
+    Answer(Transmit),
+    /// Answered here: ERROR.
+    Refuse(Transmit, Why),
+    /// Nothing.
+    Drop(Why),
+}
+
+/// The door of a registry.
+#[derive(Debug)]
+pub struct Gate {
+    baker: Baker,
+    trust: Vec<IpNet>,
+    /// Of a private registry; none if it is public.
+    keys: Vec<Key>,
+    limiter: Limiter,
+    /// ERRORs for what cannot be read.
+    noise: Limiter,
+}
+
+impl Gate {
+    /// A gate that challenges and limits everyone but the sources in `trust`.
+    pub fn new(baker: Baker, trust: Vec<IpNet>, rate: Rate) -> Gate {
+        let (limiter, noise) = (Limiter::new(rate), Limiter::new(NOISE));
+        Gate { baker, trust, keys: Vec::new(), limiter, noise }
+    }
+
+    /// From now on, takes requests that one of `keys` vouches for; any, if there are none. Of a
+    /// private registry, nobody skips the cookie.
+    pub fn set_keys(&mut self, keys: Vec<Key>) {
+        self.keys = keys;
+    }
+
+    /// Decides about one datagram.
+    pub fn admit(&mut self, now: Now, path: Path, datagram: &[u8]) -> Admit {
+        if !is_somebody(path.peer) {
+            return Admit::Drop(Why::NoSource);
+        }
+        let trusted = self.trusts(path.peer.ip());
+        let envelope = match Envelope::open(datagram) {
+            Ok(envelope) if envelope.kind().is_request() => envelope,
+            Ok(_) => return Admit::Drop(Why::NoRequest),
+            Err(error) if trusted => return self.explain(now, path, &error),
+            Err(_) => return Admit::Drop(Why::Unreadable),
+        };
+        if envelope.kind() == Kind::Ack {
+            return admit_ack(&envelope);
+        }
+        let needs_proof = !trusted || !self.keys.is_empty();
+        if needs_proof && !self.is_proven(now, path, &envelope) {
+            return self.challenge(now, path, &envelope, datagram.len());
+        }
+        if !trusted && let Some(refused) = self.limit(now, path, &envelope) {
+            return refused;
+        }
+        if !self.is_let_in(&envelope) {
+            return forbidden(path, envelope.seq());
+        }
+        match envelope.request() {
+            Ok(Some(request)) => Admit::Pass { request, trusted },
+            Ok(None) => Admit::Drop(Why::NoRequest),
+            Err(error) => refuse(path, envelope.seq(), &error),
+        }
+    }
+
+    /// Holds a proven source to its rate.
+    fn limit(&mut self, now: Now, path: Path, envelope: &Envelope<'_>) -> Option<Admit> {
+        match self.limiter.take(path.peer.ip(), now.mono) {
+            Verdict::Within => None,
+            Verdict::Silent => Some(Admit::Drop(Why::TooOften)),
+            Verdict::TooOften(wait) => Some(slow_down(path, envelope.seq(), wait)),
+        }
+    }
+
+    /// Tells a trusted source why its datagram cannot be read; not without end, or a service there
+    /// that answers whatever comes (RFC 864) would keep us talking.
+    fn explain(&mut self, now: Now, path: Path, error: &DecodeError) -> Admit {
+        match self.noise.take(path.peer.ip(), now.mono) {
+            Verdict::Within => refuse(path, None, error),
+            _ => Admit::Drop(Why::Unreadable),
+        }
+    }
+
+    fn trusts(&self, ip: IpAddr) -> bool {
+        self.trust.iter().any(|net| net.contains(&ip))
+    }
+
+    fn is_let_in(&self, envelope: &Envelope<'_>) -> bool {
+        if self.keys.is_empty() {
+            return true;
+        }
+        let (mac, sealed) = (envelope.mac().unwrap_or_default(), envelope.sealed());
+        self.keys.iter().any(|key| key.vouches(&mac, &sealed))
+    }
+
+    fn is_proven(&self, now: Now, path: Path, envelope: &Envelope<'_>) -> bool {
+        let cookie = envelope.cookie();
+        cookie.is_some_and(|cookie| self.baker.proves(&cookie, path.peer, now.wall.seconds32()))
+    }
+
+    fn challenge(&self, now: Now, path: Path, envelope: &Envelope<'_>, came: usize) -> Admit {
+        let cookie = self.baker.bake(path.peer, now.wall.seconds32());
+        let challenge = Challenge { seq: envelope.seq(), cookie: cookie.as_str().to_owned() };
+        let payload = challenge.encode();
+        if payload.len() > AMPLIFICATION * came {
+            return Admit::Drop(Why::TooShort);
+        }
+        Admit::Answer(Transmit { path, payload })
+    }
+}
+
+/// An ACK is never answered, and its pass is its proof.
+fn admit_ack(envelope: &Envelope<'_>) -> Admit {
+    match envelope.request() {
+        Ok(Some(request)) => Admit::Pass { request, trusted: false },
+        _ => Admit::Drop(Why::Unreadable),
+    }
+}
+
+/// Whether anybody can be at a source address: port 0, groups and broadcasts are forged.
+fn is_somebody(source: SocketAddr) -> bool {
+    let nobody = match source.ip() {
+        IpAddr::V4(ip) => ip.is_broadcast() || ip.is_multicast() || ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_multicast() || ip.is_unspecified(),
+    };
+    source.port() != 0 && !nobody
+}
+
+fn forbidden(path: Path, seq: Option<u64>) -> Admit {
+    let reason = "this registry is private: its key is needed (--key-file)".to_owned();
+    error(path, Refusal { seq, code: Code::Forbidden, reason, retry_in_ms: None })
+}
+
+fn slow_down(path: Path, seq: Option<u64>, wait: Duration) -> Admit {
+    let reason = "your address asks too often".to_owned();
+    let retry_in_ms = Some(wait.as_millis().max(1) as u64);
+    error(path, Refusal { seq, code: Code::SlowDown, reason, retry_in_ms })
+}
+
+fn refuse(path: Path, seq: Option<u64>, why: &DecodeError) -> Admit {
+    let reason = why.to_string();
+    error(path, Refusal { seq, code: why.code(), reason, retry_in_ms: None })
+}
+
+fn error(path: Path, refusal: Refusal) -> Admit {
+    Admit::Refuse(Transmit { path, payload: refusal.encode() }, refusal.code.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cookie::{NO_COOKIE, Secret};
+    use crate::proto::{Datagram, Id, Leave, Query, Register};
+    use crate::window::Wall;
+
+    const STRANGER: &str = "203.0.113.9:40112";
+    const FRIEND: &str = "127.0.0.1:40112";
+
+    fn now() -> Now {
+        Now { wall: Wall::from_millis(1_795_000_000_000), mono: Duration::ZERO }
+    }
+
+    fn admit(from: &str, datagram: &[u8]) -> Admit {
+        let secret = Secret::from_bytes([7; 32]);
+        let path = Path::new(from.parse().unwrap(), "127.0.0.1".parse().unwrap());
+        let trust = vec!["127.0.0.0/8".parse().unwrap()];
+        Gate::new(secret.baker(), trust, Rate { per_second: 0, burst: 0 }).admit(
+            now(),
+            path,
+            datagram,
+        )
+    }
+
+    fn answer(from: &str, datagram: &[u8]) -> Vec<u8> {
+        match admit(from, datagram) {
+            Admit::Answer(transmit) | Admit::Refuse(transmit, _) => {
+                assert_eq!(transmit.path.peer, from.parse().unwrap());
+                transmit.payload
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn code(from: &str, datagram: &[u8]) -> Code {
+        match Datagram::decode(&answer(from, datagram)).unwrap() {
+            Datagram::Error(refusal) => refusal.code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn cookie(challenge: &[u8]) -> String {
+        match Datagram::decode(challenge).unwrap() {
+            Datagram::Challenge(challenge) => challenge.cookie,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_trusted_source_needs_no_cookie() {
+        assert!(matches!(
+            admit(FRIEND, br#"{"type":"QUERY"}"#),
+            Admit::Pass { request: Request::Query(_), trusted: true }
+        ));
+    }
+
+    #[test]
+    fn a_stranger_proves_its_address_first() {
+        let ask = |cookie: Option<String>| {
+            Register { seq: Some(3), cookie, ..Register::default() }.encode()
+        };
+        let challenge = answer(STRANGER, &ask(None));
+        assert!(challenge.starts_with(br#"{"type":"CHALLENGE","seq":3,"cookie":""#));
+        let cookie = Some(cookie(&challenge));
+        assert!(matches!(
+            admit(STRANGER, &ask(cookie.clone())),
+            Admit::Pass { trusted: false, .. }
+        ));
+        assert!(matches!(admit("203.0.113.9:40113", &ask(cookie)), Admit::Answer(_)));
+    }
+
+    #[test]
+    fn fields_are_looked_at_after_the_proof() {
+        let bad = br#"{"type":"REGISTER","seq":1,"name":"a b","cookie":"x"}"#;
+        let cookie = cookie(&answer(STRANGER, bad));
+        let proven = format!(r#"{{"type":"REGISTER","seq":1,"name":"a b","cookie":"{cookie}"}}"#);
+        assert_eq!(code(STRANGER, proven.as_bytes()), Code::BadField);
+        assert_eq!(code(FRIEND, bad), Code::BadField);
+    }
+
+    #[test]
+    fn only_the_trusted_are_told_what_cannot_be_read() {
+        let large = vec![b' '; 1201];
+        for (datagram, expected) in [
+            (&b"hello"[..], Code::Malformed),
+            (br#"{"type":"HELLO"}"#, Code::UnknownType),
+            (&large, Code::TooLarge),
+        ] {
+            assert_eq!(code(FRIEND, datagram), expected);
+            assert!(matches!(admit(STRANGER, datagram), Admit::Drop(Why::Unreadable)));
+        }
+    }
+
+    #[test]
+    fn a_trusted_chatterbox_is_not_answered_without_end() {
+        let secret = Secret::from_bytes([7; 32]);
+        let trust = vec!["127.0.0.0/8".parse().unwrap()];
+        let mut gate = Gate::new(secret.baker(), trust, Rate { per_second: 0, burst: 0 });
+        let path = Path::new(FRIEND.parse().unwrap(), "127.0.0.1".parse().unwrap());
+        let told = |_: &usize| matches!(gate.admit(now(), path, b"!\"#$%&"), Admit::Refuse(..));
+        assert_eq!((0..1000).filter(told).count(), 64);
+    }
+
+    #[test]
+    fn what_is_no_request_is_never_answered() {
+        for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_request()) {
+            let datagram = format!(r#"{{"type":"{}","seq":"bad"}}"#, kind.name());
+            for from in [STRANGER, FRIEND] {
+                assert!(matches!(admit(from, datagram.as_bytes()), Admit::Drop(Why::NoRequest)));
+            }
+        }
+        for from in [STRANGER, FRIEND] {
+            assert!(matches!(admit(from, br#"{"type":"ACK"}"#), Admit::Drop(Why::Unreadable)));
+        }
+    }
+
+    #[test]
+    fn a_source_that_nobody_can_have_is_not_answered() {
+        for from in ["127.0.0.1:0", "224.0.0.1:5", "255.255.255.255:5", "0.0.0.0:5", "[ff02::1]:5"]
+        {
+            let dropped = admit(from, br#"{"type":"QUERY"}"#);
+            assert!(matches!(dropped, Admit::Drop(Why::NoSource)), "{from}");
+        }
+    }
+
+    #[test]
+    fn no_request_is_amplified() {
+        let zeros = || Some(NO_COOKIE.to_owned());
+        let id: Id = "0123456789a".parse().unwrap();
+        let (some_id, seq) = (Some(id), Some(1));
+        for own in [
+            Register { id: some_id.clone(), seq, cookie: zeros(), ..Register::default() }.encode(),
+            Leave { id: some_id.clone(), seq, cookie: zeros(), mac: None }.encode(),
+            Query { id: some_id.clone(), seq, cookie: zeros(), ..Query::default() }.encode(),
+        ] {
+            assert!(answer(STRANGER, &own).len() <= own.len());
+        }
+        for least in
+            [&br#"{"type":"REGISTER"}"#[..], br#"{"type":"LEAVE"}"#, br#"{"type":"QUERY"}"#]
+        {
+            assert!(answer(STRANGER, least).len() <= 3 * least.len());
+        }
+    }
+
+    #[test]
+    fn a_proven_source_is_held_to_its_rate() {
+        let secret = Secret::from_bytes([7; 32]);
+        let rate = Rate { per_second: 10, burst: 2 };
+        let mut gate = Gate::new(secret.baker(), vec!["127.0.0.0/8".parse().unwrap()], rate);
+        let mut ask = |from: &str, later: u64| {
+            let path = Path::new(from.parse().unwrap(), "127.0.0.1".parse().unwrap());
+            let now = Now { mono: Duration::from_millis(5000 + later), ..now() };
+            let cookie = secret.baker().bake(path.peer, now.wall.seconds32());
+            let query = Query { cookie: Some(cookie.as_str().into()), ..Query::default() };
+            gate.admit(now, path, &query.encode())
+        };
+        assert!(matches!(ask(STRANGER, 0), Admit::Pass { .. }));
+        assert!(matches!(ask("203.0.113.9:40113", 0), Admit::Pass { .. }));
+        let Admit::Refuse(transmit, Why::SlowDown) = ask(STRANGER, 0) else { panic!("it is told") };
+        let told = String::from_utf8(transmit.payload).unwrap();
+        assert!(told.contains(r#""code":"slow_down""#) && told.contains(r#""retry_in_ms":100"#));
+        assert!(matches!(ask(STRANGER, 1), Admit::Drop(Why::TooOften)));
+        assert!(matches!(ask(STRANGER, 100), Admit::Pass { .. }));
+        assert!((0..100).all(|_| matches!(ask(FRIEND, 0), Admit::Pass { trusted: true, .. })));
+    }
+
+    /// A gate that knows two keys, and a request with the cookie of `proven`, signed.
+    fn private(proven: &str, key: Option<&str>) -> (Gate, Vec<u8>) {
+        let secret = Secret::from_bytes([7; 32]);
+        let key_of = |text: &str| Key::from_text(text).unwrap();
+        let trust = vec!["127.0.0.0/8".parse().unwrap()];
+        let mut gate = Gate::new(secret.baker(), trust, Rate { per_second: 0, burst: 0 });
+        gate.set_keys(vec![key_of("the key of last year"), key_of("the key of this year")]);
+        let cookie = secret.baker().bake(proven.parse().unwrap(), now().wall.seconds32());
+        let mut request = Request::Register(Register {
+            name: Some("ana".parse().unwrap()),
+            cookie: Some(cookie.as_str().to_owned()),
+            ..Register::default()
+        });
+        if let Some(key) = key {
+            request.seal(|sealed| key_of(key).mac(sealed));
+        }
+        (gate, request.encode())
+    }
+
+    fn ask_private(from: &str, (mut gate, request): (Gate, Vec<u8>)) -> Result<(), String> {
+        let path = Path::new(from.parse().unwrap(), "127.0.0.1".parse().unwrap());
+        match gate.admit(now(), path, &request) {
+            Admit::Pass { .. } => Ok(()),
+            Admit::Answer(transmit) | Admit::Refuse(transmit, _) => {
+                Err(String::from_utf8(transmit.payload).unwrap())
+            }
+            Admit::Drop(why) => panic!("{why:?}"),
+        }
+    }
+
+    #[test]
+    fn a_private_registry_takes_what_a_key_vouches_for() {
+        for key in ["the key of last year", "the key of this year"] {
+            assert_eq!(ask_private(STRANGER, private(STRANGER, Some(key))), Ok(()));
+        }
+        for key in [None, Some("the key of nobody")] {
+            let told = ask_private(STRANGER, private(STRANGER, key)).unwrap_err();
+            assert!(told.contains(r#""code":"forbidden""#), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_signed_request_is_of_no_use_elsewhere_or_changed() {
+        let key = Some("the key of this year");
+        let replayed = ask_private("203.0.113.9:40113", private(STRANGER, key)).unwrap_err();
+        assert!(replayed.contains("CHALLENGE"), "{replayed}");
+        let (gate, request) = private(STRANGER, key);
+        let changed = String::from_utf8(request).unwrap().replace("ana", "eve").into_bytes();
+        let told = ask_private(STRANGER, (gate, changed)).unwrap_err();
+        assert!(told.contains("forbidden"), "{told}");
+    }
+
+    #[test]
+    fn of_a_private_registry_nobody_skips_the_cookie() {
+        let unproven = private(STRANGER, Some("the key of this year"));
+        assert!(ask_private(FRIEND, unproven).unwrap_err().contains("CHALLENGE"));
+        assert!(ask_private(FRIEND, private(FRIEND, None)).unwrap_err().contains("forbidden"));
+    }
+}

@@ -1,0 +1,573 @@
+//! Members: the window being filled, and the frozen rosters of one that has opened.
+//!
+//! ```text
+//!   register, leave ──▶ Filling ──freeze──▶ Frozen ── Arc ──▶ answers, fan-out, document
+//!                       by id, by address    a Roster a room, ordered by address, rendered once
+//! ```
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr};
+
+use slab::Slab;
+
+use crate::cookie::Secret;
+use crate::limit::network;
+use crate::mesh::{ListCap, Mesh};
+use crate::proto::{Candidate, Id, Listing, Name, Page, Pass, Room};
+use crate::udp::Path;
+use crate::window::{Length, Wall, Window};
+
+/// A client whose registration is in a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where it is, and which of our addresses it asked.
+    pub path: Path,
+    /// Its secret, if it gave one.
+    pub id: Option<Id>,
+    /// Its group.
+    pub room: Room,
+    /// What people call it.
+    pub name: Option<Name>,
+    /// Its private address.
+    pub lan: Option<SocketAddr>,
+    /// When it registered.
+    pub registered: Wall,
+}
+
+/// What is remembered of an id until the window that it was told closes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The highest `seq` that it sent.
+    pub seq: Option<u64>,
+    /// What became of it.
+    pub standing: Standing,
+}
+
+/// What became of an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is in.
+    In(Slot),
+    /// It left, from that address.
+    Left(Box<SocketAddr>),
+    /// Its address has been registered again, with another id or none.
+    Displaced(Box<SocketAddr>),
+}
+
+/// Where a member stands in the window that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(usize);
+
+/// The window that registrations are for.
+#[derive(Debug)]
+pub struct Filling {
+    window: Window,
+    length: Length,
+    members: Slab<Member>,
+    by_id: HashMap<Id, Memory>,
+    by_addr: HashMap<SocketAddr, Slot>,
+    /// Members by network and by room, counted.
+    networks: HashMap<IpAddr, usize>,
+    rooms: HashMap<Room, usize>,
+}
+
+impl Filling {
+    /// A window that nobody is in yet.
+    pub fn new(window: Window, length: Length) -> Filling {
+        Filling {
+            window,
+            length,
+            members: Slab::new(),
+            by_id: HashMap::new(),
+            by_addr: HashMap::new(),
+            networks: HashMap::new(),
+            rooms: HashMap::new(),
+        }
+    }
+
+    /// Which window.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// How long it will be.
+    pub fn length(&self) -> Length {
+        self.length
+    }
+
+    /// How many members it has.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether nobody is in.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// What is remembered of an id.
+    pub fn memory(&self, id: &Id) -> Option<&Memory> {
+        self.by_id.get(id)
+    }
+
+    /// The member that stands there.
+    pub fn member(&self, slot: Slot) -> &Member {
+        &self.members[slot.0]
+    }
+
+    /// The member at that address.
+    pub fn holder(&self, addr: SocketAddr) -> Option<&Member> {
+        self.by_addr.get(&addr).map(|&slot| self.member(slot))
+    }
+
+    /// The member with that id.
+    pub fn find(&self, id: &Id) -> Option<&Member> {
+        match self.by_id.get(id)?.standing {
+            Standing::In(slot) => Some(self.member(slot)),
+            _ => None,
+        }
+    }
+
+    /// How many members it has from a network.
+    pub fn members_from(&self, network: IpAddr) -> usize {
+        self.networks.get(&network).copied().unwrap_or(0)
+    }
+
+    /// How many members a room has.
+    pub fn members_in(&self, room: &Room) -> usize {
+        self.rooms.get(room).copied().unwrap_or(0)
+    }
+
+    /// How many rooms have members.
+    pub fn rooms(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Takes a client in. One id has one address, one address one registration: the latest stands.
+    pub fn register(&mut self, member: Member, seq: Option<u64>) {
+        let (id, addr) = (member.id.clone(), member.path.peer);
+        self.withdraw_from(id.as_ref(), addr);
+        *self.networks.entry(network(addr.ip())).or_default() += 1;
+        *self.rooms.entry(member.room.clone()).or_default() += 1;
+        let slot = Slot(self.members.insert(member));
+        self.by_addr.insert(addr, slot);
+        if let Some(id) = id {
+            self.remember(id, seq, Standing::In(slot));
+        }
+    }
+
+    /// Withdraws a client; its id stays known, so that older copies of its requests come to
+    /// nothing. Without an id, it is who has none at that address.
+    pub fn leave(&mut self, id: Option<Id>, addr: SocketAddr, seq: Option<u64>) {
+        match id {
+            Some(id) => {
+                self.remove_id(&id);
+                self.remember(id, seq, Standing::Left(Box::new(addr)));
+            }
+            None if self.holder(addr).is_some_and(|member| member.id.is_none()) => {
+                self.remove_at(addr);
+            }
+            None => {}
+        }
+    }
+
+    /// Notes that an id sent a higher `seq` which changed nothing.
+    pub fn touch(&mut self, id: &Id, seq: Option<u64>) {
+        if let Some(memory) = self.by_id.get_mut(id) {
+            memory.seq = memory.seq.max(seq);
+        }
+    }
+
+    fn remember(&mut self, id: Id, seq: Option<u64>, standing: Standing) {
+        let before = self.by_id.get(&id).and_then(|memory| memory.seq);
+        self.by_id.insert(id, Memory { seq: before.max(seq), standing });
+    }
+
+    /// Empties the places of a client that is about to be taken in: its own, and its address's.
+    fn withdraw_from(&mut self, id: Option<&Id>, addr: SocketAddr) {
+        if let Some(id) = id {
+            self.remove_id(id);
+        }
+        if let Some(Member { id: Some(other), .. }) = self.remove_at(addr)
+            && let Some(memory) = self.by_id.get_mut(&other)
+        {
+            memory.standing = Standing::Displaced(Box::new(addr));
+        }
+    }
+
+    fn remove_id(&mut self, id: &Id) {
+        if let Some(&Memory { standing: Standing::In(slot), .. }) = self.by_id.get(id) {
+            self.by_addr.remove(&self.members[slot.0].path.peer);
+            self.remove(slot);
+        }
+    }
+
+    fn remove_at(&mut self, addr: SocketAddr) -> Option<Member> {
+        self.by_addr.remove(&addr).map(|slot| self.remove(slot))
+    }
+
+    fn remove(&mut self, slot: Slot) -> Member {
+        let member = self.members.remove(slot.0);
+        decrease(&mut self.networks, &network(member.path.peer.ip()));
+        decrease(&mut self.rooms, &member.room);
+        member
+    }
+
+    /// Closes the registrations: from here on nothing changes. `opened` is when the window opened,
+    /// or `None` if it was missed.
+    pub fn freeze(self, opened: Option<Wall>, secret: &Secret, cap: ListCap) -> Frozen {
+        let (window, length) = (self.window, self.length);
+        let mut members: Vec<(usize, Member)> = self.members.into_iter().collect();
+        members
+            .sort_unstable_by(|(_, a), (_, b)| (&a.room, a.path.peer).cmp(&(&b.room, b.path.peer)));
+        let mut places =
+            vec![Place::default(); members.iter().map(|(s, _)| s + 1).max().unwrap_or(0)];
+        let mut rosters: Vec<(Room, Vec<Member>)> = Vec::new();
+        for (slot, member) in members {
+            if rosters.last().is_none_or(|(room, _)| *room != member.room) {
+                rosters.push((member.room.clone(), Vec::new()));
+            }
+            let roster = rosters.len() - 1;
+            let room = &mut rosters[roster].1;
+            places[slot] = Place { roster: roster as u32, member: room.len() as u32 };
+            room.push(member);
+        }
+        let render = |(room, members)| Roster::new(window, room, members, secret, cap);
+        let rosters = rosters.into_iter().map(render).collect();
+        Frozen { window, length, opened, rosters, places, by_id: self.by_id, by_addr: self.by_addr }
+    }
+}
+
+/// One less of a kind; the last takes its count along.
+pub fn decrease<K: Eq + Hash>(counts: &mut HashMap<K, usize>, kind: &K) {
+    if let Some(count) = counts.get_mut(kind) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(kind);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    roster: u32,
+    member: u32,
+}
+
+/// A window whose registrations are closed.
+#[derive(Debug)]
+pub struct Frozen {
+    window: Window,
+    length: Length,
+    opened: Option<Wall>,
+    /// Ordered by room.
+    rosters: Vec<Roster>,
+    /// By slot.
+    places: Vec<Place>,
+    by_id: HashMap<Id, Memory>,
+    by_addr: HashMap<SocketAddr, Slot>,
+}
+
+impl Frozen {
+    /// Which window.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// How long it is.
+    pub fn length(&self) -> Length {
+        self.length
+    }
+
+    /// When it opened; `None` if it was missed.
+    pub fn opened(&self) -> Option<Wall> {
+        self.opened
+    }
+
+    /// When its time is over.
+    pub fn closes(&self) -> Wall {
+        self.length.closes(self.window)
+    }
+
+    /// The roster of each room that has members, ordered by room.
+    pub fn rosters(&self) -> &[Roster] {
+        &self.rosters
+    }
+
+    /// How many members it has in all.
+    pub fn len(&self) -> usize {
+        self.rosters.iter().map(Roster::len).sum()
+    }
+
+    /// Whether nobody is in.
+    pub fn is_empty(&self) -> bool {
+        self.rosters.is_empty()
+    }
+
+    /// What is remembered of an id.
+    pub fn memory(&self, id: &Id) -> Option<&Memory> {
+        self.by_id.get(id)
+    }
+
+    /// The member that stands there: its roster, and its number within.
+    pub fn member(&self, slot: Slot) -> (&Roster, usize) {
+        let place = self.places[slot.0];
+        (&self.rosters[place.roster as usize], place.member as usize)
+    }
+
+    /// The member that stands there, by itself.
+    pub fn member_in(&self, slot: Slot) -> &Member {
+        let (roster, member) = self.member(slot);
+        &roster.members[member]
+    }
+
+    /// The member with that id.
+    pub fn find(&self, id: &Id) -> Option<(&Roster, usize)> {
+        match self.by_id.get(id)?.standing {
+            Standing::In(slot) => Some(self.member(slot)),
+            _ => None,
+        }
+    }
+
+    /// The member at that address.
+    pub fn find_at(&self, addr: SocketAddr) -> Option<(&Roster, usize)> {
+        self.by_addr.get(&addr).map(|&slot| self.member(slot))
+    }
+
+    /// A page of a room's roster, for everyone; a room without members has one empty page.
+    pub fn page(&self, room: &Room, part: u32) -> Option<Page<'_>> {
+        match self.rosters.binary_search_by(|roster| roster.room.cmp(room)) {
+            Ok(place) => self.rosters[place].page(part),
+            Err(_) if part == 0 => Some(Page { part, parts: 1, count: 0, peers: "" }),
+            Err(_) => None,
+        }
+    }
+}
+
+/// All members of one room in one window, ordered by address.
+#[derive(Debug)]
+pub struct Roster {
+    room: Room,
+    pass: Pass,
+    members: Vec<Member>,
+    listing: Listing,
+    /// With second candidates, where any member gave one.
+    candidates: Option<Listing>,
+    mesh: Mesh,
+}
+
+impl Roster {
+    fn new(
+        window: Window,
+        room: Room,
+        members: Vec<Member>,
+        secret: &Secret,
+        cap: ListCap,
+    ) -> Roster {
+        let bare = |member: &Member| Candidate { addr: member.path.peer, lan: None };
+        let full = |member: &Member| Candidate { addr: member.path.peer, lan: member.lan };
+        let any_lan = members.iter().any(|member| member.lan.is_some());
+        let pass = secret.pass(window.to_bytes(), room.as_str());
+        Roster {
+            pass: pass.parse().expect("a pass is 22 characters of base64url"),
+            listing: Listing::render(members.iter().map(bare)),
+            candidates: any_lan.then(|| Listing::render(members.iter().map(full))),
+            mesh: Mesh::new(members.len(), cap, secret.seed(window.to_bytes(), room.as_str())),
+            room,
+            members,
+        }
+    }
+
+    /// Which room.
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// What its members know each other by.
+    pub fn pass(&self) -> &Pass {
+        &self.pass
+    }
+
+    /// Its members.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// How many members.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether it has none; a frozen window has no such roster.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// A page for everyone.
+    pub fn page(&self, part: u32) -> Option<Page<'_>> {
+        self.listing.page(part, self.len())
+    }
+
+    /// What one member is told: the whole roster, or its share of a larger one.
+    pub fn own_list(&self, member: usize) -> Cow<'_, Listing> {
+        let listing = self.candidates.as_ref().unwrap_or(&self.listing);
+        if self.mesh.is_full() {
+            Cow::Borrowed(listing)
+        } else {
+            Cow::Owned(listing.select(self.mesh.peers_of(member)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window() -> Window {
+        "2026-11-23T11:29:00Z".parse().unwrap()
+    }
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], port))
+    }
+
+    fn member(id: &str, port: u16) -> Member {
+        Member {
+            path: Path::new(addr(port), addr(port).ip()),
+            id: (!id.is_empty()).then(|| id.parse().unwrap()),
+            room: Room::default(),
+            name: None,
+            lan: None,
+            registered: Wall::from_millis(i64::from(port)),
+        }
+    }
+
+    fn id(text: &str) -> Id {
+        text.parse().unwrap()
+    }
+
+    fn freeze(filling: Filling) -> Frozen {
+        filling.freeze(Some(window().opens()), &Secret::from_bytes([7; 32]), ListCap::new(4))
+    }
+
+    fn ports(roster: &Roster) -> Vec<u16> {
+        roster.members().iter().map(|member| member.path.peer.port()).collect()
+    }
+
+    #[test]
+    fn a_roster_is_ordered_by_address() {
+        let mut filling = Filling::new(window(), Length::MINUTE);
+        for port in [30, 9, 200] {
+            filling.register(member("", port), Some(0));
+        }
+        let frozen = freeze(filling);
+        assert_eq!(ports(&frozen.rosters()[0]), [9, 30, 200]);
+        let page = frozen.page(&Room::default(), 0).unwrap();
+        assert_eq!(page.peers, r#""10.0.0.1:9","10.0.0.1:30","10.0.0.1:200""#);
+        assert_eq!((page.parts, page.count), (1, 3));
+    }
+
+    #[test]
+    fn an_id_that_moves_has_one_address() {
+        let mut filling = Filling::new(window(), Length::MINUTE);
+        filling.register(member("a", 1), Some(1));
+        filling.register(member("a", 2), Some(2));
+        let frozen = freeze(filling);
+        assert_eq!(ports(&frozen.rosters()[0]), [2]);
+        assert!(frozen.find_at(addr(1)).is_none());
+    }
+
+    #[test]
+    fn an_address_that_is_taken_over_has_one_member() {
+        let mut filling = Filling::new(window(), Length::MINUTE);
+        filling.register(member("a", 1), Some(5));
+        filling.register(member("b", 1), Some(1));
+        let memory = filling.memory(&id("a")).unwrap();
+        assert_eq!(memory.seq, Some(5));
+        assert!(matches!(memory.standing, Standing::Displaced(_)));
+        let frozen = freeze(filling);
+        assert_eq!(frozen.len(), 1);
+        assert!(frozen.find(&id("a")).is_none());
+        let (roster, member) = frozen.find(&id("b")).unwrap();
+        assert_eq!(roster.members()[member].id, Some(id("b")));
+    }
+
+    #[test]
+    fn swapped_addresses_leave_no_ghost() {
+        let mut filling = Filling::new(window(), Length::MINUTE);
+        filling.register(member("a", 1), Some(1));
+        filling.register(member("b", 2), Some(1));
+        filling.register(member("a", 2), Some(2));
+        assert_eq!(filling.len(), 1);
+        filling.register(member("b", 1), Some(2));
+        assert_eq!(filling.len(), 2);
+        assert_eq!(ports(&freeze(filling).rosters()[0]), [1, 2]);
+    }
+
+    #[test]
+    fn who_left_is_remembered_and_not_in() {
+        let mut filling = Filling::new(window(), Length::MINUTE);
+        filling.register(member("a", 1), Some(1));
+        filling.leave(Some(id("a")), addr(1), Some(2));
+        filling.leave(Some(id("ghost")), addr(3), Some(9));
+        assert!(filling.is_empty());
+        assert_eq!(filling.memory(&id("a")).unwrap().seq, Some(2));
+        assert_eq!(filling.memory(&id("ghost")).unwrap().seq, Some(9));
+        assert!(freeze(filling).rosters().is_empty());
+    }
+
+    #[test]
+    fn without_an_id_only_its_own_kind_leaves_by_address() {
+        let mut filling = Filling::new(window(), Length::MINUTE);
+        filling.register(member("a", 1), Some(1));
+        filling.register(member("", 2), Some(1));
+        filling.leave(None, addr(1), Some(0));
+        filling.leave(None, addr(2), Some(0));
+        assert_eq!(ports(&freeze(filling).rosters()[0]), [1]);
+    }
+
+    #[test]
+    fn rooms_are_apart_and_empty_ones_have_a_page() {
+        let mut filling = Filling::new(window(), Length::MINUTE);
+        let room: Room = "sala".parse().unwrap();
+        filling.register(member("a", 1), Some(1));
+        filling.register(Member { room: room.clone(), ..member("b", 2) }, Some(1));
+        let frozen = freeze(filling);
+        assert_eq!(frozen.page(&room, 0).unwrap().peers, r#""10.0.0.1:2""#);
+        assert_eq!(frozen.page(&room, 1), None);
+        let nobody: Room = "nobody".parse().unwrap();
+        assert_eq!(frozen.page(&nobody, 0), Some(Page { part: 0, parts: 1, count: 0, peers: "" }));
+        assert_eq!(frozen.page(&nobody, 1), None);
+        assert_ne!(frozen.rosters()[0].pass(), frozen.rosters()[1].pass());
+    }
+
+    #[test]
+    fn only_own_lists_have_second_candidates() {
+        let mut filling = Filling::new(window(), Length::MINUTE);
+        let lan = Some("192.168.1.7:40".parse().unwrap());
+        filling.register(Member { lan, ..member("a", 1) }, Some(1));
+        filling.register(member("b", 2), Some(1));
+        let frozen = freeze(filling);
+        let roster = &frozen.rosters()[0];
+        assert_eq!(roster.page(0).unwrap().peers, r#""10.0.0.1:1","10.0.0.1:2""#);
+        let own = roster.own_list(1);
+        assert_eq!(own.page(0, 2).unwrap().peers, r#""10.0.0.1:1 192.168.1.7:40","10.0.0.1:2""#);
+    }
+
+    #[test]
+    fn a_share_of_a_larger_room_is_without_oneself() {
+        let mut filling = Filling::new(window(), Length::MINUTE);
+        for port in 1..=20 {
+            filling.register(member("", port), Some(0));
+        }
+        let frozen = freeze(filling);
+        let roster = &frozen.rosters()[0];
+        for (member, own) in roster.members().iter().enumerate() {
+            let list = roster.own_list(member).page(0, roster.len()).unwrap().candidates().unwrap();
+            assert_eq!(list.len(), 4);
+            assert!(list.iter().all(|peer| peer.addr != own.path.peer));
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The few things that are asked of a file system, made durable.
+//!
+//! A write is there after a crash once its file was synced; a name (of a new file, a renamed one)
+//! once its folder was. [`Disk`] is the real one; tests put one in its place that crashes after
+//! every single step. Whatever is created is for its owner alone, and is never created, cut or
+//! appended to through a symbolic link.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// A file system.
+pub trait Store: Send + Sync + 'static {
+    /// A file that is open for writing at its end.
+    type File: Handle;
+
+    /// Makes one folder, mode 0700; an existing one is left as it is.
+    fn make_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes a new file, mode 0600; an existing one is an error.
+    fn create(&self, path: &Path) -> io::Result<Self::File>;
+    /// Opens an existing file.
+    fn append(&self, path: &Path) -> io::Result<Self::File>;
+    /// Reads a file from its beginning.
+    fn read(&self, path: &Path) -> io::Result<Box<dyn Read>>;
+    /// What is in a folder, in no order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Item>>;
+    /// Gives a file another name, in place of what had it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file, or a symbolic link.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty folder.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// A file that is open for writing at its end.
+pub trait Handle: Write + Send + 'static {
+    /// Makes what was written, and the length, durable.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Cuts the file to `length`.
+    fn cut(&mut self, length: u64) -> io::Result<()>;
+    /// How long the file is.
+    fn length(&self) -> io::Result<u64>;
+}
+
+/// Something in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Item {
+    /// Folder and name.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What something in a folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Dir,
+    /// A symbolic link, a pipe, a device.
+    Other,
+}
+
+impl Item {
+    /// Its name within the folder; `None` if that is not UTF-8, and so none of ours.
+    pub fn name(&self) -> Option<&str> {
+        self.path.file_name()?.to_str()
+    }
+}
+
+/// The file system of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl Store for Disk {
+    type File = fs::File;
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(dir) {
+            // A link is no folder: it leads out of the data directory.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                match fs::symlink_metadata(dir)? {
+                    found if found.is_dir() => Ok(()),
+                    _ => Err(ErrorKind::NotADirectory.into()),
+                }
+            }
+            made => made,
+        }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<fs::File> {
+        OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
+    }
+
+    fn append(&self, path: &Path) -> io::Result<fs::File> {
+        regular(path)?;
+        OpenOptions::new().append(true).open(path)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Box<dyn Read>> {
+        regular(path)?;
+        Ok(Box::new(fs::File::open(path)?))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Item>> {
+        let item = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry?;
+            let kind = match entry.file_type()? {
+                of if of.is_file() => Kind::File,
+                of if of.is_dir() => Kind::Dir,
+                _ => Kind::Other,
+            };
+            Ok(Item { path: entry.path(), kind })
+        };
+        fs::read_dir(dir)?.map(item).collect()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+}
+
+/// No link that leads elsewhere, no pipe that blocks. The folders are their owner's alone, so that
+/// nobody else can put one there between this look and the opening.
+fn regular(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path)? {
+        found if found.is_file() => Ok(()),
+        _ => Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")),
+    }
+}
+
+impl Handle for fs::File {
+    fn sync(&mut self) -> io::Result<()> {
+        // fdatasync(2): a changed length is flushed with the data, times are not.
+        self.sync_data()
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+}
+
+/// What could not be done, where, why, and what helps.
+#[derive(Debug, Error)]
+#[error("cannot {doing} {}: {source}{}", path.display(), remedy(source.kind()))]
+pub struct StoreError {
+    /// `write`, `sync`, …
+    pub doing: &'static str,
+    /// Where.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl StoreError {
+    /// `doing` to `path` failed.
+    pub fn new(doing: &'static str, path: &Path, source: io::Error) -> StoreError {
+        StoreError { doing, path: path.to_owned(), source }
+    }
+
+    /// Whether it was not there.
+    pub fn is_missing(&self) -> bool {
+        self.source.kind() == ErrorKind::NotFound
+    }
+}
+
+/// What a person can do about it.
+fn remedy(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::PermissionDenied => "; give the user that runs hit7 access to it",
+        ErrorKind::NotADirectory => "; choose another folder with --data",
+        ErrorKind::ReadOnlyFilesystem => "; mount it writable, or choose another with --data",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; make room on the disk",
+        _ => "",
+    }
+}
+
+/// Says what was being done, and where, when an error came.
+pub trait At<T> {
+    /// `doing` to `path`.
+    fn at(self, doing: &'static str, path: &Path) -> Result<T, StoreError>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, doing: &'static str, path: &Path) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::new(doing, path, source))
+    }
+}
+
+/// Makes one folder, and its name durable. The name is synced also if the folder is there: who
+/// made it may have been killed before.
+pub fn make_dir_durably(store: &impl Store, dir: &Path) -> Result<(), StoreError> {
+    store.make_dir(dir).at("create the folder", dir)?;
+    let parent = parent(dir);
+    store.sync_dir(parent).at("sync", parent)
+}
+
+/// Writes a whole file by `fill`: after a crash there is the old one or the new one, never a part.
+pub fn write_whole<S: Store>(
+    store: &S,
+    path: &Path,
+    fill: impl FnOnce(&mut io::BufWriter<&mut S::File>) -> io::Result<()>,
+) -> Result<(), StoreError> {
+    let temporary = temporary(path);
+    let written = fill_and_rename(store, path, &temporary, fill);
+    if written.is_err() {
+        // On a full disk a half-written file would keep the next one from fitting.
+        let _ = store.remove_file(&temporary);
+    }
+    written
+}
+
+fn fill_and_rename<S: Store>(
+    store: &S,
+    path: &Path,
+    temporary: &Path,
+    fill: impl FnOnce(&mut io::BufWriter<&mut S::File>) -> io::Result<()>,
+) -> Result<(), StoreError> {
+    // A crash may have left one.
+    remove_if_there(store, temporary)?;
+    let mut file = store.create(temporary).at("create", temporary)?;
+    let mut buffer = io::BufWriter::with_capacity(1 << 16, &mut file);
+    fill(&mut buffer).and_then(|()| buffer.flush()).at("write", temporary)?;
+    drop(buffer);
+    file.sync().at("sync", temporary)?;
+    store.rename(temporary, path).at("rename a new file to", path)?;
+    store.sync_dir(parent(path)).at("sync", parent(path))
+}
+
+/// The name of a file that is being written: `11-29.json.tmp`.
+fn temporary(path: &Path) -> PathBuf {
+    with_end(path, ".tmp")
+}
+
+/// The same path with more at its end.
+pub fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut longer = path.as_os_str().to_owned();
+    longer.push(end);
+    longer.into()
+}
+
+/// Removes a file; that it is not there is as good.
+pub fn remove_if_there(store: &impl Store, path: &Path) -> Result<(), StoreError> {
+    match store.remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.at("remove", path),
+    }
+}
+
+/// The folder that something is in.
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        Some(_) => Path::new("."),
+        None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_created_is_its_owners_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let (dir, file) = (home.path().join("dir"), home.path().join("dir/file"));
+        Disk.make_dir(&dir).unwrap();
+        Disk.make_dir(&dir).unwrap();
+        Disk.create(&file).unwrap().write_all(b"hola").unwrap();
+        assert_eq!((mode(&dir), mode(&file)), (0o700, 0o600));
+        assert_eq!(Disk.create(&file).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(Disk.make_dir(&file).unwrap_err().kind(), ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn no_link_is_followed() {
+        let home = tempfile::tempdir().unwrap();
+        let (target, link) = (home.path().join("target"), home.path().join("link"));
+        fs::write(&target, "precious").unwrap();
+        symlink(&target, &link).unwrap();
+        assert!(Disk.create(&link).is_err() && Disk.append(&link).is_err());
+        write_whole(&Disk, &link, |file| file.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"precious");
+        let dangling = home.path().join("dangling");
+        symlink(home.path().join("nothing"), &dangling).unwrap();
+        assert!(Disk.create(&dangling).is_err());
+        assert!(!home.path().join("nothing").exists());
+    }
+
+    #[test]
+    fn an_appended_file_is_written_at_its_end_and_cut() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        Disk.create(&path).unwrap().write_all(b"one two").unwrap();
+        let mut file = Disk.append(&path).unwrap();
+        file.cut(3).unwrap();
+        file.write_all(b", three").unwrap();
+        file.sync().unwrap();
+        assert_eq!(file.length().unwrap(), 10);
+        assert_eq!(fs::read(&path).unwrap(), b"one, three");
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_or_not_at_all() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        fs::write(home.path().join("file.tmp"), "left by a crash").unwrap();
+        write_whole(&Disk, &path, |file| file.write_all(b"first")).unwrap();
+        let broken = write_whole(&Disk, &path, |file| {
+            file.write_all(b"second")?;
+            Err(ErrorKind::StorageFull.into())
+        });
+        let said = broken.unwrap_err().to_string();
+        assert!(said.contains("file.tmp") && said.ends_with("make room on the disk"), "{said}");
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(Disk.list(home.path()).unwrap(), [Item { path, kind: Kind::File }]);
+    }
+
+    #[test]
+    fn every_error_names_the_path_and_what_helps() {
+        for (kind, helps) in [
+            (ErrorKind::PermissionDenied, "access"),
+            (ErrorKind::ReadOnlyFilesystem, "--data"),
+            (ErrorKind::StorageFull, "make room"),
+        ] {
+            let failed: io::Result<()> = Err(kind.into());
+            let said = failed.at("write", Path::new("/srv/hit7")).unwrap_err().to_string();
+            assert!(said.starts_with("cannot write /srv/hit7: "), "{said}");
+            assert!(said.contains(helps), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_folder_of_a_bare_name_is_here() {
+        assert_eq!(parent(Path::new("hit7-data")), Path::new("."));
+        assert_eq!(parent(Path::new("a/b")), Path::new("a"));
+        assert_eq!(parent(Path::new("/")), Path::new("/"));
+    }
+}
