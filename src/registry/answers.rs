@@ -1,0 +1,138 @@
+//! What a registry answers, as datagrams.
+
+use std::time::Duration;
+
+use super::caps::Cap;
+use super::{Handled, REST, Registry};
+use crate::clock::Now;
+use crate::proto::{Code, Current, Id, Left, Listing, Peers, Query, Refusal, Registered, Room};
+use crate::record::{Record, Registration};
+use crate::roster::Roster;
+use crate::tally::Why;
+use crate::udp::{Path, Transmit};
+use crate::window::Window;
+
+impl Registry {
+    pub(super) fn answer_registration(&self, now: Now, registration: Registration) -> Transmit {
+        let Registration { window, path, id, seq, room, .. } = registration;
+        self.registered(now, path, id, seq, room, window)
+    }
+
+    pub(super) fn registered(
+        &self,
+        now: Now,
+        path: Path,
+        id: Option<Id>,
+        seq: Option<u64>,
+        room: Room,
+        window: Window,
+    ) -> Transmit {
+        let page = self.current.page(&room, 0).expect("page 0 of any room is there");
+        let current =
+            Current { window: self.current.window(), closes_in_ms: self.closes_in_ms(now), page };
+        let registered = Registered {
+            id,
+            seq,
+            room: room.clone(),
+            window,
+            opens_in_ms: now.wall.millis_to(window.opens()),
+            window_ms: self.config.length.millis(),
+            you: path.peer,
+            current,
+        };
+        Transmit { path, payload: registered.encode() }
+    }
+
+    fn closes_in_ms(&self, now: Now) -> u64 {
+        now.wall.millis_to(self.current.closes())
+    }
+
+    /// A member's own list, or a page of the room's roster.
+    pub(super) fn answer_query(&self, now: Now, path: Path, query: &Query) -> Handled {
+        match query.id.as_ref().and_then(|id| self.current.find(id)) {
+            Some((roster, member)) => self.own_page(now, path, query, roster, member),
+            None => self.public_page(now, path, query),
+        }
+    }
+
+    fn own_page(
+        &self,
+        now: Now,
+        path: Path,
+        query: &Query,
+        roster: &Roster,
+        member: usize,
+    ) -> Handled {
+        let own = roster.own_list(member);
+        let Some(page) = Listing::page(&own, query.part, roster.len()) else {
+            return no_such_part(path, query.seq, own.parts());
+        };
+        let peers = Peers {
+            id: query.id.clone(),
+            seq: query.seq,
+            room: roster.room().clone(),
+            window: self.current.window(),
+            closes_in_ms: self.closes_in_ms(now),
+            you: Some(roster.members()[member].path.peer),
+            pass: Some(roster.pass().clone()),
+            page,
+        };
+        Handled::Answer(Transmit { path, payload: peers.encode() })
+    }
+
+    fn public_page(&self, now: Now, path: Path, query: &Query) -> Handled {
+        let Some(page) = self.current.page(&query.room, query.part) else {
+            let first = self.current.page(&query.room, 0).expect("page 0 of any room is there");
+            return no_such_part(path, query.seq, first.parts);
+        };
+        let peers = Peers {
+            id: query.id.clone(),
+            seq: query.seq,
+            room: query.room.clone(),
+            window: self.current.window(),
+            closes_in_ms: self.closes_in_ms(now),
+            you: None,
+            pass: None,
+            page,
+        };
+        Handled::Answer(Transmit { path, payload: peers.encode() })
+    }
+}
+
+pub(super) fn left(path: Path, id: Option<Id>, seq: Option<u64>, window: Window) -> Transmit {
+    Transmit { path, payload: Left { id, seq, window }.encode() }
+}
+
+fn no_such_part(path: Path, seq: Option<u64>, parts: u32) -> Handled {
+    let reason = match parts {
+        1 => "part must be 0: the list has one part".to_owned(),
+        _ => format!("part must be from 0 to {}", parts - 1),
+    };
+    let refusal = Refusal { seq, code: Code::BadField, reason, retry_in_ms: None };
+    Handled::Refused(Transmit { path, payload: refusal.encode() }, Why::BadField)
+}
+
+pub(super) fn unavailable(path: Path, seq: Option<u64>) -> Transmit {
+    let refusal = Refusal {
+        seq,
+        code: Code::Unavailable,
+        reason: "the registry cannot store this now: nothing is promised, try again".to_owned(),
+        retry_in_ms: Some(REST.as_millis() as u64),
+    };
+    Transmit { path, payload: refusal.encode() }
+}
+
+pub(super) fn refused(record: &Record) -> Option<Transmit> {
+    match record {
+        Record::Register(registration) => Some(unavailable(registration.path, registration.seq)),
+        Record::Leave(leaving) => Some(unavailable(leaving.path, leaving.seq)),
+        Record::Open(_) => None,
+    }
+}
+
+/// No room is left under a cap; there may be after the opening, which is so far away.
+pub(super) fn full(path: Path, seq: Option<u64>, cap: Cap, opens_in: Duration) -> Transmit {
+    let retry_in_ms = Some(opens_in.as_millis() as u64);
+    let refusal = Refusal { seq, code: Code::Full, reason: cap.to_string(), retry_in_ms };
+    Transmit { path, payload: refusal.encode() }
+}

@@ -1,0 +1,118 @@
+//! What has been proposed and is not durable yet.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::limit::network;
+use crate::proto::{Id, Room};
+use crate::record::{Opening, Record, Registration, Ticket};
+use crate::roster::decrease;
+
+/// The records that are under way to the log.
+#[derive(Debug, Default)]
+pub(super) struct Flight {
+    /// The `open` under way: what is proposed after it is for the window after.
+    pub(super) opening: Option<Opening>,
+    ids: HashMap<Id, Airborne>,
+    addrs: HashMap<SocketAddr, Ticket>,
+    /// Registrations, counted for the caps.
+    members: usize,
+    networks: HashMap<IpAddr, usize>,
+    rooms: HashMap<Room, usize>,
+}
+
+/// The last record of an id that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Airborne {
+    ticket: Ticket,
+    /// The highest of its id, as far as is known.
+    pub(super) seq: Option<u64>,
+    pub(super) addr: SocketAddr,
+    pub(super) asked: Asked,
+}
+
+/// What an id last asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    ToRegister,
+    ToLeave,
+}
+
+impl Flight {
+    /// Notes a record that has just been proposed. `known` is the highest `seq` of its id before.
+    pub(super) fn take_off(&mut self, ticket: Ticket, record: &Record, known: Option<u64>) {
+        let (id, addr, seq, asked) = match record {
+            Record::Open(opening) => return self.opening = Some(*opening),
+            Record::Register(it) => {
+                self.count(it);
+                (&it.id, it.path.peer, it.seq, Asked::ToRegister)
+            }
+            Record::Leave(it) => (&it.id, it.path.peer, it.seq, Asked::ToLeave),
+        };
+        self.addrs.insert(addr, ticket);
+        if let Some(id) = id {
+            let airborne = Airborne { ticket, seq: known.max(seq), addr, asked };
+            self.ids.insert(id.clone(), airborne);
+        }
+    }
+
+    /// Forgets what has landed, unless a later record of the same id or address is under way.
+    pub(super) fn land(&mut self, ticket: Ticket, record: &Record) {
+        let (id, addr) = match record {
+            Record::Open(_) => return self.opening = None,
+            Record::Register(it) => {
+                self.uncount(it);
+                (&it.id, it.path.peer)
+            }
+            Record::Leave(it) => (&it.id, it.path.peer),
+        };
+        if self.addrs.get(&addr) == Some(&ticket) {
+            self.addrs.remove(&addr);
+        }
+        if let Some(id) = id
+            && self.ids.get(id).is_some_and(|airborne| airborne.ticket == ticket)
+        {
+            self.ids.remove(id);
+        }
+    }
+
+    pub(super) fn of(&self, id: &Id) -> Option<&Airborne> {
+        self.ids.get(id)
+    }
+
+    pub(super) fn touches(&self, id: Option<&Id>, addr: SocketAddr) -> bool {
+        self.addrs.contains_key(&addr) || id.is_some_and(|id| self.ids.contains_key(id))
+    }
+
+    /// Registrations under way.
+    pub(super) fn members(&self) -> usize {
+        self.members
+    }
+
+    /// Registrations under way from a network.
+    pub(super) fn members_from(&self, network: IpAddr) -> usize {
+        self.networks.get(&network).copied().unwrap_or(0)
+    }
+
+    /// Registrations under way for a room.
+    pub(super) fn members_in(&self, room: &Room) -> usize {
+        self.rooms.get(room).copied().unwrap_or(0)
+    }
+
+    /// Rooms that registrations under way are for.
+    pub(super) fn rooms(&self) -> impl Iterator<Item = &Room> {
+        self.rooms.keys()
+    }
+
+    fn count(&mut self, registration: &Registration) {
+        self.members += 1;
+        *self.networks.entry(network(registration.path.peer.ip())).or_default() += 1;
+        *self.rooms.entry(registration.room.clone()).or_default() += 1;
+    }
+
+    fn uncount(&mut self, registration: &Registration) {
+        self.members = self.members.saturating_sub(1);
+        decrease(&mut self.networks, &network(registration.path.peer.ip()));
+        decrease(&mut self.rooms, &registration.room);
+    }
+}
