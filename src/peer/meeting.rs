@@ -1,0 +1,304 @@
+//! Meeting the peers of one open window: GREET each until it answers, answer each that greets.
+//!
+//! ```text
+//!   0   100  200     400         800   1000           2000      ms
+//!   ├────┼────┼───────┼───────────┼─────┼──────────────┼── … each second to 10 s, then each 5 s
+//!  GREET seq 17 ──▶ (their NAT drops it; ours now lets them in)
+//!        GREET seq 93 ──▶ ◀── GREET seq 5          both sides try at the same moment, which is
+//!                 GREETED seq 5 ──▶                what opens a path through both NATs
+//!                         ◀── GREETED seq 93: met, after exactly as long as seq 93 took
+//! ```
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::rngs::ChaCha8Rng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use super::reach::{Reach, same};
+use crate::ask::jitter;
+use crate::proto::{Candidate, Greet, Greeted, Name, Pass, Room, SEQ_END, Text};
+use crate::window::Window;
+
+/// Between two datagrams: 500 a second.
+const PACE: Duration = Duration::from_millis(2);
+/// How far the pace may lag and catch up, or a timer that wakes late would halve it.
+const SLACK: Duration = Duration::from_millis(10);
+/// Tries of a second candidate.
+const LAN_TRIES: u32 = 5;
+/// Extra tries a peer can provoke by greeting: a member that forges its source address can make
+/// each other member send at most these, and the ordinary tries, to a victim.
+const NUDGES: u8 = 8;
+/// No extra try sooner than this after the last: its answer may still be on the way.
+const NUDGE_AFTER: Duration = Duration::from_millis(100);
+/// Unanswered tries remembered for each peer: an answer to an older one is not counted.
+const REMEMBERED: usize = 32;
+
+/// The time from try number `tries` to the next, before jitter.
+fn gap(tries: u32) -> Duration {
+    Duration::from_millis(match tries {
+        0..=2 => 100,
+        3 => 200,
+        4 => 400,
+        5 => 200,
+        6..=14 => 1000,
+        _ => 5000,
+    })
+}
+
+/// What this peer says of itself in one window.
+#[derive(Clone, Debug)]
+pub(super) struct Voice {
+    pub(super) room: Room,
+    pub(super) window: Window,
+    pub(super) pass: Pass,
+    pub(super) me: SocketAddr,
+    pub(super) name: Option<Name>,
+    pub(super) text: Option<Text>,
+}
+
+/// One listed peer.
+#[derive(Debug)]
+struct Pal {
+    addr: SocketAddr,
+    lan: Option<SocketAddr>,
+    /// Where it greeted from, if that is neither: its NAT has another port for each destination.
+    via: Option<SocketAddr>,
+    tries: u32,
+    nudges: u8,
+    last: Option<Duration>,
+    /// Its next ordinary try, as it stands in `again`.
+    due: Option<Duration>,
+    asked: VecDeque<(u64, Duration)>,
+    met: bool,
+    greeted: bool,
+}
+
+impl Pal {
+    fn new(peer: Candidate, reach: &Reach) -> Pal {
+        Pal {
+            addr: peer.addr,
+            lan: reach.second(peer),
+            via: None,
+            tries: 0,
+            nudges: NUDGES,
+            last: None,
+            due: None,
+            asked: VecDeque::new(),
+            met: false,
+            greeted: false,
+        }
+    }
+
+    /// Where the next try goes.
+    fn targets(&self, reach: &Reach) -> impl Iterator<Item = SocketAddr> + use<> {
+        let addr = Some(self.addr).filter(|&addr| reach.makes_sense(addr));
+        let lan = self.lan.filter(|_| self.tries < LAN_TRIES);
+        [addr, lan, self.via].into_iter().flatten()
+    }
+
+    fn knows(&self, from: SocketAddr) -> bool {
+        [Some(self.addr), self.lan, self.via].into_iter().flatten().any(|addr| same(addr, from))
+    }
+
+    fn remember(&mut self, seq: u64, now: Duration) {
+        if self.asked.len() == REMEMBERED {
+            self.asked.pop_front();
+        }
+        self.asked.push_back((seq, now));
+        self.last = Some(now);
+    }
+}
+
+/// A peer that was met.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Met {
+    pub(super) peer: SocketAddr,
+    pub(super) rtt: Duration,
+}
+
+/// The answer to a valid GREET, and whether it was the first of its peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) first: bool,
+    pub(super) datagram: Vec<u8>,
+}
+
+/// One window's greetings, from the moment that the own list is whole.
+#[derive(Debug)]
+pub(super) struct Meeting {
+    voice: Voice,
+    reach: Reach,
+    /// No delay between tries is longer.
+    longest: Duration,
+    rng: ChaCha8Rng,
+    /// In the own list's order, without oneself.
+    pals: Vec<Pal>,
+    places: HashMap<SocketAddr, usize>,
+    /// First tries that are to come, shuffled: were all to follow the list, its first peer would
+    /// be greeted by everyone at once.
+    fresh: Vec<usize>,
+    /// Extra tries, each to where a greeting came from.
+    nudged: VecDeque<(usize, SocketAddr)>,
+    /// Repeats, by their moment.
+    again: BTreeSet<(Duration, usize)>,
+    /// When the pace allows the next datagram.
+    ready: Duration,
+    out: VecDeque<(SocketAddr, Vec<u8>)>,
+}
+
+impl Meeting {
+    pub(super) fn new(
+        voice: Voice,
+        reach: Reach,
+        list: &[Candidate],
+        longest: Duration,
+        seed: u64,
+        now: Duration,
+    ) -> Meeting {
+        let (mut pals, mut places) = (Vec::new(), HashMap::new());
+        for peer in list.iter().filter(|peer| !same(peer.addr, voice.me)) {
+            places.entry(peer.addr).or_insert_with(|| {
+                pals.push(Pal::new(*peer, &reach));
+                pals.len() - 1
+            });
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut fresh: Vec<usize> = (0..pals.len()).collect();
+        fresh.shuffle(&mut rng);
+        let (nudged, again, out) = (VecDeque::new(), BTreeSet::new(), VecDeque::new());
+        Meeting { voice, reach, longest, rng, pals, places, fresh, nudged, again, ready: now, out }
+    }
+
+    pub(super) fn voice(&self) -> &Voice {
+        &self.voice
+    }
+
+    /// The own list, in its order, without oneself.
+    pub(super) fn peers(&self) -> Vec<SocketAddr> {
+        self.pals.iter().map(|pal| pal.addr).collect()
+    }
+
+    /// Who was not met.
+    pub(super) fn missing(&self) -> Vec<SocketAddr> {
+        self.pals.iter().filter(|pal| !pal.met).map(|pal| pal.addr).collect()
+    }
+
+    /// The next GREET, if the pace allows one.
+    pub(super) fn poll_transmit(&mut self, now: Duration) -> Option<(SocketAddr, Vec<u8>)> {
+        while self.out.is_empty() && self.ready <= now {
+            self.next_try(now)?;
+        }
+        self.out.pop_front()
+    }
+
+    /// When there is something to send.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        if !self.out.is_empty() || !self.fresh.is_empty() || !self.nudged.is_empty() {
+            return Some(self.ready);
+        }
+        self.again.first().map(|&(due, _)| due.max(self.ready))
+    }
+
+    /// First tries, then those to peers that are known to be there, then repeats.
+    fn next_try(&mut self, now: Duration) -> Option<()> {
+        if let Some(place) = self.fresh.pop() {
+            self.greet_all(place, now);
+        } else if let Some((place, to)) = self.nudged.pop_front() {
+            self.greet_at(place, to, now);
+        } else {
+            let &(due, place) = self.again.first().filter(|(due, _)| *due <= now)?;
+            self.again.remove(&(due, place));
+            self.greet_all(place, now);
+        }
+        Some(())
+    }
+
+    /// One try at all addresses of a peer, and the moment of the next.
+    fn greet_all(&mut self, place: usize, now: Duration) {
+        for to in self.pals[place].targets(&self.reach) {
+            self.greet_at(place, to, now);
+        }
+        let pal = &mut self.pals[place];
+        if !pal.met {
+            pal.tries = pal.tries.saturating_add(1);
+            let due = now.saturating_add(jitter(&mut self.rng, gap(pal.tries)).min(self.longest));
+            pal.due = Some(due);
+            self.again.insert((due, place));
+        }
+    }
+
+    fn greet_at(&mut self, place: usize, to: SocketAddr, now: Duration) {
+        if self.pals[place].met {
+            return;
+        }
+        let seq = self.rng.next_u64() % SEQ_END;
+        self.pals[place].remember(seq, now);
+        self.ready = self.ready.max(now.saturating_sub(SLACK)).saturating_add(PACE);
+        self.out.push_back((to, self.hello(seq)));
+    }
+
+    fn hello(&self, seq: u64) -> Vec<u8> {
+        let Voice { room, window, pass, me, name, text } = self.voice.clone();
+        Greet { room, window, pass, seq, from: me, name, text }.encode()
+    }
+
+    /// Takes a GREET that came from `from`. One that is wrong in anything is dropped in silence: a
+    /// stranger is not to learn who is here.
+    pub(super) fn on_greet(
+        &mut self,
+        now: Duration,
+        from: SocketAddr,
+        greet: &Greet,
+    ) -> Option<Reply> {
+        let voice = &self.voice;
+        let ours = (&voice.room, voice.window, &voice.pass);
+        if (&greet.room, greet.window, &greet.pass) != ours || !self.reach.makes_sense(from) {
+            return None;
+        }
+        let place = *self.places.get(&greet.from)?;
+        self.nudge(place, from, now);
+        let first = !std::mem::replace(&mut self.pals[place].greeted, true);
+        Some(Reply { first, datagram: self.welcome(greet.seq) })
+    }
+
+    fn welcome(&self, seq: u64) -> Vec<u8> {
+        let Voice { room, window, me, name, .. } = self.voice.clone();
+        Greeted { room, window, seq, from: me, name }.encode()
+    }
+
+    /// A greeting shows that there is a path from `from`: the best moment to try it the other way.
+    fn nudge(&mut self, place: usize, from: SocketAddr, now: Duration) {
+        let pal = &mut self.pals[place];
+        let known = pal.knows(from);
+        let waited = pal.last.is_some_and(|last| now >= last.saturating_add(NUDGE_AFTER));
+        if pal.met || pal.nudges == 0 || known && !waited {
+            return;
+        }
+        if !known {
+            pal.via = Some(from);
+        }
+        pal.nudges -= 1;
+        pal.last = Some(now);
+        self.nudged.push_back((place, from));
+    }
+
+    /// Takes a GREETED, from whatever address: its `seq` was told to nobody but that peer.
+    pub(super) fn on_greeted(&mut self, now: Duration, greeted: &Greeted) -> Option<Met> {
+        let voice = &self.voice;
+        if (&greeted.room, greeted.window) != (&voice.room, voice.window) {
+            return None;
+        }
+        let place = *self.places.get(&greeted.from)?;
+        let pal = &mut self.pals[place];
+        let &(_, sent) = pal.asked.iter().find(|(seq, _)| *seq == greeted.seq)?;
+        pal.met = true;
+        pal.asked = VecDeque::new();
+        if let Some(due) = pal.due.take() {
+            self.again.remove(&(due, place));
+        }
+        Some(Met { peer: pal.addr, rtt: now.saturating_sub(sent) })
+    }
+}

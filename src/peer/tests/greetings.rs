@@ -1,0 +1,179 @@
+//! Meeting the peers of one open window.
+
+use super::*;
+
+fn greets<'a>(sent: &'a [Sent], to: &str) -> Vec<(&'a Sent, Greet)> {
+    let to = addr(to);
+    sent.iter().filter(|sent| sent.to == to).filter_map(|it| Some((it, it.greet()?))).collect()
+}
+
+/// The moments of greetings to `to`, since the opening.
+fn moments(sent: &[Sent], to: &str) -> Vec<Duration> {
+    greets(sent, to).iter().map(|(sent, _)| sent.at - secs(60)).collect()
+}
+
+#[test]
+fn a_greeting_says_who_and_where() {
+    let (mut rig, mut sent) = Rig::open(config(1));
+    sent.extend(rig.run(ms(60_050)));
+    assert_eq!(sent.iter().filter(|sent| sent.greet().is_some()).count(), 2, "not to oneself");
+    let (_, hello) = greets(&sent, ANA).remove(0);
+    let seq = hello.seq;
+    let name = Some("eva".parse().unwrap());
+    let text = Some("hola".parse().unwrap());
+    assert_eq!(hello, Greet { from: addr(ME), name, text, ..greet(ME, seq) });
+}
+
+#[test]
+fn the_schedule() {
+    let nominal = [0, 100, 200, 400, 800, 1000].into_iter();
+    let nominal = nominal.chain((2..=10).map(|s| s * 1000)).chain((3..12).map(|s| s * 5000));
+    for seed in 0..50 {
+        let (mut rig, mut sent) = Rig::open(config(seed));
+        sent.extend(rig.run(secs(119)));
+        let moments = moments(&sent, ANA);
+        assert!(moments.len() >= 22);
+        let gaps = moments.windows(2).map(|pair| pair[1] - pair[0]);
+        let expected: Vec<u64> = nominal.clone().collect();
+        for (gap, pair) in gaps.zip(expected.windows(2)) {
+            let about = pair[1] - pair[0];
+            let near = ms(about * 8 / 10)..=ms(about * 12 / 10 + 3);
+            assert!(near.contains(&gap), "{gap:?} is not about {about} ms");
+        }
+    }
+}
+
+#[test]
+fn a_seq_is_new_in_each_try_and_times_the_round_trip() {
+    let (mut rig, mut sent) = Rig::open(config(1));
+    sent.extend(rig.run(secs(64)));
+    rig.now = secs(64);
+    let hellos = greets(&sent, ANA);
+    let seqs: std::collections::BTreeSet<_> = hellos.iter().map(|(_, it)| it.seq).collect();
+    assert_eq!(seqs.len(), hellos.len());
+    let (second, hello) = &hellos[1];
+    rig.hear("192.0.2.1:5", Datagram::Greeted(greeted(ANA, hello.seq)));
+    let (peer, name) = (addr(ANA), Some("ana".parse().unwrap()));
+    assert_eq!(rig.events(), [Event::Met { peer, name, rtt: secs(64) - second.at }]);
+    rig.hear(ANA, Datagram::Greeted(greeted(ANA, hellos[2].1.seq)));
+    assert_eq!(rig.events(), [], "met once");
+    assert!(greets(&rig.run(secs(119)), ANA).is_empty(), "and greeted no more");
+}
+
+#[test]
+fn a_greeting_is_answered_where_it_came_from() {
+    let (mut rig, _) = Rig::open(config(1));
+    for n in 0..3 {
+        let sent = rig.hear(ANA, Datagram::Greet(greet(ANA, 17 + n)));
+        let answer = Greeted { name: Some("eva".parse().unwrap()), ..greeted(ME, 17 + n) };
+        assert_eq!((sent[0].to, sent[0].datagram()), (addr(ANA), Datagram::Greeted(answer)));
+    }
+    let name = Some("ana".parse().unwrap());
+    let text = Some("hi".parse().unwrap());
+    assert_eq!(rig.events(), [Event::Greeted { peer: addr(ANA), name, text }], "told once");
+}
+
+#[test]
+fn a_peer_behind_a_nat_with_another_port_is_tried_there_too() {
+    let (mut rig, _) = Rig::open(config(1));
+    rig.run(ms(60_010));
+    let other = "203.0.113.10:61000";
+    let sent = rig.hear(other, Datagram::Greet(greet(ANA, 17)));
+    assert!(matches!(sent[0].datagram(), Datagram::Greeted(_)) && sent[0].to == addr(other));
+    assert_eq!(greets(&sent, other).len(), 1, "at once");
+    let later = rig.run(secs(65));
+    assert!(greets(&later, other).len() > 5 && greets(&later, ANA).len() > 5);
+}
+
+#[test]
+fn a_greeting_brings_a_try_forward_but_not_for_ever() {
+    let (mut rig, _) = Rig::open(config(1));
+    rig.run(secs(75));
+    let mut extra = 0;
+    for _ in 0..400 {
+        rig.now += ms(5);
+        let sent = rig.hear(ANA, Datagram::Greet(greet(ANA, 17)));
+        extra += greets(&sent, ANA).len();
+    }
+    assert!((8..10).contains(&extra), "{extra}");
+}
+
+#[test]
+fn forged_sources_of_a_member_are_not_flooded() {
+    let (mut rig, _) = Rig::open(config(1));
+    rig.run(ms(60_010));
+    let mut sent = Vec::new();
+    for n in 0..1000 {
+        let victim = format!("192.0.2.1:{}", 1000 + n);
+        sent.extend(rig.hear(&victim, Datagram::Greet(greet(ANA, n))));
+    }
+    sent.extend(rig.run(secs(119)));
+    let victims = |it: &&Sent| it.greet().is_some() && it.to.ip() == addr("192.0.2.1:1").ip();
+    assert!(sent.iter().filter(victims).count() <= 40);
+}
+
+#[test]
+fn five_hundred_a_second_and_first_tries_first() {
+    let (mut rig, _) = (Rig::waiting(config(1)), ());
+    let others = (0..1000).map(|n| SocketAddr::from(([203, 0, 113, 77], 20_000 + n)));
+    rig.listing = Rig::listing(others);
+    rig.run(secs(60));
+    let mut sent = Vec::new();
+    for part in 0..rig.listing.parts() {
+        sent.extend(rig.push(1, part));
+    }
+    sent.extend(rig.run(secs(75)));
+    let hellos: Vec<_> = sent.iter().filter(|sent| sent.greet().is_some()).collect();
+    let first: std::collections::BTreeSet<_> = hellos[..1000].iter().map(|it| it.to).collect();
+    assert_eq!(first.len(), 1000);
+    assert!(hellos[999].at <= ms(62_000), "{:?}", hellos[999].at);
+    for pair in hellos.windows(501) {
+        assert!(pair[500].at - pair[0].at >= ms(990));
+    }
+}
+
+#[test]
+fn a_second_candidate_is_tried_five_times() {
+    let interfaces = vec!["192.168.1.0/24".parse().unwrap()];
+    let mut rig = Rig::waiting(Config { interfaces, ..config(1) });
+    let (near, lan) = ("203.0.113.9:40113", "192.168.1.7:40113");
+    let peers = [(near, lan), (ANA, "192.168.1.8:40001")];
+    let peers = peers.map(|(at, lan)| Candidate { addr: addr(at), lan: Some(addr(lan)) });
+    rig.listing = Listing::render(peers);
+    rig.run(secs(60));
+    let mut sent = rig.push(1, 0);
+    sent.extend(rig.run(secs(119)));
+    assert_eq!(greets(&sent, lan).len(), 5);
+    assert!(greets(&sent, near).len() > 20);
+    assert!(greets(&sent, "192.168.1.8:40001").is_empty(), "another public address");
+}
+
+#[test]
+fn addresses_that_make_no_sense_are_never_greeted() {
+    let mut rig = Rig::waiting(config(1));
+    let list = ["127.0.0.1:5", "224.0.0.1:5", "255.255.255.255:5", "0.0.0.0:5", REGISTRY, ANA, ANA];
+    rig.listing = Rig::listing(list.map(addr));
+    rig.run(secs(60));
+    let mut sent = rig.push(1, 0);
+    sent.extend(rig.run(secs(119)));
+    let hellos: Vec<_> = sent.iter().filter(|sent| sent.greet().is_some()).collect();
+    assert!(!hellos.is_empty() && hellos.iter().all(|sent| sent.to == addr(ANA)));
+    rig.run(secs(121));
+    let events = rig.events();
+    assert!(events.iter().any(|event| matches!(event, Event::Closed { of: 6, met: 0, .. })));
+}
+
+#[test]
+fn on_a_machine_of_its_own_loopback_is_greeted() {
+    let mut rig = Rig::waiting(config(1));
+    rig.listing = Rig::listing(["127.0.0.1:50001", "127.0.0.1:50002"].map(addr));
+    rig.run(secs(60));
+    let mut sent = {
+        let opened = Opened { you: addr("127.0.0.1:50001"), ..rig.opened(1, 0) };
+        let bytes = opened.encode();
+        rig.hear_bytes(REGISTRY, &bytes)
+    };
+    sent.extend(rig.run(secs(61)));
+    assert!(!greets(&sent, "127.0.0.1:50002").is_empty());
+    assert!(greets(&sent, "127.0.0.1:50001").is_empty());
+}

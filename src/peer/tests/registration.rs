@@ -1,0 +1,198 @@
+//! Getting in, staying in, and getting out.
+
+use super::*;
+use crate::proto::Challenge;
+
+#[test]
+fn it_registers_at_once_with_room_and_an_empty_cookie() {
+    let sent = Rig::new(config(1)).drain();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].to, addr(REGISTRY));
+    let register = sent[0].register().unwrap();
+    assert_eq!(register.cookie.as_deref(), Some(NO_COOKIE));
+    assert_eq!(register.id, Some("me".parse().unwrap()));
+    assert!(String::from_utf8_lossy(&sent[0].bytes).contains(r#""room":"main""#));
+}
+
+#[test]
+fn a_cookie_is_kept_for_later_requests() {
+    let mut rig = Rig::new(config(1));
+    let seq = rig.drain()[0].register().unwrap().seq;
+    let cookie = "awQjfGkU0tbP4drN";
+    let challenge = Datagram::Challenge(Challenge { seq, cookie: cookie.into() });
+    let again = rig.hear(REGISTRY, challenge)[0].register().unwrap();
+    assert_eq!((again.seq, again.cookie.as_deref()), (seq, Some(cookie)));
+    let answer = rig.registered(seq, 0);
+    rig.hear(REGISTRY, Datagram::Registered(answer));
+    let later = rig.run(secs(20)).iter().find_map(Sent::register).unwrap();
+    assert_eq!(later.cookie.as_deref(), Some(cookie));
+    assert_eq!(later.seq, seq.map(|seq| seq + 1));
+}
+
+#[test]
+fn unanswered_it_is_tried_for_ever() {
+    let mut rig = Rig::new(config(1));
+    let sent = rig.run(secs(600));
+    assert!(sent.len() > 480, "{}", sent.len());
+    let seqs: Vec<_> = sent.iter().map(|sent| sent.register().unwrap().seq).collect();
+    assert!(seqs.iter().all(|seq| *seq == seqs[0]), "retries are one request");
+    assert!(!rig.peer.has_heard());
+}
+
+#[test]
+fn being_registered_is_told_once_a_window() {
+    let mut rig = Rig::waiting(config(1));
+    let (window, room) = (window(1), Room::default());
+    let told = Event::Registered { window, opens_in: secs(55), you: addr(ME), room: room.clone() };
+    assert_eq!(rig.events(), [told]);
+    rig.run(ms(19_999));
+    rig.now = secs(20);
+    rig.peer.handle_timeout(now(secs(20)));
+    rig.register(0);
+    assert_eq!(rig.events(), [], "a keep-alive");
+    rig.run(ms(34_999));
+    rig.now = secs(35);
+    rig.peer.handle_timeout(now(secs(35)));
+    let seq = rig.drain().iter().find_map(Sent::register).unwrap().seq;
+    let you = addr("203.0.113.9:50000");
+    let moved = Registered { you, ..rig.registered(seq, 0) };
+    rig.hear(REGISTRY, Datagram::Registered(moved));
+    assert_eq!(rig.events(), [Event::Registered { window, opens_in: secs(25), you, room }]);
+}
+
+/// The moments of keep-alives, each answered at once.
+fn keep_alives(window_ms: u64) -> Vec<Duration> {
+    let mut rig = Rig::new(config(1));
+    let (mut moments, mut seqs) = (Vec::new(), Vec::new());
+    while rig.now < secs(58) {
+        for sent in rig.drain() {
+            moments.push(sent.at);
+            let seq = sent.register().unwrap().seq;
+            seqs.push(seq);
+            let answer = Registered { window_ms, ..rig.registered(seq, 0) };
+            rig.hear(REGISTRY, Datagram::Registered(answer));
+        }
+        let Some(next) = rig.peer.poll_timeout() else { break };
+        rig.now = next;
+        rig.peer.handle_timeout(now(next));
+    }
+    assert!(seqs.is_sorted_by(|a, b| a < b), "each is a new request");
+    moments
+}
+
+#[test]
+fn the_mapping_is_held_every_15_seconds_or_a_quarter_of_the_window() {
+    assert_eq!(keep_alives(60_000), [0, 15, 30, 45].map(secs));
+    assert_eq!(keep_alives(20_000)[..4], [0, 5, 10, 15].map(secs));
+}
+
+#[test]
+fn nothing_is_asked_when_an_answer_would_come_after_the_opening() {
+    let mut rig = Rig::waiting(config(1));
+    rig.now = ms(59_100);
+    rig.peer.handle_timeout(now(rig.now));
+    assert!(rig.drain().is_empty());
+}
+
+#[test]
+fn a_window_is_renewed_in_its_first_half() {
+    let mut moments = Vec::new();
+    for seed in 0..200 {
+        let (mut rig, _) = Rig::open(config(seed));
+        let sent = rig.run(secs(100));
+        let renewal = sent.iter().find(|sent| sent.register().is_some()).unwrap();
+        assert!(renewal.at >= secs(60) && renewal.at < secs(90), "{:?}", renewal.at);
+        moments.push(renewal.at);
+    }
+    assert!(moments.iter().any(|at| *at < secs(65)) && moments.iter().any(|at| *at > secs(85)));
+}
+
+#[test]
+fn once_is_once() {
+    let (mut rig, _) = Rig::open(Config { renew: false, ..config(1) });
+    let sent = rig.run(secs(300));
+    assert!(sent.iter().all(|sent| sent.register().is_none()));
+    assert!(matches!(rig.events()[..], [Event::Closed { .. }]));
+    assert_eq!(rig.peer.poll_timeout(), None);
+}
+
+#[test]
+fn the_last_half_second_before_the_boundary_holds_a_try() {
+    for seed in 0..50 {
+        let (mut rig, _) = Rig::open(config(seed));
+        let sent = rig.run(secs(125));
+        let last = |sent: &&Sent| sent.at >= ms(119_500) && sent.at < secs(120);
+        assert!(sent.iter().filter(last).any(|sent| sent.register().is_some()));
+    }
+}
+
+#[test]
+fn a_final_refusal_is_told_and_ends_it() {
+    let mut rig = Rig::new(config(1));
+    let seq = rig.drain()[0].register().unwrap().seq;
+    rig.hear(REGISTRY, error(seq, Code::Forbidden, None));
+    let (code, reason) = (Code::Forbidden, "because".into());
+    assert_eq!(rig.events(), [Event::Refused { code, reason, retry_in: None }]);
+    assert!(rig.run(secs(300)).is_empty());
+}
+
+#[test]
+fn a_passing_refusal_is_told_once_and_tried_again() {
+    let mut rig = Rig::new(config(1));
+    let mut tries = 0;
+    for _ in 0..20 {
+        for sent in rig.drain() {
+            tries += 1;
+            let seq = sent.register().unwrap().seq;
+            rig.hear(REGISTRY, error(seq, Code::Full, Some(3000)));
+        }
+        rig.now = rig.peer.poll_timeout().unwrap();
+        rig.peer.handle_timeout(now(rig.now));
+    }
+    assert_eq!(tries, 20);
+    assert!(rig.now >= secs(60), "as told");
+    assert_eq!(rig.events().len(), 1);
+    rig.register(1);
+    assert!(matches!(rig.events()[..], [Event::Registered { .. }]));
+}
+
+#[test]
+fn leaving_is_asked_until_answered() {
+    let mut rig = Rig::waiting(config(1));
+    rig.events();
+    rig.peer.leave(now(rig.now));
+    rig.peer.leave(now(rig.now));
+    let sent = rig.run(secs(8));
+    assert!(sent.len() >= 4 && sent.iter().all(|it| matches!(it.datagram(), Datagram::Leave(_))));
+    let seq = Some(rig.peer.seq);
+    assert!(rig.hear(REGISTRY, left(seq)).is_empty());
+    assert_eq!(rig.events(), [Event::Left]);
+    assert!(rig.run(secs(300)).is_empty());
+}
+
+#[test]
+fn who_leaves_still_greets_in_the_open_window() {
+    let (mut rig, _) = Rig::open(config(1));
+    rig.peer.leave(now(rig.now));
+    let sent = rig.run(secs(70));
+    assert!(sent.iter().any(|sent| sent.greet().is_some()));
+    assert!(sent.iter().all(|sent| sent.register().is_none()));
+    assert_eq!(rig.hear(ANA, Datagram::Greet(greet(ANA, 5)))[0].to, addr(ANA));
+}
+
+#[test]
+fn another_address_is_tried_until_one_has_answered() {
+    let mut rig = Rig::new(config(1));
+    rig.drain();
+    rig.peer.change_registry(now(rig.now), addr("[::ffff:198.51.100.2]:8080"));
+    let sent = rig.drain();
+    assert_eq!((sent.len(), sent[0].to), (1, addr("198.51.100.2:8080")));
+    let seq = sent[0].register().unwrap().seq;
+    let answer = rig.registered(seq, 0);
+    rig.hear(REGISTRY, Datagram::Registered(answer.clone()));
+    assert_eq!(rig.events(), [], "no longer the registry");
+    rig.hear("[::ffff:198.51.100.2]:8080", Datagram::Registered(answer));
+    assert_eq!(rig.events().len(), 1);
+    rig.peer.change_registry(now(rig.now), addr(REGISTRY));
+    assert_eq!(rig.run(secs(20))[0].to, addr("198.51.100.2:8080"));
+}

@@ -1,0 +1,265 @@
+//! The opening, the own list, and windows that go by.
+
+use super::*;
+
+/// A list of three parts.
+fn three_parts(rig: &mut Rig) {
+    let others = (40_000..40_100).map(|port| SocketAddr::from(([203, 0, 113, 77], port)));
+    rig.listing = Rig::listing(others);
+    assert_eq!(rig.listing.parts(), 3);
+}
+
+fn queries(sent: &[Sent]) -> Vec<(Duration, Query)> {
+    sent.iter().filter_map(|sent| Some((sent.at, sent.query()?))).collect()
+}
+
+#[test]
+fn the_window_opens_with_the_own_list() {
+    let mut rig = Rig::waiting(config(1));
+    rig.run(secs(60));
+    rig.events();
+    let sent = rig.push(1, 0);
+    assert_eq!(
+        rig.events(),
+        [Event::Opened {
+            window: window(1),
+            count: 3,
+            peers: vec![addr(ANA), addr(BOB)],
+            closes_in: secs(60),
+            you: addr(ME),
+        }]
+    );
+    let id = Some("me".parse().unwrap());
+    let ack = Ack { id, window: window(1), pass: pass(1) };
+    assert_eq!((sent[0].to, sent[0].datagram()), (addr(REGISTRY), Datagram::Ack(ack)));
+}
+
+#[test]
+fn every_window_is_acked_once_the_list_is_whole() {
+    let mut rig = Rig::waiting(config(1));
+    three_parts(&mut rig);
+    rig.run(secs(60));
+    let acks = |sent: Vec<Sent>| sent.iter().filter(|sent| sent.is_ack()).count();
+    let pushed = [2, 0, 2, 0, 1, 0, 1].map(|part| acks(rig.push(1, part)));
+    assert_eq!(pushed, [0, 0, 0, 0, 1, 1, 1]);
+    let opened = rig.events().into_iter().filter(|it| matches!(it, Event::Opened { .. }));
+    assert_eq!(opened.count(), 1);
+}
+
+#[test]
+fn a_window_stands_for_a_lost_registered() {
+    let mut rig = Rig::new(config(1));
+    rig.run(ms(60_003));
+    assert!(rig.push(1, 0)[0].is_ack());
+    assert!(matches!(rig.events()[..], [Event::Opened { .. }]));
+    let sent = rig.run(secs(91));
+    let renewal = sent.iter().find_map(Sent::register).unwrap();
+    assert_ne!(renewal.seq, None);
+    assert_eq!(renewal.seq, Some(rig.peer.seq), "a new request");
+    rig.run(secs(121));
+    assert!(matches!(rig.events()[..], [Event::Closed { met: 0, of: 2, .. }]));
+}
+
+#[test]
+fn what_lacks_is_asked_for() {
+    let mut first = Vec::new();
+    for seed in 0..100 {
+        let mut rig = Rig::waiting(config(seed));
+        three_parts(&mut rig);
+        rig.run(secs(60));
+        rig.push(1, 1);
+        let asked = queries(&rig.run(secs(70)));
+        assert!(asked.iter().all(|(_, query)| query.part == 0));
+        assert!(asked.len() > 7, "and again");
+        first.push(asked[0].0);
+        let seq = asked[0].1.seq;
+        let next = queries(&rig.answer(seq, 1, 0));
+        assert_eq!(next[0].1.part, 2, "the next at once");
+        let last = rig.answer(next[0].1.seq, 1, 2);
+        assert!(last.iter().any(Sent::is_ack));
+        assert!(queries(&rig.run(rig.now + secs(3))).is_empty());
+    }
+    assert!(first.iter().all(|at| *at >= ms(60_500) && *at <= ms(62_000)), "{first:?}");
+    assert!(first.iter().any(|at| *at < ms(61_000)) && first.iter().any(|at| *at > ms(61_500)));
+}
+
+#[test]
+fn all_that_lacks_is_asked_for_until_the_close() {
+    let mut rig = Rig::waiting(Config { renew: false, ..config(1) });
+    rig.events();
+    let asked = queries(&rig.run(ms(119_999)));
+    assert!(asked.len() > 40);
+    assert!(asked.windows(2).all(|pair| pair[1].0 - pair[0].0 <= ms(1200)));
+    assert_eq!(rig.events(), []);
+    let sent = rig.run(secs(121));
+    assert!(sent.iter().all(|sent| sent.register().is_some()), "it registers anew");
+    assert_eq!(rig.events(), [missed(1)]);
+}
+
+#[test]
+fn an_answer_that_is_no_news_is_no_loop() {
+    let mut rig = Rig::waiting(config(1));
+    three_parts(&mut rig);
+    rig.run(secs(60));
+    rig.push(1, 1);
+    let mut sent = rig.run(secs(63));
+    let mut asked = 0;
+    while rig.now < secs(80) {
+        for (_, query) in queries(&std::mem::take(&mut sent)) {
+            asked += 1;
+            sent.extend(rig.answer(query.seq, 1, 1));
+        }
+        sent.extend(rig.run(rig.now + ms(100)));
+    }
+    assert!(asked < 40, "{asked}");
+}
+
+#[test]
+fn a_registry_that_opens_late_is_waited_for() {
+    let mut rig = Rig::waiting(config(1));
+    rig.events();
+    let asked = queries(&rig.run(secs(62)));
+    // Its clock was set back by 30 s: minute 0 is current for another 28.
+    let late = Peers {
+        closes_in_ms: 28_000,
+        you: None,
+        pass: None,
+        ..rig.peers(asked.last().unwrap().1.seq, 0, 0)
+    };
+    let bytes = late.encode();
+    assert!(rig.hear_bytes(REGISTRY, &bytes).iter().all(|it| it.register().is_some()));
+    assert!(queries(&rig.run(secs(90))).is_empty());
+    assert!(!queries(&rig.run(secs(93))).is_empty());
+    assert!(rig.push(1, 0)[0].is_ack());
+    assert!(matches!(rig.events()[..], [Event::Opened { .. }]));
+}
+
+#[test]
+fn a_stranger_s_list_of_my_window_means_that_i_am_not_in_it() {
+    for minute in [1, 2] {
+        let mut rig = Rig::waiting(config(1));
+        let asked = queries(&rig.run(secs(62)));
+        rig.events();
+        let answer =
+            Peers { you: None, pass: None, ..rig.peers(asked.last().unwrap().1.seq, minute, 0) };
+        let bytes = answer.encode();
+        let sent = rig.hear_bytes(REGISTRY, &bytes);
+        assert_eq!(rig.events(), [missed(1)]);
+        assert!(sent.iter().any(|sent| sent.register().is_some()), "anew, at once");
+    }
+}
+
+#[test]
+fn my_list_of_a_later_window_counts_at_once() {
+    let mut rig = Rig::waiting(config(1));
+    let asked = queries(&rig.run(secs(62)));
+    rig.events();
+    let sent = rig.answer(asked.last().unwrap().1.seq, 2, 0);
+    assert!(sent.iter().any(Sent::is_ack));
+    assert!(matches!(&rig.events()[..], [first, Event::Opened { .. }] if *first == missed(1)));
+}
+
+#[test]
+fn a_registration_whose_current_window_is_later_tells_of_the_missed_one() {
+    let mut rig = Rig::waiting(config(1));
+    rig.events();
+    // Its clock leapt: at 20 s, minute 1 is over there.
+    rig.run(ms(19_999));
+    rig.now = secs(20);
+    rig.peer.handle_timeout(now(rig.now));
+    rig.register(2);
+    let events = rig.events();
+    assert_eq!(events[0], missed(1));
+    assert!(matches!(events[1], Event::Registered { window, .. } if window == self::window(3)));
+    assert_eq!(events.len(), 2);
+}
+
+#[test]
+fn an_answer_across_the_boundary_is_for_the_open_window() {
+    let mut rig = Rig::new(config(1));
+    rig.run(ms(60_100));
+    let answer = Registered {
+        window: window(1),
+        opens_in_ms: 0,
+        current: Current { closes_in_ms: 59_900, ..rig.registered(None, 1).current },
+        ..rig.registered(Some(rig.peer.seq), 1)
+    };
+    rig.hear(REGISTRY, Datagram::Registered(answer));
+    let events = rig.events();
+    assert!(matches!(events[..], [Event::Registered { opens_in: Duration::ZERO, .. }]));
+    assert!(!queries(&rig.run(secs(63))).is_empty());
+    rig.push(1, 0);
+    rig.run(secs(120));
+    assert!(matches!(rig.events()[..], [Event::Opened { .. }, Event::Closed { .. }]));
+}
+
+#[test]
+fn a_keep_alive_that_crosses_the_boundary_is_a_renewal() {
+    let mut rig = Rig::waiting(config(1));
+    rig.run(secs(35));
+    let seq = Some(rig.peer.seq);
+    rig.now = ms(59_990);
+    rig.peer.handle_timeout(now(rig.now));
+    // On the registry's clock, minute 1 is open.
+    let answer = Registered { opens_in_ms: 60_000, ..rig.registered(seq, 1) };
+    rig.hear(REGISTRY, Datagram::Registered(answer));
+    assert!(rig.push(1, 0)[0].is_ack());
+    let sent = rig.run(secs(89));
+    assert!(sent.iter().filter_map(Sent::register).count() > 0, "kept alive");
+    assert!(!rig.events().contains(&missed(1)));
+}
+
+#[test]
+fn a_window_ends_at_its_close_with_who_is_missing() {
+    let (mut rig, _) = Rig::open(Config { renew: false, ..config(1) });
+    let sent = rig.run(secs(61));
+    let hello = sent.iter().find(|sent| sent.to == addr(BOB)).unwrap().greet().unwrap();
+    rig.hear(BOB, Datagram::Greeted(greeted(BOB, hello.seq)));
+    rig.run(ms(119_999));
+    assert!(matches!(rig.events()[..], [Event::Met { .. }]));
+    assert!(rig.run(secs(200)).is_empty());
+    let closed = Event::Closed { window: window(1), met: 1, of: 2, missing: vec![addr(ANA)] };
+    assert_eq!(rig.events(), [closed]);
+}
+
+#[test]
+fn a_later_window_ends_the_one_before() {
+    let (mut rig, _) = Rig::open(config(1));
+    rig.now = ms(119_900);
+    rig.peer.handle_timeout(now(rig.now));
+    rig.drain();
+    rig.push(2, 0);
+    let events = rig.events();
+    assert!(matches!(events[..], [Event::Closed { .. }, Event::Opened { .. }]), "{events:?}");
+    assert!(!rig.push(1, 0).iter().any(Sent::is_ack), "the earlier one is over");
+    assert_eq!(rig.events(), []);
+}
+
+#[test]
+fn an_outage_is_lived_through() {
+    let mut rig = Rig::waiting(config(1));
+    rig.events();
+    rig.run(secs(600));
+    assert_eq!(rig.events(), [missed(1)], "once");
+    let seq = Some(rig.peer.seq);
+    let answer = rig.registered(seq, 10);
+    rig.hear(REGISTRY, Datagram::Registered(answer));
+    assert!(matches!(rig.events()[..], [Event::Registered { .. }]));
+    rig.run(secs(660));
+    assert!(rig.push(11, 0)[0].is_ack());
+}
+
+#[test]
+fn short_windows_have_short_delays() {
+    for seed in 0..50 {
+        let mut rig = Rig::new(config(seed));
+        let seq = rig.drain()[0].register().unwrap().seq;
+        let answer = Registered { opens_in_ms: 1500, window_ms: 2000, ..rig.registered(seq, 0) };
+        rig.hear(REGISTRY, Datagram::Registered(answer));
+        let sent = rig.run(ms(3500));
+        let first = queries(&sent)[0].0;
+        assert!(first >= ms(1600) && first <= ms(2000), "{first:?}");
+        let moments: Vec<_> = queries(&sent).into_iter().map(|(at, _)| at).collect();
+        assert!(moments.windows(2).all(|pair| pair[1] - pair[0] <= ms(500)));
+    }
+}
