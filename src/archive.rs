@@ -1,0 +1,515 @@
+//! One JSON document per window, for people, and reading them.
+//!
+//! ```text
+//! windows/
+//!   2026-11-23/
+//!     11-29.json
+//!     11-30.json
+//! ```
+//!
+//! The registry never reads them back: its state is in the journal. A document is there as a whole
+//! or not at all, so that they can be read while a registry runs.
+
+mod summary;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, Serializer};
+use thiserror::Error;
+
+use crate::proto::{Name, Room};
+use crate::roster::{Frozen, Member, Roster};
+use crate::store::{
+    At, Disk, Item, Kind, Store, StoreError, make_dir_durably, remove_if_there, write_whole,
+};
+use crate::window::{Length, Wall, Window};
+
+/// A second: its stems have seconds.
+const SECOND: Duration = Duration::from_secs(1);
+/// What a day lasts in UTC.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Who was in one window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// Which.
+    pub window: Window,
+    /// When it closed.
+    #[serde(serialize_with = "whole_seconds")]
+    pub closes: Wall,
+    /// When it opened; `None` if it was missed.
+    pub opened: Option<Wall>,
+    /// Its members, by room.
+    pub rooms: BTreeMap<Room, Vec<Entry>>,
+}
+
+/// One member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// Where it was.
+    pub addr: SocketAddr,
+    /// When it was taken in.
+    pub registered: Wall,
+}
+
+impl From<&Frozen> for Document {
+    fn from(window: &Frozen) -> Document {
+        let entry = |member: &Member| Entry {
+            name: member.name.clone(),
+            addr: member.path.peer,
+            registered: member.registered,
+        };
+        let room =
+            |roster: &Roster| (roster.room().clone(), roster.members().iter().map(entry).collect());
+        Document {
+            window: window.window(),
+            closes: window.closes(),
+            opened: window.opened(),
+            rooms: window.rosters().iter().map(room).collect(),
+        }
+    }
+}
+
+/// A window closes on a whole second, and is written as windows are.
+pub(crate) fn whole_seconds<S: Serializer>(
+    moment: &Wall,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&moment.to_string().replace(".000Z", "Z"))
+}
+
+/// Why a document was not written.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// The file system says no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a day's folder was not removed.
+#[derive(Debug, Error)]
+pub enum PruneError {
+    /// The file system says no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a document was not read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The file system says no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It had no members, or was pruned, or has not closed.
+    #[error("no document of {window} in {}; a window without members has none", dir.display())]
+    Missing {
+        /// The one asked for.
+        window: Window,
+        /// Where it would be.
+        dir: PathBuf,
+    },
+    /// Somebody wrote into it.
+    #[error("{} is not a document of its window ({why}); restore it, or remove it", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// One document that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Whose.
+    pub window: Window,
+    /// Its file.
+    pub path: PathBuf,
+}
+
+/// What one document says in numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// When its window opened; `None` if it was missed.
+    pub opened: Option<Wall>,
+    /// How many members it had.
+    pub members: usize,
+    /// In how many rooms.
+    pub rooms: usize,
+    /// Its file.
+    pub path: PathBuf,
+}
+
+/// The documents of all windows.
+#[derive(Clone, Debug)]
+pub struct Archive<S = Disk> {
+    store: S,
+    dir: PathBuf,
+}
+
+impl<S: Store> Archive<S> {
+    /// The archive in `dir`, which need not be there yet.
+    pub fn new(store: S, dir: PathBuf) -> Archive<S> {
+        Archive { store, dir }
+    }
+
+    /// Writes `document`, of a window that is `length` long, durably, in place of an older one.
+    pub fn write(&self, document: &Document, length: Length) -> Result<(), WriteError> {
+        let day = self.dir.join(document.window.day());
+        make_dir_durably(&self.store, &self.dir)?;
+        make_dir_durably(&self.store, &day)?;
+        let path = day.join(format!("{}.json", document.window.stem(length)));
+        Ok(write_whole(&self.store, &path, |file| {
+            serde_json::to_writer(&mut *file, document)?;
+            file.write_all(b"\n")
+        })?)
+    }
+
+    /// Removes the documents of the oldest day that ended `keep` or more before `now`: one day's at
+    /// most, so that a long history never makes an opening wait. What is not ours stays.
+    pub fn prune(&self, now: Wall, keep: Duration) -> Result<Option<PathBuf>, PruneError> {
+        for (start, day) in self.days()? {
+            if start.opens().plus(DAY).plus(keep) > now {
+                break;
+            }
+            if self.prune_day(&day)? {
+                return Ok(Some(day));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether there was anything to remove.
+    fn prune_day(&self, day: &Path) -> Result<bool, StoreError> {
+        let mut removed = false;
+        for item in self.list(day)? {
+            if document_of(&item).is_some() || is_temporary(&item) {
+                remove_if_there(&self.store, &item.path)?;
+                removed = true;
+            }
+        }
+        // It stays while something else is in it.
+        Ok(self.store.remove_dir(day).is_ok() || removed)
+    }
+
+    /// All documents, oldest first; what is not one is passed over.
+    pub fn windows(&self) -> Result<Vec<Listed>, ReadError> {
+        let mut windows = Vec::new();
+        for (_, day) in self.days()? {
+            for item in self.list(&day)? {
+                windows.extend(document_of(&item).map(|window| Listed { window, path: item.path }));
+            }
+        }
+        windows.sort_by(|a, b| (a.window, &a.path).cmp(&(b.window, &b.path)));
+        Ok(windows)
+    }
+
+    /// The newest documents, newest first: at most `most` of those that `wanted` says.
+    pub fn newest(
+        &self,
+        most: usize,
+        wanted: impl Fn(Window) -> bool,
+    ) -> Result<Vec<Listed>, ReadError> {
+        let mut newest: Vec<Listed> = Vec::new();
+        for (_, day) in self.days()?.into_iter().rev() {
+            let listed = |item: Item| {
+                document_of(&item).map(|window| Listed { window, path: item.path.clone() })
+            };
+            let mut of_day: Vec<Listed> = self.list(&day)?.into_iter().filter_map(listed).collect();
+            of_day.retain(|listed| wanted(listed.window));
+            of_day.sort_by_key(|listed| std::cmp::Reverse(listed.window));
+            newest.extend(of_day);
+            if newest.len() >= most {
+                break;
+            }
+        }
+        newest.truncate(most);
+        Ok(newest)
+    }
+
+    /// The document of `window`, whatever its length was.
+    pub fn read(&self, window: Window) -> Result<Document, ReadError> {
+        let (path, file) = self.open(window)?;
+        parse(window, &path, file)
+    }
+
+    /// The document of `window` in numbers: its members are counted, never held.
+    pub fn summary(&self, window: Window) -> Result<Summary, ReadError> {
+        let (path, file) = self.open(window)?;
+        summary::count(window, path, file)
+    }
+
+    fn open(&self, window: Window) -> Result<(PathBuf, Box<dyn Read>), ReadError> {
+        let dir = self.dir.join(window.day());
+        for stem in stems(window) {
+            let path = dir.join(format!("{stem}.json"));
+            match self.store.read(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                file => {
+                    let file = file.at("read", &path)?;
+                    return Ok((path, file));
+                }
+            }
+        }
+        Err(ReadError::Missing { window, dir })
+    }
+
+    /// The folders of days, oldest first; links to folders are not followed.
+    fn days(&self) -> Result<Vec<(Window, PathBuf)>, StoreError> {
+        let day = |item: Item| match item.kind {
+            Kind::Dir => Some((Window::named(item.name()?, "00-00")?, item.path)),
+            _ => None,
+        };
+        let mut days: Vec<_> = self.list(&self.dir)?.into_iter().filter_map(day).collect();
+        days.sort();
+        Ok(days)
+    }
+
+    /// A folder that is not there, or was pruned a moment ago, is empty.
+    fn list(&self, dir: &Path) -> Result<Vec<Item>, StoreError> {
+        match self.store.list(dir).at("list", dir) {
+            Err(error) if error.is_missing() => Ok(Vec::new()),
+            listed => listed,
+        }
+    }
+}
+
+/// The window of a document, by the names of its file and folder.
+fn document_of(item: &Item) -> Option<Window> {
+    let day = item.path.parent()?.file_name()?.to_str()?;
+    let stem = item.name()?.strip_suffix(".json")?;
+    Window::named(day, stem).filter(|_| item.kind == Kind::File)
+}
+
+/// Whether a crash left it half written.
+fn is_temporary(item: &Item) -> bool {
+    let whole = Item { path: item.path.with_extension(""), kind: item.kind };
+    item.path.extension().is_some_and(|end| end == "tmp") && document_of(&whole).is_some()
+}
+
+/// The names that the window's files can have: `11-29` and `11-29-00`, or only `11-29-02`.
+fn stems(window: Window) -> Vec<String> {
+    let whole = Length::MINUTE.window_at(window.opens()) == window;
+    let minute = whole.then_some(Length::MINUTE);
+    minute.into_iter().chain(Length::new(SECOND)).map(|length| window.stem(length)).collect()
+}
+
+fn parse(window: Window, path: &Path, mut file: impl Read) -> Result<Document, ReadError> {
+    let damaged = |why: String| ReadError::Damaged { path: path.to_owned(), why };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).at("read", path)?;
+    let document: Document =
+        serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    match document.window {
+        named if named == window => Ok(document),
+        named => Err(damaged(format!("it names {named}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn window(text: &str) -> Window {
+        text.parse().unwrap()
+    }
+
+    fn document(text: &str) -> Document {
+        let ana = Entry {
+            name: Some("ana".parse().unwrap()),
+            addr: "127.0.0.1:40112".parse().unwrap(),
+            registered: "2026-11-23T11:28:34.120Z".parse().unwrap(),
+        };
+        Document {
+            window: window(text),
+            closes: Length::MINUTE.closes(window(text)),
+            opened: Some(window(text).opens().plus(Duration::from_millis(1))),
+            rooms: BTreeMap::from([(Room::default(), vec![ana])]),
+        }
+    }
+
+    fn archive() -> (tempfile::TempDir, Archive) {
+        let home = tempfile::tempdir().unwrap();
+        let archive = Archive::new(Disk, home.path().join("windows"));
+        (home, archive)
+    }
+
+    #[test]
+    fn a_document_is_one_line_for_people_and_jq() {
+        let (home, archive) = archive();
+        archive.write(&document("2026-11-23T11:29:00Z"), Length::MINUTE).unwrap();
+        let path = home.path().join("windows/2026-11-23/11-29.json");
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            concat!(
+                r#"{"window":"2026-11-23T11:29:00Z","closes":"2026-11-23T11:30:00Z","#,
+                r#""opened":"2026-11-23T11:29:00.001Z","rooms":{"main":[{"name":"ana","#,
+                r#""addr":"127.0.0.1:40112","registered":"2026-11-23T11:28:34.120Z"}]}}"#,
+                "\n"
+            )
+        );
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    }
+
+    #[test]
+    fn rooms_are_sorted_members_keep_their_order_and_a_missed_window_was_not_opened() {
+        let mut document = document("2026-11-23T11:29:00Z");
+        let nameless = Entry { name: None, ..document.rooms[&Room::default()][0].clone() };
+        document.opened = None;
+        document.rooms.get_mut(&Room::default()).unwrap().insert(0, nameless.clone());
+        document.rooms.insert("lab".parse().unwrap(), vec![nameless]);
+        let text = serde_json::to_string(&document).unwrap();
+        assert!(text.contains(r#""opened":null,"rooms":{"lab":[{"addr":"#), "{text}");
+        assert!(text.contains(r#""main":[{"addr":"#), "{text}");
+        let (_home, archive) = archive();
+        archive.write(&document, Length::MINUTE).unwrap();
+        assert_eq!(archive.read(document.window).unwrap(), document);
+    }
+
+    #[test]
+    fn a_document_is_found_whatever_the_length_of_its_window_was() {
+        let (_home, archive) = archive();
+        let second = Length::new(SECOND).unwrap();
+        for (text, length) in [
+            ("2026-11-23T11:29:00Z", second),
+            ("2026-11-23T11:29:02Z", second),
+            ("2026-11-23T11:30:00Z", Length::MINUTE),
+        ] {
+            archive.write(&document(text), length).unwrap();
+            assert_eq!(archive.read(window(text)).unwrap().window, window(text));
+        }
+        for text in ["2026-11-23T11:30:02Z", "2026-11-22T11:29:00Z"] {
+            let said = archive.read(window(text)).unwrap_err().to_string();
+            assert!(said.contains(text) && said.contains("windows"), "{said}");
+        }
+    }
+
+    #[test]
+    fn history_is_listed_from_the_oldest_and_skips_what_is_foreign() {
+        let (home, archive) = archive();
+        assert_eq!(archive.windows().unwrap(), []);
+        let texts = ["2026-11-22T23:59:00Z", "2026-11-23T11:29:00Z", "2026-11-23T11:30:00Z"];
+        for text in [1, 2, 0].map(|index| texts[index]) {
+            archive.write(&document(text), Length::MINUTE).unwrap();
+        }
+        let windows = home.path().join("windows");
+        fs::write(windows.join("notes"), "").unwrap();
+        fs::create_dir(windows.join("2026-11-24")).unwrap();
+        fs::write(windows.join("2026-11-23/11-31.json~"), "").unwrap();
+        fs::write(windows.join("2026-11-23/11-31.json.tmp"), "").unwrap();
+        symlink(windows.join("2026-11-23"), windows.join("2026-11-25")).unwrap();
+        let listed = archive.windows().unwrap();
+        assert_eq!(
+            listed.iter().map(|listed| listed.window).collect::<Vec<_>>(),
+            texts.map(window)
+        );
+        assert_eq!(listed[0].path, windows.join("2026-11-22/23-59.json"));
+    }
+
+    #[test]
+    fn a_damaged_document_is_named() {
+        let (home, archive) = archive();
+        archive.write(&document("2026-11-23T11:29:00Z"), Length::MINUTE).unwrap();
+        let day = home.path().join("windows/2026-11-23");
+        fs::copy(day.join("11-29.json"), day.join("11-30.json")).unwrap();
+        fs::write(day.join("11-31.json"), "{").unwrap();
+        for minute in [30, 31] {
+            let asked = window(&format!("2026-11-23T11:{minute}:00Z"));
+            let said = archive.read(asked).unwrap_err().to_string();
+            assert!(said.contains(&format!("11-{minute}.json")), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_a_crash_left_does_not_stop_the_next_document() {
+        let (home, archive) = archive();
+        let day = home.path().join("windows/2026-11-23");
+        fs::create_dir_all(&day).unwrap();
+        fs::write(day.join("11-29.json.tmp"), "half").unwrap();
+        for _ in 0..2 {
+            archive.write(&document("2026-11-23T11:29:00Z"), Length::MINUTE).unwrap();
+        }
+        assert!(!day.join("11-29.json.tmp").exists());
+    }
+
+    #[test]
+    fn one_whole_day_is_pruned_at_a_time_and_only_when_all_of_it_is_old() {
+        let (home, archive) = archive();
+        for day in 20..=23 {
+            let document = document(&format!("2026-11-{day}T11:29:00Z"));
+            archive.write(&document, Length::MINUTE).unwrap();
+        }
+        let prune = |now: &str| archive.prune(now.parse().unwrap(), DAY).unwrap();
+        let day = |day: u32| Some(home.path().join(format!("windows/2026-11-{day}")));
+        assert_eq!(prune("2026-11-21T23:59:59.999Z"), None);
+        assert_eq!(prune("2026-11-23T00:00:00.000Z"), day(20));
+        assert_eq!(prune("2026-11-23T00:00:00.000Z"), day(21));
+        assert_eq!(prune("2026-11-23T00:00:00.000Z"), None);
+        assert!(!day(20).unwrap().exists() && day(22).unwrap().exists());
+    }
+
+    #[test]
+    fn pruning_touches_nothing_that_is_not_ours() {
+        let (home, archive) = archive();
+        assert_eq!(archive.prune(Wall::from_millis(0), DAY).unwrap(), None);
+        let windows = home.path().join("windows");
+        for text in ["2026-11-20T11:29:00Z", "2026-11-21T11:29:00Z"] {
+            archive.write(&document(text), Length::MINUTE).unwrap();
+        }
+        fs::write(windows.join("2026-11-20/notes.txt"), "").unwrap();
+        let elsewhere = home.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("11-29.json"), "").unwrap();
+        symlink(&elsewhere, windows.join("2026-11-01")).unwrap();
+        let now = "2027-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(archive.prune(now, DAY).unwrap(), Some(windows.join("2026-11-20")));
+        assert_eq!(archive.prune(now, DAY).unwrap(), Some(windows.join("2026-11-21")));
+        assert_eq!(archive.prune(now, DAY).unwrap(), None);
+        assert!(windows.join("2026-11-20/notes.txt").exists());
+        assert!(elsewhere.join("11-29.json").exists());
+    }
+
+    #[test]
+    fn a_document_is_counted_as_it_is_read() {
+        let (home, archive) = archive();
+        let mut document = document("2026-11-23T11:29:00Z");
+        let entry = document.rooms[&Room::default()][0].clone();
+        document.rooms.insert("lab".parse().unwrap(), vec![entry; 3]);
+        archive.write(&document, Length::MINUTE).unwrap();
+        let summary = archive.summary(document.window).unwrap();
+        assert_eq!((summary.members, summary.rooms, summary.opened), (4, 2, document.opened));
+        let other = home.path().join("windows/2026-11-23/11-30.json");
+        fs::copy(&summary.path, &other).unwrap();
+        let said = archive.summary(window("2026-11-23T11:30:00Z")).unwrap_err().to_string();
+        assert!(said.contains("it names 2026-11-23T11:29:00Z"), "{said}");
+        fs::write(&other, "{").unwrap();
+        assert!(archive.summary(window("2026-11-23T11:30:00Z")).is_err());
+        assert!(archive.summary(window("2026-11-23T11:31:00Z")).is_err());
+    }
+
+    #[test]
+    fn the_newest_are_listed_first_and_no_more_than_asked_for() {
+        let (_home, archive) = archive();
+        let texts = ["2026-11-23T11:30:00Z", "2026-11-23T11:29:00Z", "2026-11-22T23:59:00Z"];
+        for text in texts {
+            archive.write(&document(text), Length::MINUTE).unwrap();
+        }
+        let newest = |most, before: &str| {
+            let listed = archive.newest(most, |found| found < window(before)).unwrap();
+            listed.into_iter().map(|listed| listed.window.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(newest(9, "2026-11-24T00:00:00Z"), texts);
+        assert_eq!(newest(1, "2026-11-24T00:00:00Z"), texts[..1]);
+        assert_eq!(newest(9, "2026-11-23T11:30:00Z"), texts[1..]);
+    }
+}

@@ -1,0 +1,226 @@
+//! The data directory: its modes, its lock, its secret.
+//!
+//! ```text
+//! hit7-data/             0700
+//!   lock                 held while a registry runs
+//!   secret               32 random bytes, 0600, made once
+//!   journal/  windows/   see `journal` and `archive`
+//! ```
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::cookie::Secret;
+use crate::store::{At, Disk, Store, StoreError, make_dir_durably, parent, write_whole};
+
+/// A data directory that is this registry's alone, until it is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    secret: Secret,
+    /// The lock goes with the file.
+    _lock: File,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, Error)]
+pub enum DataDirError {
+    /// The file system says no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Two registries would write one log.
+    #[error(
+        "{} is used by another registry; stop that one, or choose another folder with --data",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// What is there was not made by hit7.
+    #[error(
+        "{} is not the 32 bytes that hit7 keeps there; restore it, or remove it: a new one is made, \
+         and clients of the windows that are under way have to register again",
+        .0.display()
+    )]
+    Secret(PathBuf),
+    /// The operating system has no random numbers.
+    #[error("no random bytes for {}: {source}", path.display())]
+    Random {
+        /// Where they were to be kept.
+        path: PathBuf,
+        /// Why.
+        source: getrandom::Error,
+    },
+}
+
+impl DataDir {
+    /// Takes the directory at `path` for this registry; made with mode 0700 if it is missing.
+    pub fn open(path: &Path) -> Result<DataDir, DataDirError> {
+        make(path)?;
+        let lock = lock(path)?;
+        let secret = secret(&path.join("secret"))?;
+        Ok(DataDir { path: path.to_owned(), secret, _lock: lock })
+    }
+
+    /// What cookies, passes and seeds are made of.
+    pub fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// Where the log is.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
+    /// Where the documents are.
+    pub fn windows(&self) -> PathBuf {
+        self.path.join("windows")
+    }
+}
+
+/// An existing directory keeps its mode: somebody may have chosen it.
+fn make(path: &Path) -> Result<(), StoreError> {
+    let above = parent(path);
+    if path.is_dir() {
+        // Who made it may have been killed before its name was durable.
+        let _ = Disk.sync_dir(above);
+        return Ok(());
+    }
+    if above != path && !above.exists() {
+        make(above)?;
+    }
+    make_dir_durably(&Disk, path)
+}
+
+fn lock(dir: &Path) -> Result<File, DataDirError> {
+    let path = dir.join("lock");
+    if path.is_symlink() {
+        let why = io::Error::other("it is a link, which may lead anywhere; remove it");
+        return Err(StoreError::new("open", &path, why).into());
+    }
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path).at("open", &path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(StoreError::new("lock", &path, error).into()),
+    }
+}
+
+fn secret(path: &Path) -> Result<Secret, DataDirError> {
+    match Disk.read(path) {
+        Ok(file) => kept(path, file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fresh(path),
+        Err(error) => Err(StoreError::new("read", path, error).into()),
+    }
+}
+
+fn kept(path: &Path, file: impl Read) -> Result<Secret, DataDirError> {
+    tighten(path)?;
+    let mut bytes = Vec::new();
+    file.take(33).read_to_end(&mut bytes).at("read", path)?;
+    let bytes = bytes.try_into().map_err(|_| DataDirError::Secret(path.to_owned()))?;
+    Ok(Secret::from_bytes(bytes))
+}
+
+/// Whoever reads it can forge cookies and passes. A backup put back, or a volume's default mode,
+/// often opens it to a group: that is closed again and said, rather than the start refused.
+fn tighten(path: &Path) -> Result<(), StoreError> {
+    let mode = fs::metadata(path).at("read", path)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!("{} could be read by others: its mode is 0600 now", path.display());
+        fs::set_permissions(path, Permissions::from_mode(0o600)).at("protect", path)?;
+    }
+    Ok(())
+}
+
+fn fresh(path: &Path) -> Result<Secret, DataDirError> {
+    let random = Secret::random();
+    let secret = random.map_err(|source| DataDirError::Random { path: path.to_owned(), source })?;
+    write_whole(&Disk, path, |file| file.write_all(secret.as_bytes()))?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_missing_directory_is_made_for_its_owner_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("srv/hit7-data");
+        let data = DataDir::open(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!((mode(&path.join("lock")), mode(&path.join("secret"))), (0o600, 0o600));
+        assert_eq!(data.journal(), path.join("journal"));
+        assert_eq!(data.windows(), path.join("windows"));
+    }
+
+    #[test]
+    fn an_existing_directory_keeps_its_mode() {
+        let home = tempfile::tempdir().unwrap();
+        fs::set_permissions(home.path(), Permissions::from_mode(0o750)).unwrap();
+        DataDir::open(home.path()).unwrap();
+        assert_eq!(mode(home.path()), 0o750);
+    }
+
+    #[test]
+    fn a_second_registry_is_refused_until_the_first_is_gone() {
+        let home = tempfile::tempdir().unwrap();
+        let first = DataDir::open(home.path()).unwrap();
+        let said = DataDir::open(home.path()).unwrap_err().to_string();
+        assert!(said.contains("another registry") && said.contains(home.path().to_str().unwrap()));
+        drop(first);
+        DataDir::open(home.path()).unwrap();
+    }
+
+    #[test]
+    fn the_secret_is_made_once() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("secret.tmp"), "left by a crash").unwrap();
+        let made = *DataDir::open(home.path()).unwrap().secret().as_bytes();
+        assert_eq!(DataDir::open(home.path()).unwrap().secret().as_bytes(), &made);
+        assert_eq!(fs::read(home.path().join("secret")).unwrap(), made);
+        assert!(!home.path().join("secret.tmp").exists());
+    }
+
+    #[test]
+    fn a_secret_of_another_length_is_never_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("secret");
+        for length in [0, 31, 33, 1000] {
+            fs::write(&path, vec![7; length]).unwrap();
+            let said = DataDir::open(home.path()).unwrap_err().to_string();
+            assert!(said.contains(path.to_str().unwrap()) && said.contains("restore it"), "{said}");
+            assert_eq!(fs::read(&path).unwrap().len(), length);
+        }
+    }
+
+    #[test]
+    fn a_secret_that_others_could_read_is_closed_to_them() {
+        let home = tempfile::tempdir().unwrap();
+        drop(DataDir::open(home.path()).unwrap());
+        let path = home.path().join("secret");
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        DataDir::open(home.path()).unwrap();
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn a_file_in_its_place_is_named_with_the_remedy() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        fs::write(&path, "").unwrap();
+        for path in [path.clone(), path.join("below")] {
+            let said = DataDir::open(&path).unwrap_err().to_string();
+            assert!(said.contains(path.to_str().unwrap()) && said.contains("--data"), "{said}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The lines of one journal file, judged one by one.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use crate::record::{Header, LineError, Record};
+
+use super::names::Named;
+
+/// What a line is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// The first one.
+    Header(Header),
+    /// A fact.
+    Record(Record),
+    /// Not what was written.
+    Bad(LineError),
+    /// The last one, never written to its end: nothing in it was acked.
+    Torn,
+}
+
+/// The lines of a file.
+pub(super) type FileLines = Lines<BufReader<Box<dyn Read>>>;
+
+/// Reads a file line by line.
+pub(super) struct Lines<R> {
+    reader: R,
+    named: Named,
+    /// Of the file; what its name says, until the first line was read.
+    header: Header,
+    line: Vec<u8>,
+    number: u64,
+    start: u64,
+    opened: bool,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The lines of the file `named`. `assumed` is its header if its own is damaged.
+    pub(super) fn new(reader: R, named: &Named, assumed: Header) -> Lines<R> {
+        let (named, line) = (named.clone(), Vec::new());
+        Lines { reader, named, header: assumed, line, number: 0, start: 0, opened: false }
+    }
+
+    /// The next line; `None` at the end.
+    pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
+        self.start += self.line.len() as u64;
+        self.line.clear();
+        self.number += 1;
+        if self.reader.read_until(b'\n', &mut self.line)? == 0 {
+            return Ok(None);
+        }
+        let line = match self.line.split_last() {
+            Some((b'\n', line)) => self.judge(line).unwrap_or_else(Line::Bad),
+            // Whole but for its newline, which is another byte: a crash leaves none there, or zero.
+            Some((1.., line)) if self.judge(line).is_ok() => Line::Bad(LineError::Checksum),
+            _ => Line::Torn,
+        };
+        match line {
+            Line::Header(header) => self.header = header,
+            Line::Record(Record::Open(_)) => self.opened = true,
+            _ => {}
+        }
+        Ok(Some(line))
+    }
+
+    fn judge(&self, line: &[u8]) -> Result<Line, LineError> {
+        let shape = |why: &str| Err(LineError::Shape(why.to_owned()));
+        if self.number == 1 {
+            return match Header::read_line(line)? {
+                header if self.is_of_this_file(header) => Ok(Line::Header(header)),
+                _ => shape("its window or length does not fit the file's name"),
+            };
+        }
+        match Record::read_line(line, self.header)? {
+            _ if self.opened => shape("it comes after the opening"),
+            record => Ok(Line::Record(record)),
+        }
+    }
+
+    fn is_of_this_file(&self, header: Header) -> bool {
+        header.window == self.named.window && self.named.fits(header.length)
+    }
+
+    /// The file's header.
+    pub(super) fn header(&self) -> Header {
+        self.header
+    }
+
+    /// The last line as it stands in the file, with its newline.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.line
+    }
+
+    /// The number of the last line, from 1.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Where in the file the last line starts.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Opening;
+    use crate::window::Length;
+    use std::path::PathBuf;
+
+    fn header() -> Header {
+        Header { window: "2026-11-23T11:29:00Z".parse().unwrap(), length: Length::MINUTE }
+    }
+
+    fn opening() -> Record {
+        let Header { window, length } = header();
+        Record::Open(Opening { window, length, at: window.opens() })
+    }
+
+    /// A header and an opening.
+    fn file() -> Vec<u8> {
+        let mut file = Vec::new();
+        header().write_line(&mut file);
+        opening().write_line(&mut file);
+        file
+    }
+
+    fn judged(stem: &str, file: &[u8]) -> Vec<Line> {
+        let window = header().window;
+        let named = Named { window, stem: stem.into(), path: PathBuf::new() };
+        let mut lines = Lines::new(file, &named, header());
+        std::iter::from_fn(|| lines.next().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_file_is_a_header_and_its_records() {
+        let lines = judged("11-29", &file());
+        assert_eq!(lines, [Line::Header(header()), Line::Record(opening())]);
+        assert_eq!(judged("11-29", b""), []);
+    }
+
+    #[test]
+    fn an_opening_is_the_last_line() {
+        let mut file = file();
+        opening().write_line(&mut file);
+        file.extend_from_slice(b"{\"type");
+        let lines = judged("11-29", &file);
+        assert!(matches!(lines[2..], [Line::Bad(LineError::Shape(_)), Line::Torn]), "{lines:?}");
+    }
+
+    #[test]
+    fn a_header_fits_the_name_of_its_file() {
+        let lines = judged("11-29-00", &file());
+        assert!(matches!(lines[0], Line::Bad(LineError::Shape(_))), "{lines:?}");
+        assert_eq!(lines[1], Line::Record(opening()), "read with what the name says");
+    }
+
+    #[test]
+    fn every_torn_end_is_told_from_damage() {
+        let file = file();
+        let first = file.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        for end in 1..file.len() {
+            let lines = judged("11-29", &file[..end]);
+            let torn = lines.last() == Some(&Line::Torn);
+            assert_eq!(torn, end != first, "cut to {end}");
+            assert!(!lines.iter().any(|line| matches!(line, Line::Bad(_))), "cut to {end}");
+            for count in [1, 4096] {
+                let zeros = [&file[..end], &vec![0; count]].concat();
+                assert_eq!(judged("11-29", &zeros).last(), Some(&Line::Torn), "zeros from {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_damage() {
+        let file = file();
+        for bit in 0..file.len() * 8 {
+            let mut damaged = file.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let lines = judged("11-29", &damaged);
+            assert!(lines.iter().any(|line| matches!(line, Line::Bad(_))), "bit {bit}: {lines:?}");
+        }
+    }
+}

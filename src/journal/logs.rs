@@ -1,0 +1,169 @@
+//! The files that the engine writes to.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use crate::record::{Header, Record, Ticket};
+use crate::store::{At, Handle, Store, StoreError, parent, remove_if_there};
+use crate::window::{Length, Window};
+
+use super::{mend, names};
+
+/// The window that is filled and the one that opens; others are opened again when needed.
+const MOST_OPEN: usize = 2;
+
+/// The logs of all windows.
+pub(super) struct Logs<S: Store> {
+    store: S,
+    dir: PathBuf,
+    /// Of new windows.
+    length: Length,
+    /// Of windows that were found at the start.
+    found: BTreeMap<Window, Length>,
+    open: BTreeMap<Window, Log<S::File>>,
+    /// A file that is not what it should be, until it is mended.
+    broken: Option<Broken>,
+    buffer: Vec<u8>,
+}
+
+/// One open file.
+struct Log<F> {
+    file: F,
+    path: PathBuf,
+    /// So much of it is durable.
+    synced: u64,
+}
+
+/// A file with more in it than what is durable.
+struct Broken {
+    path: PathBuf,
+    synced: u64,
+}
+
+impl<S: Store> Logs<S> {
+    /// The logs in `dir`, of which `files` are there already.
+    pub(super) fn new(store: S, dir: PathBuf, length: Length, files: &[Header]) -> Logs<S> {
+        let found = files.iter().map(|header| (header.window, header.length)).collect();
+        let (open, buffer) = (BTreeMap::new(), Vec::new());
+        Logs { store, dir, length, found, open, broken: None, buffer }
+    }
+
+    /// Writes records of one window at the end of its log, and makes them durable. After an error
+    /// none of them is in the log, or the log is broken and takes nothing until it is mended.
+    pub(super) fn append(
+        &mut self,
+        window: Window,
+        run: &[(Ticket, Record)],
+    ) -> Result<(), StoreError> {
+        self.mend()?;
+        let mut log = self.take(window)?;
+        self.encode(window, log.synced == 0, run);
+        if let Err(error) = log.append(&self.store, &self.buffer) {
+            // The file is closed here. A sync that failed is never tried again: the kernel may have
+            // dropped the pages and would say that all is well.
+            self.broken = Some(Broken { path: log.path, synced: log.synced });
+            return Err(error);
+        }
+        self.open.insert(window, log);
+        if self.open.len() > MOST_OPEN {
+            self.open.pop_first();
+        }
+        Ok(())
+    }
+
+    /// Takes away what a failed write left, if one did.
+    pub(super) fn mend(&mut self) -> Result<(), StoreError> {
+        match &self.broken {
+            None => return Ok(()),
+            Some(Broken { path, synced: 0 }) => self.undo(path)?,
+            Some(Broken { path, synced }) => mend::cut(&self.store, path, *synced)?,
+        }
+        self.broken = None;
+        Ok(())
+    }
+
+    /// Removes a new file. It is emptied before, durably, so that no crash can bring back what was
+    /// refused; its folder goes if it is empty, so that a failed sync of it is not simply repeated.
+    fn undo(&self, path: &Path) -> Result<(), StoreError> {
+        match mend::cut(&self.store, path, 0) {
+            Err(error) if error.is_missing() => {}
+            cut => cut?,
+        }
+        remove_if_there(&self.store, path)?;
+        let _ = self.store.remove_dir(parent(path));
+        Ok(())
+    }
+
+    /// Removes the log of a window, and the day's folder with its last one. The removal need not be
+    /// durable: a closed window's log that comes back is discarded again.
+    pub(super) fn discard(&mut self, window: Window) {
+        self.open.remove(&window);
+        let path = self.path(window);
+        if let Err(error) = remove_if_there(&self.store, &path) {
+            return tracing::warn!("{error}; it is tried again at the next start");
+        }
+        self.found.remove(&window);
+        self.broken.take_if(|broken| broken.path == path);
+        let _ = self.store.remove_dir(parent(&path));
+    }
+
+    fn length(&self, window: Window) -> Length {
+        self.found.get(&window).copied().unwrap_or(self.length)
+    }
+
+    fn path(&self, window: Window) -> PathBuf {
+        names::path(&self.dir, window, self.length(window))
+    }
+
+    /// The window's file, open: all that is in a file that was not open is durable.
+    fn take(&mut self, window: Window) -> Result<Log<S::File>, StoreError> {
+        if let Some(log) = self.open.remove(&window) {
+            return Ok(log);
+        }
+        let path = self.path(window);
+        match self.store.append(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => self.create(path),
+            file => {
+                let file = file.at("open", &path)?;
+                let synced = file.length().at("open", &path)?;
+                Ok(Log { file, path, synced })
+            }
+        }
+    }
+
+    fn create(&self, path: PathBuf) -> Result<Log<S::File>, StoreError> {
+        let day = parent(&path);
+        self.store.make_dir(day).at("create the folder", day)?;
+        let file = self.store.create(&path).at("create", &path)?;
+        Ok(Log { file, path, synced: 0 })
+    }
+
+    fn encode(&mut self, window: Window, new: bool, run: &[(Ticket, Record)]) {
+        self.buffer.clear();
+        if new {
+            let length = self.length(window);
+            Header { window, length }.write_line(&mut self.buffer);
+        }
+        for (_, record) in run {
+            record.write_line(&mut self.buffer);
+        }
+    }
+}
+
+impl<F: Handle> Log<F> {
+    /// One write, one sync; a new file's names too.
+    fn append(&mut self, store: &impl Store, lines: &[u8]) -> Result<(), StoreError> {
+        let written = self.file.write(lines).at("write", &self.path)?;
+        if written < lines.len() {
+            let why = format!("only {written} of {} bytes: is the disk full?", lines.len());
+            return Err(StoreError::new("write", &self.path, io::Error::other(why)));
+        }
+        self.file.sync().at("sync", &self.path)?;
+        if self.synced == 0 {
+            mend::sync_names(store, &self.path)?;
+        }
+        self.synced += lines.len() as u64;
+        Ok(())
+    }
+}

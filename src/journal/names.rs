@@ -1,0 +1,118 @@
+//! What is in the journal's folder, by its names.
+
+use std::path::{Path, PathBuf};
+
+use crate::store::{At, Item, Kind, Store, StoreError};
+use crate::window::{Length, Window};
+
+/// A journal file, by its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Named {
+    /// Whose log it is.
+    pub(super) window: Window,
+    /// `11-29`
+    pub(super) stem: String,
+    /// Where it is.
+    pub(super) path: PathBuf,
+}
+
+impl Named {
+    /// Whether windows of `length` have such a name.
+    pub(super) fn fits(&self, length: Length) -> bool {
+        let Named { window, ref stem, .. } = *self;
+        length.window_at(window.opens()) == window && window.stem(length) == *stem
+    }
+}
+
+/// The journal's folder.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// The logs, oldest window first.
+    pub(super) logs: Vec<Named>,
+    /// What a crash left of a file that was being written.
+    pub(super) leftovers: Vec<PathBuf>,
+    /// What is not ours.
+    pub(super) foreign: Vec<PathBuf>,
+}
+
+/// Where the log of `window` is.
+pub(super) fn path(dir: &Path, window: Window, length: Length) -> PathBuf {
+    dir.join(window.day()).join(format!("{}.jsonl", window.stem(length)))
+}
+
+/// Looks at all that is in `dir`.
+pub(super) fn survey(store: &impl Store, dir: &Path) -> Result<Survey, StoreError> {
+    let mut survey = Survey::default();
+    for day in store.list(dir).at("list", dir)? {
+        if !is_day(&day) {
+            survey.foreign.push(day.path);
+            continue;
+        }
+        for item in store.list(&day.path).at("list", &day.path)? {
+            survey.place(day.name().unwrap_or_default(), item);
+        }
+    }
+    survey.logs.sort();
+    survey.foreign.sort();
+    Ok(survey)
+}
+
+fn is_day(item: &Item) -> bool {
+    let name = item.name().unwrap_or_default();
+    item.kind == Kind::Dir && Window::named(name, "00-00").is_some()
+}
+
+impl Survey {
+    fn place(&mut self, day: &str, item: Item) {
+        let (stem, end) = item.name().and_then(|name| name.split_once('.')).unwrap_or_default();
+        let window = Window::named(day, stem).filter(|_| item.kind == Kind::File);
+        match (window, end) {
+            (Some(window), "jsonl") => {
+                self.logs.push(Named { window, stem: stem.to_owned(), path: item.path });
+            }
+            (Some(_), "jsonl.tmp") => self.leftovers.push(item.path),
+            // Named when it was made.
+            (Some(_), end) if end.starts_with("jsonl.damaged-") => {}
+            _ => self.foreign.push(item.path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Disk;
+    use std::fs;
+    use std::time::Duration;
+
+    #[test]
+    fn every_name_has_its_place() {
+        let home = tempfile::tempdir().unwrap();
+        let day = home.path().join("2026-11-23");
+        fs::create_dir(&day).unwrap();
+        fs::create_dir(home.path().join("2026-11-31")).unwrap();
+        for name in ["11-30.jsonl", "11-29-58.jsonl", "11-29.jsonl.damaged-1", "11-30.jsonl.tmp"] {
+            fs::write(day.join(name), "").unwrap();
+        }
+        for name in ["11-30.jsonl~", "11-61.jsonl", "notes"] {
+            fs::write(day.join(name), "").unwrap();
+        }
+        let survey = survey(&Disk, home.path()).unwrap();
+        let stems: Vec<_> = survey.logs.iter().map(|log| log.stem.as_str()).collect();
+        assert_eq!(stems, ["11-29-58", "11-30"]);
+        assert_eq!(survey.leftovers, [day.join("11-30.jsonl.tmp")]);
+        let foreign = ["11-30.jsonl~", "11-61.jsonl", "notes"].map(|name| day.join(name));
+        assert_eq!(survey.foreign[..3], foreign);
+        assert_eq!(survey.foreign[3..], [home.path().join("2026-11-31")]);
+    }
+
+    #[test]
+    fn a_name_fits_windows_of_its_form_that_start_then() {
+        let length = |seconds| Length::new(Duration::from_secs(seconds)).unwrap();
+        let window: Window = "2026-11-23T11:29:00Z".parse().unwrap();
+        let named = Named { window, stem: "11-29".into(), path: PathBuf::new() };
+        assert!(named.fits(Length::MINUTE));
+        assert!(!named.fits(length(2)), "it would be 11-29-00");
+        assert!(!named.fits(length(120)), "none starts at an odd minute");
+    }
+}
