@@ -1,0 +1,558 @@
+//! Runs a peer, or one request: the socket, the timers, and a stream of events.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::pin::pin;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ipnet::IpNet;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::ask::{Ask, Heard, Terms};
+use crate::clock::{Alarm, Clock, Now};
+use crate::cookie::{Key, NO_COOKIE};
+use crate::peer::{self, Peer};
+use crate::proto::{Code, Datagram, Id, Name, Peers, Query, Refusal, Request, Room, Text};
+use crate::udp::{Inbox, Path, Socket, Transmit};
+use crate::window::Window;
+
+/// How long one of several addresses is tried before the next.
+const TURN: Duration = Duration::from_secs(2);
+
+/// How long a stop waits for LEFT.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The longest wait between tries of a single request.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// The longest wait between a watcher's looks.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Where a registry is, and from where to ask it.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its addresses, tried in turn; at least one.
+    pub registries: Vec<SocketAddr>,
+    /// The own address; any, if not given.
+    pub bind: Option<SocketAddr>,
+    /// Its key, if it is private.
+    pub key: Option<Key>,
+    /// How long to wait for a first answer.
+    pub patience: Duration,
+}
+
+/// Who takes part.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where.
+    pub target: Target,
+    /// The group to meet.
+    pub room: Room,
+    /// What people call this client.
+    pub name: Option<Name>,
+    /// What its greetings say.
+    pub text: Option<Text>,
+    /// One window only.
+    pub once: bool,
+}
+
+/// What happens, for whoever watches.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// To the peer.
+    Peer(peer::Event),
+    /// No registry has answered for so long; it is tried on.
+    Silent(Duration),
+}
+
+/// Why a client cannot go on.
+#[derive(Debug, Error)]
+#[allow(missing_docs)]
+pub enum ClientError {
+    #[error("cannot use {addr} as own address: {source}; give another --bind")]
+    Bind { addr: SocketAddr, source: io::Error },
+    #[error(
+        "cannot reach {} from {bind}: give a --bind of the same kind, IPv4 or IPv6",
+        addresses(.registries)
+    )]
+    OtherFamily { bind: SocketAddr, registries: Vec<SocketAddr> },
+    #[error("cannot open a socket: {0}")]
+    Open(io::Error),
+    #[error("cannot receive any more: {0}")]
+    Receive(io::Error),
+    #[error("this system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+    #[error(
+        "no registry answered at {} within {}: is it running, and does a firewall let udp through?",
+        addresses(.registries), humantime::format_duration(*.waited)
+    )]
+    NoAnswer { registries: Vec<SocketAddr>, waited: Duration },
+    #[error("the registry refused ({code}): {reason}")]
+    Refused { code: Code, reason: String },
+}
+
+fn addresses(registries: &[SocketAddr]) -> String {
+    let texts: Vec<String> = registries.iter().map(SocketAddr::to_string).collect();
+    texts.join(", ")
+}
+
+impl Target {
+    /// Leaves out the addresses that the own one cannot send to: each would cost a turn.
+    fn reachable(mut self) -> Result<Target, ClientError> {
+        let Some(bind) = self.bind else { return Ok(self) };
+        let is_ipv4 = |addr: &SocketAddr| addr.ip().to_canonical().is_ipv4();
+        let all = self.registries.clone();
+        self.registries.retain(|addr| is_ipv4(addr) == is_ipv4(&bind));
+        match self.registries.is_empty() {
+            true => Err(ClientError::OtherFamily { bind, registries: all }),
+            false => Ok(self),
+        }
+    }
+}
+
+/// Takes part until `shutdown`, or with `once` until a window has closed.
+pub async fn join(
+    config: Config,
+    clock: Clock,
+    shutdown: impl Future<Output = ()>,
+    events: mpsc::UnboundedSender<Event>,
+) -> Result<(), ClientError> {
+    let config = Config { target: config.target.reachable()?, ..config };
+    let socket = open(&config.target)?;
+    let peer = Peer::new(peer_config(&config, &socket)?, clock.now());
+    let waits = Waits::new(clock.now(), config.target.patience);
+    Member { config, clock, socket, peer, waits, events }.run(shutdown).await
+}
+
+fn peer_config(config: &Config, socket: &Socket) -> Result<peer::Config, ClientError> {
+    let registry = config.target.registries[0];
+    Ok(peer::Config {
+        registry,
+        key: config.target.key.clone(),
+        id: fresh_id()?,
+        room: config.room.clone(),
+        name: config.name.clone(),
+        text: config.text.clone(),
+        lan: private_address(registry, socket.local_addr()),
+        interfaces: interfaces(),
+        seed: getrandom::u64().map_err(ClientError::Random)?,
+        renew: !config.once,
+    })
+}
+
+/// 64 random bits as text.
+fn fresh_id() -> Result<Id, ClientError> {
+    let bits = getrandom::u64().map_err(ClientError::Random)?;
+    let text = URL_SAFE_NO_PAD.encode(bits.to_be_bytes());
+    Ok(text.parse().expect("base64url is what ids are made of"))
+}
+
+fn open(target: &Target) -> Result<Socket, ClientError> {
+    match target.bind {
+        Some(addr) => Socket::bind(addr).map_err(|source| ClientError::Bind { addr, source }),
+        None => Socket::bind_all(0).map_err(ClientError::Open),
+    }
+}
+
+/// The address that this host has on its way to the registry, if it is a private one (RFC 1918,
+/// RFC 4193): what peers behind the same NAT can try. Connecting a UDP socket sends nothing.
+fn private_address(registry: SocketAddr, bound: SocketAddr) -> Option<SocketAddr> {
+    let any: IpAddr = match registry {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let probe = UdpSocket::bind((any, 0)).ok()?;
+    probe.connect(registry).ok()?;
+    let own = probe.local_addr().ok()?.ip();
+    let ip = if bound.ip().is_unspecified() { own } else { bound.ip().to_canonical() };
+    let private = match ip {
+        IpAddr::V4(ip) => ip.is_private(),
+        IpAddr::V6(ip) => ip.is_unique_local(),
+    };
+    private.then(|| SocketAddr::new(ip, bound.port()))
+}
+
+/// The subnets of this host's interfaces.
+fn interfaces() -> Vec<IpNet> {
+    let Ok(found) = if_addrs::get_if_addrs() else { return Vec::new() };
+    let net = |interface: if_addrs::Interface| match interface.addr {
+        if_addrs::IfAddr::V4(v4) => IpNet::with_netmask(v4.ip.into(), v4.netmask.into()).ok(),
+        if_addrs::IfAddr::V6(v6) => IpNet::with_netmask(v6.ip.into(), v6.netmask.into()).ok(),
+    };
+    found.into_iter().filter_map(net).collect()
+}
+
+/// How long a first answer is waited for.
+struct Waits {
+    began: Duration,
+    patience: Duration,
+    /// When the next address gets its turn.
+    turn: Duration,
+    /// When patience is at its end; moved on each time that is told.
+    end: Duration,
+    /// Which address has its turn.
+    place: usize,
+}
+
+impl Waits {
+    fn new(now: Now, patience: Duration) -> Waits {
+        let began = now.mono;
+        Waits { began, patience, turn: began + TURN, end: began + patience, place: 0 }
+    }
+}
+
+/// How it goes on after an event.
+enum Next {
+    On,
+    /// Nobody watches any more.
+    Leave,
+    /// The one window has closed.
+    Done,
+}
+
+/// A client that takes part.
+struct Member {
+    config: Config,
+    clock: Clock,
+    socket: Socket,
+    peer: Peer,
+    waits: Waits,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+impl Member {
+    async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ClientError> {
+        let (mut shutdown, mut inbox) = (pin!(shutdown), Inbox::new());
+        loop {
+            self.send().await;
+            match self.follow_events()? {
+                Next::On => {}
+                Next::Leave => break,
+                Next::Done => return Ok(()),
+            }
+            let alarm = Alarm::mono(self.next_timeout());
+            tokio::select! {
+                () = &mut shutdown => break,
+                received = self.socket.recv(&mut inbox) => self.receive(received, &inbox)?,
+                () = self.clock.sleep(alarm) => self.handle_timeout()?,
+            }
+        }
+        self.leave(inbox).await
+    }
+
+    async fn send(&mut self) {
+        let now = self.clock.now();
+        let transmits: Vec<Transmit> = std::iter::from_fn(|| self.peer.poll_transmit(now))
+            .map(|(to, payload)| transmit(to, payload))
+            .collect();
+        self.socket.send(&transmits).await;
+    }
+
+    fn receive(&mut self, received: io::Result<()>, inbox: &Inbox) -> Result<(), ClientError> {
+        received.map_err(ClientError::Receive)?;
+        for (path, datagram) in inbox.datagrams() {
+            self.peer.handle_datagram(self.clock.now(), path.peer, datagram);
+        }
+        Ok(())
+    }
+
+    fn follow_events(&mut self) -> Result<Next, ClientError> {
+        while let Some(event) = self.peer.poll_event() {
+            if let peer::Event::Refused { code, reason, .. } = &event
+                && !code.is_passing()
+            {
+                return Err(ClientError::Refused { code: *code, reason: reason.clone() });
+            }
+            let closed = matches!(event, peer::Event::Closed { .. });
+            if self.events.send(Event::Peer(event)).is_err() {
+                return Ok(Next::Leave);
+            }
+            if closed && self.config.once {
+                return Ok(Next::Done);
+            }
+        }
+        Ok(Next::On)
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        let waits = (!self.peer.has_heard()).then(|| self.waits.turn.min(self.waits.end));
+        [self.peer.poll_timeout(), waits].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self) -> Result<(), ClientError> {
+        let now = self.clock.now();
+        self.peer.handle_timeout(now);
+        if self.peer.has_heard() {
+            return Ok(());
+        }
+        let Target { registries, patience, .. } = &self.config.target;
+        if now.mono >= self.waits.turn && registries.len() > 1 {
+            self.waits.place = (self.waits.place + 1) % registries.len();
+            self.peer.change_registry(now, registries[self.waits.place]);
+        }
+        while now.mono >= self.waits.turn {
+            self.waits.turn += TURN;
+        }
+        if now.mono >= self.waits.end {
+            let waited = now.mono - self.waits.began;
+            if self.config.once {
+                let (registries, waited) = (registries.clone(), *patience);
+                return Err(ClientError::NoAnswer { registries, waited });
+            }
+            self.waits.end = now.mono + self.waits.patience.max(LONGEST);
+            let _ = self.events.send(Event::Silent(waited));
+        }
+        Ok(())
+    }
+
+    /// Says LEAVE, and waits for LEFT a little.
+    async fn leave(mut self, mut inbox: Inbox) -> Result<(), ClientError> {
+        if !self.peer.has_heard() {
+            return Ok(());
+        }
+        self.peer.leave(self.clock.now());
+        let said = async {
+            loop {
+                self.send().await;
+                while let Some(event) = self.peer.poll_event() {
+                    let left = event == peer::Event::Left;
+                    let _ = self.events.send(Event::Peer(event));
+                    if left {
+                        return Ok(());
+                    }
+                }
+                tokio::select! {
+                    received = self.socket.recv(&mut inbox) => self.receive(received, &inbox)?,
+                    () = self.clock.sleep(Alarm::mono(self.peer.poll_timeout())) => {
+                        self.peer.handle_timeout(self.clock.now());
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(LAST_WORDS, said).await.unwrap_or(Ok(()))
+    }
+}
+
+fn transmit(to: SocketAddr, payload: Vec<u8>) -> Transmit {
+    Transmit { path: Path::new(to, Ipv4Addr::UNSPECIFIED.into()), payload }
+}
+
+/// The members of one room in the current window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roster {
+    /// Which room.
+    pub room: Room,
+    /// The current window.
+    pub window: Window,
+    /// How many.
+    pub count: u32,
+    /// Their addresses, in order.
+    pub peers: Vec<SocketAddr>,
+    /// Until the window closes, from when the registry answered.
+    pub closes_in: Duration,
+}
+
+/// What a watcher of a room sees.
+#[derive(Clone, Debug)]
+pub enum Watched {
+    /// The current window's roster: again and again, the same one while the window is open.
+    Window(Roster),
+    /// No registry has answered for so long; it is tried on.
+    Silent(Duration),
+}
+
+/// Asks for all pages of the current roster of a room.
+pub async fn peers(target: Target, room: Room, clock: Clock) -> Result<Roster, ClientError> {
+    Reader::new(target, room, clock)?.roster().await
+}
+
+/// Follows a room until `shutdown`: asks when a window has opened, and every few seconds.
+pub async fn watch(
+    target: Target,
+    room: Room,
+    clock: Clock,
+    shutdown: impl Future<Output = ()>,
+    seen: mpsc::UnboundedSender<Watched>,
+) -> Result<(), ClientError> {
+    let mut reader = Reader::new(target, room, clock)?;
+    let follow = async {
+        let mut heard_at = clock.now().mono;
+        loop {
+            let (watched, wait) = match reader.roster().await {
+                Ok(roster) => {
+                    heard_at = clock.now().mono;
+                    let wait = until_look(roster.closes_in, getrandom::u64().unwrap_or(0));
+                    (Watched::Window(roster), wait)
+                }
+                Err(ClientError::NoAnswer { .. }) => {
+                    (Watched::Silent(clock.now().mono - heard_at), LONGEST)
+                }
+                Err(error) => return Err(error),
+            };
+            if seen.send(watched).is_err() {
+                return Ok(());
+            }
+            tokio::time::sleep(wait).await;
+        }
+    };
+    tokio::select! {
+        done = follow => done,
+        () = shutdown => Ok(()),
+    }
+}
+
+/// When a watcher looks again: soon after the opening, each a little later than others, for there
+/// may be many; and every few seconds, for the registry may have been started anew.
+fn until_look(closes_in: Duration, random: u64) -> Duration {
+    let jitter = Duration::from_millis(20 + random % 180);
+    LOOK.min(closes_in.saturating_add(jitter))
+}
+
+/// Reads a roster page by page.
+struct Reader {
+    registries: Vec<SocketAddr>,
+    patience: Duration,
+    socket: Socket,
+    clock: Clock,
+    room: Room,
+    cookie: String,
+    key: Option<Key>,
+    seq: u64,
+}
+
+/// A roster as far as it has been read.
+struct Reading {
+    roster: Roster,
+    parts: u32,
+}
+
+impl Reader {
+    fn new(target: Target, room: Room, clock: Clock) -> Result<Reader, ClientError> {
+        let target = target.reachable()?;
+        let socket = open(&target)?;
+        let seq = getrandom::u64().map_err(ClientError::Random)? >> 12;
+        let Target { registries, patience, key, .. } = target;
+        let cookie = NO_COOKIE.to_owned();
+        Ok(Reader { registries, patience, socket, clock, room, cookie, key, seq })
+    }
+
+    /// All pages, from the first registry that answers.
+    async fn roster(&mut self) -> Result<Roster, ClientError> {
+        let (registries, waited) = (self.registries.clone(), self.patience);
+        let asked = async {
+            loop {
+                for &registry in &registries {
+                    let first = tokio::time::timeout(TURN, self.page(registry, 0)).await;
+                    if let Ok(first) = first {
+                        return self.read_on(registry, first?).await;
+                    }
+                }
+            }
+        };
+        match tokio::time::timeout(waited, asked).await {
+            Ok(roster) => roster,
+            Err(_) => Err(ClientError::NoAnswer { registries, waited }),
+        }
+    }
+
+    /// Reads the other pages; from the start again if a window opens meanwhile.
+    async fn read_on(
+        &mut self,
+        registry: SocketAddr,
+        first: Option<Reading>,
+    ) -> Result<Roster, ClientError> {
+        let (mut whole, mut part) = (first, 1);
+        loop {
+            match &mut whole {
+                Some(reading) if part < reading.parts => {
+                    let next = self.page(registry, part).await?;
+                    match next.filter(|next| next.roster.window == reading.roster.window) {
+                        Some(next) => reading.roster.peers.extend(next.roster.peers),
+                        None => whole = None,
+                    }
+                    part += 1;
+                }
+                Some(_) => return Ok(whole.expect("it is some").roster),
+                None => (whole, part) = (self.page(registry, 0).await?, 1),
+            }
+        }
+    }
+
+    /// One page; `None` if there is no such page.
+    async fn page(
+        &mut self,
+        registry: SocketAddr,
+        part: u32,
+    ) -> Result<Option<Reading>, ClientError> {
+        let mut ask = self.ask(part);
+        let mut inbox = Inbox::new();
+        loop {
+            let next = ask.poll_transmit(self.clock.now()).map(|bytes| transmit(registry, bytes));
+            self.socket.send(next.as_slice()).await;
+            tokio::select! {
+                received = self.socket.recv(&mut inbox) => received.map_err(ClientError::Receive)?,
+                () = self.clock.sleep(Alarm::mono(ask.poll_timeout())) => continue,
+            }
+            for (_, bytes) in inbox.datagrams().filter(|(path, _)| path.peer == registry) {
+                let Ok(datagram) = Datagram::decode(bytes) else { continue };
+                match (ask.handle(&datagram, self.clock.now()), datagram) {
+                    (Heard::Answered, Datagram::Peers(peers)) => {
+                        self.cookie = ask.cookie().to_owned();
+                        return Ok(Some(Reading::from(peers)));
+                    }
+                    (Heard::Refused, Datagram::Error(refusal)) if !refusal.code.is_passing() => {
+                        return no_page(refusal, part);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, part: u32) -> Ask {
+        self.seq += 1;
+        let room = self.room.clone();
+        let query = Query { seq: Some(self.seq), room, part, ..Query::default() };
+        let terms = Terms { longest: LONGEST, deadline: None };
+        let now = self.clock.now();
+        Ask::new(Request::Query(query), &self.cookie, terms, self.seq, now).signed(self.key.clone())
+    }
+}
+
+impl From<Peers<'_>> for Reading {
+    fn from(peers: Peers<'_>) -> Reading {
+        let candidates = peers.page.candidates().unwrap_or_default();
+        let addrs = candidates.iter().map(|candidate| candidate.addr).collect();
+        let Peers { room, window, page, closes_in_ms, .. } = peers;
+        let closes_in = Duration::from_millis(closes_in_ms);
+        let roster = Roster { room, window, count: page.count, peers: addrs, closes_in };
+        Reading { roster, parts: page.parts }
+    }
+}
+
+/// A later page that is gone means that another window has opened, whose roster is smaller.
+fn no_page(refusal: Refusal, part: u32) -> Result<Option<Reading>, ClientError> {
+    let Refusal { code, reason, .. } = refusal;
+    if code == Code::BadField && part > 0 {
+        return Ok(None);
+    }
+    Err(ClientError::Refused { code, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watcher_looks_soon_after_the_opening_and_every_few_seconds() {
+        let wait = |closes_in, random| until_look(Duration::from_millis(closes_in), random);
+        assert_eq!(wait(60_000, 7), LOOK);
+        assert_eq!(wait(1000, 0), Duration::from_millis(1020));
+        assert_eq!(wait(1000, u64::MAX), Duration::from_millis(1020 + u64::MAX % 180));
+        assert!(wait(0, 0) >= Duration::from_millis(20));
+    }
+}

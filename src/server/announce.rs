@@ -1,0 +1,105 @@
+//! Sends one window's fan-out, beside the registry, so that requests are served meanwhile.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::clock::{Alarm, Clock};
+use crate::fanout::Fanout;
+use crate::proto::Ack;
+use crate::roster::Frozen;
+use crate::udp::{Path, Sockets, Transmit};
+
+use super::archivist::Archivist;
+
+/// Datagrams that are sent before others get their turn.
+const BATCH: usize = 64;
+
+/// ACKs that may wait: more are dropped, and cost a repeat each.
+const WAITING_ACKS: usize = 4096;
+
+/// A window's announcement under way; dropped, it stops.
+pub(super) struct Announcement {
+    acks: mpsc::Sender<(Path, Ack)>,
+    task: JoinHandle<()>,
+}
+
+impl Announcement {
+    /// Begins to tell the members; once all have been told, the archivist gets the window.
+    pub(super) fn begin(
+        window: Arc<Frozen>,
+        clock: Clock,
+        sockets: Arc<Sockets>,
+        archivist: Archivist,
+    ) -> Announcement {
+        let (acks, acked) = mpsc::channel(WAITING_ACKS);
+        let fanout = Fanout::new(window.clone(), clock.now());
+        let herald = Herald { fanout, clock, sockets, acked, unkept: Some(window), archivist };
+        Announcement { acks, task: tokio::spawn(herald.run()) }
+    }
+
+    /// Passes an ACK on.
+    pub(super) fn acked(&self, path: Path, ack: Ack) {
+        let _ = self.acks.try_send((path, ack));
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Herald {
+    fanout: Fanout,
+    clock: Clock,
+    sockets: Arc<Sockets>,
+    acked: mpsc::Receiver<(Path, Ack)>,
+    /// The window, until the archivist has it; also if this is dropped before.
+    unkept: Option<Arc<Frozen>>,
+    archivist: Archivist,
+}
+
+impl Herald {
+    async fn run(mut self) {
+        let mut batch: Vec<Transmit> = Vec::with_capacity(BATCH);
+        loop {
+            self.take_acks();
+            let now = self.clock.now();
+            batch.clear();
+            batch.extend(std::iter::from_fn(|| self.fanout.poll_transmit(now)).take(BATCH));
+            if !batch.is_empty() {
+                self.sockets.send(&batch).await;
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if self.fanout.has_told_all() {
+                self.keep();
+            }
+            let Some(due) = self.fanout.poll_timeout(now) else { return };
+            tokio::select! {
+                () = self.clock.sleep(Alarm::mono(Some(due))) => {}
+                Some((path, ack)) = self.acked.recv() => self.fanout.handle_ack(path, &ack),
+            }
+        }
+    }
+
+    fn take_acks(&mut self) {
+        while let Ok((path, ack)) = self.acked.try_recv() {
+            self.fanout.handle_ack(path, &ack);
+        }
+    }
+
+    fn keep(&mut self) {
+        if let Some(window) = self.unkept.take() {
+            self.archivist.keep(window);
+        }
+    }
+}
+
+impl Drop for Herald {
+    fn drop(&mut self) {
+        self.keep();
+    }
+}

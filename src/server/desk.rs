@@ -1,0 +1,356 @@
+//! The one owner of the registry: takes what comes, in the log's order, and says what became of it.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::{Clock, Now};
+use crate::cookie::Key;
+use crate::datadir::DataDir;
+use crate::gate::{Admit, Gate};
+use crate::journal::{FileJournal, Journal, Outcome};
+use crate::proto::Request;
+use crate::record::{Record, Ticket};
+use crate::registry::{self, Handled, Registry};
+use crate::roster::Frozen;
+use crate::snapshot::{Past, Snapshot};
+use crate::tally::{Tally, Why};
+use crate::udp::{Inbox, Path, Sockets, Transmit};
+use crate::window::Window;
+
+use super::announce::Announcement;
+use super::archivist::{Archivist, Kept};
+use super::{Event, RunError, Server};
+
+/// How long a stop waits for the log and the documents.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How often watchers are shown how it stands, at most.
+const SHOW: Duration = Duration::from_millis(250);
+
+/// How often it is told what was turned away, at most.
+const TELL_TURNED: Duration = Duration::from_secs(10);
+
+/// The one owner of the registry.
+pub(super) struct Desk {
+    clock: Clock,
+    /// Its lock is held as long as the registry runs.
+    _data: DataDir,
+    gate: Gate,
+    registry: Registry,
+    journal: FileJournal,
+    sockets: Arc<Sockets>,
+    events: mpsc::UnboundedSender<Event>,
+    archivist: Archivist,
+    /// Records that the journal has and has not spoken of.
+    under_way: usize,
+    log_refuses: bool,
+    announcement: Option<Announcement>,
+    /// Windows that have a file in the log.
+    logged: BTreeSet<Window>,
+    /// Windows with members whose document is not durable yet: their log stays.
+    undocumented: BTreeSet<Window>,
+    answers: Vec<Transmit>,
+    /// What watchers are shown, and when they are shown it again.
+    snapshot: Snapshot,
+    shown: watch::Sender<Arc<Snapshot>>,
+    show_at: Duration,
+    /// What was turned away, and what of it has been told.
+    turned: Tally,
+    told: Tally,
+    tell_at: Duration,
+}
+
+impl Desk {
+    /// The desk of a server that has read its log.
+    pub(super) fn new(
+        server: Server,
+        sockets: Sockets,
+        archivist: Archivist,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Desk {
+        let Server { clock, data, gate, registry, journal, shown, logged, .. } = server;
+        let snapshot = shown.borrow().as_ref().clone();
+        Desk {
+            clock,
+            _data: data,
+            gate,
+            registry,
+            journal,
+            sockets: Arc::new(sockets),
+            events,
+            archivist,
+            under_way: 0,
+            log_refuses: false,
+            announcement: None,
+            logged,
+            undocumented: BTreeSet::new(),
+            answers: Vec::new(),
+            snapshot,
+            shown,
+            show_at: Duration::ZERO,
+            turned: Tally::default(),
+            told: Tally::default(),
+            tell_at: Duration::ZERO,
+        }
+    }
+
+    /// Serves until `shutdown`.
+    pub(super) async fn run(
+        mut self,
+        mut kept: mpsc::UnboundedReceiver<Kept>,
+        mut rekeyed: mpsc::UnboundedReceiver<Vec<Key>>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), RunError> {
+        let (mut shutdown, mut inbox) = (pin!(shutdown), Inbox::new());
+        self.follow_replay();
+        self.registry.handle_timeout(self.clock.now());
+        loop {
+            // In every turn: under a flood the timer's branch may never get to fire.
+            self.registry.handle_timeout(self.clock.now());
+            self.follow_events();
+            self.propose();
+            self.send_answers().await;
+            self.tell_turned();
+            self.show();
+            let alarm = self.registry.poll_timeout(self.clock.now());
+            tokio::select! {
+                () = &mut shutdown => break,
+                outcome = self.journal.next() => self.settle(outcome)?,
+                received = self.sockets.recv(&mut inbox) => {
+                    received?;
+                    self.receive(&inbox);
+                }
+                Some(kept) = kept.recv() => self.note_kept(kept),
+                Some(keys) = rekeyed.recv() => self.gate.set_keys(keys),
+                () = self.clock.sleep(alarm) => self.registry.handle_timeout(self.clock.now()),
+            }
+        }
+        self.stop().await
+    }
+
+    fn receive(&mut self, inbox: &Inbox) {
+        let now = self.clock.now();
+        for (path, datagram) in inbox.datagrams() {
+            self.snapshot.done.received += 1;
+            match self.gate.admit(now, path, datagram) {
+                Admit::Pass { request, trusted } => self.take(now, path, request, trusted),
+                Admit::Answer(transmit) => {
+                    self.snapshot.done.challenged += 1;
+                    self.answers.push(transmit);
+                }
+                Admit::Refuse(transmit, why) => self.refuse(transmit, why),
+                Admit::Drop(why) => self.turned.count(why),
+            }
+        }
+    }
+
+    fn take(&mut self, now: Now, path: Path, request: Request, trusted: bool) {
+        if let Request::Ack(ack) = request {
+            if let Some(announcement) = &self.announcement {
+                announcement.acked(path, ack);
+            }
+            return;
+        }
+        match self.registry.handle(now, path, request, trusted) {
+            Handled::Answer(transmit) => {
+                self.snapshot.done.answered += 1;
+                self.answers.push(transmit);
+            }
+            Handled::Refused(transmit, why) => self.refuse(transmit, why),
+            Handled::Proposed => {}
+            Handled::Nothing(why) => self.turned.count(why),
+        }
+    }
+
+    fn refuse(&mut self, transmit: Transmit, why: Why) {
+        self.turned.count(why);
+        self.answers.push(transmit);
+    }
+
+    /// Hands the log what is proposed, one batch at a time: what comes meanwhile waits, and shares
+    /// the next sync.
+    fn propose(&mut self) {
+        if self.under_way > 0 {
+            return;
+        }
+        let batch: Vec<(Ticket, Record)> =
+            std::iter::from_fn(|| self.registry.poll_proposal()).collect();
+        if !batch.is_empty() {
+            self.under_way = batch.len();
+            self.logged.extend(batch.iter().map(|(_, record)| record.window()));
+            self.journal.propose(batch);
+        }
+    }
+
+    fn settle(&mut self, outcome: Outcome) -> Result<(), RunError> {
+        let now = self.clock.now();
+        match outcome {
+            Outcome::Durable(batch) => {
+                self.under_way -= batch.len();
+                self.snapshot.done.recorded += batch.len() as u64;
+                let before = self.answers.len();
+                for (ticket, record) in batch {
+                    self.answers.extend(self.registry.commit(now, Some(ticket), record));
+                }
+                self.snapshot.done.answered += (self.answers.len() - before) as u64;
+                self.log_is_back();
+            }
+            Outcome::Refused { batch, why } => {
+                self.under_way -= batch.len();
+                for transmit in self.registry.refuse(now, batch) {
+                    self.refuse(transmit, Why::Unavailable);
+                }
+                self.log_is_out(why);
+            }
+            Outcome::Down(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn log_is_back(&mut self) {
+        if std::mem::take(&mut self.log_refuses) {
+            self.tell(Event::LogRecovered);
+        }
+    }
+
+    fn log_is_out(&mut self, why: String) {
+        if !std::mem::replace(&mut self.log_refuses, true) {
+            self.tell(Event::LogRefuses(why));
+        }
+    }
+
+    async fn send_answers(&mut self) {
+        if !self.answers.is_empty() {
+            self.sockets.send(&self.answers).await;
+            self.answers.clear();
+        }
+    }
+
+    fn follow_events(&mut self) {
+        while let Some(event) = self.registry.poll_event() {
+            let past = self.follow_event(event);
+            self.tell(Event::Window(past));
+        }
+    }
+
+    /// What was replayed has been told before.
+    fn follow_replay(&mut self) {
+        while let Some(event) = self.registry.poll_event() {
+            self.follow_event(event);
+        }
+    }
+
+    fn follow_event(&mut self, event: registry::Event) -> Past {
+        let (window, late) = match event {
+            registry::Event::Opened(window) => {
+                let late = window.window().opens().until(self.clock.now().wall);
+                self.announce(window.clone());
+                self.snapshot.done.opened += 1;
+                (window, Some(late))
+            }
+            registry::Event::Missed(window) => {
+                self.undocumented.insert(window.window());
+                self.archivist.keep(window.clone());
+                self.snapshot.done.missed += 1;
+                (window, None)
+            }
+        };
+        let (members, rooms) = (window.len(), window.rosters().len());
+        let past = Past { window: window.window(), members, rooms, late };
+        self.snapshot.remember(past);
+        self.show_at = Duration::ZERO;
+        past
+    }
+
+    /// Tells the members of a window, unless its time is over already: it was replayed.
+    fn announce(&mut self, window: Arc<Frozen>) {
+        self.forget_closed(window.window());
+        let now = self.clock.now();
+        self.announcement = None;
+        if !window.is_empty() {
+            self.undocumented.insert(window.window());
+        }
+        if window.is_empty() {
+            // Nobody to tell, and nothing to write.
+        } else if now.wall < window.closes() {
+            let (sockets, archivist) = (self.sockets.clone(), self.archivist.clone());
+            self.announcement =
+                Some(Announcement::begin(window.clone(), self.clock, sockets, archivist));
+        } else {
+            self.archivist.keep(window.clone());
+        }
+    }
+
+    /// Shows watchers how it stands: at once if a window has opened, else a few times a second.
+    fn show(&mut self) {
+        let now = self.clock.now();
+        if now.mono < self.show_at || self.shown.is_closed() {
+            return;
+        }
+        self.show_at = now.mono + SHOW;
+        (self.snapshot.next, self.snapshot.waiting) = self.registry.next();
+        self.snapshot.at = now.wall;
+        self.snapshot.current = self.registry.current().clone();
+        self.snapshot.turned = self.turned;
+        self.snapshot.log_works = !self.log_refuses;
+        self.shown.send_replace(Arc::new(self.snapshot.clone()));
+    }
+
+    fn note_kept(&mut self, kept: Kept) {
+        match kept {
+            Kept::Durable(window) => {
+                self.undocumented.remove(&window);
+                self.tell(Event::DocumentWritten(window));
+                self.forget_closed(self.registry.current().window());
+            }
+            Kept::Failed(why) => self.tell(Event::DocumentFails(why)),
+        }
+    }
+
+    /// Lets go of the log of windows that have closed and whose document is durable.
+    fn forget_closed(&mut self, current: Window) {
+        let closed: Vec<Window> = self.logged.range(..current).copied().collect();
+        for window in closed {
+            if !self.undocumented.contains(&window) {
+                self.logged.remove(&window);
+                self.journal.discard(window);
+            }
+        }
+    }
+
+    /// Never a line a datagram: whoever sends them would fill the log.
+    fn tell_turned(&mut self) {
+        let now = self.clock.now().mono;
+        self.turned.set(Why::Unsent, self.sockets.failures());
+        if now >= self.tell_at && self.turned != self.told {
+            self.tell(Event::Turned(self.turned.since(&self.told)));
+            (self.told, self.tell_at) = (self.turned, now + TELL_TURNED);
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody has to watch.
+        let _ = self.events.send(event);
+    }
+
+    /// What was proposed is still answered, and the documents under way are finished.
+    async fn stop(mut self) -> Result<(), RunError> {
+        let finish = async {
+            while self.under_way > 0 {
+                let outcome = self.journal.next().await;
+                self.settle(outcome)?;
+            }
+            self.send_answers().await;
+            self.follow_events();
+            drop(self.announcement.take());
+            self.archivist.finish().await;
+            Ok(())
+        };
+        tokio::time::timeout(LAST_WORDS, finish).await.unwrap_or(Ok(()))
+    }
+}

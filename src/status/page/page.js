@@ -1,0 +1,382 @@
+// The page of a hit7 registry. Whatever came from members is put in as text, never as markup.
+
+import { bars, curve } from "./plot.js";
+
+const SLOTS = 60; // windows that are plotted
+const SECONDS = 120; // seconds of registrations that are plotted
+const SHOWN_ROOMS = 60;
+const SHOWN_PEERS = 200;
+const OPEN_ROOMS = 6; // rooms that are unfolded at first, if they are small
+const SMALL = 50;
+const QUIET = 5000; // ms without a word until the page says that it is not connected
+const CHATTER = 30000; // ms between two sentences to a screen reader
+
+const REASONS = {
+  no_source: "from an address that cannot exist",
+  unreadable: "not a message hit7 knows",
+  no_request: "an answer, not a request",
+  too_short: "too short to be answered safely",
+  old: "older than a later request",
+  under_way: "repeated while being stored",
+  displaced: "address registered again since",
+  too_often: "asked too often, not answered",
+  unsent: "answers that could not be sent",
+  malformed: "not written as JSON",
+  unknown_type: "unknown type of message",
+  bad_field: "a field breaks its limits",
+  too_large: "too large",
+  full: "no place left",
+  unavailable: "could not be stored",
+  slow_down: "asked too often",
+  forbidden: "no key for this registry",
+};
+
+const $ = (id) => document.getElementById(id);
+const put = (id, text) => {
+  const place = $(id);
+  if (place.textContent !== text) place.textContent = text;
+};
+const number = (value) => value.toLocaleString("en");
+const count = (value, thing) => `${number(value)} ${thing}${value === 1 ? "" : "s"}`;
+
+function make(name, kind, text) {
+  const made = document.createElement(name);
+  if (kind) made.className = kind;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+let latest = null; // the last event
+let heardAt = 0; // when it came, by this page's own clock
+let patientFrom = 0; // since when a word is waited for
+let shownWindow; // the window whose members are shown
+let fetching = false;
+let saidAt = -Infinity;
+let rates = [];
+const folded = new Map(); // room → whether it is unfolded
+
+// ---- time -------------------------------------------------------------------------------------
+
+/** `11:29`, or `11:29:10` where windows are not whole minutes. */
+function clock(window) {
+  return latest && latest.window_ms % 60000 === 0 ? window.slice(11, 16) : window.slice(11, 19);
+}
+
+function span(ms) {
+  const seconds = Math.ceil(ms / 1000);
+  const pad = (value) => String(value).padStart(2, "0");
+  const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  return h > 0 ? `${h}:${pad(m)}:${pad(s)}` : `${m}:${pad(s)}`;
+}
+
+function period(ms) {
+  if (ms === 60000) return ["minute", "it ends"];
+  if (ms === 3600000) return ["hour", "it ends"];
+  if (ms === 86400000) return ["day", "it ends"];
+  if (ms === 1000) return ["second", "it ends"];
+  const whole = [[3600000, "hours"], [60000, "minutes"], [1000, "seconds"]].find(([unit]) => ms % unit === 0);
+  return [`${ms / whole[0]} ${whole[1]}`, "they end"];
+}
+
+function tick() {
+  if (performance.now() - patientFrom > QUIET) connect("lost");
+  if (!latest) return;
+  const left = Math.max(0, latest.next.opens_in_ms - (performance.now() - heardAt));
+  put("left", span(left));
+  const offset = 1000 * (1 - Math.min(1, left / latest.window_ms));
+  const arc = $("arc");
+  // A new window's ring is full at once; it does not run backwards.
+  const before = Number(arc.getAttribute("stroke-dashoffset") ?? 1000);
+  arc.classList.toggle("moving", offset > before);
+  arc.setAttribute("stroke-dashoffset", offset.toFixed(1));
+}
+
+// ---- what an event tells ----------------------------------------------------------------------
+
+function show(event) {
+  const before = latest;
+  latest = event;
+  heardAt = patientFrom = performance.now();
+  link("live");
+  const { current, next } = event;
+  const [length, ends] = period(event.window_ms);
+  put("period", length);
+  put("period-ends", ends);
+  put("opens", clock(next.window));
+  put("waiting", number(next.members));
+  put("now", number(current?.members ?? 0));
+  put("introduced-at", current ? `at ${clock(current.window)}` : "in the current one");
+  put("rooms-count", number(current?.rooms ?? 0));
+  put("rooms-word", current?.rooms === 1 ? "room" : "rooms");
+  $("log-notice").hidden = event.log_writable;
+  if (!event.log_writable) {
+    put("log-notice", "This registry cannot write its log: it takes no registrations until it can.");
+  }
+  showRate(before, event);
+  showAway(event.turned_away);
+  tick();
+  const window = current?.window ?? null;
+  if (before && current && window !== before.current?.window) announce(current);
+  // All pages see a window turn at once: they do not ask at once.
+  if (window !== shownWindow && !fetching) setTimeout(refresh, before ? Math.random() * 400 : 0);
+}
+
+function announce(current) {
+  const now = performance.now();
+  if (now - saidAt < CHATTER) return;
+  saidAt = now;
+  put("said", `The ${clock(current.window)} window opened with ${count(current.members, "member")} in ${count(current.rooms, "room")}.`);
+}
+
+function showRate(before, event) {
+  const done = (totals) => totals.recorded - totals.opened - totals.missed;
+  if (before) {
+    const passed = (Date.parse(event.at) - Date.parse(before.at)) / 1000;
+    const more = done(event.totals) - done(before.totals);
+    if (more < 0 || passed > 10) rates = [];
+    else if (passed > 0) rates.push({ passed, more: Math.max(0, more) });
+  }
+  while (rates.reduce((sum, rate) => sum + rate.passed, 0) > SECONDS) rates.shift();
+  const seconds = perSecond();
+  const last = seconds.slice(-5);
+  const mean = last.length ? last.reduce((sum, rate) => sum + rate, 0) / last.length : 0;
+  put("rate", mean >= 10 || mean === 0 ? number(Math.round(mean)) : mean.toFixed(1));
+  curve($("rate-plot"), seconds, SECONDS, {
+    label: `Registrations a second over the last two minutes, now ${mean.toFixed(1)}`,
+    least: 5,
+    left: "2 min ago",
+    right: "now",
+  });
+}
+
+/** Events are not a second apart: what each counted is spread over the seconds that it spans. */
+function perSecond() {
+  const total = rates.reduce((sum, rate) => sum + rate.passed, 0);
+  const seconds = new Array(Math.floor(total)).fill(0);
+  let end = total;
+  for (const { passed, more } of [...rates].reverse()) {
+    for (let at = end; at > end - passed + 1e-9; ) {
+      const slot = Math.ceil(total - at + 1e-9) - 1;
+      const part = Math.min(at - (end - passed), slot + 1 - (total - at));
+      const place = seconds.length - 1 - slot;
+      if (place >= 0) seconds[place] += (more * part) / passed;
+      at -= Math.max(part, 1e-6);
+    }
+    end -= passed;
+  }
+  return seconds;
+}
+
+function showAway(turned) {
+  const all = Object.entries(turned).sort(([, a], [, b]) => b - a);
+  put("away", number(all.reduce((sum, [, times]) => sum + times, 0)));
+  $("away-table").hidden = all.length === 0;
+  $("away-note").hidden = all.length > 0;
+  const rows = $("away-rows");
+  if (rows.dataset.shown === JSON.stringify(all)) return;
+  rows.dataset.shown = JSON.stringify(all);
+  rows.replaceChildren(...all.map(([reason, times]) => {
+    const row = make("tr");
+    row.append(make("td", "", REASONS[reason] ?? reason), make("td", "n", number(times)));
+    return row;
+  }));
+}
+
+// ---- what is fetched when a window turns ------------------------------------------------------
+
+async function json(path) {
+  const answer = await fetch(path, { signal: AbortSignal.timeout(10000) });
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return answer.json();
+}
+
+async function refresh() {
+  if (fetching) return;
+  fetching = true;
+  try {
+    const [window, past] = await Promise.all([
+      json("/api/v1/window"),
+      json(`/api/v1/windows?limit=${SLOTS}`),
+    ]);
+    showMembers(window);
+    showPast(past.windows);
+    shownWindow = window.window;
+  } catch {
+    // The next event tries again.
+  } finally {
+    fetching = false;
+  }
+}
+
+function showMembers(window) {
+  const { rooms } = window;
+  put("members-note", window.window
+    ? `${count(window.members, "member")} in ${count(window.room_count, "room")}, since ${clock(window.window)}`
+    : "");
+  if (rooms.length === 0) {
+    $("rooms").replaceChildren(make("p", "empty", window.window
+      ? `Nobody signed up in time for ${clock(window.window)}. Who signs up now is introduced at ${clock(window.next.window)}.`
+      : `No window has opened yet. Who signs up now is introduced at ${clock(window.next.window)}.`));
+  } else {
+    $("rooms").replaceChildren(...rooms.slice(0, SHOWN_ROOMS).map(room));
+  }
+  const more = window.room_count - Math.min(rooms.length, SHOWN_ROOMS);
+  $("more-rooms").hidden = more <= 0;
+  put("more-rooms", `and ${count(more, "more room")}`);
+}
+
+function room(shown, place) {
+  const made = make("details", "room");
+  const head = make("summary");
+  head.append(make("h3", "", shown.room), make("span", "n", count(shown.members, "member")));
+  made.append(head);
+  const unfold = () => {
+    if (made.open && made.childElementCount === 1) made.append(...members(shown));
+  };
+  made.open = folded.get(shown.room) ?? (place < OPEN_ROOMS && shown.members <= SMALL);
+  // Rows are made when they are looked at: a room may be large, and rooms many.
+  unfold();
+  made.addEventListener("toggle", () => {
+    unfold();
+    if (folded.size > 1000) folded.clear();
+    folded.set(shown.room, made.open);
+  });
+  return made;
+}
+
+function members(shown) {
+  const table = make("table");
+  const head = make("tr");
+  for (const [kind, text] of [["", "Name"], ["", "Address"], ["n", "Signed up"]]) {
+    const cell = make("th", kind, text);
+    cell.scope = "col";
+    head.append(cell);
+  }
+  const top = make("thead");
+  top.append(head);
+  const body = make("tbody");
+  for (const peer of shown.peers.slice(0, SHOWN_PEERS)) {
+    const row = make("tr");
+    row.append(
+      make("td", peer.name ? "name" : "nameless", peer.name ?? "no name"),
+      make("td", peer.addr.length > 21 ? "addr long" : "addr", peer.addr),
+      make("td", "n", peer.registered.slice(11, 19)),
+    );
+    body.append(row);
+  }
+  table.append(top, body);
+  const scroll = make("div", "scroll");
+  scroll.tabIndex = 0;
+  scroll.setAttribute("role", "region");
+  scroll.setAttribute("aria-label", `Members of ${shown.room}`);
+  scroll.append(table);
+  const more = shown.members - Math.min(shown.peers.length, SHOWN_PEERS);
+  return more > 0 ? [scroll, make("p", "note", `and ${number(more)} more`)] : [scroll];
+}
+
+function showPast(windows) {
+  if (windows.length === 0) return;
+  const length = latest.window_ms;
+  const newest = Date.parse(windows[0].window);
+  const slots = new Array(SLOTS).fill(null);
+  for (const window of windows) {
+    const slot = SLOTS - 1 - Math.round((newest - Date.parse(window.window)) / length);
+    if (slot >= 0) slots[slot] = window;
+  }
+  const oldest = new Date(newest - (SLOTS - 1) * length).toISOString();
+  const ends = { left: clock(oldest), right: clock(windows[0].window) };
+  put("hour-note", length === 60000 ? "the last hour" : `the last ${SLOTS} windows`);
+  plotMembers(slots, ends);
+  plotLateness(slots, ends);
+  $("hour-rows").replaceChildren(...windows.map((window) => {
+    const row = make("tr");
+    const late = window.missed ? "missed" : window.late_ms === null ? "–" : `${number(window.late_ms)} ms`;
+    const known = (value) => (value === null ? "–" : number(value));
+    row.append(
+      make("td", "", clock(window.window)),
+      make("td", "n", known(window.members)),
+      make("td", "n", known(window.rooms)),
+      make("td", "n", late),
+    );
+    return row;
+  }));
+}
+
+function plotMembers(slots, ends) {
+  const known = slots.filter((window) => window && window.members !== null);
+  const most = Math.max(0, ...known.map((window) => window.members));
+  const missed = known.filter((window) => window.missed).length;
+  const bar = (window, k) => window && window.members !== null && {
+    value: window.members,
+    kind: window.missed ? "missed" : k === SLOTS - 1 ? "now" : window.members ? "" : "zero",
+    title: `${clock(window.window)}: ${count(window.members, "member")}${window.missed ? ", missed: it never opened" : ""}`,
+  };
+  bars($("hour"), slots.map(bar), {
+    label: `Members of each of the last ${count(known.length, "window")}: at most ${number(most)}${missed ? `; ${missed} missed` : ""}`,
+    least: 5,
+    unit: " members",
+    ...ends,
+  });
+}
+
+function plotLateness(slots, ends) {
+  const late = slots.filter((window) => window && window.late_ms !== null).map((window) => window.late_ms);
+  if (late.length === 0) return;
+  const sorted = late.toSorted((a, b) => a - b);
+  const usual = sorted[Math.floor((sorted.length - 1) / 2)];
+  const worst = sorted.at(-1);
+  put("late", number(usual));
+  put("late-note", `At worst ${number(worst)} ms in ${count(late.length, "window")}.`);
+  bars($("late-plot"), slots.map((window, k) => window && window.late_ms !== null && {
+    value: window.late_ms,
+    kind: k === SLOTS - 1 ? "now" : "",
+    title: `${clock(window.window)}: ${number(window.late_ms)} ms`,
+  }), {
+    label: `How late each window opened: usually ${usual} ms, at worst ${worst} ms`,
+    least: 5,
+    unit: " ms",
+    ...ends,
+  });
+}
+
+// ---- the connection ---------------------------------------------------------------------------
+
+let source = null;
+let again = 0;
+
+function link(state) {
+  const place = $("link");
+  if (place.dataset.state === state) return;
+  const lost = state === "lost";
+  if (lost || place.dataset.state === "lost") {
+    put("said", lost ? "Not connected to the registry." : "Connected again.");
+  }
+  place.dataset.state = state;
+  put("link-text", lost ? "Not connected, trying again" : state === "live" ? "Live" : "Connecting…");
+  document.body.classList.toggle("lost", lost);
+}
+
+/** Opens the stream anew. A browser tries again by itself only if the server was not there. */
+function connect(state) {
+  link(state);
+  source?.close();
+  clearTimeout(again);
+  patientFrom = performance.now();
+  source = new EventSource("/api/v1/events");
+  source.onmessage = (message) => show(JSON.parse(message.data));
+  source.onerror = () => {
+    link("lost");
+    if (source.readyState === EventSource.CLOSED) again = setTimeout(() => connect("lost"), 3000);
+  };
+}
+
+// A page that nobody sees holds no stream.
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) return connect("waiting");
+  source?.close();
+  clearTimeout(again);
+});
+
+const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+setInterval(() => document.hidden || tick(), calm ? 1000 : 250);
+connect("waiting");

@@ -1,0 +1,72 @@
+// Small plots in SVG: drawn by attributes alone, so that no style is needed inline.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function shape(name, attributes) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+function line(kind, ...texts) {
+  const made = document.createElement("div");
+  made.className = kind;
+  made.setAttribute("aria-hidden", "true");
+  for (const text of texts) {
+    const part = document.createElement("span");
+    part.textContent = text;
+    made.append(part);
+  }
+  return made;
+}
+
+function frame(place, width, label, top, left, right, shapes) {
+  const svg = shape("svg", {
+    viewBox: `0 0 ${width} 100`,
+    preserveAspectRatio: "none",
+    role: "img",
+    "aria-label": label,
+  });
+  svg.append(...shapes);
+  place.replaceChildren(line("top-line", top), svg, line("axis", left, right));
+}
+
+/** The next round number: 1, 2 or 5 times a power of ten. */
+export function round(value) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
+  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
+}
+
+/** Bars, the newest at the right. Each: {value, kind, title}, or null where nothing is known. */
+export function bars(place, all, { label, least, unit, left, right }) {
+  const most = round(Math.max(least, ...all.map((bar) => bar?.value ?? 0)));
+  const shapes = all.flatMap((bar, k) => {
+    if (!bar) return [];
+    const high = bar.kind === "missed" ? 100 : Math.max(2, (100 * bar.value) / most);
+    const rect = shape("rect", {
+      class: `bar ${bar.kind}`,
+      x: k * 10 + 1.5,
+      y: 100 - high,
+      width: 7,
+      height: high,
+    });
+    const title = shape("title", {});
+    title.textContent = bar.title;
+    rect.append(title);
+    return [rect];
+  });
+  frame(place, all.length * 10, label, `${most.toLocaleString("en")}${unit}`, left, right, shapes);
+}
+
+/** A curve through `values`, the newest at the right of `width` places. */
+export function curve(place, values, width, { label, least, left, right }) {
+  const most = round(Math.max(least, ...values));
+  const from = width - values.length;
+  const points = values.map((value, k) => `${from + k} ${(100 - (97 * value) / most).toFixed(2)}`);
+  const path = `M${points.join("L")}`;
+  const shapes = values.length < 2 ? [] : [
+    shape("path", { class: "under", d: `${path}L${width - 1} 100L${from} 100Z` }),
+    shape("path", { class: "curve", d: path }),
+  ];
+  frame(place, width - 1, label, most.toLocaleString("en"), left, right, shapes);
+}
