@@ -1,0 +1,375 @@
+//! The words of the command line, and what each turns into.
+
+pub(crate) mod pages;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use hit7::mesh::ListCap;
+use hit7::proto::{Name, Room, Text};
+use hit7::window::{Length, Window};
+use ipnet::IpNet;
+
+/// hit7 introduces peers one minute at a time
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, propagate_version = true)]
+#[command(after_help = "Times are UTC. Exit codes: 0 done, 1 failed, 2 bad arguments.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) logs: Logs,
+}
+
+/// What is logged on stderr, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// How much is logged on stderr
+    #[arg(
+        long,
+        env = "HIT7_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "warn",
+        global = true
+    )]
+    pub(crate) log_level: Level,
+    /// How it is logged
+    #[arg(
+        long,
+        env = "HIT7_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        global = true
+    )]
+    pub(crate) log_format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a registry
+    Serve(Serve),
+    /// Register, wait for the window, greet its members, renew
+    Join(Join),
+    /// Show who is in the current window
+    Peers(Peers),
+    /// Follow the current window of a room without taking part
+    Watch(Watch),
+    /// Show the windows on disk
+    History(History),
+    /// Print what a shell needs to complete the words of hit7
+    Completions(Completions),
+    /// Print the manual page, or write all of them into a folder
+    Man(Man),
+}
+
+impl Command {
+    /// Whether it shows itself live if there is a terminal.
+    pub(crate) fn wants_live(&self) -> bool {
+        match self {
+            Command::Serve(serve) => !serve.plain,
+            Command::Join(join) => !join.plain && !join.json,
+            Command::Watch(watch) => !watch.plain && !watch.json,
+            _ => false,
+        }
+    }
+}
+
+/// Runs a registry: who registers during 11:28 is introduced to the others at 11:29:00.
+/// SIGINT or SIGTERM stops it.
+#[derive(Debug, Args)]
+#[command(allow_missing_positional = true)]
+pub(crate) struct Serve {
+    /// Address or host name to listen on, every address it resolves to [default: all]
+    pub(crate) host: Option<String>,
+    /// UDP port; 0 picks one
+    #[arg(value_parser = |text: &str| port(text, 0))]
+    pub(crate) port: u16,
+    /// Length of a window: whole seconds, from 1s to 1day
+    #[arg(long, env = "HIT7_WINDOW", default_value = "1m", value_parser = length)]
+    pub(crate) window: Length,
+    /// Folder of the log and the documents
+    #[arg(long, env = "HIT7_DATA", value_name = "DIR", default_value = "hit7-data")]
+    pub(crate) data: PathBuf,
+    /// Most peers that one member is told; in larger rooms each gets a share
+    #[arg(long, env = "HIT7_PEERS", value_name = "N", default_value = "200", value_parser = peers)]
+    pub(crate) peers: ListCap,
+    /// Sources without rate or cap, nor cookie if there is no key; repeatable, or separated by commas
+    /// [default: loopback]
+    #[arg(long, env = "HIT7_TRUST", value_name = "CIDR", value_parser = cidr, value_delimiter = ',')]
+    pub(crate) trust: Vec<IpNet>,
+    /// Keys of a private registry, one a line: only who has one is let in; read again on SIGHUP
+    #[arg(long, env = "HIT7_KEY_FILE", value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Most members a window from one address, or one /64 of IPv6; 0: no limit
+    #[arg(long, env = "HIT7_MAX_PER_IP", value_name = "N", default_value = "256")]
+    pub(crate) max_per_ip: usize,
+    /// Most members of a room; 0: no limit
+    #[arg(long, env = "HIT7_MAX_ROOM", value_name = "N", default_value = "100000")]
+    pub(crate) max_room: usize,
+    /// Most members of a window; 0: no limit
+    #[arg(long, env = "HIT7_MAX_WINDOW", value_name = "N", default_value = "1000000")]
+    pub(crate) max_window: usize,
+    /// Most rooms of a window; 0: no limit
+    #[arg(long, env = "HIT7_MAX_ROOMS", value_name = "N", default_value = "10000")]
+    pub(crate) max_rooms: usize,
+    /// Requests a second that one address may send; 0: no limit
+    #[arg(long, env = "HIT7_RATE", value_name = "N", default_value = "50")]
+    pub(crate) rate: u32,
+    /// Requests that one address may send at once
+    #[arg(long, env = "HIT7_BURST", value_name = "N", default_value = "500")]
+    pub(crate) burst: u32,
+    /// Address and port, or a port of 127.0.0.1, for a page, JSON and metrics over HTTP [default: off]
+    #[arg(long, env = "HIT7_HTTP", value_name = "ADDR", value_parser = http)]
+    pub(crate) http: Option<SocketAddr>,
+    /// How long documents are kept, or 'forever'
+    #[arg(long, env = "HIT7_KEEP", value_name = "AGE", default_value = "30d", value_parser = keep)]
+    pub(crate) keep: Keep,
+    /// Start although lines of the log are damaged, without them; the damaged file is copied aside
+    #[arg(long, env = "HIT7_ACCEPT_DAMAGE", value_parser = FalseyValueParser::new())]
+    pub(crate) accept_damage: bool,
+    /// Print lines, also in a terminal
+    #[arg(long, env = "HIT7_PLAIN", value_parser = FalseyValueParser::new())]
+    pub(crate) plain: bool,
+}
+
+/// Registers for the next window, waits for it, greets its members and is greeted, renews for the
+/// following one. Ctrl-C leaves.
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    #[command(flatten)]
+    pub(crate) registry: Registry,
+    /// What others call you [default: this host's name]
+    #[arg(long, env = "HIT7_NAME")]
+    pub(crate) name: Option<Name>,
+    /// The group to be in
+    #[arg(long, env = "HIT7_ROOM", default_value_t)]
+    pub(crate) room: Room,
+    /// What to say when greeting: at most 200 characters
+    #[arg(long, env = "HIT7_SAY", value_name = "TEXT")]
+    pub(crate) say: Option<Text>,
+    /// Take part in one window and exit when it closes
+    #[arg(long, env = "HIT7_ONCE", value_parser = FalseyValueParser::new())]
+    pub(crate) once: bool,
+    /// Print lines, also in a terminal
+    #[arg(long, env = "HIT7_PLAIN", value_parser = FalseyValueParser::new())]
+    pub(crate) plain: bool,
+    /// Print one JSON object a line
+    #[arg(long, env = "HIT7_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+    /// How long to wait for a registry's first answer: with --once that fails, without it is told
+    #[arg(long, env = "HIT7_TIMEOUT", default_value = "30s", value_parser = span)]
+    pub(crate) timeout: Duration,
+}
+
+/// Shows the members of the current window, all pages.
+#[derive(Debug, Args)]
+pub(crate) struct Peers {
+    #[command(flatten)]
+    pub(crate) registry: Registry,
+    /// Whose members
+    #[arg(long, env = "HIT7_ROOM", default_value_t)]
+    pub(crate) room: Room,
+    /// Print a JSON object
+    #[arg(long, env = "HIT7_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+    /// How long to wait for the registry
+    #[arg(long, env = "HIT7_TIMEOUT", default_value = "5s", value_parser = span)]
+    pub(crate) timeout: Duration,
+}
+
+/// Follows the current window of a room: live in a terminal, else a few lines for each window.
+/// Who watches does not take part. Ctrl-C ends it.
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    pub(crate) registry: Registry,
+    /// Whose members
+    #[arg(long, env = "HIT7_ROOM", default_value_t)]
+    pub(crate) room: Room,
+    /// Print lines, also in a terminal
+    #[arg(long, env = "HIT7_PLAIN", value_parser = FalseyValueParser::new())]
+    pub(crate) plain: bool,
+    /// Print one JSON object a window
+    #[arg(long, env = "HIT7_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+    /// How long to wait for the registry before saying that it is silent
+    #[arg(long, env = "HIT7_TIMEOUT", default_value = "5s", value_parser = span)]
+    pub(crate) timeout: Duration,
+}
+
+/// Shows the windows on disk, oldest first, with their members per room; or one window's document.
+/// Works while a registry runs and without one.
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// A window like 2026-11-23T11:29:00Z: its document
+    pub(crate) window: Option<Window>,
+    /// Folder of the registry
+    #[arg(long, env = "HIT7_DATA", value_name = "DIR", default_value = "hit7-data")]
+    pub(crate) data: PathBuf,
+    /// Print one JSON object a line
+    #[arg(long, env = "HIT7_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+}
+
+/// Prints a script that completes the words of hit7, for your shell's folder of completions.
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+/// Prints the manual page of hit7; with a folder, writes it and those of its commands there.
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// The folder; it is made if need be
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// Where a registry is.
+#[derive(Debug, Args)]
+pub(crate) struct Registry {
+    /// The registry's address or host name
+    pub(crate) host: String,
+    /// The registry's UDP port
+    #[arg(value_parser = |text: &str| port(text, 1))]
+    pub(crate) port: u16,
+    /// Keys of a private registry, one a line; the first is used
+    #[arg(long, env = "HIT7_KEY_FILE", value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Own address, or address and port, to send from [default: any]
+    #[arg(long, env = "HIT7_BIND", value_name = "ADDR", value_parser = bind)]
+    pub(crate) bind: Option<SocketAddr>,
+}
+
+impl fmt::Display for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} port {}", self.host, self.port)
+    }
+}
+
+/// How long documents are kept; `None`: for ever.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keep(pub(crate) Option<Duration>);
+
+fn port(text: &str, least: u16) -> Result<u16, String> {
+    let port = text.parse().ok().filter(|port| *port >= least);
+    port.ok_or_else(|| format!("give a port from {least} to 65535"))
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "give a span like 30s, 5m or 2h".to_owned())
+}
+
+fn length(text: &str) -> Result<Length, String> {
+    let span = span(text).map_err(|_| "give a length like 2s, 1m or 1h".to_owned())?;
+    Length::new(span).map_err(|error| error.to_string())
+}
+
+fn keep(text: &str) -> Result<Keep, String> {
+    match text {
+        "forever" => Ok(Keep(None)),
+        text => match humantime::parse_duration(text) {
+            Ok(age) if age >= Duration::from_secs(86_400) => Ok(Keep(Some(age))),
+            _ => Err("give an age like 30d, at least 1d, or 'forever'".to_owned()),
+        },
+    }
+}
+
+fn peers(text: &str) -> Result<ListCap, String> {
+    match text.parse::<usize>() {
+        Ok(peers @ 2..=100_000) => Ok(ListCap::new(peers)),
+        _ => Err("give a number from 2 to 100000".to_owned()),
+    }
+}
+
+fn cidr(text: &str) -> Result<IpNet, String> {
+    let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    net.map_err(|_| "give a network like 10.0.0.0/8, or an address".to_owned())
+}
+
+fn http(text: &str) -> Result<SocketAddr, String> {
+    let text = text.strip_prefix("localhost:").unwrap_or(text);
+    let port = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let addr = text.parse().or_else(|_| text.parse().map(port));
+    addr.map_err(|_| "give an address and port like 127.0.0.1:8081, or a port".to_owned())
+}
+
+fn bind(text: &str) -> Result<SocketAddr, String> {
+    let addr = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)));
+    addr.map_err(|_| "give an address like 192.168.1.7 or 192.168.1.7:5000".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_words_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_port_alone_listens_everywhere() {
+        let serve = |words: &[&str]| match Cli::parse_from(words).command {
+            Command::Serve(serve) => (serve.host, serve.port),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(serve(&["hit7", "serve", "8080"]), (None, 8080));
+        let (host, port) = serve(&["hit7", "serve", "localhost", "8080"]);
+        assert_eq!((host.as_deref(), port), (Some("localhost"), 8080));
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_variable() {
+        for command in Cli::command().get_subcommands() {
+            for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
+                let env = arg.get_env().unwrap_or_else(|| panic!("{} has none", arg.get_id()));
+                assert!(env.to_str().unwrap().starts_with("HIT7_"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_flag_is_in_the_readme() {
+        let readme = include_str!("../README.md");
+        for command in Cli::command().get_subcommands() {
+            for flag in command.get_arguments().filter_map(|arg| arg.get_long()) {
+                assert!(readme.contains(&format!("`--{flag}")), "--{flag} is not in README.md");
+            }
+        }
+    }
+
+    #[test]
+    fn spans_and_nets_are_held_to_their_limits() {
+        assert!(length("1500ms").is_err() && length("0s").is_err() && length("2d").is_err());
+        assert_eq!(length("90s").unwrap().seconds(), 90);
+        assert!(keep("1h").is_err() && keep("forever").unwrap().0.is_none());
+        assert!(cidr("10.0.0.0/33").is_err() && cidr("::1").is_ok());
+        assert!(peers("1").is_err() && peers("2").is_ok());
+        assert!(port("0", 0).is_ok() && port("0", 1).is_err() && port("65536", 0).is_err());
+        assert_eq!(http("8081"), http("localhost:8081"));
+        assert_eq!(http("[::1]:0").unwrap().port(), 0);
+        assert!(http("host:8081").is_err() && http("127.0.0.1").is_err());
+        assert!(bind("localhost").is_err() && bind("[::1]:5").is_ok());
+    }
+}

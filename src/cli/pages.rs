@@ -1,0 +1,66 @@
+//! Manual pages and completions, made from the words of the command line.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use super::Cli;
+
+/// What `shell` needs to complete the words.
+pub(crate) fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "hit7", &mut script);
+    script
+}
+
+/// The manual page of the program.
+pub(crate) fn manual() -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    Man::new(without_help()).render(&mut page)?;
+    Ok(page)
+}
+
+/// Writes the manual pages of the program and of each command into a folder.
+pub(crate) fn write_manuals(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    clap_mangen::generate_to(without_help(), dir)
+}
+
+/// The words without `help`: its page would say nothing.
+fn without_help() -> Command {
+    Cli::command().disable_help_subcommand(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn every_shell_is_told_every_command() {
+        for shell in Shell::value_variants() {
+            let script = String::from_utf8(completions(*shell)).unwrap();
+            for command in Cli::command().get_subcommands() {
+                assert!(script.contains(command.get_name()), "{shell}: {}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_has_its_manual_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let man = dir.path().join("man");
+        write_manuals(&man).unwrap();
+        for command in Cli::command().get_subcommands() {
+            let page = man.join(format!("hit7-{}.1", command.get_name()));
+            assert!(fs::read_to_string(&page).unwrap().contains(".TH"), "{}", page.display());
+        }
+        let page = manual().unwrap();
+        assert!(fs::read(man.join("hit7.1")).unwrap() == page && !page.is_empty());
+    }
+}

@@ -1,0 +1,82 @@
+//! From a host's name to addresses and sockets.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use hit7::udp::{Socket, Sockets};
+use hit7::view;
+
+use super::Failure;
+
+/// How often another port is picked, if the one that fitted the first address is taken on the next.
+const PICKS: usize = 16;
+
+/// Binds every address that the host resolves to, all to one port.
+pub(crate) async fn bind(host: Option<&str>, port: u16) -> Result<Sockets, Failure> {
+    let Some(host) = host else {
+        let socket =
+            Socket::bind_all(port).map_err(|error| cannot_listen("all addresses", port, &error))?;
+        return Ok(Sockets::new(vec![socket]));
+    };
+    let addrs = resolve(host, port).await?;
+    for _ in 0..PICKS {
+        match bind_each(&addrs) {
+            Err((_, error)) if port == 0 && error.kind() == ErrorKind::AddrInUse => {}
+            Err((addr, error)) => return Err(cannot_listen(&addr.ip().to_string(), port, &error)),
+            Ok(sockets) => return Ok(Sockets::new(sockets)),
+        }
+    }
+    Err(Failure::Told(format!(
+        "no port is free on every address of {}; name one",
+        view::plain(host)
+    )))
+}
+
+fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, (SocketAddr, io::Error)> {
+    let mut sockets: Vec<Socket> = Vec::new();
+    let mut missing = None;
+    for &addr in addrs {
+        let port = sockets.first().map_or(addr.port(), |first| first.local_addr().port());
+        match Socket::bind(SocketAddr::new(addr.ip(), port)) {
+            Ok(socket) => sockets.push(socket),
+            // A name may resolve to ::1 where there is no IPv6.
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
+                missing = Some((addr, error))
+            }
+            Err(error) => return Err((addr, error)),
+        }
+    }
+    match missing {
+        Some(missing) if sockets.is_empty() => Err(missing),
+        _ => Ok(sockets),
+    }
+}
+
+pub(crate) fn cannot_listen(host: &str, port: u16, error: &io::Error) -> Failure {
+    let remedy = match error.kind() {
+        ErrorKind::AddrInUse => "another program uses that port: choose another, or 0 for any",
+        ErrorKind::AddrNotAvailable => "this machine has no such address",
+        ErrorKind::PermissionDenied => "ports below 1024 need root: choose another",
+        _ => "choose another address or port",
+    };
+    Failure::Told(format!("cannot listen on {host} port {port}: {error}; {remedy}"))
+}
+
+/// All addresses of a host, each once.
+pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    let shown = view::plain(host);
+    let found = tokio::net::lookup_host((host, port)).await;
+    let found = found.map_err(|error| {
+        Failure::Told(format!("cannot resolve host '{shown}': {error}; give a name or an address"))
+    })?;
+    let mut addrs: Vec<SocketAddr> = Vec::new();
+    for addr in found {
+        if !addrs.contains(&addr) {
+            addrs.push(addr);
+        }
+    }
+    if addrs.is_empty() {
+        return Err(Failure::Told(format!("host '{shown}' has no address")));
+    }
+    Ok(addrs)
+}

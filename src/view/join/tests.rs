@@ -1,0 +1,183 @@
+use std::net::SocketAddr;
+
+use super::*;
+use crate::view::stage::{at, drawn, try_every_size};
+
+const SMALL: (u16, u16) = (80, 24);
+const LARGE: (u16, u16) = (200, 50);
+
+fn peer(k: u16) -> SocketAddr {
+    SocketAddr::from(([203, 0, 113, 9], 40_000 + k))
+}
+
+fn window(minute: u32) -> Window {
+    format!("2026-11-23T11:{minute:02}:00Z").parse().unwrap()
+}
+
+fn join() -> Join {
+    let (name, room) = (Some("ana".parse().unwrap()), Room::default());
+    Join::new(Who { name, room, registry: "localhost port 8080".to_owned(), once: false })
+}
+
+fn tell(join: &mut Join, now: Now, event: peer::Event) {
+    join.handle(now, Event::Peer(event));
+}
+
+fn registered(join: &mut Join, now: Now, minute: u32, left: u64) {
+    let (window, room) = (window(minute), Room::default());
+    let opens_in = Duration::from_millis(left);
+    tell(join, now, peer::Event::Registered { window, opens_in, you: peer(0), room });
+}
+
+fn opened(join: &mut Join, now: Now, minute: u32, peers: u16) {
+    let event = peer::Event::Opened {
+        window: window(minute),
+        count: u32::from(peers) + 1,
+        peers: (1..=peers).map(peer).collect(),
+        closes_in: Duration::from_secs(60),
+        you: peer(0),
+    };
+    tell(join, now, event);
+}
+
+fn met(join: &mut Join, now: Now, k: u16, name: &str) {
+    let (name, rtt) = (Some(name.parse().unwrap()), Duration::from_micros(412));
+    tell(join, now, peer::Event::Met { peer: peer(k), name, rtt });
+}
+
+fn greeted(join: &mut Join, now: Now, k: u16, text: &str) {
+    let (name, text) = (None, Some(text.parse().unwrap()));
+    tell(join, now, peer::Event::Greeted { peer: peer(k), name, text });
+}
+
+#[test]
+fn before_a_window_opens() {
+    let mut join = join();
+    registered(&mut join, at(30_000), 29, 30_000);
+    let lines = drawn(&join, at(45_000), SMALL);
+    assert_eq!(
+        lines[0],
+        " hit7 join · ana in room main · localhost port 8080                11:28:45 UTC"
+    );
+    assert_eq!(lines[1][..40], *"╭ next window 2026-11-23T11:29:00Z ──────"[..40].to_owned());
+    let bar = format!("│{}{}   15 s│", "█".repeat(35) + "▌", "░".repeat(35));
+    assert_eq!(lines[2], bar);
+    assert!(lines[3].starts_with("│registered as 203.0.113.9:40000 "), "{lines:#?}");
+    assert!(lines[6].contains("nobody knows who is in a window before it opens"));
+    assert_eq!(lines[23], " q or Ctrl-C leaves · ↑ ↓ scroll");
+}
+
+#[test]
+fn as_a_window_opens_its_peers_stand_in_a_table() {
+    let mut join = join();
+    registered(&mut join, at(0), 29, 60_000);
+    opened(&mut join, at(60_000), 29, 3);
+    met(&mut join, at(60_010), 1, "bob");
+    greeted(&mut join, at(60_020), 1, "hola a todos");
+    greeted(&mut join, at(60_020), 2, "salut");
+    let lines = drawn(&join, at(60_100), SMALL);
+    assert!(lines[2].ends_with("1:00│"), "{lines:#?}");
+    assert!(lines[3].contains("registers again in the first half of this window"));
+    assert!(lines[5].contains("current window 2026-11-23T11:29:00Z · 4 members · met 1 of 3"));
+    let table = [
+        "│address            name  met  round trip  greeted by  text",
+        "│203.0.113.9:40001  bob   yes      0.4 ms  yes         hola a todos",
+        "│203.0.113.9:40002        …                yes         salut",
+        "│203.0.113.9:40003        …                …",
+    ];
+    for (line, expected) in lines[6..].iter().zip(table) {
+        assert_eq!(line.trim_end_matches('│').trim_end(), expected);
+    }
+    assert!(lines.iter().any(|line| line.contains("11:29:00  met bob at 203.0.113.9:40001")));
+    assert!(lines.iter().any(|line| line.contains("a log line")));
+}
+
+#[test]
+fn after_a_window_has_closed_it_says_who_was_not_met() {
+    let mut join = join();
+    opened(&mut join, at(60_000), 29, 2);
+    met(&mut join, at(60_010), 1, "bob");
+    registered(&mut join, at(80_000), 30, 40_000);
+    let (window, missing) = (window(29), vec![peer(2)]);
+    tell(&mut join, at(120_000), peer::Event::Closed { window, met: 1, of: 2, missing });
+    let lines = drawn(&join, at(120_000), LARGE);
+    assert!(lines[1].contains("next window 2026-11-23T11:30:00Z"));
+    assert!(lines[2].contains(" now"));
+    assert!(lines[5].contains("closed window 2026-11-23T11:29:00Z · 3 members · met 1 of 2"));
+    assert!(lines[8].starts_with("│203.0.113.9:40002        no "), "{lines:#?}");
+    assert_eq!(
+        join.summary(),
+        [
+            "window 2026-11-23T11:29:00Z: met 1 of 2: bob at 203.0.113.9:40001",
+            "1 window in room main, 1 meeting"
+        ]
+    );
+}
+
+#[test]
+fn the_wait_goes_on_when_the_same_turn_is_told_again() {
+    let mut join = join();
+    registered(&mut join, at(0), 29, 60_000);
+    registered(&mut join, at(30_000), 29, 29_990);
+    assert_eq!(join.wait.unwrap().from, Duration::ZERO);
+    opened(&mut join, at(60_000), 29, 1);
+    assert_eq!(join.wait.unwrap().from, Duration::from_secs(60));
+}
+
+#[test]
+fn refusals_and_silence_stand_where_the_registration_would() {
+    let mut join = join();
+    join.handle(at(0), Event::Silent(Duration::from_secs(30)));
+    assert!(drawn(&join, at(0), SMALL)[3].contains("no answer from the registry for 30.0 s"));
+    let (code, reason) = (crate::proto::Code::Full, "no\u{1b}[2J room".to_owned());
+    tell(&mut join, at(0), peer::Event::Refused { code, reason, retry_in: None });
+    assert!(drawn(&join, at(0), SMALL)[3].contains("refused for now (full): no\\u{1b}[2J room"));
+}
+
+#[test]
+fn names_and_texts_move_nothing() {
+    let mut join = join();
+    opened(&mut join, at(60_000), 29, 3);
+    greeted(&mut join, at(60_000), 1, "\u{202e}evil\u{200f}");
+    greeted(&mut join, at(60_000), 2, &"日本語".repeat(40));
+    met(&mut join, at(60_000), 3, &"長".repeat(10));
+    for size in [SMALL, LARGE] {
+        let lines = drawn(&join, at(60_000), size);
+        assert!(lines[7].contains("\\u{202e}evil"), "{lines:#?}");
+        assert!(lines[6..10].iter().all(|line| line.ends_with('│')), "{lines:#?}");
+    }
+    assert!(drawn(&join, at(60_000), SMALL)[8].contains('…'));
+}
+
+#[test]
+fn a_long_list_is_scrolled() {
+    let mut join = join();
+    opened(&mut join, at(60_000), 29, 200);
+    assert!(drawn(&join, at(60_000), SMALL)[7].contains(":40001"));
+    join.scroll(isize::MAX);
+    let lines = drawn(&join, at(60_000), SMALL);
+    assert!(lines.iter().any(|line| line.contains(":40200")), "{lines:#?}");
+    join.scroll(isize::MIN);
+    join.scroll(3);
+    assert!(drawn(&join, at(60_000), SMALL)[7].contains(":40004"));
+}
+
+#[test]
+fn no_size_breaks_it() {
+    let mut join = join();
+    try_every_size(&join, at(0));
+    opened(&mut join, at(60_000), 29, 200);
+    met(&mut join, at(60_000), 3, "長い名前");
+    greeted(&mut join, at(60_000), 3, "\u{202e}evil");
+    join.scroll(isize::MAX);
+    try_every_size(&join, at(60_000));
+}
+
+#[test]
+fn who_left_early_is_told_so() {
+    assert_eq!(join().summary(), ["left before a window opened"]);
+    let mut join = join();
+    opened(&mut join, at(60_000), 29, 12);
+    (1..=12).for_each(|k| met(&mut join, at(60_000), k, "bob"));
+    assert!(join.summary()[0].ends_with("bob at 203.0.113.9:40008 and 4 more"));
+}

@@ -1,0 +1,163 @@
+//! What a person reads: a line an event.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Line, count, millis, plain, seconds};
+use crate::archive::Document;
+use crate::client::{self, Roster, Watched};
+use crate::peer;
+use crate::proto::{Code, Name};
+use crate::server;
+use crate::snapshot::Past;
+use crate::window::Window;
+
+/// A peer by its name and address.
+pub(super) fn called(peer: SocketAddr, name: Option<&Name>) -> String {
+    match name {
+        Some(name) => format!("{} at {peer}", plain(name.as_str())),
+        None => peer.to_string(),
+    }
+}
+
+/// A client's event as a line for a person.
+pub fn client_line(event: &client::Event) -> Line {
+    match event {
+        client::Event::Silent(waited) => Line::Err(silent(*waited)),
+        client::Event::Peer(peer::Event::Refused { code, reason, retry_in }) => {
+            Line::Err(refused(*code, reason, *retry_in))
+        }
+        client::Event::Peer(event) => Line::Out(peer_line(event)),
+    }
+}
+
+/// Nobody has answered for so long.
+pub(super) fn silent(waited: Duration) -> String {
+    format!("no answer from the registry for {}; trying on", seconds(waited))
+}
+
+/// A refusal that is tried again.
+pub(super) fn refused(code: Code, reason: &str, retry_in: Option<Duration>) -> String {
+    let wait = retry_in.map(|wait| format!(", in {}", seconds(wait))).unwrap_or_default();
+    format!("the registry refused for now ({code}): {}; trying again{wait}", plain(reason))
+}
+
+/// What a peer lives through.
+pub(super) fn peer_line(event: &peer::Event) -> String {
+    match event {
+        peer::Event::Registered { window, opens_in, you, room } => {
+            let room = plain(room.as_str());
+            let opens = seconds(*opens_in);
+            format!("registered for {window} in room {room} as {you}; opens in {opens}")
+        }
+        peer::Event::Opened { window, count: members, peers, closes_in, .. } => {
+            let (members, peers) = (count(*members as usize, "member"), count(peers.len(), "peer"));
+            let closes = seconds(*closes_in);
+            format!("window {window} is open: {members}, {peers} to greet; closes in {closes}")
+        }
+        peer::Event::Met { peer, name, rtt } => {
+            format!("met {}, round trip {}", called(*peer, name.as_ref()), millis(*rtt))
+        }
+        peer::Event::Greeted { peer, name, text } => {
+            let said = text.as_ref().map(|text| format!(": {}", plain(text.as_str())));
+            format!("greeted by {}{}", called(*peer, name.as_ref()), said.unwrap_or_default())
+        }
+        peer::Event::Closed { window, met, of, missing } => closed(*window, *met, *of, missing),
+        peer::Event::Missed { window } => {
+            format!("window {window} was missed: the registry did not open it, or not for us")
+        }
+        peer::Event::Left => "left".to_owned(),
+        peer::Event::Refused { code, reason, .. } => format!("refused ({code}): {}", plain(reason)),
+    }
+}
+
+fn closed(window: Window, met: usize, of: usize, missing: &[SocketAddr]) -> String {
+    let mut line = format!("window {window} closed: met {met} of {of}");
+    for (k, peer) in missing.iter().enumerate() {
+        let _ = write!(line, "{}{peer}", if k == 0 { "; not met: " } else { ", " });
+    }
+    line
+}
+
+/// A registry's result as a line: a window with members that has opened, or was missed. What goes
+/// wrong is in the logs.
+pub fn server_line(event: &server::Event) -> Option<Line> {
+    match event {
+        server::Event::Window(past) if past.members > 0 => Some(Line::Out(passed(past))),
+        _ => None,
+    }
+}
+
+fn passed(past: &Past) -> String {
+    let (rooms, members) = (count(past.rooms, "room"), count(past.members, "member"));
+    let how = match past.late {
+        Some(late) => format!("opened {} ms late", late.as_millis()),
+        None => "missed: its time is over, and it was never opened".to_owned(),
+    };
+    format!("{}  {rooms}  {members}  {how}", past.window)
+}
+
+/// A room's roster: its head, and a line a member.
+pub fn roster_lines(roster: &Roster) -> Vec<String> {
+    let members = count(roster.count as usize, "member");
+    let head = format!("window {}  room {}  {members}", roster.window, plain(roster.room.as_str()));
+    std::iter::once(head).chain(roster.peers.iter().map(SocketAddr::to_string)).collect()
+}
+
+/// One window of the history, with its members per room.
+pub fn history_line(document: &Document) -> String {
+    let mut line = document.window.to_string();
+    for (room, members) in &document.rooms {
+        let _ = write!(line, "  {} {}", plain(room.as_str()), members.len());
+    }
+    if document.opened.is_none() {
+        line.push_str("  missed");
+    }
+    line
+}
+
+/// A window's document: its times, and a line a member.
+pub fn document_lines(document: &Document) -> Vec<String> {
+    let opened = match document.opened {
+        Some(opened) => format!("opened {opened}"),
+        None => "missed".to_owned(),
+    };
+    let mut lines = vec![format!("window {}  {opened}", document.window)];
+    for (room, members) in &document.rooms {
+        lines.push(format!("room {}  {}", plain(room.as_str()), count(members.len(), "member")));
+        for member in members {
+            let name = plain(member.name.as_ref().map_or("-", |name| name.as_str()));
+            let (addr, registered) = (member.addr.to_string(), member.registered);
+            lines.push(format!("  {name:<12}  {addr:<21}  registered {registered}"));
+        }
+    }
+    lines
+}
+
+/// What a watcher sees: a room's roster, or a message.
+pub fn watched_lines(watched: &Watched) -> Vec<Line> {
+    match watched {
+        Watched::Window(roster) => roster_lines(roster).into_iter().map(Line::Out).collect(),
+        Watched::Silent(waited) => vec![Line::Err(silent(*waited))],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr() -> SocketAddr {
+        "203.0.113.9:40112".parse().unwrap()
+    }
+
+    #[test]
+    fn who_was_not_met_is_named() {
+        let window: Window = "2026-11-23T11:29:00Z".parse().unwrap();
+        let line = closed(window, 1, 2, &[addr()]);
+        assert_eq!(
+            line,
+            "window 2026-11-23T11:29:00Z closed: met 1 of 2; not met: 203.0.113.9:40112"
+        );
+    }
+}

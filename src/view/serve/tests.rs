@@ -1,0 +1,122 @@
+use super::*;
+use crate::cookie::Secret;
+use crate::mesh::ListCap;
+use crate::roster::{Filling, Member};
+use crate::snapshot::{Done, Past};
+use crate::tally::Why;
+use crate::udp::Path;
+use crate::view::stage::{at, drawn, try_every_size};
+use crate::window::{Length, Wall};
+
+fn window(minute: u32) -> Window {
+    format!("2026-11-23T11:{minute:02}:00Z").parse().unwrap()
+}
+
+fn member(k: u16, room: &str) -> Member {
+    let addr = SocketAddr::from(([203, 0, 113, 9], 40_000 + k));
+    Member {
+        id: None,
+        path: Path::new(addr, "127.0.0.1".parse().unwrap()),
+        room: room.parse().unwrap(),
+        name: None,
+        lan: None,
+        registered: Wall::from_millis(0),
+    }
+}
+
+fn snapshot(minute: u32, rooms: &[(&str, u16)]) -> Snapshot {
+    let mut filling = Filling::new(window(minute), Length::MINUTE);
+    let mut k = 0;
+    for (room, members) in rooms {
+        for _ in 0..*members {
+            k += 1;
+            filling.register(member(k, room), None);
+        }
+    }
+    let opened = Some(window(minute).opens());
+    let current = filling.freeze(opened, &Secret::from_bytes([7; 32]), ListCap::default());
+    let (members, rooms) = (usize::from(k), rooms.len());
+    let late = Some(Duration::from_millis(1));
+    Snapshot {
+        at: window(minute).opens(),
+        length: Length::MINUTE,
+        current: Arc::new(current),
+        next: window(minute + 1),
+        waiting: 7,
+        past: [Past { window: window(minute), members, rooms, late }].into(),
+        done: Done::default(),
+        turned: Tally::default(),
+        log_works: true,
+    }
+}
+
+fn serve(snapshot: Snapshot) -> Serve {
+    let (_, shown) = watch::channel(Arc::new(snapshot));
+    let listening = vec!["127.0.0.1:8080".parse().unwrap()];
+    Serve::new(listening, "hit7-data".to_owned(), shown)
+}
+
+#[test]
+fn a_window_and_its_rooms() {
+    let serve = serve(snapshot(28, &[("ana", 2), ("main", 30)]));
+    let lines = drawn(&serve, at(45_000), (80, 24));
+    assert!(lines[0].starts_with(" hit7 serve · listening on 127.0.0.1:8080 "), "{lines:#?}");
+    assert!(lines[1].contains("next window 2026-11-23T11:29:00Z"));
+    assert!(lines[2].ends_with(" 15 s│") && lines[3].starts_with("│7 members so far "));
+    assert!(lines[5].contains("current 11:28:00 · 32 in 2 rooms"), "{lines:#?}");
+    assert!(lines[7].starts_with("│main       30"), "{lines:#?}");
+    assert!(lines[8].starts_with("│ana         2"), "{lines:#?}");
+    assert!(lines[7].contains("│11:28:00       32      2  1 ms late"), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("a log line")));
+}
+
+#[test]
+fn nobody_of_the_next_window_is_named() {
+    let lines = drawn(&serve(snapshot(28, &[("main", 30)])), at(45_000), (200, 50));
+    assert!(!lines.join("").contains("203.0.113.9"), "{lines:#?}");
+}
+
+#[test]
+fn at_a_turn_the_rooms_are_those_of_the_window_that_opened() {
+    let mut serve = serve(snapshot(28, &[("old", 3)]));
+    serve.take(at(60_000), Arc::new(snapshot(29, &[("new", 1)])));
+    let text = drawn(&serve, at(60_000), (200, 50)).join("\n");
+    assert!(text.contains("current 11:29:00 · 1 in 1 room"), "{text}");
+    assert!(text.contains("│new ") && !text.contains("│old "), "{text}");
+    assert!(text.contains("next window 2026-11-23T11:30:00Z") && text.contains("1:00│"), "{text}");
+}
+
+#[test]
+fn rates_are_taken_over_a_few_seconds() {
+    let mut serve = serve(snapshot(28, &[]));
+    assert_eq!(serve.rates(), [0.0; 4]);
+    for second in 0..60 {
+        let mut snapshot = snapshot(28, &[]);
+        snapshot.done.received = second * 10;
+        snapshot.turned.set(Why::Full, second);
+        serve.take(at(second * 1000), Arc::new(snapshot));
+    }
+    assert_eq!(serve.rates(), [10.0, 0.0, 0.0, 1.0]);
+    assert!(serve.marks.len() <= 7);
+    let text = drawn(&serve, at(0), (80, 24)).join("\n");
+    assert!(text.contains("turned away: full 59"), "{text}");
+    assert!(text.contains("│in all             590"), "{text}");
+}
+
+#[test]
+fn a_missed_window_and_a_log_that_fails_are_seen() {
+    let mut snapshot = snapshot(28, &[]);
+    snapshot.log_works = false;
+    snapshot.past[0].late = None;
+    let text = drawn(&serve(snapshot), at(0), (80, 24)).join("\n");
+    assert!(text.contains("missed") && text.contains("the log cannot be written"), "{text}");
+}
+
+#[test]
+fn no_size_breaks_it() {
+    let rooms: Vec<String> = (0..100).map(|k| format!("{k}{}", "長".repeat(9))).collect();
+    let rooms: Vec<(&str, u16)> = rooms.iter().map(|room| (room.as_str(), 1)).collect();
+    let mut serve = serve(snapshot(28, &rooms));
+    serve.scroll(isize::MAX);
+    try_every_size(&serve, at(45_000));
+}

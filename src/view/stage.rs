@@ -1,0 +1,36 @@
+//! A stage for tests: draws a view without a terminal.
+
+use std::time::Duration;
+
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+use super::screen::Live;
+use crate::clock::Now;
+use crate::window::Wall;
+
+/// 11:28:00 and so many milliseconds, on both clocks.
+pub(super) fn at(millis: u64) -> Now {
+    let start: Wall = "2026-11-23T11:28:00Z".parse().unwrap();
+    let span = Duration::from_millis(millis);
+    Now { wall: start.plus(span), mono: span }
+}
+
+/// The screen, line by line, without what is empty at their ends.
+pub(super) fn drawn(live: &impl Live, now: Now, (width, height): (u16, u16)) -> Vec<String> {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| live.draw(now, &["a log line".to_owned()], frame)).unwrap();
+    let buffer = terminal.backend().buffer().clone();
+    let line = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+    (0..height).map(|y| line(y).trim_end().to_owned()).collect()
+}
+
+/// No size breaks it, and nothing that it draws moves a cursor.
+pub(super) fn try_every_size(live: &impl Live, now: Now) {
+    for width in [1, 2, 3, 5, 9, 10, 20, 40, 79, 80, 81, 200] {
+        for height in [1, 2, 3, 4, 5, 7, 9, 10, 13, 16, 20, 24, 50] {
+            let lines = drawn(live, now, (width, height));
+            assert!(!lines.join("").chars().any(char::is_control), "{lines:?}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+use std::net::SocketAddr;
+
+use super::*;
+use crate::view::stage::{at, drawn, try_every_size};
+
+fn roster(minute: u32, peers: u16, closes_in: u64) -> Watched {
+    let addr = |k| SocketAddr::from(([203, 0, 113, 9], 40_000 + k));
+    Watched::Window(Roster {
+        room: Room::default(),
+        window: format!("2026-11-23T11:{minute:02}:00Z").parse().unwrap(),
+        count: peers.into(),
+        peers: (1..=peers).map(addr).collect(),
+        closes_in: Duration::from_millis(closes_in),
+    })
+}
+
+fn watch() -> Watch {
+    Watch::new(Room::default(), "localhost port 8080".to_owned())
+}
+
+#[test]
+fn a_window_after_the_other() {
+    let mut watch = watch();
+    assert!(drawn(&watch, at(0), (80, 24))[3].contains("asking the registry"));
+    watch.handle(at(0), roster(28, 4, 60_000));
+    watch.handle(at(30_000), roster(28, 4, 30_000));
+    let lines = drawn(&watch, at(30_000), (80, 24));
+    assert!(lines[2].starts_with(&"█".repeat(35).replacen('█', "│█", 1)), "{lines:#?}");
+    assert!(lines[2].ends_with(" 30 s│"));
+    assert!(lines[5].contains("current window 2026-11-23T11:28:00Z · 4 members"));
+    let row = "│203.0.113.9:40001   203.0.113.9:40002   203.0.113.9:40003";
+    assert!(lines[6].starts_with(row), "{lines:#?}");
+    watch.handle(at(60_000), roster(29, 1, 60_000));
+    let lines = drawn(&watch, at(60_000), (200, 50));
+    assert!(lines[5].contains("current window 2026-11-23T11:29:00Z · 1 member"), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("11:29:00  window 2026-11-23T11:29:00Z")));
+    assert_eq!(
+        watch.summary(),
+        ["2 windows of room main seen, the last at 11:29:00 with 1 member"]
+    );
+}
+
+#[test]
+fn silence_is_told_and_forgotten() {
+    let mut watch = watch();
+    watch.handle(at(0), Watched::Silent(Duration::from_secs(5)));
+    assert!(drawn(&watch, at(0), (80, 24))[3].contains("no answer from the registry for 5.0 s"));
+    watch.handle(at(0), roster(28, 0, 60_000));
+    assert!(drawn(&watch, at(0), (80, 24))[3].contains("until the next window opens"));
+}
+
+#[test]
+fn no_size_breaks_it() {
+    let mut watch = watch();
+    try_every_size(&watch, at(0));
+    watch.handle(at(0), roster(28, 1000, 60_000));
+    watch.scroll(isize::MAX);
+    try_every_size(&watch, at(0));
+}
