@@ -1,0 +1,208 @@
+//! Any bytes as a journal file, and damaged valid ones: nothing panics, nothing that is whole
+//! before the damage is lost, and with damage accepted it always opens.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use arbitrary::{Arbitrary, Unstructured};
+use hit7::journal::{FileJournal, OpenError, Recovered};
+use hit7::record::{Header, Leaving, LineError, Opening, Record, Registration};
+use hit7::store::{Handle, Store};
+use hit7::window::{Length, Window};
+
+use crate::disk::FlakyDisk;
+
+const ROOT: &str = "/hit7-data";
+const FIRST: &str = "2026-11-23T11:29:00Z";
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Blow {
+    Flip { at: u16, bit: u8 },
+    Cut(u16),
+    Zero { at: u16, count: u8 },
+    Insert { at: u16, byte: u8 },
+    Remove { at: u16, count: u8 },
+    Repeat { at: u16, count: u8 },
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Valid {
+    records: u8,
+    opened: bool,
+}
+
+/// The first byte says whether the rest is a file, or blows to a valid one.
+pub(crate) fn check(input: &[u8]) {
+    match input {
+        [] => {}
+        [0, raw @ ..] => check_file(raw, &[]),
+        [_, rest @ ..] => {
+            let mut rest = Unstructured::new(rest);
+            let Ok(valid) = Valid::arbitrary(&mut rest) else { return };
+            let Ok(blows) = Vec::<Blow>::arbitrary_take_rest(rest) else { return };
+            let whole = file(valid);
+            let mut damaged = whole.clone();
+            blows.into_iter().take(4).for_each(|blow| strike(&mut damaged, blow));
+            check_file(&damaged, &whole);
+        }
+    }
+}
+
+fn window() -> Window {
+    FIRST.parse().unwrap()
+}
+
+fn header() -> Header {
+    Header { window: window(), length: Length::MINUTE }
+}
+
+/// What was written: a registration or a LEAVE a record, and perhaps the opening.
+fn file(Valid { records, opened }: Valid) -> Vec<u8> {
+    let (window, at) = (window(), "2026-11-23T11:28:34.120Z".parse().unwrap());
+    let path = hit7::udp::Path::new("[2001:db8::7]:40112".parse().unwrap(), [127, 0, 0, 1].into());
+    let id = Some("s3cret".parse().unwrap());
+    let mut file = Vec::new();
+    header().write_line(&mut file);
+    for seq in 0..u64::from(records % 8) {
+        let (id, seq, room) = (id.clone(), Some(seq), "lab".parse().unwrap());
+        let record = match seq {
+            Some(3) => Record::Leave(Leaving { window, at, path, id, seq }),
+            _ => Record::Register(Registration {
+                window,
+                at,
+                path,
+                id,
+                seq,
+                room,
+                name: Some("ana".parse().unwrap()),
+                lan: None,
+            }),
+        };
+        record.write_line(&mut file);
+    }
+    if opened {
+        let opening = Opening { window, length: Length::MINUTE, at: window.opens() };
+        Record::Open(opening).write_line(&mut file);
+    }
+    file
+}
+
+fn strike(file: &mut Vec<u8>, blow: Blow) {
+    let place = |at: u16| usize::from(at) % (file.len() + 1);
+    let range = |at: u16, count: u8| {
+        let start = place(at);
+        start..(start + usize::from(count)).min(file.len())
+    };
+    match blow {
+        Blow::Flip { at, bit } if place(at) < file.len() => {
+            let at = place(at);
+            file[at] ^= 1 << (bit % 8);
+        }
+        Blow::Flip { .. } => {}
+        Blow::Cut(at) => file.truncate(place(at)),
+        Blow::Zero { at, count } => {
+            let range = range(at, count);
+            file[range].fill(0);
+        }
+        Blow::Insert { at, byte } => file.insert(place(at), byte),
+        Blow::Remove { at, count } => drop(file.drain(range(at, count))),
+        Blow::Repeat { at, count } => {
+            let range = range(at, count);
+            let again = file[range.clone()].to_vec();
+            drop(file.splice(range.start..range.start, again));
+        }
+    }
+}
+
+fn path() -> PathBuf {
+    Path::new(ROOT).join("journal/2026-11-23/11-29.jsonl")
+}
+
+fn disk_with(file: &[u8]) -> FlakyDisk {
+    let disk = FlakyDisk::new(ROOT);
+    for dir in ["journal", "journal/2026-11-23"] {
+        disk.make_dir(&Path::new(ROOT).join(dir)).unwrap();
+    }
+    let mut handle = disk.create(&path()).unwrap();
+    handle.write_all(file).unwrap();
+    handle.sync().unwrap();
+    disk
+}
+
+fn read(disk: &FlakyDisk, path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    disk.read(path).ok()?.read_to_end(&mut bytes).unwrap();
+    Some(bytes)
+}
+
+type Opened = Result<(Recovered, Vec<Record>), OpenError>;
+
+fn open(disk: &FlakyDisk, accept_damage: bool) -> Opened {
+    let mut seen = Vec::new();
+    let mut fold = |_, record| seen.extend(record);
+    let dir = Path::new(ROOT).join("journal");
+    let opened = FileJournal::open(disk.clone(), dir, Length::MINUTE, accept_damage, &mut fold);
+    opened.map(|(_, recovered)| (recovered, seen))
+}
+
+/// The records of the whole valid lines before the first that is not, and whether that is all.
+fn good_start(file: &[u8]) -> (Vec<Record>, bool) {
+    let mut records = Vec::new();
+    let mut opened = false;
+    for (number, line) in file.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let Some(line) = line.strip_suffix(b"\n") else { return (records, false) };
+        match (number, Record::read_line(line, header())) {
+            (0, _) if Header::read_line(line) == Ok(header()) => {}
+            (0, _) | (_, Err(_)) => return (records, false),
+            (_, Ok(_)) if opened => return (records, false),
+            (_, Ok(record)) => {
+                opened = matches!(record, Record::Open(_));
+                records.push(record);
+            }
+        }
+    }
+    (records, true)
+}
+
+/// The bytes up to where the file was changed, or the end of the last line before that.
+fn untouched<'a>(file: &'a [u8], whole: &[u8]) -> &'a [u8] {
+    let same = file.iter().zip(whole).take_while(|(a, b)| a == b).count();
+    let end = file[..same].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    &file[..end]
+}
+
+/// `whole` is what it was before the damage, if that is known.
+fn check_file(file: &[u8], whole: &[u8]) {
+    let (good, is_whole) = good_start(file);
+    let (before, _) = good_start(untouched(file, whole));
+    assert!(good.starts_with(&before));
+    let disk = disk_with(file);
+    match open(&disk, false) {
+        Ok((recovered, seen)) => {
+            assert!(seen == good, "{seen:?} of {good:?}");
+            assert!(recovered.damaged.is_empty());
+            let end = file.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            assert_eq!(is_whole, end == file.len(), "only a torn last line is cut off");
+            assert_eq!(read(&disk, &path()).unwrap_or_default(), file[..end]);
+        }
+        Err(OpenError::Damaged { copy, .. }) => {
+            assert!(!is_whole);
+            assert_eq!(read(&disk, &copy).as_deref(), Some(file));
+            assert_eq!(read(&disk, &path()).as_deref(), Some(file), "it is left as it is");
+        }
+        Err(OpenError::Format { .. }) => return assert!(is_of_another_format(file)),
+        Err(error) => panic!("{error}"),
+    }
+    let (recovered, seen) = open(&disk, true).expect("with damage accepted it opens");
+    assert!(seen.starts_with(&good));
+    for copy in &recovered.damaged {
+        assert_eq!(read(&disk, copy).as_deref(), Some(file));
+    }
+    let (recovered, again) = open(&disk, false).expect("what was mended is whole");
+    assert!(again == seen && recovered.damaged.is_empty() && recovered.cut.is_empty());
+}
+
+fn is_of_another_format(file: &[u8]) -> bool {
+    let first = file.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    matches!(Header::read_line(first), Err(LineError::Format(_)))
+}

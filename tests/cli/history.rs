@@ -1,0 +1,129 @@
+//! The windows on disk.
+
+use serde_json::Value;
+
+use crate::support::{Home, Netcat, Program, Registry, hit7, keys, run, says, text};
+
+/// A member of a window that has opened and is on disk.
+fn one_window(home: &Home, registry: &Registry) -> (Netcat, String) {
+    let ana = Netcat::to(registry.addr);
+    ana.say(r#"{"type":"REGISTER","name":"ana"}"#);
+    let window = text(&ana.hear_type("REGISTERED")["window"]);
+    home.document(&window);
+    (ana, window)
+}
+
+#[test]
+fn while_a_registry_runs_and_without_one() {
+    let home = Home::new();
+    let registry = home.serve(&["--window", "1s"]);
+    let (ana, window) = one_window(&home, &registry);
+    let check = || {
+        let lines = home.history(&[]).succeeded();
+        assert_eq!(lines, [format!("{window}  main 1")]);
+        let lines = home.history(&["--json"]).succeeded();
+        assert_eq!((lines.len(), keys(&lines[0]).as_str()), (1, "window closes opened rooms"));
+        let listed: Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(
+            (text(&listed["window"]), &listed["rooms"]["main"]),
+            (window.clone(), &1.into())
+        );
+        let lines = home.history(&[&window]).succeeded();
+        says(&lines[0], &[&format!("window {window}  opened 20")]);
+        assert_eq!(lines[1], "room main  1 member");
+        says(&lines[2], &["ana", &ana.addr(), "registered 20"]);
+        let lines = home.history(&[&window, "--json"]).succeeded();
+        assert_eq!(keys(&lines[0]), "window closes opened rooms");
+        let document: Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(document["rooms"]["main"][0]["addr"], ana.addr());
+    };
+    check();
+    registry.stop("TERM").succeeded();
+    check();
+}
+
+#[test]
+fn a_window_without_a_document() {
+    let home = Home::new();
+    let registry = home.serve(&["--window", "1day"]);
+    assert!(home.history(&[]).succeeded().is_empty(), "no window yet");
+    let unknown = home.history(&["2001-01-01T00:00:00Z"]);
+    unknown.failed(1, &["no document of 2001-01-01T00:00:00Z", "without members has none"]);
+    registry.serves();
+}
+
+#[test]
+fn a_missing_folder_is_named_with_the_remedy() {
+    let home = Home::new();
+    let path = home.data();
+    for more in [&[][..], &["--json"], &["2001-01-01T00:00:00Z"]] {
+        home.history(more).failed(1, &[path.to_str().unwrap(), "--data"]);
+    }
+    std::fs::write(&path, "").unwrap();
+    home.history(&[]).failed(1, &[path.to_str().unwrap(), "--data"]);
+}
+
+#[test]
+fn one_damaged_document_does_not_hide_the_others() {
+    let home = Home::new();
+    let registry = home.serve(&["--window", "1s"]);
+    let (_, window) = one_window(&home, &registry);
+    let day = home.data().join("windows").join(&window[..10]);
+    let damaged = day.join("00-00-00.json");
+    std::fs::write(&damaged, "{").unwrap();
+    let ended = home.history(&[]);
+    ended.failed(1, &[damaged.to_str().unwrap(), "restore it, or remove it"]);
+    assert_eq!(ended.out.last().unwrap(), &format!("{window}  main 1"));
+}
+
+#[test]
+fn a_window_that_was_missed() {
+    let home = Home::new();
+    let registry = home.serve(&["--window", "1s"]);
+    let ana = Netcat::to(registry.addr);
+    let window = loop {
+        ana.say(r#"{"type":"REGISTER","name":"ana"}"#);
+        let registered = ana.hear_type("REGISTERED");
+        // Enough that it does not open before the registry is gone.
+        if registered["opens_in_ms"].as_u64().unwrap() > 300 {
+            break text(&registered["window"]);
+        }
+    };
+    registry.program.signal("KILL");
+    drop(registry);
+    let opens: hit7::window::Window = window.parse().unwrap();
+    let closes = opens.opens().millis() + 1000;
+    let clock = hit7::clock::Clock::start();
+    while clock.now().wall.millis() < closes {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let mut registry = home.serve(&["--window", "1s"]);
+    says(&registry.program.line_with("missed"), &[&window, "1 member"]);
+    let document = home.document(&window);
+    assert!(document["opened"].is_null());
+    assert_eq!(document["rooms"]["main"][0]["name"], "ana");
+    let lines = home.history(&[]).succeeded();
+    assert_eq!(lines.last().unwrap(), &format!("{window}  main 1  missed"));
+    says(&home.history(&[&window]).succeeded()[0], &["missed"]);
+}
+
+#[test]
+fn a_closed_pipe_is_a_success() {
+    let home = Home::new();
+    let registry = home.serve(&["--window", "1s"]);
+    let _ana = one_window(&home, &registry);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = hit7(&["history", "--data"]);
+    command.arg(home.data());
+    Program::start_into(command, writer.into()).end().succeeded();
+}
+
+#[test]
+fn a_window_is_named_by_its_start() {
+    for bad in ["11:29", "yesterday", "2026-11-23T11:29:00.5Z"] {
+        let ended = run(&["history", bad]);
+        assert_eq!(ended.code, Some(2));
+        says(&ended.err[0], &[bad, "[WINDOW]"]);
+    }
+}

@@ -1,0 +1,218 @@
+//! Where it listens, what it says first, and how it stops.
+
+use std::io::{PipeReader, Read, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::Stdio;
+
+use crate::support::{Home, Netcat, Program, Registry, has_ipv6, hit7, listening, says, text};
+
+/// Serves with these words; where it listens.
+fn serve(home: &Home, words: &[&str]) -> (Program, Vec<SocketAddr>) {
+    let mut command = hit7(&["serve"]);
+    command.args(words).arg("--data").arg(home.data());
+    let mut program = Program::start(command);
+    let mut addrs = Vec::new();
+    loop {
+        let line = program.line();
+        if line == format!("data in {}", home.data().display()) {
+            return (program, addrs);
+        }
+        addrs.push(listening(&line));
+    }
+}
+
+#[test]
+fn a_port_alone_listens_on_all_addresses() {
+    let home = Home::new();
+    let (program, addrs) = serve(&home, &["0"]);
+    let port = addrs[0].port();
+    assert!(addrs.len() == 1 && addrs[0].ip().is_unspecified() && port > 0, "{addrs:?}");
+    let ipv4 = Netcat::to(SocketAddr::from(([127, 0, 0, 1], port)));
+    assert_eq!(ipv4.ask(r#"{"type":"REGISTER"}"#)["you"], ipv4.addr());
+    if has_ipv6() {
+        assert!(addrs[0].is_ipv6(), "one socket for both");
+        let ipv6 = Netcat::to(format!("[::1]:{port}").parse().unwrap());
+        assert_eq!(ipv6.ask(r#"{"type":"REGISTER"}"#)["you"], ipv6.addr());
+    }
+    program.stop("TERM").succeeded();
+}
+
+#[test]
+fn a_host_name_listens_on_every_address_it_has() {
+    let home = Home::new();
+    let (program, addrs) = serve(&home, &["localhost", "0"]);
+    assert!(addrs.iter().all(|addr| addr.ip().is_loopback() && addr.port() == addrs[0].port()));
+    for addr in addrs {
+        assert_eq!(Netcat::to(addr).ask(r#"{"type":"QUERY"}"#)["type"], "PEERS");
+    }
+    program.stop("TERM").succeeded();
+}
+
+#[test]
+fn an_ipv4_address() {
+    let home = Home::new();
+    let (program, addrs) = serve(&home, &["127.0.0.1", "0"]);
+    assert!(addrs.len() == 1 && addrs[0].ip().to_string() == "127.0.0.1");
+    Netcat::to(addrs[0]).register();
+    program.stop("INT").succeeded();
+}
+
+#[test]
+fn an_ipv6_address() {
+    if !has_ipv6() {
+        return;
+    }
+    let home = Home::new();
+    let (program, addrs) = serve(&home, &["::1", "0"]);
+    assert!(addrs.len() == 1 && addrs[0].ip().to_string() == "::1");
+    Netcat::to(addrs[0]).register();
+    program.stop("INT").succeeded();
+}
+
+#[test]
+fn a_window_with_members_is_a_line() {
+    let home = Home::new();
+    let mut registry = home.serve(&["--window", "1s"]);
+    let (ana, ben) = (Netcat::to(registry.addr), Netcat::to(registry.addr));
+    let window = ana.register();
+    ben.ask(r#"{"type":"REGISTER","room":"lab"}"#);
+    let line = registry.program.line();
+    says(&line, &[&window, "room", "member", "opened ", " ms late"]);
+    assert!(line.starts_with(&window));
+}
+
+#[test]
+fn a_signal_stops_it_and_what_was_acked_is_kept() {
+    for signal in ["TERM", "INT"] {
+        let home = Home::new();
+        let registry = home.serve(&["--window", "1day"]);
+        let window = Netcat::to(registry.addr).register();
+        registry.stop(signal).succeeded();
+        let log = std::fs::read_to_string(home.log().last().unwrap()).unwrap();
+        says(&log, &["\"register\"", &window]);
+        // Who was acked is in, after the restart too: a LEAVE for it finds something to do.
+        let again = home.serve(&["--window", "1day"]);
+        assert_eq!(Netcat::to(again.addr).register(), window);
+    }
+}
+
+#[test]
+fn a_member_acked_before_a_stop_is_told_its_window_after_it() {
+    let home = Home::new();
+    let registry = home.serve(&["--window", "2s"]);
+    let mut ana = Netcat::to(registry.addr);
+    ana.say(r#"{"type":"REGISTER","id":"a","name":"ana"}"#);
+    let window = text(&ana.hear_type("REGISTERED")["window"]);
+    registry.stop("TERM").succeeded();
+    let registry = home.serve(&["--window", "2s"]);
+    ana.turn_to(registry.addr);
+    let told = ana.hear_type("WINDOW");
+    assert_eq!((&told["window"], &told["count"]), (&window.clone().into(), &1.into()));
+    assert_eq!(home.document(&window)["rooms"]["main"][0]["name"], "ana");
+}
+
+#[test]
+fn a_restart_within_a_window_keeps_its_list_and_its_pass() {
+    let home = Home::new();
+    let registry = home.serve(&["--window", "3s"]);
+    let mut ana = Netcat::to(registry.addr);
+    ana.say(r#"{"type":"REGISTER","id":"a"}"#);
+    let told = ana.hear_type("WINDOW");
+    registry.stop("TERM").succeeded();
+    let registry = home.serve(&["--window", "3s"]);
+    ana.turn_to(registry.addr);
+    ana.say(r#"{"type":"QUERY","id":"a","seq":9}"#);
+    let peers = ana.hear_type("PEERS");
+    for key in ["window", "pass", "you", "peers", "count"] {
+        assert_eq!(peers[key], told[key], "{key}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_remedy() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let home = Home::new();
+    for words in [&["serve", "127.0.0.1", &port][..], &["serve", &port]] {
+        let mut command = hit7(words);
+        command.arg("--data").arg(home.data());
+        Program::start(command).end().failed(1, &[&format!("port {port}"), "choose another"]);
+    }
+    assert!(!home.data().exists(), "nothing was done");
+}
+
+#[test]
+fn hosts_that_cannot_be_listened_on() {
+    let home = Home::new();
+    for (host, pieces) in [
+        ("nowhere..invalid", ["cannot resolve", "'nowhere..invalid'"]),
+        ("198.51.100.1", ["198.51.100.1", "no such address"]),
+    ] {
+        let mut command = hit7(&["serve", host, "0", "--data"]);
+        command.arg(home.data());
+        Program::start(command).end().failed(1, &pieces);
+    }
+}
+
+/// A pipe with no room left, whose reader reads nothing.
+fn full_pipe() -> (PipeReader, Stdio) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let child = writer.try_clone().unwrap();
+    let (full, filled) = std::sync::mpsc::channel();
+    // The last write blocks until the reader is dropped: then the pipe is full.
+    std::thread::spawn(move || {
+        while writer.write_all(&[b'\n'; 1024]).is_ok() {
+            let _ = full.send(());
+        }
+    });
+    while filled.recv_timeout(std::time::Duration::from_millis(300)).is_ok() {}
+    (reader, child.into())
+}
+
+#[test]
+fn a_reader_that_stalls_does_not_keep_a_client_from_stopping() {
+    let home = Home::new();
+    let mut registry = home.serve(&["--window", "1s"]);
+    let (reader, stdout) = full_pipe();
+    let client = Program::start_into(
+        hit7(&["join", "127.0.0.1", &registry.port(), "--name", "ana"]),
+        stdout,
+    );
+    registry.program.line_with("1 member");
+    client.stop("TERM").succeeded();
+    drop(reader);
+}
+
+#[test]
+fn it_goes_on_serving_whoever_watches() {
+    let home = Home::new();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let program = Program::start_into(home.command(&["--window", "1s"]), writer.into());
+    let mut head = vec![0; "listening on 127.0.0.1:".len() + 4];
+    reader.read_exact(&mut head).unwrap();
+    let mut byte = [0];
+    while reader.read_exact(&mut byte).is_ok() && byte[0] != b'\n' {
+        head.push(byte[0]);
+    }
+    drop(reader);
+    let ana = Netcat::to(listening(&String::from_utf8(head).unwrap()));
+    for _ in 0..2 {
+        let window = ana.register();
+        loop {
+            let told = ana.hear_type("WINDOW");
+            if told["window"] == window {
+                ana.say(format!(r#"{{"type":"ACK","window":"{window}","pass":{}}}"#, told["pass"]));
+                break;
+            }
+        }
+    }
+    program.stop("TERM").succeeded();
+}
+
+#[test]
+fn two_registries_side_by_side() {
+    let homes = [Home::new(), Home::new()];
+    let registries: Vec<Registry> = homes.iter().map(|home| home.serve(&[])).collect();
+    assert_ne!(registries[0].addr, registries[1].addr);
+    registries.iter().for_each(Registry::serves);
+}

@@ -1,0 +1,9 @@
+//! The log on a disk that crashes at every step, fails at every step, and is damaged.
+
+#![allow(clippy::unwrap_used)]
+
+mod crashes;
+mod disk;
+mod files;
+mod ledger;
+mod thread;

@@ -1,0 +1,88 @@
+//! docs/PROTOCOL.md shows what the program does: datagrams in blocks fenced as json, a journal file
+//! in one fenced as jsonl, a MAC in one fenced as text.
+
+use std::fs;
+use std::path::Path;
+
+use hit7::archive::Document;
+use hit7::cookie::Key;
+use hit7::proto::{Datagram, Envelope, Kind};
+use hit7::record::{Header, Record};
+
+/// The lines of the blocks in docs/PROTOCOL.md that are fenced as `language`.
+fn fenced(language: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/PROTOCOL.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (mut lines, mut inside) = (Vec::new(), None);
+    for line in text.lines() {
+        inside = match (inside, line.strip_prefix("```")) {
+            (None, opening) => opening,
+            (Some(_), Some(_)) => None,
+            (Some(block), None) => {
+                if block == language {
+                    lines.push(line.to_owned());
+                }
+                Some(block)
+            }
+        };
+    }
+    lines
+}
+
+#[test]
+fn each_example_is_what_the_program_writes() {
+    let examples = fenced("json");
+    for example in &examples {
+        let datagram = Datagram::decode(example.as_bytes());
+        let datagram = datagram.unwrap_or_else(|error| panic!("{error}: {example}"));
+        assert_eq!(&String::from_utf8(datagram.encode()).unwrap(), example);
+    }
+    for kind in Kind::ALL {
+        let shows = |it: &String| Envelope::open(it.as_bytes()).unwrap().kind() == kind;
+        assert!(examples.iter().any(shows), "an example of {} lacks", kind.name());
+    }
+}
+
+#[test]
+fn the_journal_is_what_the_program_writes() {
+    let lines = fenced("jsonl");
+    let (first, records) = lines.split_first().expect("a journal file is shown");
+    let header = Header::read_line(first.as_bytes()).unwrap();
+    let mut written = Vec::new();
+    header.write_line(&mut written);
+    for line in records {
+        let record = Record::read_line(line.as_bytes(), header);
+        let record = record.unwrap_or_else(|error| panic!("{error}: {line}"));
+        record.write_line(&mut written);
+    }
+    assert_eq!(String::from_utf8(written).unwrap(), lines.join("\n") + "\n");
+    for kind in ["register", "leave", "open"] {
+        let shows = |line: &String| line.starts_with(&format!(r#"{{"type":"{kind}","#));
+        assert!(records.iter().any(shows), "a {kind} lacks");
+    }
+}
+
+#[test]
+fn the_document_is_what_the_program_writes() {
+    let lines = fenced("json document");
+    assert_eq!(lines.len(), 1);
+    let document: Document = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!(serde_json::to_string(&document).unwrap(), lines[0]);
+}
+
+/// What follows `name` on its line of the worked example of a `mac`.
+fn worked(name: &str) -> String {
+    let lines = fenced("text");
+    let found = lines.iter().find_map(|line| line.strip_prefix(name));
+    found.unwrap_or_else(|| panic!("{name} is not shown")).trim().to_owned()
+}
+
+#[test]
+fn the_mac_is_what_the_program_makes() {
+    let request = worked("request");
+    let sealed = Envelope::open(request.as_bytes()).unwrap().sealed();
+    let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(worked("sealed"), hex);
+    let key = Key::from_text(&worked("key")).unwrap();
+    assert_eq!(worked("mac"), key.mac(&sealed));
+}

@@ -1,0 +1,42 @@
+//! What comes may be written differently: fields in any order, more of them, white space.
+
+use hit7::proto::{Datagram, MAX_DATAGRAM};
+use serde_json::{Map, Value, json};
+
+use super::samples::{bare, full};
+
+/// The same fields, one a line, turned round, with more between them.
+fn rewritten(text: &str) -> String {
+    let fields: Map<String, Value> = serde_json::from_str(text).unwrap();
+    let mut entries: Vec<String> =
+        fields.iter().rev().map(|(key, value)| format!("{}: {value}", json!(key))).collect();
+    entries.insert(1, r#""later" : [{"type": null}, 1e400, "\ud83d\ude00"]"#.to_owned());
+    entries.push(r#""x-trace":"","Type":7"#.to_owned());
+    format!("{{\n  {}\n}}\n", entries.join(" ,\n\t"))
+}
+
+#[test]
+fn order_more_fields_and_white_space_change_nothing() {
+    for (datagram, text) in full().into_iter().chain(bare()) {
+        let rewritten = rewritten(text);
+        assert_eq!(Datagram::decode(rewritten.as_bytes()), Ok(datagram), "{rewritten}");
+    }
+}
+
+#[test]
+fn padding_changes_nothing_up_to_1200_bytes() {
+    for (datagram, text) in full() {
+        let mut padded = text.as_bytes().to_vec();
+        padded.resize(MAX_DATAGRAM, b' ');
+        assert_eq!(Datagram::decode(&padded), Ok(datagram));
+        padded.push(b'\n');
+        assert!(Datagram::decode(&padded).is_err());
+    }
+}
+
+#[test]
+fn what_was_typed_into_netcat_is_taken() {
+    let typed = b"{\"type\":\"REGISTER\",\"name\":\"ana\"}\n";
+    let Ok(Datagram::Register(register)) = Datagram::decode(typed) else { panic!("it is one") };
+    assert_eq!((register.room.as_str(), register.id, register.seq), ("main", None, None));
+}
