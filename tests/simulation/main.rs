@@ -1,0 +1,23 @@
+//! Registry and peers in simulated worlds: minutes take no time, a seed decides everything, and
+//! the rules are checked after every step.
+//!
+//! `HIT7_SEEDS=100000 cargo test --release --test simulation` is the long run;
+//! `HIT7_SEED=123 cargo test --test simulation NAME -- --nocapture` tells what a seed lived through.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
+mod clients;
+mod clock;
+mod faults;
+mod host;
+mod log;
+mod model;
+mod mutations;
+mod network;
+mod rules;
+mod trials;
+mod troubles;
+mod world;
+
+mod meeting;
+mod minutes;

@@ -1,0 +1,138 @@
+//! Whole worlds: every seed draws its faults, and no rule is ever broken; and every defect that is
+//! put in on purpose is caught.
+
+use crate::mutations::Mutation;
+use crate::trials::{all, live, seeds, tell};
+use crate::world::Setup;
+
+/// What a run of some hundred seeds has to live through, or it proves nothing.
+const LIVED_THROUGH: &[&str] = &[
+    "lost",
+    "doubled",
+    "overtaken or overtaking",
+    "delayed for seconds",
+    "a copy came much later",
+    "an old datagram was sent again",
+    "a partition began",
+    "cut off by a partition",
+    "a NAT forgot a mapping",
+    "a NAT changed a mapping",
+    "a NAT kept a datagram out",
+    "a clock drifts",
+    "the clock was set back",
+    "the clock was set forward",
+    "a start was refused: the clock is far behind",
+    "the registry was killed",
+    "down for a window or more",
+    "a crash between append and ack",
+    "a crash between sync and commit",
+    "a crash between commit and answer",
+    "unsynced records survived a crash",
+    "a line was torn",
+    "a discarded log came back",
+    "a sync failed",
+    "the disk was full",
+    "a sync took long",
+    "the log refused a batch",
+    "a group was committed at once",
+    "a document had to wait for the disk",
+    "the log of a closed window was let go",
+    "a window opened",
+    "a window opened late",
+    "a window was missed",
+    "a peer missed its window",
+    "a peer was refused for a while",
+    "a peer died",
+    "a peer left",
+    "a stranger forged a request",
+    "a stranger forged an answer",
+    "old",
+    "under_way",
+    "displaced",
+    "no_request",
+    "unreadable",
+    "an ACK came",
+    "a retry over a boundary",
+    "an address was taken over by another id",
+    "an address was taken over without an id",
+    "an id moved",
+    "an older copy came after a move",
+    "an older copy came after a LEAVE",
+    "an equal seq came from another address",
+    "a registration while an opening was stored",
+    "a roster of more than one part",
+    "a room larger than the list cap",
+];
+
+/// Of a million pairs that can meet, fewer than one does not (rule 7), give or take chance.
+fn too_many_unmet(unmet: usize, pairs: u64) -> bool {
+    let expected = pairs as f64 / 1e6;
+    unmet as f64 > expected + 3.0 * expected.sqrt()
+}
+
+#[test]
+fn no_rule_is_ever_broken() {
+    let seeds = seeds(400);
+    if let [seed] = seeds[..] {
+        let world = live(Setup { trace: true, ..Setup::of(seed) });
+        println!("{:#?}", world.setup);
+        world.traced.iter().for_each(|line| println!("{line}"));
+    }
+    let sum = all(&seeds, Setup::of);
+    for (what, times) in &sum.seen.0 {
+        println!("{times:>10}  {what}");
+    }
+    println!("{} seeds, {} pairs, {} not met", sum.seeds, sum.pairs, sum.unmet.len());
+    for (seed, broken) in sum.failed.iter().take(3) {
+        tell("no_rule_is_ever_broken", Setup::of(*seed), broken);
+    }
+    assert!(sum.failed.is_empty(), "a rule is broken");
+    if too_many_unmet(sum.unmet.len(), sum.pairs) {
+        sum.unmet.iter().take(10).for_each(|(seed, what)| println!("seed {seed}: {what}"));
+        panic!("rule 7 is broken: {} of {} pairs did not meet", sum.unmet.len(), sum.pairs);
+    }
+    let never: Vec<_> = LIVED_THROUGH.iter().filter(|what| sum.seen.of(what) == 0).collect();
+    assert!(never.is_empty() || seeds.len() < 300, "never lived through: {never:?}");
+}
+
+#[test]
+fn a_seed_is_always_the_same_run() {
+    for seed in [3, 4, 5] {
+        let run = || {
+            let world = live(Setup { trace: true, ..Setup::of(seed) });
+            (world.traced, world.seen)
+        };
+        assert_eq!(run(), run());
+    }
+}
+
+/// The rule that catches a mutation first, and after how many seeds.
+fn caught(mutation: Mutation, seeds: u64) -> Option<(u8, u64)> {
+    let (mut pairs, mut unmet) = (0, 0);
+    for seed in 0..seeds {
+        let rules = live(Setup { mutation: Some(mutation), ..Setup::of(seed) }).rules;
+        if let Some(broken) = rules.broken {
+            return Some((broken.rule, seed + 1));
+        }
+        (pairs, unmet) = (pairs + rules.pairs, unmet + rules.unmet.len());
+        if too_many_unmet(unmet, pairs) {
+            return Some((7, seed + 1));
+        }
+    }
+    None
+}
+
+#[test]
+fn every_mutation_is_caught_by_its_rule() {
+    println!("| rule | defect | seeds |\n| --- | --- | --- |");
+    let mut missed = Vec::new();
+    for (mutation, rules, what) in Mutation::ALL {
+        match caught(mutation, 300) {
+            Some((rule, seeds)) if rules.contains(&rule) => {
+                println!("| {rule} | {what} | {seeds} |")
+            }
+            other => missed.push((mutation, rules, other)),
+        }
+    }
+    assert!(missed.is_empty(), "not caught by its rule: {missed:?}");
+}

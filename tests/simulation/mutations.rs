@@ -1,0 +1,51 @@
+//! Defects put in at the seams of the world, one for each way to break a rule: the simulation is
+//! worth what it catches. Nothing of them is in the shipped code.
+
+/// One defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Mutation {
+    WindowTooFar,
+    OpenLast,
+    AckBeforeSync,
+    LastNotWritten,
+    NewSecret,
+    PageChanged,
+    LeakNext,
+    OpensEarly,
+    SeqForgotten,
+    OldTakenForNew,
+    ResumeUnchecked,
+    OpenForgotten,
+    OpensTheFirst,
+    Mute,
+    NoGreeted,
+    PaddedChallenge,
+    NoProof,
+    NeverDiscards,
+    Chatty,
+}
+
+impl Mutation {
+    /// Each, the rules one of which has to catch it, and what it does.
+    pub(crate) const ALL: [(Mutation, &'static [u8], &'static str); 19] = [
+        (Mutation::WindowTooFar, &[1], "registrations are written for the window after the next"),
+        (Mutation::OpenLast, &[1], "within a batch, `open` is written behind the registrations"),
+        (Mutation::AckBeforeSync, &[2], "the log says durable before the sync"),
+        (Mutation::LastNotWritten, &[2], "the log drops the last record of a batch"),
+        (Mutation::NewSecret, &[3], "a restart makes a new secret: other passes"),
+        (Mutation::PageChanged, &[3], "QUERY is answered without the roster's first member"),
+        (Mutation::LeakNext, &[4], "REGISTERED lists a member of the next window"),
+        (Mutation::OpensEarly, &[4], "the registry's clock is 700 ms early at boundaries"),
+        (Mutation::SeqForgotten, &[5], "a restart forgets every `seq`"),
+        (Mutation::OldTakenForNew, &[5], "a request with a lower `seq` is taken for a new one"),
+        (Mutation::ResumeUnchecked, &[6], "a start with the clock far behind is not refused"),
+        (Mutation::OpenForgotten, &[3, 6], "a restart forgets that windows were opened"),
+        (Mutation::OpensTheFirst, &[6], "`open` names the window before"),
+        (Mutation::Mute, &[7], "WINDOW and PEERS are never sent"),
+        (Mutation::NoGreeted, &[7], "peers do not answer GREET"),
+        (Mutation::PaddedChallenge, &[8], "CHALLENGE is padded to 1200 bytes"),
+        (Mutation::NoProof, &[8], "the gate takes any cookie for proof"),
+        (Mutation::NeverDiscards, &[9], "the log of closed windows is never let go"),
+        (Mutation::Chatty, &[9], "every answer is sent three times"),
+    ];
+}

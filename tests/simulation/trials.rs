@@ -1,0 +1,103 @@
+//! Runs worlds: many seeds on all cores, and one that failed again, smaller and told in full.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+
+use crate::faults::Counts;
+use crate::rules::Violation;
+use crate::world::{Setup, World};
+
+/// How much of a failed run is told.
+const LAST: usize = 60;
+
+/// What many worlds came to.
+#[derive(Debug, Default)]
+pub(crate) struct Sum {
+    pub(crate) seeds: u64,
+    pub(crate) seen: Counts,
+    pub(crate) pairs: u64,
+    pub(crate) unmet: Vec<(u64, String)>,
+    pub(crate) failed: Vec<(u64, Violation)>,
+}
+
+/// The seeds to run: one, if that is to be replayed.
+pub(crate) fn seeds(default: u64) -> Vec<u64> {
+    let number = |name| std::env::var(name).ok().map(|text: String| text.parse().unwrap());
+    match number("HIT7_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("HIT7_SEEDS").unwrap_or(default)).collect(),
+    }
+}
+
+/// Lives one world to its end; a panic breaks a rule of its own, number 0.
+pub(crate) fn live(setup: Setup) -> World {
+    let mut world = World::new(setup);
+    let lived = catch_unwind(AssertUnwindSafe(|| world.run()));
+    if let Err(panic) = lived {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let what = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("?").to_owned();
+        world.rules.broken = Some(Violation { rule: 0, what, at: world.t });
+    }
+    world
+}
+
+/// Lives a world for each seed, on all cores; stops early once some have failed.
+pub(crate) fn all(seeds: &[u64], make: impl Fn(u64) -> Setup + Sync) -> Sum {
+    let (next, sum) = (AtomicU64::new(0), Mutex::new(Sum::default()));
+    let work = || {
+        while let Some(&seed) = seeds.get(next.fetch_add(1, Relaxed) as usize) {
+            let world = live(make(seed));
+            let mut sum = sum.lock().unwrap();
+            sum.seeds += 1;
+            sum.seen.add(&world.seen);
+            sum.seen.add(&world.rules.seen);
+            sum.pairs += world.rules.pairs;
+            sum.unmet.extend(world.rules.unmet.into_iter().map(|what| (seed, what)));
+            sum.failed.extend(world.rules.broken.map(|broken| (seed, broken)));
+            if sum.failed.len() >= 3 {
+                return;
+            }
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
+    let mut sum = sum.into_inner().unwrap();
+    sum.failed.sort_by_key(|(seed, _)| *seed);
+    sum.unmet.sort();
+    sum
+}
+
+/// A failed world with as few kinds of fault as still break the same rule.
+pub(crate) fn smaller(mut setup: Setup, rule: u8) -> Setup {
+    let breaks =
+        |setup: &Setup| live(setup.clone()).rules.broken.is_some_and(|broken| broken.rule == rule);
+    for kind in setup.faults.list() {
+        let less = Setup { faults: setup.faults.without(kind), ..setup.clone() };
+        if breaks(&less) {
+            setup = less;
+        }
+    }
+    while setup.peers > 1 {
+        let less = Setup { peers: setup.peers - 1, ..setup.clone() };
+        if !breaks(&less) {
+            break;
+        }
+        setup = less;
+    }
+    setup
+}
+
+/// Tells of a failed seed: what is needed for it, and the events that led to it.
+pub(crate) fn tell(test: &str, setup: Setup, broken: &Violation) {
+    let Violation { rule, what, at } = broken;
+    println!("seed {}: rule {rule} is broken at {at:?}: {what}", setup.seed);
+    let setup = Setup { trace: true, ..smaller(setup, *rule) };
+    let world = live(setup.clone());
+    println!("with {} peers and no faults but {:?}:", setup.peers, setup.faults.list());
+    let skipped = world.traced.len().saturating_sub(LAST);
+    world.traced[skipped..].iter().for_each(|line| println!("{line}"));
+    println!("  {:?}", world.rules.broken);
+    println!("HIT7_SEED={} cargo test --test simulation {test} -- --nocapture", setup.seed);
+}

@@ -1,0 +1,203 @@
+//! What a world's seed has in store for it: which faults, when, and what they do.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hit7::roster::{Frozen, Roster};
+use hit7::window::{Length, Wall};
+
+use crate::faults::{Dice, Fault, Faults};
+use crate::world::{Agenda, REGISTRY, Setup, World, addr, secs};
+
+impl Setup {
+    /// What a seed stands for: some kinds of fault, in some measure, some peers, some minutes.
+    pub(crate) fn of(seed: u64) -> Setup {
+        let mut dice = Dice::new(seed, Faults::default().with(Fault::Chance));
+        let mut faults = Faults::default();
+        let share = *dice.pick(Fault::Chance, &[0.2, 0.5, 0.8]);
+        for kind in Fault::ALL {
+            let rare = if kind == Fault::Crowd { 0.15 } else { 1.0 };
+            if dice.roll(Fault::Chance, share * rare) {
+                faults = faults.with(kind);
+            }
+        }
+        let seconds = *dice.pick(Fault::Chance, &[60, 60, 60, 20, 20, 5]);
+        let length = Length::new(secs(seconds)).unwrap();
+        let into = dice.draw(Fault::Chance, 0, seconds * 1000);
+        let begins: Wall = "2026-11-23T11:28:00Z".parse().unwrap();
+        Setup {
+            peers: dice.draw(Fault::Chance, 2, 7) as usize,
+            loss: dice.draw(Fault::Chance, 1, 31),
+            cap: *dice.pick(Fault::Chance, &[200, 200, 4, 8]),
+            begins: begins.plus(Duration::from_millis(into)),
+            span: secs(seconds * 7 / 2),
+            faults,
+            length,
+            ..Setup::plain(seed, 0)
+        }
+    }
+}
+
+/// Of how long a window lasts, what comes once in each on the average.
+const ROUNDS: u64 = 4;
+
+impl World {
+    pub(crate) fn plan_faults(&mut self) {
+        for _ in 0..ROUNDS {
+            self.plan(Fault::Crash, 0.6, Agenda::Crash);
+            self.plan(Fault::Down, 0.15, Agenda::Crash);
+            self.plan(Fault::Step, 0.5, Agenda::Step);
+            self.plan(Fault::Full, 0.4, Agenda::DiskFull);
+            self.plan(Fault::Partition, 0.5, Agenda::Partition);
+            for place in 0..self.peers.len() {
+                self.plan(Fault::NatChange, 0.15, Agenda::NatChange(place));
+                self.plan(Fault::PeerDeath, 0.15, Agenda::PeerDies(place));
+                self.plan(Fault::Leaving, 0.1, Agenda::PeerLeaves(place));
+            }
+        }
+    }
+
+    fn plan(&mut self, kind: Fault, chance: f64, what: Agenda) {
+        if self.dice.roll(kind, chance) {
+            let at = self.some_time(kind);
+            self.agenda(at, what);
+        }
+    }
+
+    /// Any time; half of the times one close to a boundary.
+    pub(crate) fn some_time(&mut self, kind: Fault) -> Duration {
+        let span = self.setup.span.as_millis() as u64;
+        let at = self.dice.millis(kind, 0, span);
+        if self.dice.draw(kind, 0, 2) == 0 {
+            return at;
+        }
+        let clock = &self.host.clock;
+        let boundary = self.setup.length.first_from(clock.wall(at)).opens();
+        let around = self.dice.draw(kind, 0, 600) as i64 - 300;
+        clock.when_wall(Wall::from_millis(boundary.millis() + around))
+    }
+
+    pub(crate) fn strike(&mut self, fault: Agenda) {
+        self.trace(|| format!("now: {fault:?}"));
+        match fault {
+            Agenda::Crash => self.crash(),
+            Agenda::Step => self.step_clock(),
+            Agenda::SetClockRight => {
+                self.host.clock.stepped = 0;
+                self.disturb_registry();
+                if self.host.up.is_none() {
+                    self.boot();
+                }
+            }
+            Agenda::DiskFull => {
+                self.host.log.full_until = self.t + self.dice.millis(Fault::Full, 200, 20_000);
+                self.disturb_registry();
+            }
+            Agenda::Partition => self.part(),
+            Agenda::NatChange(place) => {
+                let host = &mut self.peers[place];
+                if let Some(nat) = &mut host.nat {
+                    nat.forget();
+                    host.steady_since = self.t;
+                    self.seen.note("a NAT changed a mapping");
+                }
+            }
+            Agenda::PeerDies(place) => {
+                self.seen.note("a peer died");
+                self.peers[place].peer = None;
+                self.peers[place].steady_since = self.t;
+                let back = self.t + self.dice.millis(Fault::PeerDeath, 100, 40_000);
+                self.agenda(back, Agenda::PeerStarts(place));
+            }
+            Agenda::PeerLeaves(place) => {
+                let (t, host) = (self.t, &mut self.peers[place]);
+                let now = hit7::clock::Now { wall: host.clock.wall(t), mono: host.clock.mono(t) };
+                if let Some(peer) = &mut host.peer {
+                    host.steady_since = Duration::MAX;
+                    peer.leave(now);
+                    self.drain(place);
+                }
+            }
+            Agenda::Boot | Agenda::PeerStarts(_) | Agenda::Client(_) => {}
+        }
+    }
+
+    /// The registry's wall clock jumps: a little, a few windows, an hour, or back to what is right.
+    fn step_clock(&mut self) {
+        let length = self.setup.length.millis() as i64;
+        let far = match self.dice.draw(Fault::Step, 0, 6) {
+            0 => 3_600_000,
+            1 => length * 5 / 2,
+            2 => length,
+            _ => 900,
+        };
+        let back = self.dice.draw(Fault::Step, 0, 2) == 0;
+        self.seen.note(if back { "the clock was set back" } else { "the clock was set forward" });
+        self.host.clock.stepped += if back { -far } else { far };
+        self.rules.on_step(self.host.clock.wall(self.t));
+        self.disturb_registry();
+    }
+
+    fn part(&mut self) {
+        self.seen.note("a partition began");
+        let until = self.t + self.dice.millis(Fault::Partition, 200, 15_000);
+        let mut cut = Vec::new();
+        if self.dice.draw(Fault::Partition, 0, 3) == 0 {
+            cut.push(addr(REGISTRY).ip());
+            self.host.steady_since = until;
+        }
+        for host in &mut self.peers {
+            if self.dice.draw(Fault::Partition, 0, 3) == 0 {
+                cut.push(host.nat.as_ref().map_or(host.addr.ip(), |nat| nat.ip));
+                host.steady_since = host.steady_since.max(until);
+            }
+        }
+        self.network.cut.extend(cut.into_iter().map(|ip| (ip, until)));
+    }
+
+    /// Who has to meet whom in a window that opens now.
+    pub(crate) fn expect_meetings(&mut self, window: &Frozen) {
+        let due = self.host.clock.when_wall(window.closes()).saturating_sub(secs(1));
+        if due < self.t + secs(12) {
+            return;
+        }
+        let t = self.t;
+        for roster in window.rosters() {
+            let there: Vec<_> = (roster.members().iter())
+                .enumerate()
+                .filter_map(|(number, member)| {
+                    let is_it = |host: &crate::world::PeerHost| {
+                        host.peer.is_some()
+                            && member.id.as_ref() == Some(&host.config.id)
+                            && host.public(t) == Some(member.path.peer)
+                    };
+                    let place = self.peers.iter().position(is_it)?;
+                    Some((number, place, member.path.peer))
+                })
+                .collect();
+            let small = roster.len() <= 51 && self.setup.cap <= 200;
+            for &(one, place, _) in &there {
+                for &(two, other, addr) in &there {
+                    if one != two && small && lists(roster, one, addr) {
+                        self.rules.expect_meeting(window.window(), [place, other], addr, t, due);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Judges the pairs whose time is over.
+    pub(crate) fn judge_meetings(&mut self) {
+        let registry = self.host.steady_since;
+        let steady: Vec<Duration> =
+            self.peers.iter().map(|host| host.steady_since.max(registry)).collect();
+        self.rules.judge_meetings(|place| steady[place]);
+    }
+}
+
+/// Whether a member's own list has that address.
+fn lists(roster: &Roster, member: usize, other: SocketAddr) -> bool {
+    let own = roster.own_list(member);
+    let pages = (0..own.parts()).filter_map(|part| own.page(part, roster.len()));
+    pages.flat_map(|page| page.candidates().unwrap()).any(|peer| peer.addr == other)
+}
