@@ -1,0 +1,116 @@
+//! A thousand members of one room: each holds its own list, all parts, and has acknowledged.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hit7::proto::{Ack, Datagram, Id, Name, Query, Register};
+use hit7::window::Window;
+use tokio::net::UdpSocket;
+use tokio::time::{timeout, timeout_at};
+
+use crate::registry::{Registry, documents};
+
+const MEMBERS: usize = 1000;
+
+/// What one member ends up with.
+struct Held {
+    addr: SocketAddr,
+    window: Window,
+    peers: Vec<SocketAddr>,
+    /// Whether the registry went on telling it, after its ACK had time to arrive.
+    told_again: bool,
+}
+
+/// Registers, gathers the parts of its list, acknowledges.
+async fn member(number: usize, registry: SocketAddr) -> Held {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(registry).await.unwrap();
+    let id: Id = format!("id-{number}").parse().unwrap();
+    let name: Name = format!("member-{number}").parse().unwrap();
+    let (own, name) = (Some(id.clone()), Some(name));
+    let register = Register { id: own, seq: Some(1), name, ..Register::default() }.encode();
+    let mut parts: BTreeMap<u32, Vec<SocketAddr>> = BTreeMap::new();
+    let mut buffer = [0; 2048];
+    let mut request = register;
+    loop {
+        let wait = timeout(Duration::from_millis(700), socket.recv(&mut buffer)).await;
+        let Ok(Ok(len)) = wait else {
+            socket.send(&request).await.unwrap();
+            continue;
+        };
+        match Datagram::decode(&buffer[..len]).unwrap() {
+            Datagram::Registered(registered) if registered.opens_in_ms > 0 => {
+                // Pull repairs: what the push did not bring is asked for, after the opening.
+                let wait = Duration::from_millis(registered.opens_in_ms);
+                let first = timeout(wait + Duration::from_secs(1), socket.peek(&mut buffer)).await;
+                let query = Query { id: Some(id.clone()), ..Query::default() };
+                request = query.encode();
+                if first.is_err() {
+                    socket.send(&request).await.unwrap();
+                }
+            }
+            Datagram::Window(opened) => {
+                let (window, page, pass) = (opened.window, opened.page, opened.pass);
+                let addrs = page.candidates().unwrap().iter().map(|peer| peer.addr).collect();
+                parts.insert(page.part, addrs);
+                if parts.len() == page.parts as usize {
+                    let ack = Ack { id: Some(id), window, pass }.encode();
+                    socket.send(&ack).await.unwrap();
+                    // Repeats that were on their way already do not count.
+                    let grace = tokio::time::Instant::now() + Duration::from_millis(300);
+                    while let Ok(Ok(_)) = timeout_at(grace, socket.recv(&mut buffer)).await {}
+                    let quiet = Duration::from_millis(1200);
+                    let told_again = timeout(quiet, socket.recv(&mut buffer)).await.is_ok();
+                    let peers = parts.into_values().flatten().collect();
+                    let addr = socket.local_addr().unwrap();
+                    return Held { addr, window, peers, told_again };
+                }
+                let missing = (0..page.parts).find(|part| !parts.contains_key(part)).unwrap();
+                request =
+                    Query { id: Some(id.clone()), part: missing, ..Query::default() }.encode();
+            }
+            Datagram::Peers(peers) if peers.pass.is_some() => {
+                let addrs = peers.page.candidates().unwrap().iter().map(|peer| peer.addr).collect();
+                parts.insert(peers.page.part, addrs);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_thousand_members_hold_their_lists() {
+    let data = tempfile::tempdir().unwrap();
+    let registry = Registry::start(0, "5s", data.path());
+    let addr = registry.addr;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let held: Vec<Held> = runtime.block_on(async {
+        let mut crowd = tokio::task::JoinSet::new();
+        (0..MEMBERS).for_each(|number| drop(crowd.spawn(member(number, addr))));
+        timeout(Duration::from_secs(60), crowd.join_all()).await.expect("everyone holds its list")
+    });
+    registry.stop();
+
+    let mut windows: HashMap<Window, usize> = HashMap::new();
+    held.iter().for_each(|held| *windows.entry(held.window).or_default() += 1);
+    let documents = documents(data.path());
+    for (window, members) in &windows {
+        assert_eq!(documents[window].rooms.values().map(Vec::len).sum::<usize>(), *members);
+    }
+    let lists: Arc<HashMap<SocketAddr, HashSet<SocketAddr>>> = Arc::new(
+        held.iter().map(|held| (held.addr, held.peers.iter().copied().collect())).collect(),
+    );
+    for (member, peers) in lists.iter().filter(|_| windows.len() == 1) {
+        assert_eq!(peers.len(), 200);
+        assert!(!peers.contains(member));
+        assert!(peers.iter().all(|peer| lists[peer].contains(member)), "lists are mutual");
+    }
+    let again = held.iter().filter(|held| held.told_again).count();
+    println!(
+        "{MEMBERS} members in {} window(s), {again} told again after their ACK",
+        windows.len()
+    );
+    assert!(again < MEMBERS / 2, "{again} were told again after their ACK");
+}

@@ -1,0 +1,100 @@
+//! An HTTP client, as small as it can be.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|why| panic!("{why}: {self:?}"))
+    }
+
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let field = |line: &str| line.split_once(": ").map(|(name, _)| name.to_lowercase());
+        let line = self.head.lines().find(|line| field(line).as_deref() == Some(name))?;
+        Some(line.split_once(": ")?.1)
+    }
+}
+
+/// Asks, and reads the whole answer.
+pub(crate) fn ask(addr: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
+    let mut stream = open(addr, method, path, body);
+    let mut bytes = Vec::new();
+    let mut piece = [0; 65536];
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => bytes.extend_from_slice(&piece[..length]),
+            Err(error) => panic!("{method} {path}: {error}"),
+        }
+        if is_whole(&bytes, method) {
+            break;
+        }
+    }
+    parse(&bytes)
+}
+
+pub(crate) fn get(addr: SocketAddr, path: &str) -> Answer {
+    ask(addr, "GET", path, "")
+}
+
+/// What comes of an endless answer within a time.
+pub(crate) fn listen(addr: SocketAddr, path: &str, time: Duration) -> String {
+    let mut stream = open(addr, "GET", path, "");
+    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let (mut heard, mut piece) = (Vec::new(), [0; 4096]);
+    let until = std::time::Instant::now() + time;
+    while std::time::Instant::now() < until {
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => heard.extend_from_slice(&piece[..length]),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+    }
+    String::from_utf8(heard).unwrap()
+}
+
+/// Sends a request.
+pub(crate) fn open(addr: SocketAddr, method: &str, path: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    stream
+}
+
+fn is_whole(bytes: &[u8], method: &str) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((head, _)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().unwrap())
+    });
+    method == "HEAD" || length.is_some_and(|length| bytes.len() >= head.len() + 4 + length)
+}
+
+fn parse(bytes: &[u8]) -> Answer {
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Answer {
+        status: status.unwrap_or_else(|| panic!("no status: {text:?}")),
+        head: head.to_owned(),
+        body: body.to_owned(),
+    }
+}

@@ -1,0 +1,99 @@
+//! A registry with a page, as a process.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hit7::proto::{Datagram, Register};
+use hit7::window::Window;
+
+/// A registry; dropped, it is killed.
+pub(crate) struct Registry {
+    child: Child,
+    pub(crate) udp: SocketAddr,
+    pub(crate) http: SocketAddr,
+}
+
+/// Who registers.
+pub(crate) struct Client(pub(crate) UdpSocket);
+
+impl Registry {
+    pub(crate) fn start(window: &str, data: &Path) -> Registry {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hit7"))
+            .args(["serve", "127.0.0.1", "0", "--http", "127.0.0.1:0", "--window", window])
+            .arg("--data")
+            .arg(data)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut line = |start: &str| {
+            let line = lines.next().expect("a line").unwrap();
+            line.strip_prefix(start).unwrap_or_else(|| panic!("{line}: not {start}")).to_owned()
+        };
+        let udp = line("listening on ").parse().unwrap();
+        line("data in ");
+        let http = line("page on http://").parse().unwrap();
+        std::thread::spawn(move || lines.for_each(drop));
+        Registry { child, udp, http }
+    }
+
+    /// SIGTERM; it ends in time, and well.
+    pub(crate) fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it does not stop");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Client {
+    pub(crate) fn new(registry: &Registry) -> Client {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(registry.udp).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        Client(socket)
+    }
+
+    /// Registers, and says for which window.
+    pub(crate) fn register(&self, room: &str, name: &str) -> Window {
+        let register = Register {
+            room: room.parse().unwrap(),
+            name: Some(name.parse().unwrap()),
+            ..Register::default()
+        };
+        self.0.send(&register.encode()).unwrap();
+        let mut buffer = [0; 2048];
+        loop {
+            let length = self.0.recv(&mut buffer).expect("REGISTER is answered");
+            if let Ok(Datagram::Registered(told)) = Datagram::decode(&buffer[..length]) {
+                return told.window;
+            }
+        }
+    }
+}
+
+/// Asks again until there is something.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within 30 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

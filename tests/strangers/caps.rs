@@ -1,0 +1,61 @@
+//! Who registers rooms and names without end from one address is held at its caps, and others are
+//! not touched.
+
+use hit7::proto::{Code, Register};
+
+use crate::registry::Registry;
+use crate::wire::{Told, answer, cookie, register, socket, told};
+
+const FLAGS: [&str; 8] =
+    ["--trust", "192.0.2.1", "--max-per-ip", "20", "--rate", "0", "--window", "1h"];
+
+#[test]
+fn ten_thousand_rooms_from_one_address_are_held_at_its_cap() {
+    let data = tempfile::tempdir().unwrap();
+    let registry = Registry::start_with(0, &FLAGS, data.path());
+    let (mut taken, mut full) = (0, 0);
+    for _ in 0..50 {
+        let socket = socket([127, 0, 0, 1]);
+        let cookie = cookie(&socket, registry.addr);
+        for room in 0..200 {
+            let id = format!("id-{taken}-{full}-{room}");
+            let room = format!("room-{room}-{full}").parse().unwrap();
+            let register = Register { room, ..register(&id, &cookie) };
+            match told(&answer(&socket, registry.addr, &register.encode()).unwrap()) {
+                Told::Registered => taken += 1,
+                Told::Error(Code::Full) => full += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    // Twenty sockets are let in, and an address has one registration: the latest stands.
+    println!("of 10,000 registrations from one address {full} were refused as full");
+    assert_eq!((taken, full), (20 * 200, 30 * 200));
+    let other = socket([127, 0, 0, 9]);
+    let cookie = cookie(&other, registry.addr);
+    let other = answer(&other, registry.addr, &register("other", &cookie).encode()).unwrap();
+    assert_eq!(told(&other), Told::Registered);
+}
+
+#[test]
+fn who_asks_too_often_is_told_once_a_second() {
+    let data = tempfile::tempdir().unwrap();
+    let flags = ["--trust", "192.0.2.1", "--rate", "1", "--burst", "5"];
+    let registry = Registry::start_with(0, &flags, data.path());
+    let fast = socket([127, 0, 0, 1]);
+    let fast_cookie = cookie(&fast, registry.addr);
+    let ask = register("fast", &fast_cookie).encode();
+    for _ in 0..100 {
+        fast.send_to(&ask, registry.addr).unwrap();
+    }
+    fast.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+    let answers: Vec<Told> =
+        std::iter::from_fn(|| crate::wire::receive(&fast)).map(|answer| told(&answer)).collect();
+    let slow_downs = answers.iter().filter(|told| **told == Told::Error(Code::SlowDown)).count();
+    assert!((1..=2).contains(&slow_downs), "{answers:?}");
+    assert!(answers.len() <= 8, "{answers:?}");
+    let other = socket([127, 0, 0, 9]);
+    let other_cookie = cookie(&other, registry.addr);
+    let other = answer(&other, registry.addr, &register("other", &other_cookie).encode());
+    assert_eq!(told(&other.unwrap()), Told::Registered);
+}

@@ -1,0 +1,86 @@
+//! A private registry: without its key nothing is registered, and nothing is listed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hit7::cookie::Key;
+use hit7::proto::{Code, Datagram, Query, Request};
+
+use crate::registry::Registry;
+use crate::wire::{Told, answer, cookie, register, socket, told};
+
+const KEY: &str = "correct horse battery staple";
+
+fn key_file(dir: &Path, text: &str) -> PathBuf {
+    let path = dir.join("key");
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
+fn signed(mut request: Request, key: &str) -> Vec<u8> {
+    let key = Key::from_text(key).unwrap();
+    request.seal(|sealed| key.mac(sealed));
+    request.encode()
+}
+
+fn signed_register(cookie: &str, key: &str) -> Vec<u8> {
+    signed(Request::Register(register("a", cookie)), key)
+}
+
+#[test]
+fn only_who_has_the_key_gets_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = key_file(dir.path(), KEY);
+    let flags = ["--key-file", file.to_str().unwrap()];
+    // Loopback is trusted; of a private registry nobody skips the cookie.
+    let registry = Registry::start_with(0, &flags, &dir.path().join("data"));
+    let here = socket([127, 0, 0, 1]);
+    let ask = |datagram: &[u8]| told(&answer(&here, registry.addr, datagram).unwrap());
+    let cookie = cookie(&here, registry.addr);
+    let forbidden = Told::Error(Code::Forbidden);
+    assert_eq!(ask(&register("a", &cookie).encode()), forbidden, "without key");
+    assert_eq!(ask(&signed_register(&cookie, "another key of that length")), forbidden);
+    let query = Query { cookie: Some(cookie.clone()), ..Query::default() };
+    assert_eq!(ask(&query.encode()), forbidden, "nothing is listed");
+
+    let good = signed_register(&cookie, KEY);
+    let elsewhere = socket([127, 0, 0, 1]);
+    let replayed = told(&answer(&elsewhere, registry.addr, &good).unwrap());
+    assert_eq!(replayed, Told::Challenge, "replayed from another port");
+    let changed = String::from_utf8(good.clone()).unwrap().replace(r#""main""#, r#""mine""#);
+    assert_eq!(ask(changed.as_bytes()), forbidden, "another room");
+    assert_eq!(ask(&good), Told::Registered);
+    let listed = answer(&here, registry.addr, &signed(Request::Query(query), KEY)).unwrap();
+    assert!(matches!(Datagram::decode(&listed).unwrap(), Datagram::Peers(_)));
+}
+
+#[test]
+fn keys_are_read_again_on_sighup() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = key_file(dir.path(), KEY);
+    let flags = ["--key-file", file.to_str().unwrap()];
+    let registry = Registry::start_with(0, &flags, &dir.path().join("data"));
+    let here = socket([127, 0, 0, 1]);
+    let cookie = cookie(&here, registry.addr);
+    let new = "another key of that length";
+    let ask =
+        |key: &str| told(&answer(&here, registry.addr, &signed_register(&cookie, key)).unwrap());
+    assert_eq!(ask(new), Told::Error(Code::Forbidden));
+    let rotate = |text: &str, expected: &str| {
+        fs::write(&file, text).unwrap();
+        let pid = registry.pid().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+        // The signal takes its time.
+        (0..1000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            ask(expected) == Told::Registered
+        })
+    };
+    assert!(rotate(&format!("{KEY}\n{new}\n"), new), "two lines are two keys");
+    assert_eq!(ask(KEY), Told::Registered);
+    assert!(rotate(new, new));
+    assert_eq!(ask(KEY), Told::Error(Code::Forbidden), "the old one is gone");
+}

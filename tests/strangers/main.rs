@@ -1,0 +1,21 @@
+//! What strangers can do to a registry and its members, on real sockets: `docs/SECURITY.md` names
+//! the test of each of its claims.
+//!
+//! `HIT7_FLOOD=5000000 cargo test --release --test strangers -- --nocapture` is the long run.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+mod amplification;
+mod caps;
+mod cookies;
+mod flood;
+mod keys;
+mod loops;
+mod peers;
+#[path = "../processes/registry.rs"]
+mod registry;
+mod wire;

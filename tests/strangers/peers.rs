@@ -1,0 +1,153 @@
+//! A peer that is fed a flood of forged datagrams sends nothing to an address that its registry did
+//! not give it, and believes none of them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hit7::clock::Now;
+use hit7::peer::{Config, Event, Peer};
+use hit7::proto::{Current, Datagram, Greet, Greeted, Opened, Page, Peers, Registered, Room};
+use hit7::window::{Wall, Window};
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, RngExt, SeedableRng};
+
+const ID: &str = "0123456789a";
+const PASS: &str = "the-pass-of-the-window";
+
+fn count() -> u64 {
+    std::env::var("HIT7_FLOOD").map_or(50_000, |n| n.parse().expect("HIT7_FLOOD is a number"))
+}
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn window() -> Window {
+    "2026-11-23T11:29:00Z".parse().unwrap()
+}
+
+fn at(millis: u64) -> Now {
+    let mono = Duration::from_millis(millis);
+    Now { wall: Wall::from_millis(1_795_433_280_000).plus(mono), mono }
+}
+
+const REGISTRY: &str = "198.51.100.10:8080";
+const ME: &str = "203.0.113.9:40112";
+const FRIEND: &str = "203.0.113.7:40113";
+
+fn peer() -> Peer {
+    let config = Config {
+        registry: addr(REGISTRY),
+        key: None,
+        id: ID.parse().unwrap(),
+        room: Room::default(),
+        name: None,
+        text: None,
+        lan: None,
+        interfaces: Vec::new(),
+        seed: 7,
+        renew: true,
+    };
+    Peer::new(config, at(0))
+}
+
+fn opened(peers: &str) -> Datagram<'_> {
+    Datagram::Window(Opened {
+        id: Some(ID.parse().unwrap()),
+        room: Room::default(),
+        window: window(),
+        closes_in_ms: 60_000,
+        you: addr(ME),
+        pass: PASS.parse().unwrap(),
+        page: Page { part: 0, parts: 1, count: 2, peers },
+    })
+}
+
+/// A datagram as somebody off the path writes it, who knows everything but the secrets: the id,
+/// the pass, the seqs.
+fn forged(rng: &mut ChaCha8Rng, victim: &str) -> Vec<u8> {
+    let list = format!("\"{victim}\"");
+    let page = || Page { part: 0, parts: 1, count: 1, peers: &list };
+    let guess = |rng: &mut ChaCha8Rng| format!("{:x}", rng.next_u64());
+    let (id, pass) = (guess(rng), guess(rng));
+    let (id, pass) = (Some(id.parse().unwrap()), pass.parse().unwrap());
+    let (room, seq, you) = (Room::default(), rng.random_range(0..1 << 32), addr(victim));
+    let (window, closes_in_ms) = (window(), 60_000);
+    let current = Current { window, closes_in_ms, page: page() };
+    match rng.random_range(0..5) {
+        0 => Datagram::Window(Opened { id, room, window, closes_in_ms, you, pass, page: page() }),
+        1 => Datagram::Greet(Greet {
+            room,
+            window,
+            pass,
+            seq,
+            from: addr(FRIEND),
+            name: None,
+            text: None,
+        }),
+        2 => Datagram::Registered(Registered {
+            id,
+            seq: Some(seq),
+            room,
+            window,
+            opens_in_ms: 0,
+            window_ms: 1000,
+            you,
+            current,
+        }),
+        3 => Datagram::Peers(Peers {
+            id,
+            seq: Some(seq),
+            room,
+            window,
+            closes_in_ms,
+            you: Some(you),
+            pass: Some(pass),
+            page: page(),
+        }),
+        _ => Datagram::Greeted(Greeted { room, window, seq, from: addr(FRIEND), name: None }),
+    }
+    .encode()
+}
+
+fn drain(peer: &mut Peer, now: Now, known: &[&str]) -> Vec<Event> {
+    while let Some((to, datagram)) = peer.poll_transmit(now) {
+        assert!(
+            known.iter().any(|known| addr(known) == to),
+            "sent {} to {to}",
+            String::from_utf8_lossy(&datagram)
+        );
+    }
+    std::iter::from_fn(|| peer.poll_event()).collect()
+}
+
+/// Feeds a peer forged datagrams, from the registry's address, a member's and elsewhere.
+fn flood(peer: &mut Peer, from_millis: u64, known: &[&str]) -> Vec<Event> {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let mut events = Vec::new();
+    for n in 0..count() {
+        let victim = format!("192.0.2.{}:{}", n % 200 + 1, 1024 + n % 60_000);
+        let from = [REGISTRY, FRIEND, "192.0.2.77:53", ME][n as usize % 4];
+        let now = at(from_millis + n * 8000 / count());
+        peer.handle_datagram(now, addr(from), &forged(&mut rng, &victim));
+        events.extend(drain(peer, now, known));
+    }
+    events
+}
+
+#[test]
+fn before_its_window_a_peer_talks_to_its_registry_alone() {
+    let mut peer = peer();
+    assert_eq!(flood(&mut peer, 0, &[REGISTRY]), []);
+}
+
+#[test]
+fn in_its_window_a_peer_talks_to_its_registry_and_its_list_alone() {
+    let mut peer = peer();
+    drain(&mut peer, at(0), &[REGISTRY]);
+    let list = format!("\"{FRIEND}\",\"{ME}\"");
+    peer.handle_datagram(at(1), addr(REGISTRY), &opened(&list).encode());
+    let events = drain(&mut peer, at(1), &[REGISTRY, FRIEND]);
+    assert!(matches!(events[..], [Event::Opened { count: 2, .. }]), "{events:?}");
+    assert_eq!(flood(&mut peer, 2, &[REGISTRY, FRIEND]), []);
+}

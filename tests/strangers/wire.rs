@@ -1,0 +1,75 @@
+//! One datagram there, what comes back.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use hit7::cookie::NO_COOKIE;
+use hit7::proto::{Code, Datagram, Register, Request};
+
+/// Trusts nobody who is here: loopback is a stranger like any other.
+pub(crate) const TRUST_NOBODY: [&str; 2] = ["--trust", "192.0.2.1"];
+
+/// Who holds it floods, or counts what all the machine receives.
+pub(crate) static MACHINE: Mutex<()> = Mutex::new(());
+
+/// A socket at an address of its own.
+pub(crate) fn socket(ip: [u8; 4]) -> UdpSocket {
+    let socket = UdpSocket::bind(SocketAddr::from((ip, 0))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket
+}
+
+/// What comes back; `None` if nothing does.
+pub(crate) fn answer(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
+    socket.send_to(datagram, to).unwrap();
+    receive(socket)
+}
+
+/// The next datagram.
+pub(crate) fn receive(socket: &UdpSocket) -> Option<Vec<u8>> {
+    let mut buffer = [0; 2048];
+    socket.recv_from(&mut buffer).ok().map(|(len, _)| buffer[..len].to_vec())
+}
+
+/// The cookie that a CHALLENGE gives.
+pub(crate) fn cookie(socket: &UdpSocket, to: SocketAddr) -> String {
+    let challenge = answer(socket, to, br#"{"type":"QUERY"}"#).expect("a CHALLENGE");
+    match Datagram::decode(&challenge).unwrap() {
+        Datagram::Challenge(challenge) => challenge.cookie,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A REGISTER with that cookie.
+pub(crate) fn register(id: &str, cookie: &str) -> Register {
+    Register {
+        id: Some(id.parse().unwrap()),
+        seq: Some(1),
+        cookie: Some(cookie.to_owned()),
+        ..Register::default()
+    }
+}
+
+/// A REGISTER as hit7's client sends it before it has a cookie.
+pub(crate) fn first_register() -> Request {
+    Request::Register(register("0123456789a", NO_COOKIE))
+}
+
+/// What an answer is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Challenge,
+    Registered,
+    Error(Code),
+    Other,
+}
+
+pub(crate) fn told(answer: &[u8]) -> Told {
+    match Datagram::decode(answer).unwrap() {
+        Datagram::Challenge(_) => Told::Challenge,
+        Datagram::Registered(_) => Told::Registered,
+        Datagram::Error(refusal) => Told::Error(refusal.code),
+        _ => Told::Other,
+    }
+}

@@ -1,0 +1,204 @@
+//! The live views in a real terminal: tmux is one that can be asked what stands on its screen.
+//!
+//! Without tmux nothing is tested here, and that is said.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr)]
+
+use std::net::UdpSocket;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Nothing that is waited for takes longer, on whatever machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+const HIT7: &str = env!("CARGO_BIN_EXE_hit7");
+
+/// What `stty` says of a terminal that a program has left raw.
+const MODES: [&str; 4] = ["-icanon", "-echo", "-isig", "-opost"];
+
+/// Tells one test's terminal from another's.
+static TERMINALS: AtomicUsize = AtomicUsize::new(0);
+
+/// A shell in a terminal of its own; dropped, all in it ends.
+struct Terminal {
+    name: String,
+    folder: tempfile::TempDir,
+}
+
+impl Terminal {
+    /// One of that size, unless there is no tmux.
+    fn open(columns: u16, lines: u16) -> Option<Terminal> {
+        if Command::new("tmux").arg("-V").output().is_err() {
+            eprintln!("SKIPPED: there is no tmux, so nothing is tested in a terminal");
+            return None;
+        }
+        let count = TERMINALS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("hit7-{}-{count}", std::process::id());
+        let terminal = Terminal { name, folder: tempfile::tempdir().unwrap() };
+        let (columns, lines) = (columns.to_string(), lines.to_string());
+        let shell = "exec env -i PATH=\"$PATH\" TERM=tmux-256color LANG=C.UTF-8 PS1='ready> ' \
+                     sh";
+        let new = ["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &lines, shell];
+        assert!(terminal.tmux(&new).status.success());
+        terminal.shows(&["ready>"]);
+        Some(terminal)
+    }
+
+    fn tmux(&self, words: &[&str]) -> Output {
+        // The tests may themselves run in a tmux, or have no locale.
+        let mut tmux = Command::new("tmux");
+        tmux.env_remove("TMUX").args(["-u", "-L", &self.name]).args(words).output().unwrap()
+    }
+
+    fn types(&self, line: &str) {
+        self.presses("-l", line);
+        self.presses("Enter", "");
+    }
+
+    fn presses(&self, key: &str, text: &str) {
+        let words = ["send-keys", key, text];
+        let words = if text.is_empty() { &words[..2] } else { &words[..] };
+        assert!(self.tmux(words).status.success());
+    }
+
+    fn resize(&self, columns: u16, lines: u16) {
+        let (columns, lines) = (columns.to_string(), lines.to_string());
+        assert!(self.tmux(&["resize-window", "-x", &columns, "-y", &lines]).status.success());
+    }
+
+    fn screen(&self) -> String {
+        String::from_utf8(self.tmux(&["capture-pane", "-p"]).stdout).unwrap()
+    }
+
+    /// The screen and what has been scrolled off it: a resize moves lines there.
+    fn scroll(&self) -> String {
+        String::from_utf8(self.tmux(&["capture-pane", "-p", "-S", "-"]).stdout).unwrap()
+    }
+
+    /// Waits until all of these stand on the screen at once.
+    fn shows(&self, pieces: &[&str]) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let screen = self.screen();
+            if pieces.iter().all(|piece| screen.contains(piece)) {
+                return screen;
+            }
+            assert!(Instant::now() < deadline, "{pieces:?} are not on\n{screen}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The shell has its terminal back: its screen, a cursor, echo and lines.
+    fn is_as_before(&self) {
+        self.shows(&["ready>"]);
+        assert!(self.scroll().contains("before it"), "{}", self.scroll());
+        let state = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]).stdout;
+        assert_eq!(String::from_utf8(state).unwrap().trim(), "0 1");
+        self.types("stty -a | grep -ow -e -icanon -e -echo -e -isig -e -opost; echo 'all' 'told'");
+        let screen = self.shows(&["all told"]);
+        assert!(!screen.lines().any(|line| MODES.contains(&line)), "{screen}");
+    }
+
+    /// Starts a registry in it, on a port that is free.
+    fn serve(&self) -> u16 {
+        self.types("echo before it");
+        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let data = self.folder.path().join("data");
+        self.types(&format!("{HIT7} serve 127.0.0.1 {port} --window 4s --data {}", data.display()));
+        self.shows(&["hit7 serve", &format!("127.0.0.1:{port}")]);
+        port
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.tmux(&["kill-server"]);
+    }
+}
+
+/// No line is longer than the terminal, and boxes are closed.
+fn stands_straight(screen: &str) {
+    for line in screen.lines().filter(|line| line.starts_with(['│', '╭', '╰'])) {
+        assert!(line.ends_with(['│', '╮', '╯']), "{line:?} in\n{screen}");
+    }
+}
+
+#[test]
+fn a_minute_turns_on_every_screen() {
+    let Some(registry) = Terminal::open(80, 24) else { return };
+    let (ana, eve) = (Terminal::open(80, 24).unwrap(), Terminal::open(200, 50).unwrap());
+    let guest = Terminal::open(80, 24).unwrap();
+    let port = registry.serve();
+    for (terminal, words) in [
+        (&ana, format!("join 127.0.0.1 {port} --name ana --say 'hola'")),
+        (
+            &eve,
+            format!("join 127.0.0.1 {port} --name eve --say '\u{202e}live {}'", "日".repeat(99)),
+        ),
+        (&guest, format!("watch 127.0.0.1 {port}")),
+    ] {
+        terminal.types("echo before it");
+        terminal.types(&format!("{HIT7} {words}"));
+    }
+    stands_straight(&ana.shows(&["2 members · met 1 of 1", "eve", "yes", "\\u{202e}live 日"]));
+    stands_straight(&eve.shows(&["2 members · met 1 of 1", "ana", "hola", "registered as"]));
+    stands_straight(&guest.shows(&["2 members", "127.0.0.1:", "what happened"]));
+    stands_straight(&registry.shows(&["2 in 1 room", "main        2", "2 members so far"]));
+    for terminal in [&registry, &ana, &eve, &guest] {
+        terminal.resize(100, 30);
+        stands_straight(&terminal.shows(&["hit7 ", "· ↑ ↓ scroll"]));
+        terminal.resize(12, 3);
+        terminal.shows(&["hit7"]);
+        terminal.resize(80, 24);
+        stands_straight(&terminal.shows(&["· ↑ ↓ scroll"]));
+    }
+    for (terminal, last) in [(&ana, "meeting"), (&eve, "meeting"), (&guest, "of room main seen")] {
+        terminal.presses("C-c", "");
+        terminal.shows(&[last]);
+        terminal.is_as_before();
+    }
+    registry.presses("q", "");
+    registry.shows(&["opened, 0 missed", "data in "]);
+    registry.is_as_before();
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back() {
+    let Some(terminal) = Terminal::open(80, 24) else { return };
+    terminal.serve();
+    let data = terminal.folder.path().join("data").display().to_string();
+    let found = Command::new("pgrep").args(["-f", &format!("{HIT7} serve.*{data}")]).output();
+    let pid = String::from_utf8(found.unwrap().stdout).unwrap();
+    assert!(Command::new("kill").args(["-TERM", pid.trim()]).status().unwrap().success());
+    terminal.shows(&["opened, 0 missed"]);
+    terminal.is_as_before();
+}
+
+#[test]
+fn lines_are_printed_where_they_are_asked_for() {
+    let Some(terminal) = Terminal::open(80, 24) else { return };
+    let data = terminal.folder.path().join("data").display().to_string();
+    let serve = format!("{HIT7} serve 127.0.0.1 0 --window 1s --data {data}");
+    for how in ["HIT7_PLAIN=1", "NO_COLOR=1", "TERM=dumb"] {
+        terminal.types("clear; echo before it");
+        terminal.types(&format!("{how} {serve}"));
+        let screen = terminal.shows(&["listening on 127.0.0.1:", "data in "]);
+        assert!(!screen.contains('╭') && screen.contains("before it"), "{screen}");
+        terminal.presses("C-c", "");
+        terminal.is_as_before();
+    }
+}
+
+#[test]
+fn logs_stand_in_the_view_and_stay_when_it_ends() {
+    let Some(terminal) = Terminal::open(120, 30) else { return };
+    terminal.types("export HIT7_LOG_LEVEL=info");
+    let port = terminal.serve();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(b"{\"type\":\"DANCE\"}", ("127.0.0.1", port)).unwrap();
+    stands_straight(&terminal.shows(&["turned away: unknown_type 1", "datagrams turned away"]));
+    terminal.presses("C-c", "");
+    terminal.shows(&["datagrams turned away", "stopped"]);
+    terminal.is_as_before();
+}
