@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::clock::{Clock, Now};
+use crate::clock::{Alarm, Clock, Now};
 use crate::cookie::Key;
 use crate::datadir::DataDir;
 use crate::gate::{Admit, Gate};
@@ -117,7 +117,7 @@ impl Desk {
             self.send_answers().await;
             self.tell_turned();
             self.show();
-            let alarm = self.registry.poll_timeout(self.clock.now());
+            let alarm = self.alarm();
             tokio::select! {
                 () = &mut shutdown => break,
                 outcome = self.journal.next() => self.settle(outcome)?,
@@ -284,6 +284,13 @@ impl Desk {
         } else {
             self.archivist.keep(window.clone());
         }
+    }
+
+    /// When there is something to do although nothing comes.
+    fn alarm(&self) -> Alarm {
+        let registry = self.registry.poll_timeout(self.clock.now());
+        let show = (!self.shown.is_closed()).then_some(self.show_at);
+        Alarm { mono: registry.mono.into_iter().chain(show).min(), ..registry }
     }
 
     /// Shows watchers how it stands: at once if a window has opened, else a few times a second.

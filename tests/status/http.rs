@@ -1,6 +1,6 @@
 //! An HTTP client, as small as it can be.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -49,20 +49,19 @@ pub(crate) fn get(addr: SocketAddr, path: &str) -> Answer {
     ask(addr, "GET", path, "")
 }
 
-/// What comes of an endless answer within a time.
-pub(crate) fn listen(addr: SocketAddr, path: &str, time: Duration) -> String {
+/// What comes of an endless answer until it says `what`, which it has to within ten seconds.
+pub(crate) fn listen(addr: SocketAddr, path: &str, what: &str) -> String {
     let mut stream = open(addr, "GET", path, "");
-    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-    let (mut heard, mut piece) = (Vec::new(), [0; 4096]);
-    let until = std::time::Instant::now() + time;
-    while std::time::Instant::now() < until {
-        match stream.read(&mut piece) {
-            Ok(0) => break,
-            Ok(length) => heard.extend_from_slice(&piece[..length]),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
-        }
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let (mut heard, mut piece) = (String::new(), [0; 4096]);
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while !heard.contains(what) {
+        assert!(std::time::Instant::now() < until, "{path} never says {what}: {heard}");
+        let length = stream.read(&mut piece).unwrap();
+        assert_ne!(length, 0, "{path} ends without saying {what}: {heard}");
+        heard += std::str::from_utf8(&piece[..length]).unwrap();
     }
-    String::from_utf8(heard).unwrap()
+    heard
 }
 
 /// Sends a request.

@@ -1,7 +1,5 @@
 //! Rule 4: before a window opens, nothing over HTTP names one of its members.
 
-use std::time::Duration;
-
 use crate::http::{get, listen};
 use crate::registry::{Client, Registry};
 
@@ -13,8 +11,7 @@ fn nothing_names_a_member_of_the_next_window() {
     let window = client.register("veiled-room", "veiled-name");
     let addr = client.0.local_addr().unwrap();
     let secrets = ["veiled".to_owned(), addr.to_string()];
-    let heard = listen(registry.http, "/api/v1/events", Duration::from_millis(1500));
-    assert!(heard.contains(r#""members":1}"#), "the count is told: {heard}");
+    let heard = listen(registry.http, "/api/v1/events", r#""members":1}"#);
     let events = [("/api/v1/events".to_owned(), heard)];
     let asked = [
         "/".to_owned(),
