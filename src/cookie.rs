@@ -166,14 +166,22 @@ impl Baker {
     /// Over time, port and IP. Both kinds of IP come last, and differ in length; a mapped IPv4 is
     /// IPv4, and IPv6's flow and scope are not the sender's address. 22 bytes at most: one block.
     fn mac(&self, source: SocketAddr, time: u32) -> [u8; 8] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&time.to_be_bytes()).update(&source.port().to_be_bytes());
-        match source.ip().to_canonical() {
-            IpAddr::V4(ip) => hasher.update(&ip.octets()),
-            IpAddr::V6(ip) => hasher.update(&ip.octets()),
+        let mut bytes = [0; 22];
+        bytes[..4].copy_from_slice(&time.to_be_bytes());
+        bytes[4..6].copy_from_slice(&source.port().to_be_bytes());
+        let length = match source.ip().to_canonical() {
+            IpAddr::V4(ip) => put(&mut bytes[6..], &ip.octets()),
+            IpAddr::V6(ip) => put(&mut bytes[6..], &ip.octets()),
         };
-        *hasher.finalize().as_bytes().first_chunk().expect("a hash is 32 bytes")
+        let hash = blake3::keyed_hash(&self.key, &bytes[..6 + length]);
+        *hash.as_bytes().first_chunk().expect("a hash is 32 bytes")
     }
+}
+
+/// Copies `what` to the beginning of `place`; how long it is.
+fn put(place: &mut [u8], what: &[u8]) -> usize {
+    place[..what.len()].copy_from_slice(what);
+    what.len()
 }
 
 impl fmt::Debug for Baker {

@@ -13,9 +13,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use thiserror::Error;
 
+use crate::proto::object::Object;
 use crate::proto::{Id, Name, Room};
 use crate::udp::Path;
 use crate::window::{Length, Wall, Window};
@@ -108,9 +109,7 @@ pub enum LineError {
     Format(u32),
 }
 
-/// How a line is written.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
+/// What a line says.
 enum Line {
     Window {
         format: u32,
@@ -119,23 +118,17 @@ enum Line {
     },
     Register {
         at: Wall,
-        #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<Id>,
-        #[serde(skip_serializing_if = "Option::is_none")]
         seq: Option<u64>,
         room: Room,
-        #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<Name>,
         addr: SocketAddr,
         local: IpAddr,
-        #[serde(skip_serializing_if = "Option::is_none")]
         lan: Option<SocketAddr>,
     },
     Leave {
         at: Wall,
-        #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<Id>,
-        #[serde(skip_serializing_if = "Option::is_none")]
         seq: Option<u64>,
         addr: SocketAddr,
         local: IpAddr,
@@ -194,16 +187,22 @@ impl Flat {
     }
 }
 
-impl Line {
-    /// Appends the line, its checksum and a newline.
-    fn write(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        serde_json::to_writer(&mut *out, self).expect("writing a line into memory cannot fail");
-        out.pop();
-        let crc = crc32fast::hash(&out[start..]);
-        out.extend_from_slice(format!(",\"crc\":\"{crc:08x}\"}}\n").as_bytes());
-    }
+/// Appends a line: its type, its fields, its checksum and a newline.
+fn write_line(out: &mut Vec<u8>, kind: &str, fields: impl FnOnce(&mut Object)) {
+    let start = out.len();
+    let mut line = Object::begin(std::mem::take(out), kind);
+    fields(&mut line);
+    let crc = hex(crc32fast::hash(&line.so_far()[start..]));
+    line.plain("crc", str::from_utf8(&crc).expect("digits are ASCII"));
+    *out = line.end();
+    out.push(b'\n');
+}
 
+fn hex(crc: u32) -> [u8; 8] {
+    std::array::from_fn(|place| b"0123456789abcdef"[(crc >> (28 - 4 * place)) as usize & 15])
+}
+
+impl Line {
     /// Reads a line without its newline.
     fn read(line: &[u8]) -> Result<Line, LineError> {
         /// `,"crc":"01234567"}`
@@ -230,8 +229,11 @@ fn crc_of(tail: &[u8]) -> Option<u32> {
 impl Header {
     /// Appends it as a line.
     pub fn write_line(&self, out: &mut Vec<u8>) {
-        let (window, window_ms) = (self.window, self.length.millis());
-        Line::Window { format: FORMAT, window, window_ms }.write(out);
+        write_line(out, "window", |line| {
+            line.number("format", FORMAT.into());
+            line.plain("window", self.window.stamp().as_str());
+            line.number("window_ms", self.length.millis());
+        });
     }
 
     /// Reads it from a line without its newline.
@@ -262,16 +264,27 @@ impl Record {
 
     /// Appends it as a line.
     pub fn write_line(&self, out: &mut Vec<u8>) {
-        match self.clone() {
-            Record::Register(Registration { at, path, id, seq, room, name, lan, .. }) => {
-                let Path { peer: addr, local } = path;
-                Line::Register { at, id, seq, room, name, addr, local, lan }.write(out);
+        match self {
+            Record::Register(it) => write_line(out, "register", |line| {
+                line.plain("at", it.at.stamp().as_str());
+                line.maybe_plain("id", it.id.as_ref().map(Id::as_str));
+                line.maybe_number("seq", it.seq);
+                line.plain("room", it.room.as_str());
+                line.maybe_plain("name", it.name.as_ref().map(Name::as_str));
+                line.addr("addr", it.path.peer);
+                line.ip("local", it.path.local);
+                line.maybe_addr("lan", it.lan);
+            }),
+            Record::Leave(it) => write_line(out, "leave", |line| {
+                line.plain("at", it.at.stamp().as_str());
+                line.maybe_plain("id", it.id.as_ref().map(Id::as_str));
+                line.maybe_number("seq", it.seq);
+                line.addr("addr", it.path.peer);
+                line.ip("local", it.path.local);
+            }),
+            Record::Open(it) => {
+                write_line(out, "open", |line| line.plain("at", it.at.stamp().as_str()));
             }
-            Record::Leave(Leaving { at, path, id, seq, .. }) => {
-                let Path { peer: addr, local } = path;
-                Line::Leave { at, id, seq, addr, local }.write(out);
-            }
-            Record::Open(Opening { at, .. }) => Line::Open { at }.write(out),
         }
     }
 
@@ -378,8 +391,11 @@ mod tests {
     #[test]
     fn a_header_of_another_format_is_told_apart() {
         let mut line = Vec::new();
-        let Header { window, .. } = header();
-        Line::Window { format: 2, window, window_ms: 60_000 }.write(&mut line);
+        write_line(&mut line, "window", |line| {
+            line.number("format", 2);
+            line.plain("window", "2026-11-23T11:29:00Z");
+            line.number("window_ms", 60_000);
+        });
         assert_eq!(Header::read_line(&line[..line.len() - 1]), Err(LineError::Format(2)));
         let line = written(&registration());
         assert!(matches!(Header::read_line(&line[..line.len() - 1]), Err(LineError::Shape(_))));

@@ -284,8 +284,11 @@ impl<'a> Envelope<'a> {
         sealed
     }
 
-    /// Reads a request; `None` if it is of another kind.
+    /// Reads a request, without the proof that is looked at before ([`Envelope::cookie`],
+    /// [`Envelope::mac`]); `None` if it is of another kind.
     pub fn request(&self) -> Result<Option<Request>, DecodeError> {
+        self.fields.text(Key::Cookie)?;
+        self.fields.text(Key::Mac)?;
         Ok(Some(match self.kind {
             Kind::Register => Request::Register(self.register()?),
             Kind::Leave => Request::Leave(self.leave()?),
@@ -293,6 +296,10 @@ impl<'a> Envelope<'a> {
             Kind::Ack => Request::Ack(self.ack()?),
             _ => return Ok(None),
         }))
+    }
+
+    fn proof(&self) -> Result<(Option<String>, Option<String>), DecodeError> {
+        Ok((self.fields.owned(Key::Cookie)?, self.fields.owned(Key::Mac)?))
     }
 
     fn register(&self) -> Result<Register, DecodeError> {
@@ -307,19 +314,14 @@ impl<'a> Envelope<'a> {
             room: fields.parsed(Key::Room)?.unwrap_or_default(),
             name: fields.parsed(Key::Name)?,
             lan,
-            cookie: fields.owned(Key::Cookie)?,
-            mac: fields.owned(Key::Mac)?,
+            cookie: None,
+            mac: None,
         })
     }
 
     fn leave(&self) -> Result<Leave, DecodeError> {
         let fields = &self.fields;
-        Ok(Leave {
-            id: fields.parsed(Key::Id)?,
-            seq: fields.seq()?,
-            cookie: fields.owned(Key::Cookie)?,
-            mac: fields.owned(Key::Mac)?,
-        })
+        Ok(Leave { id: fields.parsed(Key::Id)?, seq: fields.seq()?, cookie: None, mac: None })
     }
 
     fn query(&self) -> Result<Query, DecodeError> {
@@ -329,8 +331,8 @@ impl<'a> Envelope<'a> {
             seq: fields.seq()?,
             room: fields.parsed(Key::Room)?.unwrap_or_default(),
             part: fields.number(Key::Part, 1 << 32)?.unwrap_or(0) as u32,
-            cookie: fields.owned(Key::Cookie)?,
-            mac: fields.owned(Key::Mac)?,
+            cookie: None,
+            mac: None,
         })
     }
 
@@ -450,9 +452,18 @@ impl<'a> Datagram<'a> {
     pub fn decode(datagram: &'a [u8]) -> Result<Datagram<'a>, DecodeError> {
         let envelope = Envelope::open(datagram)?;
         Ok(match envelope.kind {
-            Kind::Register => Datagram::Register(envelope.register()?),
-            Kind::Leave => Datagram::Leave(envelope.leave()?),
-            Kind::Query => Datagram::Query(envelope.query()?),
+            Kind::Register => {
+                let (cookie, mac) = envelope.proof()?;
+                Datagram::Register(Register { cookie, mac, ..envelope.register()? })
+            }
+            Kind::Leave => {
+                let (cookie, mac) = envelope.proof()?;
+                Datagram::Leave(Leave { cookie, mac, ..envelope.leave()? })
+            }
+            Kind::Query => {
+                let (cookie, mac) = envelope.proof()?;
+                Datagram::Query(Query { cookie, mac, ..envelope.query()? })
+            }
             Kind::Ack => Datagram::Ack(envelope.ack()?),
             Kind::Challenge => Datagram::Challenge(envelope.challenge()?),
             Kind::Registered => Datagram::Registered(envelope.registered()?),

@@ -1,8 +1,6 @@
 //! Writing datagrams: `type` first, the rest in the order of `docs/PROTOCOL.md`, no white space.
 
-use std::net::SocketAddr;
-
-use super::list::write_addr;
+use super::object::Object;
 use super::{
     Ack, Challenge, Current, Datagram, Greet, Greeted, Kind, Leave, Left, Opened, Page, Peers,
     Query, Refusal, Register, Registered, Request,
@@ -12,80 +10,20 @@ use super::{
 /// length.
 const MAX_MS: u64 = 99_999_999;
 
-/// One JSON object being written.
-struct Object(Vec<u8>);
-
 impl Object {
-    fn open(kind: Kind) -> Object {
-        let mut out = Vec::with_capacity(super::MAX_DATAGRAM);
-        out.extend_from_slice(b"{\"type\":\"");
-        out.extend_from_slice(kind.name().as_bytes());
-        out.push(b'"');
-        Object(out)
-    }
-
-    fn key(&mut self, key: &str) {
-        if self.0.last() != Some(&b'{') {
-            self.0.push(b',');
-        }
-        self.0.push(b'"');
-        self.0.extend_from_slice(key.as_bytes());
-        self.0.extend_from_slice(b"\":");
-    }
-
-    fn text(&mut self, key: &str, value: &str) {
-        self.key(key);
-        serde_json::to_writer(&mut self.0, value).expect("writing text into memory cannot fail");
-    }
-
-    fn maybe_text(&mut self, key: &str, value: Option<&str>) {
-        if let Some(value) = value {
-            self.text(key, value);
-        }
-    }
-
-    fn number(&mut self, key: &str, value: u64) {
-        self.key(key);
-        serde_json::to_writer(&mut self.0, &value)
-            .expect("writing a number into memory cannot fail");
-    }
-
-    fn maybe_number(&mut self, key: &str, value: Option<u64>) {
-        if let Some(value) = value {
-            self.number(key, value);
-        }
+    fn of(kind: Kind) -> Object {
+        Object::begin(Vec::with_capacity(super::MAX_DATAGRAM), kind.name())
     }
 
     fn millis(&mut self, key: &str, value: u64) {
         self.number(key, value.min(MAX_MS));
     }
 
-    fn addr(&mut self, key: &str, value: SocketAddr) {
-        self.key(key);
-        self.0.push(b'"');
-        write_addr(&mut self.0, value);
-        self.0.push(b'"');
-    }
-
-    fn maybe_addr(&mut self, key: &str, value: Option<SocketAddr>) {
-        if let Some(value) = value {
-            self.addr(key, value);
-        }
-    }
-
     fn page(&mut self, page: &Page<'_>) {
         self.number("part", page.part.into());
         self.number("parts", page.parts.into());
         self.number("count", page.count.into());
-        self.key("peers");
-        self.0.push(b'[');
-        self.0.extend_from_slice(page.peers.as_bytes());
-        self.0.push(b']');
-    }
-
-    fn close(mut self) -> Vec<u8> {
-        self.0.push(b'}');
-        self.0
+        self.list("peers", page.peers);
     }
 }
 
@@ -94,44 +32,44 @@ macro_rules! encode {
         impl $message {
             /// The datagram's bytes.
             pub fn encode(&self) -> Vec<u8> {
-                let ($this, mut $out) = (self, Object::open($kind));
+                let ($this, mut $out) = (self, Object::of($kind));
                 $body
-                $out.close()
+                $out.end()
             }
         }
     };
 }
 
 encode!(Register, Kind::Register, |this, out| {
-    out.maybe_text("id", this.id.as_ref().map(|id| id.as_str()));
+    out.maybe_plain("id", this.id.as_ref().map(|id| id.as_str()));
     out.maybe_number("seq", this.seq);
-    out.text("room", this.room.as_str());
-    out.maybe_text("name", this.name.as_ref().map(|name| name.as_str()));
+    out.plain("room", this.room.as_str());
+    out.maybe_plain("name", this.name.as_ref().map(|name| name.as_str()));
     out.maybe_addr("lan", this.lan);
     out.maybe_text("cookie", this.cookie.as_deref());
     out.maybe_text("mac", this.mac.as_deref());
 });
 
 encode!(Leave, Kind::Leave, |this, out| {
-    out.maybe_text("id", this.id.as_ref().map(|id| id.as_str()));
+    out.maybe_plain("id", this.id.as_ref().map(|id| id.as_str()));
     out.maybe_number("seq", this.seq);
     out.maybe_text("cookie", this.cookie.as_deref());
     out.maybe_text("mac", this.mac.as_deref());
 });
 
 encode!(Query, Kind::Query, |this, out| {
-    out.maybe_text("id", this.id.as_ref().map(|id| id.as_str()));
+    out.maybe_plain("id", this.id.as_ref().map(|id| id.as_str()));
     out.maybe_number("seq", this.seq);
-    out.text("room", this.room.as_str());
+    out.plain("room", this.room.as_str());
     out.number("part", this.part.into());
     out.maybe_text("cookie", this.cookie.as_deref());
     out.maybe_text("mac", this.mac.as_deref());
 });
 
 encode!(Ack, Kind::Ack, |this, out| {
-    out.maybe_text("id", this.id.as_ref().map(|id| id.as_str()));
-    out.text("window", &this.window.to_string());
-    out.text("pass", this.pass.as_str());
+    out.maybe_plain("id", this.id.as_ref().map(|id| id.as_str()));
+    out.plain("window", this.window.stamp().as_str());
+    out.plain("pass", this.pass.as_str());
 });
 
 encode!(Challenge, Kind::Challenge, |this, out| {
@@ -140,10 +78,10 @@ encode!(Challenge, Kind::Challenge, |this, out| {
 });
 
 encode!(Registered<'_>, Kind::Registered, |this, out| {
-    out.maybe_text("id", this.id.as_ref().map(|id| id.as_str()));
+    out.maybe_plain("id", this.id.as_ref().map(|id| id.as_str()));
     out.maybe_number("seq", this.seq);
-    out.text("room", this.room.as_str());
-    out.text("window", &this.window.to_string());
+    out.plain("room", this.room.as_str());
+    out.plain("window", this.window.stamp().as_str());
     out.millis("opens_in_ms", this.opens_in_ms);
     out.millis("window_ms", this.window_ms);
     out.addr("you", this.you);
@@ -152,45 +90,44 @@ encode!(Registered<'_>, Kind::Registered, |this, out| {
 
 impl Object {
     fn current(&mut self, current: &Current<'_>) {
-        self.key("current");
-        self.0.push(b'{');
-        self.text("window", &current.window.to_string());
-        self.millis("closes_in_ms", current.closes_in_ms);
-        self.page(&current.page);
-        self.0.push(b'}');
+        self.inner("current", |inner| {
+            inner.plain("window", current.window.stamp().as_str());
+            inner.millis("closes_in_ms", current.closes_in_ms);
+            inner.page(&current.page);
+        });
     }
 }
 
 encode!(Left, Kind::Left, |this, out| {
-    out.maybe_text("id", this.id.as_ref().map(|id| id.as_str()));
+    out.maybe_plain("id", this.id.as_ref().map(|id| id.as_str()));
     out.maybe_number("seq", this.seq);
-    out.text("window", &this.window.to_string());
+    out.plain("window", this.window.stamp().as_str());
 });
 
 encode!(Peers<'_>, Kind::Peers, |this, out| {
-    out.maybe_text("id", this.id.as_ref().map(|id| id.as_str()));
+    out.maybe_plain("id", this.id.as_ref().map(|id| id.as_str()));
     out.maybe_number("seq", this.seq);
-    out.text("room", this.room.as_str());
-    out.text("window", &this.window.to_string());
+    out.plain("room", this.room.as_str());
+    out.plain("window", this.window.stamp().as_str());
     out.millis("closes_in_ms", this.closes_in_ms);
     out.maybe_addr("you", this.you);
-    out.maybe_text("pass", this.pass.as_ref().map(|pass| pass.as_str()));
+    out.maybe_plain("pass", this.pass.as_ref().map(|pass| pass.as_str()));
     out.page(&this.page);
 });
 
 encode!(Opened<'_>, Kind::Window, |this, out| {
-    out.maybe_text("id", this.id.as_ref().map(|id| id.as_str()));
-    out.text("room", this.room.as_str());
-    out.text("window", &this.window.to_string());
+    out.maybe_plain("id", this.id.as_ref().map(|id| id.as_str()));
+    out.plain("room", this.room.as_str());
+    out.plain("window", this.window.stamp().as_str());
     out.millis("closes_in_ms", this.closes_in_ms);
     out.addr("you", this.you);
-    out.text("pass", this.pass.as_str());
+    out.plain("pass", this.pass.as_str());
     out.page(&this.page);
 });
 
 encode!(Refusal, Kind::Error, |this, out| {
     out.maybe_number("seq", this.seq);
-    out.text("code", this.code.name());
+    out.plain("code", this.code.name());
     out.text("reason", &this.reason);
     if let Some(millis) = this.retry_in_ms {
         out.millis("retry_in_ms", millis);
@@ -198,21 +135,21 @@ encode!(Refusal, Kind::Error, |this, out| {
 });
 
 encode!(Greet, Kind::Greet, |this, out| {
-    out.text("room", this.room.as_str());
-    out.text("window", &this.window.to_string());
-    out.text("pass", this.pass.as_str());
+    out.plain("room", this.room.as_str());
+    out.plain("window", this.window.stamp().as_str());
+    out.plain("pass", this.pass.as_str());
     out.number("seq", this.seq);
     out.addr("as", this.from);
-    out.maybe_text("name", this.name.as_ref().map(|name| name.as_str()));
+    out.maybe_plain("name", this.name.as_ref().map(|name| name.as_str()));
     out.maybe_text("text", this.text.as_ref().map(|text| text.as_str()));
 });
 
 encode!(Greeted, Kind::Greeted, |this, out| {
-    out.text("room", this.room.as_str());
-    out.text("window", &this.window.to_string());
+    out.plain("room", this.room.as_str());
+    out.plain("window", this.window.stamp().as_str());
     out.number("seq", this.seq);
     out.addr("as", this.from);
-    out.maybe_text("name", this.name.as_ref().map(|name| name.as_str()));
+    out.maybe_plain("name", this.name.as_ref().map(|name| name.as_str()));
 });
 
 impl Request {
@@ -254,6 +191,7 @@ mod tests {
     use crate::proto::{MAX_DATAGRAM, SEQ_END};
     use proptest::prelude::*;
     use std::net::Ipv6Addr;
+    use std::net::SocketAddr;
 
     /// Every datagram that carries a page, with the longest of everything else.
     fn longest(page: Page<'_>) -> [Datagram<'_>; 3] {
