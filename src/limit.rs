@@ -4,9 +4,11 @@
 //! theirs, and one that has been pushed out starts with a full bucket. An IPv6 client is its /64,
 //! of which it can have any address.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
+
+use foldhash::quality::RandomState;
 
 /// Buckets in a row; an address can stand in any of its row's.
 const WAYS: usize = 4;
@@ -70,7 +72,7 @@ impl Limiter {
             0 => Vec::new(),
             _ => vec![Bucket::default(); WAYS * ROWS],
         };
-        Limiter { rate, hasher: RandomState::new(), buckets }
+        Limiter { rate, hasher: RandomState::default(), buckets }
     }
 
     /// Takes a token out of the bucket of `ip`, at `now` of a clock that never steps.

@@ -251,9 +251,11 @@ impl Registry {
                 self.open(opening);
                 None
             }
-            Record::Register(registration) => {
-                self.next.register(member(&registration), registration.seq);
-                ticket.map(|_| self.answer_registration(now, registration))
+            Record::Register(it) => {
+                let answer = ticket.map(|_| self.answer_registration(now, &it));
+                let Registration { at, path, id, seq, room, name, lan, .. } = it;
+                self.next.register(Member { path, id, room, name, lan, registered: at }, seq);
+                answer
             }
             Record::Leave(Leaving { window, path, id, seq, .. }) => {
                 self.next.leave(id.clone(), path.peer, seq);
@@ -324,20 +326,22 @@ impl Registry {
         let (window, at) = (self.head(), now.wall);
         let lan = lan.filter(|lan| *lan != path.peer);
         let registration = Registration { window, at, path, id, seq, room, name, lan };
-        if self.changes_nothing(&registration) {
+        let holder = self.next.holder(path.peer);
+        if self.changes_nothing(&registration, holder) {
+            let answer = self.answer_registration(now, &registration);
             if let Some(id) = &registration.id {
                 self.next.touch(id, seq);
             }
-            return Handled::Answer(self.answer_registration(now, registration));
+            return Handled::Answer(answer);
         }
         if self.cannot_propose(now) {
             return Handled::Refused(answers::unavailable(path, seq), Why::Unavailable);
         }
-        if let Some(cap) = self.reached_cap(&registration, trusted) {
+        if let Some(cap) = self.reached_cap(&registration, holder, trusted) {
             let opens_in = now.wall.until(window.opens());
             return Handled::Refused(answers::full(path, seq, cap, opens_in), Why::Full);
         }
-        let known = registration.id.as_ref().and_then(|id| self.highest_seq(id));
+        let known = self.known_before(registration.id.as_ref(), seq);
         self.propose(Record::Register(registration), known);
         Handled::Proposed
     }
@@ -359,7 +363,7 @@ impl Registry {
         if self.cannot_propose(now) {
             return Handled::Refused(answers::unavailable(path, seq), Why::Unavailable);
         }
-        let known = id.as_ref().and_then(|id| self.highest_seq(id));
+        let known = self.known_before(id.as_ref(), seq);
         let leaving = Leaving { window, at: now.wall, path, id, seq };
         self.propose(Record::Leave(leaving), known);
         Handled::Proposed
@@ -406,23 +410,26 @@ impl Registry {
         }
     }
 
-    /// The highest `seq` that is remembered of an id.
-    fn highest_seq(&self, id: &Id) -> Option<u64> {
+    /// The highest `seq` of an id before a new request, if that has none of its own: a new one that
+    /// has is not below it.
+    fn known_before(&self, id: Option<&Id>, seq: Option<u64>) -> Option<u64> {
+        let id = id.filter(|_| seq.is_none())?;
         let airborne = self.flight.of(id).and_then(|airborne| airborne.seq);
         let filling = self.next.memory(id).and_then(|memory| memory.seq);
         airborne.max(filling).max(self.current.memory(id).and_then(|memory| memory.seq))
     }
 
-    /// Whether a registration finds itself in the next window already, and nothing under way can
-    /// change that before it.
-    fn changes_nothing(&self, registration: &Registration) -> bool {
-        let Registration { path, id, .. } = registration;
+    /// Whether a registration finds itself in the next window already, as the `holder` of its
+    /// address, and nothing under way can change that before it.
+    fn changes_nothing(&self, registration: &Registration, holder: Option<&Member>) -> bool {
+        let Registration { at: _, window: _, path, id, seq: _, room, name, lan } = registration;
         let same = |known: &Member| {
-            *known == Member { registered: known.registered, ..member(registration) }
+            let Member { path: it, id: its, room: there, name: called, lan: beside, .. } = known;
+            (it, its, there, called, beside) == (path, id, room, name, lan)
         };
-        !self.flight.touches(id.as_ref(), path.peer)
+        holder.is_some_and(same)
+            && !self.flight.touches(id.as_ref(), path.peer)
             && self.flight.opening.is_none()
-            && self.next.holder(path.peer).is_some_and(same)
     }
 
     /// Whether a LEAVE changes anything: who is in gets out, and a `seq` is remembered.
@@ -467,12 +474,6 @@ impl Registry {
             self.events.push_back(Event::Missed(Arc::new(missed)));
         }
     }
-}
-
-/// Who a registration takes in.
-fn member(registration: &Registration) -> Member {
-    let Registration { at, path, id, room, name, lan, .. } = registration.clone();
-    Member { path, id, room, name, lan, registered: at }
 }
 
 /// What a durable memory says of a request from `addr` with `seq`.

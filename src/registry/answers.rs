@@ -13,9 +13,9 @@ use crate::udp::{Path, Transmit};
 use crate::window::Window;
 
 impl Registry {
-    pub(super) fn answer_registration(&self, now: Now, registration: Registration) -> Transmit {
+    pub(super) fn answer_registration(&self, now: Now, registration: &Registration) -> Transmit {
         let Registration { window, path, id, seq, room, .. } = registration;
-        self.registered(now, path, id, seq, room, window)
+        self.registered(now, *path, id.clone(), *seq, room.clone(), *window)
     }
 
     pub(super) fn registered(
@@ -33,7 +33,7 @@ impl Registry {
         let registered = Registered {
             id,
             seq,
-            room: room.clone(),
+            room,
             window,
             opens_in_ms: now.wall.millis_to(window.opens()),
             window_ms: self.config.length.millis(),

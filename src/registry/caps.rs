@@ -49,32 +49,39 @@ impl fmt::Display for Cap {
 }
 
 impl Registry {
-    /// The cap that a registration would exceed, all that is under way counted as in.
-    pub(super) fn reached_cap(&self, registration: &Registration, trusted: bool) -> Option<Cap> {
-        let Caps { per_ip, room, window, rooms } = self.config.caps;
-        let network = network(registration.path.peer.ip());
-        let replaced = self.replaced_by(registration);
-        let is_new = |same: bool| usize::from(!(replaced.is_some() && same));
+    /// The cap that a registration would exceed, all that is under way counted as in. `holder` has
+    /// its address now.
+    pub(super) fn reached_cap(
+        &self,
+        registration: &Registration,
+        holder: Option<&Member>,
+        trusted: bool,
+    ) -> Option<Cap> {
+        let Caps { per_ip, room: per_room, window, rooms } = self.config.caps;
+        let (room, network) = (&registration.room, network(registration.path.peer.ip()));
+        let replaced = self.replaced_by(registration, holder);
         let from_here = replaced.is_some_and(|it| self::network(it.path.peer.ip()) == network);
-        let in_room = replaced.is_some_and(|it| it.room == registration.room);
-        let exceeds = |count: usize, new: usize, cap: usize| cap != 0 && count + new > cap;
+        let in_room = replaced.is_some_and(|it| it.room == *room);
         let (next, flight) = (self.head_filling(), &self.flight);
+        let reaches = |cap: usize, count: usize| cap != 0 && count >= cap;
 
-        let members = next.map_or(0, Filling::len) + flight.members();
-        let from = next.map_or(0, |it| it.members_from(network)) + flight.members_from(network);
-        let within = next.map_or(0, |it| it.members_in(&registration.room))
-            + flight.members_in(&registration.room);
-        if !trusted && exceeds(from, is_new(from_here), per_ip) {
-            Some(Cap::PerIp(per_ip))
-        } else if exceeds(within, is_new(in_room), room) {
-            Some(Cap::Room(room))
-        } else if exceeds(members, is_new(true), window) {
-            Some(Cap::Window(window))
-        } else if within == 0 && exceeds(self.count_rooms(), 1, rooms) {
-            Some(Cap::Rooms(rooms))
-        } else {
-            None
+        if !trusted && !from_here {
+            let from = next.map_or(0, |it| it.members_from(network)) + flight.members_from(network);
+            if reaches(per_ip, from) {
+                return Some(Cap::PerIp(per_ip));
+            }
         }
+        if !in_room {
+            let within = next.map_or(0, |it| it.members_in(room)) + flight.members_in(room);
+            if reaches(per_room, within) {
+                return Some(Cap::Room(per_room));
+            }
+            if within == 0 && reaches(rooms, self.count_rooms()) {
+                return Some(Cap::Rooms(rooms));
+            }
+        }
+        let members = next.map_or(0, Filling::len) + flight.members();
+        (replaced.is_none() && reaches(window, members)).then_some(Cap::Window(window))
     }
 
     /// The window that a record proposed now is for, as far as it is filled; `None` if it is only
@@ -83,11 +90,18 @@ impl Registry {
         self.flight.opening.is_none().then_some(&self.next)
     }
 
-    /// The member whose place a registration takes.
-    fn replaced_by(&self, registration: &Registration) -> Option<&Member> {
+    /// The member whose place a registration takes: its own, else its address's.
+    fn replaced_by<'a>(
+        &'a self,
+        registration: &Registration,
+        holder: Option<&'a Member>,
+    ) -> Option<&'a Member> {
         let next = self.head_filling()?;
-        let own = registration.id.as_ref().and_then(|id| next.find(id));
-        own.or_else(|| next.holder(registration.path.peer))
+        match (&registration.id, holder) {
+            (id, Some(holder)) if *id == holder.id => Some(holder),
+            (Some(id), holder) => next.find(id).or(holder),
+            (None, holder) => holder,
+        }
     }
 
     fn count_rooms(&self) -> usize {

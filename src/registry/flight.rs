@@ -1,24 +1,23 @@
 //! What has been proposed and is not durable yet.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::limit::network;
 use crate::proto::{Id, Room};
 use crate::record::{Opening, Record, Registration, Ticket};
-use crate::roster::decrease;
+use crate::roster::{Map, decrease};
 
 /// The records that are under way to the log.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     /// The `open` under way: what is proposed after it is for the window after.
     pub(super) opening: Option<Opening>,
-    ids: HashMap<Id, Airborne>,
-    addrs: HashMap<SocketAddr, Ticket>,
+    ids: Map<Id, Airborne>,
+    addrs: Map<SocketAddr, Ticket>,
     /// Registrations, counted for the caps.
     members: usize,
-    networks: HashMap<IpAddr, usize>,
-    rooms: HashMap<Room, usize>,
+    networks: Map<IpAddr, usize>,
+    rooms: Map<Room, usize>,
 }
 
 /// The last record of an id that is under way.
