@@ -5,7 +5,10 @@
 //! back: `peer → local`, then `local → peer`, also where the socket is bound to all addresses.
 //!
 //! One system call takes up to 32 datagrams, or 32 trains of datagrams that the kernel has joined
-//! (GRO); datagrams of one size to one peer leave as such a train (GSO).
+//! (GRO). Datagrams of one size to one peer leave as such a train (GSO), those to many peers as one
+//! batch.
+
+mod batch;
 
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSliceMut};
@@ -15,7 +18,7 @@ use std::task::Poll;
 use std::{array, fmt, iter};
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::coop::consume_budget;
@@ -137,6 +140,7 @@ impl Socket {
         socket.set_nonblocking(true)?;
         let io = UdpSocket::from_std(socket.into())?;
         let state = UdpSocketState::new((&io).into())?;
+        ask_for_less(&io, dual_stack);
         let train = AtomicUsize::new(state.max_gso_segments());
         let socket = Socket { addr: canonical(io.local_addr()?), io, state, dual_stack, train };
         socket.raise_recv_buffer();
@@ -204,14 +208,44 @@ impl Socket {
         self.put(&transmit.path, &transmit.payload, None)
     }
 
-    /// Sends a batch in order, waiting for room; what one datagram meets never stops the next.
+    /// Sends a batch, waiting for room: in order on each path; what one datagram meets never stops
+    /// the next.
     pub async fn send(&self, batch: &[Transmit]) -> Sent {
         let mut sent = Sent::default();
         let mut rest = batch;
         while !rest.is_empty() {
-            let (train, after) = rest.split_at(train(rest, self.train.load(Relaxed)));
-            sent.add(self.send_train(train).await);
+            let (train, crowd) = (train(rest, self.train.load(Relaxed)), crowd(rest));
+            let (now, after) = rest.split_at(train.max(crowd));
+            sent.add(if train > 1 {
+                self.send_train(now).await
+            } else {
+                self.send_crowd(now).await
+            });
             rest = after;
+        }
+        sent
+    }
+
+    /// Sends datagrams that leave from one address, to one peer each.
+    async fn send_crowd(&self, crowd: &[Transmit]) -> Sent {
+        let [first, _, ..] = crowd else { return self.send_singly(crowd).await };
+        let source = self.source(first.path.local);
+        let letters: Vec<batch::Letter<'_>> =
+            crowd.iter().map(|it| (self.destination(it.path.peer), &it.payload[..])).collect();
+        let (mut sent, mut done) = (Sent::default(), 0);
+        while done < crowd.len() {
+            let put = || batch::send(&self.io, source, &letters[done..]);
+            match self.io.async_io(Interest::WRITABLE, put).await {
+                Ok(count) if count > 0 => {
+                    sent.sent += count;
+                    done += count;
+                }
+                // The first of them cannot go like this; singly it may, or tells why not.
+                _ => {
+                    sent.add(self.send_singly(&crowd[done..=done]).await);
+                    done += 1;
+                }
+            }
         }
         sent
     }
@@ -284,6 +318,20 @@ impl Socket {
     }
 }
 
+/// Switches off what quinn-udp has the kernel tell of each datagram and nobody here reads: when it
+/// came, and its ECN bits. They are a tenth of what receiving costs. If one stays on, so be it.
+fn ask_for_less(io: &UdpSocket, dual_stack: bool) {
+    let socket = SockRef::from(io);
+    let is_ipv6 = socket.domain().is_ok_and(|domain| domain == Domain::IPV6);
+    if is_ipv6 {
+        let _ = socket.set_recv_tclass_v6(false);
+    }
+    if !is_ipv6 || dual_stack {
+        let _ = socket.set_recv_tos_v4(false);
+    }
+    batch::untimed(io);
+}
+
 fn open(domain: Domain) -> io::Result<socket2::Socket> {
     socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
 }
@@ -298,6 +346,19 @@ fn train(batch: &[Transmit], most: usize) -> usize {
     // An empty one would be cut off, not sent.
     let shorter = |next: &Transmit| next.path == path && (1..size).contains(&next.payload.len());
     full + usize::from(full < most && batch.get(full).is_some_and(shorter))
+}
+
+/// How many of `batch` go in one call: all leave from one address, and no two in a row on one path,
+/// which may make a train.
+fn crowd(batch: &[Transmit]) -> usize {
+    let Some(first) = batch.first() else { return 0 };
+    let alone = |place: &usize| {
+        let path = batch[*place].path;
+        path.local == first.path.local
+            && batch.get(place + 1).is_none_or(|next| next.path != path)
+            && path.peer.is_ipv4() == first.path.peer.is_ipv4()
+    };
+    (0..batch.len().min(batch::MOST)).take_while(alone).count().max(1)
 }
 
 /// ICMP's word that some peer is gone: none of the others' concern.
@@ -410,12 +471,14 @@ impl Sockets {
         self.iter().map(Socket::local_addr).collect()
     }
 
-    /// Sends a batch in order, each by the first socket that reaches its path.
+    /// Sends a batch, in order on each path, each by the first socket that reaches it.
     pub async fn send(&self, batch: &[Transmit]) -> Sent {
         let mut sent = Sent::default();
-        for run in batch.chunk_by(|one, next| one.path == next.path) {
-            sent.add(match self.iter().find(|socket| socket.reaches(&run[0].path)) {
-                Some(socket) => socket.send(run).await,
+        let by =
+            |transmit: &Transmit| self.iter().position(|socket| socket.reaches(&transmit.path));
+        for run in batch.chunk_by(|one, next| one.path == next.path || by(one) == by(next)) {
+            sent.add(match by(&run[0]) {
+                Some(socket) => self.all[socket].send(run).await,
                 None => Sent::of(run.len(), Err(unreached(&run[0].path))),
             });
         }

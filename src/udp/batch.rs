@@ -1,0 +1,82 @@
+//! Datagrams to many peers in one system call: sendmmsg, where the system has it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::net::UdpSocket;
+
+/// Datagrams a call: from 16 on, a call costs next to nothing beside what it does (`BATCH_SIZE`
+/// ways of one system call, docs/BENCHMARKS.md).
+pub(super) const MOST: usize = 64;
+
+/// One datagram: where it goes, as the socket's family writes it, and what it says.
+pub(super) type Letter<'a> = (SocketAddr, &'a [u8]);
+
+/// Sends as many of `letters` as the system takes, at most [`MOST`], from `source`: how many. An
+/// error is that of the first one.
+#[cfg(target_os = "linux")]
+pub(super) fn send(
+    socket: &UdpSocket,
+    source: Option<IpAddr>,
+    letters: &[Letter<'_>],
+) -> io::Result<usize> {
+    use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+    use nix::sys::socket::ControlMessage::{Ipv4PacketInfo, Ipv6PacketInfo};
+
+    match source {
+        None => put(socket, &[], None, letters),
+        Some(IpAddr::V4(ip)) => {
+            let ipi_spec_dst = in_addr { s_addr: u32::from(ip).to_be() };
+            let ipi_addr = in_addr { s_addr: 0 };
+            let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst, ipi_addr };
+            let room = nix::cmsg_space!(in_pktinfo);
+            put(socket, &[Ipv4PacketInfo(&info)], Some(room), letters)
+        }
+        Some(IpAddr::V6(ip)) => {
+            let ipi6_addr = in6_addr { s6_addr: ip.octets() };
+            let info = in6_pktinfo { ipi6_addr, ipi6_ifindex: 0 };
+            let room = nix::cmsg_space!(in6_pktinfo);
+            put(socket, &[Ipv6PacketInfo(&info)], Some(room), letters)
+        }
+    }
+}
+
+/// With `room` for exactly the control messages: what is left empty would be read as one.
+#[cfg(target_os = "linux")]
+fn put(
+    socket: &UdpSocket,
+    source: &[nix::sys::socket::ControlMessage<'_>],
+    room: Option<Vec<u8>>,
+    letters: &[Letter<'_>],
+) -> io::Result<usize> {
+    use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
+    use std::io::IoSlice;
+    use std::os::fd::AsRawFd;
+
+    let letters = &letters[..letters.len().min(MOST)];
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(letters.len(), room);
+    let slices: Vec<[IoSlice<'_>; 1]> =
+        letters.iter().map(|(_, bytes)| [IoSlice::new(bytes)]).collect();
+    let addrs: Vec<Option<SockaddrStorage>> =
+        letters.iter().map(|(addr, _)| Some((*addr).into())).collect();
+    let flags = MsgFlags::MSG_DONTWAIT;
+    let sent = sendmmsg(socket.as_raw_fd(), &mut headers, slices.iter(), &addrs, source, flags)?;
+    Ok(sent.count())
+}
+
+/// Has the kernel not stamp each datagram with its time.
+#[cfg(target_os = "linux")]
+pub(super) fn untimed(socket: &UdpSocket) {
+    use nix::sys::socket::{setsockopt, sockopt::ReceiveTimestampns};
+    let _ = setsockopt(socket, ReceiveTimestampns, &false);
+}
+
+/// Nobody asked for that.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn untimed(_: &UdpSocket) {}
+
+/// Elsewhere they go one by one.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn send(_: &UdpSocket, _: Option<IpAddr>, _: &[Letter<'_>]) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
