@@ -1,0 +1,141 @@
+//! Loads a server on this machine and tells what an answer costs it.
+//!
+//! `bench/compare.sh` and `bench/minute.sh` run it; docs/BENCHMARKS.md has what came of it.
+
+mod load;
+mod proc;
+mod talk;
+mod wire;
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+
+use load::{Load, Outcome, Plan};
+use talk::{Announce, Register, Subject, Talk};
+
+/// Loads a server on this machine and tells what an answer costs it
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Load a hit7 registry
+    Hit7 {
+        /// What is asked
+        #[arg(value_enum)]
+        subject: Subject,
+        /// Rooms that the clients are spread over
+        #[arg(long, default_value_t = 1)]
+        rooms: usize,
+        #[command(flatten)]
+        words: Words,
+    },
+    /// Load a BitTorrent tracker (BEP 15)
+    Tracker {
+        /// Torrents that the clients are spread over
+        #[arg(long, default_value_t = 1)]
+        torrents: usize,
+        #[command(flatten)]
+        words: Words,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Words {
+    /// The server, on loopback
+    server: SocketAddr,
+    /// Its process, whose CPU time is told
+    #[arg(long)]
+    pid: u32,
+    /// Clients, each with a socket and an address of 127.0.0.0/8
+    #[arg(long, default_value_t = 256)]
+    clients: usize,
+    /// Requests of each client that are under way, or sent in a row with --rate
+    #[arg(long, default_value_t = 8)]
+    depth: usize,
+    /// Requests a second; without it, each answer is followed by the next request
+    #[arg(long)]
+    rate: Option<u64>,
+    /// Seconds before anything counts
+    #[arg(long, default_value_t = 1.0)]
+    warm_up: f64,
+    /// Seconds that count
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+}
+
+/// One run.
+#[derive(Debug, Serialize)]
+struct Told {
+    asked: u64,
+    answered: u64,
+    per_second: u64,
+    cpu_us: f64,
+    cpu_share: f64,
+    p50_us: u64,
+    p99_us: u64,
+    p999_us: u64,
+    max_us: u64,
+    memory_mb: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    longest_answer: Option<usize>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let told = match Cli::parse().command {
+        Command::Hit7 { subject, rooms, words } => {
+            let mut talk = Register::new(subject, words.clients, rooms);
+            let mut told = run(&words, &mut talk)?;
+            (told.errors, told.longest_answer) = (Some(talk.errors), Some(talk.longest));
+            told
+        }
+        Command::Tracker { torrents, words } => {
+            run(&words, &mut Announce::new(words.clients, torrents))?
+        }
+    };
+    println!("{}", serde_json::to_string(&told)?);
+    Ok(())
+}
+
+fn run(words: &Words, talk: &mut impl Talk) -> Result<Told, Box<dyn Error>> {
+    let plan = Plan {
+        server: words.server,
+        clients: words.clients,
+        depth: words.depth,
+        rate: words.rate,
+        warm_up: Duration::from_secs_f64(words.warm_up),
+        time: Duration::from_secs_f64(words.seconds),
+    };
+    let cpu = || proc::cpu(words.pid).unwrap_or_default();
+    let (mut before, mut after) = (Duration::ZERO, Duration::ZERO);
+    let outcome = Load::new(plan, talk)?.run(|| before = cpu(), || after = cpu())?;
+    Ok(told(&outcome, after.saturating_sub(before), proc::memory(words.pid)?))
+}
+
+fn told(outcome: &Outcome, cpu: Duration, memory: u64) -> Told {
+    let Outcome { asked, answered, latency, time } = outcome;
+    let seconds = time.as_secs_f64();
+    Told {
+        asked: *asked,
+        answered: *answered,
+        per_second: (*answered as f64 / seconds) as u64,
+        cpu_us: cpu.as_secs_f64() * 1e6 / (*answered).max(1) as f64,
+        cpu_share: cpu.as_secs_f64() / seconds,
+        p50_us: latency.value_at_quantile(0.5),
+        p99_us: latency.value_at_quantile(0.99),
+        p999_us: latency.value_at_quantile(0.999),
+        max_us: latency.max(),
+        memory_mb: memory as f64 / 1e6,
+        errors: None,
+        longest_answer: None,
+    }
+}

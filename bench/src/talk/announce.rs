@@ -1,0 +1,62 @@
+//! BitTorrent's UDP tracker protocol (BEP 15): connect, then announce.
+
+use super::{Heard, Talk};
+
+const PROTOCOL: u64 = 0x0417_2710_1980;
+const CONNECT: u32 = 0;
+const ANNOUNCE: u32 = 1;
+/// How many peers are asked for.
+const WANTED: i32 = 50;
+
+/// Clients that announce one torrent each, `torrents` in all.
+pub struct Announce {
+    connections: Vec<Option<u64>>,
+    torrents: usize,
+}
+
+impl Announce {
+    /// So many clients, not connected yet.
+    pub fn new(clients: usize, torrents: usize) -> Announce {
+        Announce { connections: vec![None; clients], torrents }
+    }
+}
+
+impl Talk for Announce {
+    fn ask(&mut self, client: usize, number: u64, out: &mut Vec<u8>) {
+        let transaction = (number as u32).to_be_bytes();
+        let Some(connection) = self.connections[client] else {
+            out.extend(PROTOCOL.to_be_bytes());
+            out.extend(CONNECT.to_be_bytes());
+            return out.extend(transaction);
+        };
+        out.extend(connection.to_be_bytes());
+        out.extend(ANNOUNCE.to_be_bytes());
+        out.extend(transaction);
+        out.extend([(client % self.torrents) as u8 + 1; 20]);
+        out.extend(format!("-H70000-{client:012}").bytes());
+        // Downloaded, left (a leecher, who is told of anyone), uploaded.
+        [0_u64, 1, 0].into_iter().for_each(|bytes| out.extend(bytes.to_be_bytes()));
+        // Event, address (the sender's), key.
+        [0_u32, 0, client as u32].into_iter().for_each(|word| out.extend(word.to_be_bytes()));
+        out.extend(WANTED.to_be_bytes());
+        out.extend((10_000 + (client % 50_000) as u16).to_be_bytes());
+    }
+
+    fn hear(&mut self, client: usize, datagram: &[u8], _: &mut Vec<u8>) -> Heard {
+        let word = |at: usize| datagram.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        let (Some(action), Some(number)) = (word(0), word(4)) else { return Heard::Other };
+        let number = u32::from_be_bytes(number).into();
+        match u32::from_be_bytes(action) {
+            CONNECT => {
+                let connection = datagram.get(8..16).and_then(|bytes| bytes.try_into().ok());
+                self.connections[client] = connection.map(u64::from_be_bytes);
+                Heard::Refused(number)
+            }
+            ANNOUNCE => Heard::Answer(number),
+            _ => {
+                self.connections[client] = None;
+                Heard::Refused(number)
+            }
+        }
+    }
+}
