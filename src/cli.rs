@@ -137,6 +137,9 @@ pub(crate) struct Serve {
     /// Requests that one address may send at once
     #[arg(long, env = "HIT7_BURST", value_name = "N", default_value = "500")]
     pub(crate) burst: u32,
+    /// Threads that receive and send; on Linux each has sockets of its own [default: one a core]
+    #[arg(long, env = "HIT7_WORKERS", value_name = "N", value_parser = workers)]
+    pub(crate) workers: Option<usize>,
     /// Address and port, or a port of 127.0.0.1, for a page, JSON and metrics over HTTP [default: off]
     #[arg(long, env = "HIT7_HTTP", value_name = "ADDR", value_parser = http)]
     pub(crate) http: Option<SocketAddr>,
@@ -299,6 +302,11 @@ fn peers(text: &str) -> Result<ListCap, String> {
         Ok(peers @ 2..=100_000) => Ok(ListCap::new(peers)),
         _ => Err("give a number from 2 to 100000".to_owned()),
     }
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    let workers = text.parse().ok().filter(|workers| (1..=64).contains(workers));
+    workers.ok_or_else(|| "give a number from 1 to 64".to_owned())
 }
 
 fn cidr(text: &str) -> Result<IpNet, String> {

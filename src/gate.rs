@@ -12,6 +12,7 @@
 //! (RFC 9000 §8).
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -47,22 +48,22 @@ pub enum Admit {
     Drop(Why),
 }
 
-/// The door of a registry.
-#[derive(Debug)]
+/// The door of a registry. There may be one a core: clones share what they know of rates.
+#[derive(Clone, Debug)]
 pub struct Gate {
     baker: Baker,
     trust: Vec<IpNet>,
     /// Of a private registry; none if it is public.
     keys: Vec<Key>,
-    limiter: Limiter,
+    limiter: Arc<Limiter>,
     /// ERRORs for what cannot be read.
-    noise: Limiter,
+    noise: Arc<Limiter>,
 }
 
 impl Gate {
     /// A gate that challenges and limits everyone but the sources in `trust`.
     pub fn new(baker: Baker, trust: Vec<IpNet>, rate: Rate) -> Gate {
-        let (limiter, noise) = (Limiter::new(rate), Limiter::new(NOISE));
+        let (limiter, noise) = (Arc::new(Limiter::new(rate)), Arc::new(Limiter::new(NOISE)));
         Gate { baker, trust, keys: Vec::new(), limiter, noise }
     }
 

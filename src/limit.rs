@@ -1,11 +1,12 @@
 //! Fixed-size token buckets: how often one address may ask.
 //!
-//! A table of buckets that never grows, whatever arrives: addresses that ask most recently keep
+//! A table of buckets that never grows, whatever arrives, and is one for all cores: addresses that ask most recently keep
 //! theirs, and one that has been pushed out starts with a full bucket. An IPv6 client is its /64,
 //! of which it can have any address.
 
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
@@ -62,27 +63,33 @@ struct Bucket {
 pub struct Limiter {
     rate: Rate,
     hasher: RandomState,
-    buckets: Vec<Bucket>,
+    /// Each has a lock of its own: two cores seldom meet at one.
+    rows: Vec<Mutex<Row>>,
 }
+
+/// The buckets that an address can have.
+type Row = [Bucket; WAYS];
 
 impl Limiter {
     /// A table of full buckets.
     pub fn new(rate: Rate) -> Limiter {
-        let buckets = match rate.per_second {
-            0 => Vec::new(),
-            _ => vec![Bucket::default(); WAYS * ROWS],
-        };
-        Limiter { rate, hasher: RandomState::default(), buckets }
+        let rows = if rate.per_second == 0 { 0 } else { ROWS };
+        let rows = (0..rows).map(|_| Mutex::default()).collect();
+        Limiter { rate, hasher: RandomState::default(), rows }
     }
 
     /// Takes a token out of the bucket of `ip`, at `now` of a clock that never steps.
-    pub fn take(&mut self, ip: IpAddr, now: Duration) -> Verdict {
-        if self.buckets.is_empty() {
+    pub fn take(&self, ip: IpAddr, now: Duration) -> Verdict {
+        if self.rows.is_empty() {
             return Verdict::Within;
         }
         let each = Duration::from_secs(1) / self.rate.per_second;
         let depth = each * self.rate.burst.max(1);
-        let bucket = self.bucket(ip, now);
+        let owner = self.hasher.hash_one(network(ip)).max(1);
+        let row = &self.rows[owner as usize % ROWS];
+        // Whoever panicked with the lock left buckets, and any bucket is one.
+        let mut row = row.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = bucket_of(&mut row, owner, now);
         let full_at = bucket.full_at.max(now) + each;
         if full_at <= now + depth {
             bucket.full_at = full_at;
@@ -94,20 +101,17 @@ impl Limiter {
         bucket.told_at = now + TELL;
         Verdict::TooOften(full_at - (now + depth))
     }
+}
 
-    /// The bucket of `ip`; the one of its row that is full the longest makes way for a new one.
-    fn bucket(&mut self, ip: IpAddr, now: Duration) -> &mut Bucket {
-        let owner = self.hasher.hash_one(network(ip)).max(1);
-        let row = (owner as usize % ROWS) * WAYS;
-        let row = &mut self.buckets[row..row + WAYS];
-        let own = row.iter().position(|bucket| bucket.owner == owner);
-        let place = own.unwrap_or_else(|| {
-            let oldest = (0..WAYS).min_by_key(|&way| row[way].full_at).unwrap_or(0);
-            row[oldest] = Bucket { owner, full_at: now, told_at: Duration::ZERO };
-            oldest
-        });
-        &mut row[place]
-    }
+/// The bucket of `owner`; the one of its row that is full the longest makes way for a new one.
+fn bucket_of(row: &mut Row, owner: u64, now: Duration) -> &mut Bucket {
+    let own = row.iter().position(|bucket| bucket.owner == owner);
+    let place = own.unwrap_or_else(|| {
+        let oldest = (0..WAYS).min_by_key(|&way| row[way].full_at).unwrap_or(0);
+        row[oldest] = Bucket { owner, full_at: now, told_at: Duration::ZERO };
+        oldest
+    });
+    &mut row[place]
 }
 
 #[cfg(test)]
@@ -124,29 +128,29 @@ mod tests {
         Duration::from_millis(10_000 + millis)
     }
 
-    fn served(limiter: &mut Limiter, ip: IpAddr, now: Duration, asked: usize) -> usize {
+    fn served(limiter: &Limiter, ip: IpAddr, now: Duration, asked: usize) -> usize {
         (0..asked).filter(|_| limiter.take(ip, now) == Verdict::Within).count()
     }
 
     #[test]
     fn a_burst_then_the_rate() {
-        let mut limiter = Limiter::new(RATE);
-        assert_eq!(served(&mut limiter, ip(1), at(0), 1000), 500);
-        assert_eq!(served(&mut limiter, ip(1), at(1000), 1000), 50);
-        assert_eq!(served(&mut limiter, ip(1), at(3000), 1000), 100);
-        assert_eq!(served(&mut limiter, ip(1), at(60_000), 1000), 500);
+        let limiter = Limiter::new(RATE);
+        assert_eq!(served(&limiter, ip(1), at(0), 1000), 500);
+        assert_eq!(served(&limiter, ip(1), at(1000), 1000), 50);
+        assert_eq!(served(&limiter, ip(1), at(3000), 1000), 100);
+        assert_eq!(served(&limiter, ip(1), at(60_000), 1000), 500);
     }
 
     #[test]
     fn one_address_does_not_cost_another() {
-        let mut limiter = Limiter::new(RATE);
-        served(&mut limiter, ip(1), at(0), 1000);
-        assert_eq!(served(&mut limiter, ip(2), at(0), 1000), 500);
+        let limiter = Limiter::new(RATE);
+        served(&limiter, ip(1), at(0), 1000);
+        assert_eq!(served(&limiter, ip(2), at(0), 1000), 500);
     }
 
     #[test]
     fn it_is_told_once_a_second_and_how_long_to_wait() {
-        let mut limiter = Limiter::new(Rate { per_second: 50, burst: 1 });
+        let limiter = Limiter::new(Rate { per_second: 50, burst: 1 });
         assert_eq!(limiter.take(ip(1), at(0)), Verdict::Within);
         assert_eq!(limiter.take(ip(1), at(0)), Verdict::TooOften(Duration::from_millis(20)));
         assert_eq!(limiter.take(ip(1), at(1)), Verdict::Silent);
@@ -158,27 +162,27 @@ mod tests {
 
     #[test]
     fn a_slash_64_is_one_client() {
-        let mut limiter = Limiter::new(RATE);
-        served(&mut limiter, "2001:db8::1".parse().unwrap(), at(0), 1000);
-        assert_eq!(served(&mut limiter, "2001:db8::ffff:2".parse().unwrap(), at(0), 10), 0);
-        assert_eq!(served(&mut limiter, "2001:db8:0:1::1".parse().unwrap(), at(0), 10), 10);
+        let limiter = Limiter::new(RATE);
+        served(&limiter, "2001:db8::1".parse().unwrap(), at(0), 1000);
+        assert_eq!(served(&limiter, "2001:db8::ffff:2".parse().unwrap(), at(0), 10), 0);
+        assert_eq!(served(&limiter, "2001:db8:0:1::1".parse().unwrap(), at(0), 10), 10);
     }
 
     #[test]
     fn the_table_does_not_grow_and_the_busiest_stay() {
-        let mut limiter = Limiter::new(RATE);
-        let size = limiter.buckets.len();
+        let limiter = Limiter::new(RATE);
+        let size = limiter.rows.len();
         for n in 0..200_000 {
             limiter.take(ip(n), at(u64::from(n) / 100));
-            served(&mut limiter, ip(0xffff_ffff), at(u64::from(n) / 100), 1);
+            served(&limiter, ip(0xffff_ffff), at(u64::from(n) / 100), 1);
         }
-        assert_eq!(limiter.buckets.len(), size);
-        assert!(served(&mut limiter, ip(0xffff_ffff), at(2000), 100) <= 1, "it was not forgotten");
+        assert_eq!(limiter.rows.len(), size);
+        assert!(served(&limiter, ip(0xffff_ffff), at(2000), 100) <= 1, "it was not forgotten");
     }
 
     #[test]
     fn no_rate_is_no_limit() {
-        let mut limiter = Limiter::new(Rate { per_second: 0, burst: 0 });
-        assert_eq!(served(&mut limiter, ip(1), at(0), 100_000), 100_000);
+        let limiter = Limiter::new(Rate { per_second: 0, burst: 0 });
+        assert_eq!(served(&limiter, ip(1), at(0), 100_000), 100_000);
     }
 }

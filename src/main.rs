@@ -200,7 +200,16 @@ fn server_config(words: cli::Serve) -> Result<server::Config, Failure> {
         trust,
         keep: words.keep.0,
         accept_damage: words.accept_damage,
+        workers: words.workers.unwrap_or_else(cores),
     })
+}
+
+/// Where a port can be shared, one worker for each core.
+fn cores() -> usize {
+    match cfg!(target_os = "linux") {
+        true => std::thread::available_parallelism().map_or(1, usize::from),
+        false => 1,
+    }
 }
 
 /// Reads the keys again on SIGHUP; if that fails, the old ones stay.

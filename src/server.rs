@@ -12,6 +12,7 @@
 mod announce;
 mod archivist;
 mod desk;
+mod door;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
@@ -42,6 +43,7 @@ use crate::window::{Length, Window};
 
 use archivist::Archivist;
 use desk::Desk;
+use door::Doors;
 
 /// What a registry is run with.
 #[derive(Clone, Debug)]
@@ -64,6 +66,8 @@ pub struct Config {
     pub keep: Option<Duration>,
     /// Go on without the lines of the log that are damaged.
     pub accept_damage: bool,
+    /// Threads that receive and send, each with sockets of its own; at least 1.
+    pub workers: usize,
 }
 
 /// What happens, for whoever watches.
@@ -101,6 +105,8 @@ pub enum StartError {
 pub enum RunError {
     #[error("cannot receive any more: {0}")]
     Socket(#[from] io::Error),
+    #[error("cannot share the port among workers: {0}; start with --workers 1")]
+    Workers(io::Error),
     #[error(transparent)]
     Log(#[from] JournalError),
 }
@@ -173,7 +179,10 @@ impl Server {
     ) -> Result<(), RunError> {
         let archive = Archive::new(Disk, self.data.windows());
         let (archivist, kept) = Archivist::spawn(archive, self.config.keep, self.clock);
-        let desk = Desk::new(self, sockets, archivist, events);
+        let (more, keys) = (self.config.workers.max(1) - 1, self.config.keys.clone());
+        let doors = Doors::open(more, &sockets, &self.gate, keys, self.clock);
+        let doors = doors.map_err(RunError::Workers)?;
+        let desk = Desk::new(self, sockets, doors, archivist, events);
         desk.run(kept, rekeyed, shutdown).await
     }
 }

@@ -95,6 +95,11 @@ impl Tally {
         self.0[why as usize] += 1;
     }
 
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, other: &Tally) {
+        self.0.iter_mut().zip(other.0).for_each(|(own, more)| *own += more);
+    }
+
     /// Takes a count over from where it is counted.
     pub fn set(&mut self, why: Why, count: u64) {
         self.0[why as usize] = count;

@@ -131,6 +131,16 @@ impl Socket {
         }
     }
 
+    /// Another socket on the same address and port: the system spreads peers over both
+    /// (SO_REUSEPORT, since Linux 3.9). The first was bound without sharing, so that a port that is
+    /// in use is an error.
+    pub fn sibling(&self) -> io::Result<Socket> {
+        let socket = open(Domain::for_address(self.addr))?;
+        share_port(&SockRef::from(&self.io))?;
+        share_port(&SockRef::from(&socket))?;
+        Socket::bind_to(socket, self.addr)
+    }
+
     fn bind_to(socket: socket2::Socket, addr: SocketAddr) -> io::Result<Socket> {
         let dual_stack = addr.is_ipv6() && addr.ip().is_unspecified();
         if dual_stack {
@@ -332,6 +342,17 @@ fn ask_for_less(io: &UdpSocket, dual_stack: bool) {
     batch::untimed(io);
 }
 
+#[cfg(target_os = "linux")]
+fn share_port(socket: &socket2::Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+/// Elsewhere a shared port gives all to one of its sockets, if there is such a thing.
+#[cfg(not(target_os = "linux"))]
+fn share_port(_: &socket2::Socket) -> io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
+}
+
 fn open(domain: Domain) -> io::Result<socket2::Socket> {
     socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
 }
@@ -459,6 +480,11 @@ impl Sockets {
     /// `all` as one.
     pub fn new(all: Vec<Socket>) -> Sockets {
         Sockets { all, turn: AtomicUsize::new(0), failures: AtomicU64::new(0) }
+    }
+
+    /// As many more, on the same addresses and ports; see [`Socket::sibling`].
+    pub fn siblings(&self) -> io::Result<Sockets> {
+        Ok(Sockets::new(self.iter().map(Socket::sibling).collect::<io::Result<_>>()?))
     }
 
     /// Each of them, in the order given.
@@ -611,6 +637,66 @@ mod tests {
         }
         let Some(client) = bind("[::1]:0") else { return };
         answers_from_where_it_was_asked(&server, &client, "::1").await;
+    }
+
+    #[tokio::test]
+    async fn siblings_share_a_port_among_them_and_with_nobody_else() {
+        let first = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        let second = match first.sibling() {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                return eprintln!("skipped, ports cannot be shared here: {error}");
+            }
+            second => second.unwrap(),
+        };
+        assert_eq!(first.local_addr(), second.local_addr());
+        let busy = Socket::bind(first.local_addr()).unwrap_err();
+        assert_eq!(busy.kind(), ErrorKind::AddrInUse);
+        let clients: Vec<Socket> =
+            (0..64).map(|_| Socket::bind(addr("127.0.0.1:0")).unwrap()).collect();
+        for client in &clients {
+            assert_eq!(client.send(&[transmit(to(&first, "127.0.0.1"), "who")]).await.sent, 1);
+        }
+        let (mut inbox, mut heard) = (Inbox::new(), [0, 0]);
+        while heard[0] + heard[1] < clients.len() {
+            let mut both = (Inbox::new(), Inbox::new());
+            tokio::select! {
+                taken = first.recv(&mut both.0) => { taken.unwrap(); heard[0] += both.0.datagrams().count() }
+                taken = second.recv(&mut both.1) => { taken.unwrap(); heard[1] += both.1.datagrams().count() }
+            }
+        }
+        assert!(heard.iter().all(|&heard| heard > 0), "{heard:?}");
+        // Either answers, and the client sees the one address.
+        let path = Path::new(clients[0].local_addr(), ip("127.0.0.1"));
+        assert_eq!(second.send(&[transmit(path, "me")]).await.sent, 1);
+        clients[0].recv(&mut inbox).await.unwrap();
+        assert_eq!(inbox.datagrams().next().unwrap().0.peer, first.local_addr());
+    }
+
+    #[tokio::test]
+    async fn a_crowd_is_told_in_order_whatever_one_of_them_meets() {
+        for own in ["0.0.0.0:0", "127.0.0.1:0", "[::]:0"] {
+            let Some(server) = bind(own) else { continue };
+            let clients: Vec<Socket> =
+                (0..100).map(|_| Socket::bind(addr("127.0.0.1:0")).unwrap()).collect();
+            let path = |client: &Socket| Path::new(client.local_addr(), ip("127.0.0.1"));
+            let mut batch: Vec<Transmit> = clients
+                .iter()
+                .flat_map(|client| (0..3).map(|n| transmit(path(client), format!("part {n}"))))
+                .collect();
+            batch.extend(clients.iter().map(|client| transmit(path(client), "last")));
+            // Too large for any datagram, in the middle of a crowd; and a source that is not ours.
+            batch.insert(350, transmit(path(&clients[0]), vec![b' '; 70_000]));
+            let foreign = Path::new(clients[50].local_addr(), ip("203.0.113.9"));
+            batch.insert(360, transmit(foreign, "from elsewhere"));
+            let sent = server.send(&batch).await;
+            assert_eq!((sent.sent, sent.failed), (401, 1), "{own}: {:?}", sent.last_error);
+            for (n, client) in clients.iter().enumerate() {
+                let texts = take(client, if n == 50 { 5 } else { 4 }).await;
+                let texts = texts.iter().map(|(_, text)| String::from_utf8_lossy(text));
+                let texts: Vec<_> = texts.filter(|text| text != "from elsewhere").collect();
+                assert_eq!(texts, ["part 0", "part 1", "part 2", "last"]);
+            }
+        }
     }
 
     #[tokio::test]

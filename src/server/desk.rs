@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::clock::{Alarm, Clock, Now};
 use crate::cookie::Key;
 use crate::datadir::DataDir;
-use crate::gate::{Admit, Gate};
+use crate::gate::Gate;
 use crate::journal::{FileJournal, Journal, Outcome};
 use crate::proto::Request;
 use crate::record::{Record, Ticket};
@@ -19,11 +19,12 @@ use crate::registry::{self, Handled, Registry};
 use crate::roster::Frozen;
 use crate::snapshot::{Past, Snapshot};
 use crate::tally::{Tally, Why};
-use crate::udp::{Inbox, Path, Sockets, Transmit};
+use crate::udp::{Inbox, Sockets, Transmit};
 use crate::window::Window;
 
 use super::announce::Announcement;
 use super::archivist::{Archivist, Kept};
+use super::door::{Asked, Doors, Seen};
 use super::{Event, RunError, Server};
 
 /// How long a stop waits for the log and the documents.
@@ -40,10 +41,13 @@ pub(super) struct Desk {
     clock: Clock,
     /// Its lock is held as long as the registry runs.
     _data: DataDir,
-    gate: Gate,
     registry: Registry,
     journal: FileJournal,
     sockets: Arc<Sockets>,
+    /// The first door, which is this thread's, and the others.
+    gate: Gate,
+    seen: Seen,
+    doors: Doors,
     events: mpsc::UnboundedSender<Event>,
     archivist: Archivist,
     /// Records that the journal has and has not spoken of.
@@ -70,6 +74,7 @@ impl Desk {
     pub(super) fn new(
         server: Server,
         sockets: Sockets,
+        doors: Doors,
         archivist: Archivist,
         events: mpsc::UnboundedSender<Event>,
     ) -> Desk {
@@ -78,10 +83,12 @@ impl Desk {
         Desk {
             clock,
             _data: data,
-            gate,
             registry,
             journal,
             sockets: Arc::new(sockets),
+            gate,
+            seen: Seen::default(),
+            doors,
             events,
             archivist,
             under_way: 0,
@@ -125,8 +132,15 @@ impl Desk {
                     received?;
                     self.receive(&inbox);
                 }
+                asked = self.doors.next() => {
+                    let now = self.clock.now();
+                    asked?.into_iter().for_each(|asked| self.take(now, asked));
+                }
                 Some(kept) = kept.recv() => self.note_kept(kept),
-                Some(keys) = rekeyed.recv() => self.gate.set_keys(keys),
+                Some(keys) = rekeyed.recv() => {
+                    self.doors.set_keys(keys.clone());
+                    self.gate.set_keys(keys);
+                }
                 () = self.clock.sleep(alarm) => self.registry.handle_timeout(self.clock.now()),
             }
         }
@@ -135,21 +149,13 @@ impl Desk {
 
     fn receive(&mut self, inbox: &Inbox) {
         let now = self.clock.now();
-        for (path, datagram) in inbox.datagrams() {
-            self.snapshot.done.received += 1;
-            match self.gate.admit(now, path, datagram) {
-                Admit::Pass { request, trusted } => self.take(now, path, request, trusted),
-                Admit::Answer(transmit) => {
-                    self.snapshot.done.challenged += 1;
-                    self.answers.push(transmit);
-                }
-                Admit::Refuse(transmit, why) => self.refuse(transmit, why),
-                Admit::Drop(why) => self.turned.count(why),
-            }
-        }
+        let mut passed = Vec::new();
+        let pass = |asked| passed.push(asked);
+        self.seen.sort(&mut self.gate, now, inbox, &mut self.answers, pass);
+        passed.into_iter().for_each(|asked| self.take(now, asked));
     }
 
-    fn take(&mut self, now: Now, path: Path, request: Request, trusted: bool) {
+    fn take(&mut self, now: Now, Asked { path, request, trusted }: Asked) {
         if let Request::Ack(ack) = request {
             if let Some(announcement) = &self.announcement {
                 announcement.acked(path, ack);
@@ -226,6 +232,7 @@ impl Desk {
 
     async fn send_answers(&mut self) {
         if !self.answers.is_empty() {
+            self.doors.send(&mut self.answers);
             self.sockets.send(&self.answers).await;
             self.answers.clear();
         }
@@ -303,7 +310,10 @@ impl Desk {
         (self.snapshot.next, self.snapshot.waiting) = self.registry.next();
         self.snapshot.at = now.wall;
         self.snapshot.current = self.registry.current().clone();
-        self.snapshot.turned = self.turned;
+        let seen = self.count();
+        self.snapshot.done.received = seen.received;
+        self.snapshot.done.challenged = seen.challenged;
+        self.snapshot.turned = seen.turned;
         self.snapshot.log_works = !self.log_refuses;
         self.shown.send_replace(Arc::new(self.snapshot.clone()));
     }
@@ -330,13 +340,25 @@ impl Desk {
         }
     }
 
+    /// What has been seen at all doors and turned away here.
+    fn count(&self) -> Seen {
+        let mut seen = self.seen;
+        self.doors.count(&mut seen);
+        seen.turned.add(&self.turned);
+        seen.turned.set(Why::Unsent, self.sockets.failures() + self.doors.failures());
+        seen
+    }
+
     /// Never a line a datagram: whoever sends them would fill the log.
     fn tell_turned(&mut self) {
         let now = self.clock.now().mono;
-        self.turned.set(Why::Unsent, self.sockets.failures());
-        if now >= self.tell_at && self.turned != self.told {
-            self.tell(Event::Turned(self.turned.since(&self.told)));
-            (self.told, self.tell_at) = (self.turned, now + TELL_TURNED);
+        if now < self.tell_at {
+            return;
+        }
+        let turned = self.count().turned;
+        if turned != self.told {
+            self.tell(Event::Turned(turned.since(&self.told)));
+            (self.told, self.tell_at) = (turned, now + TELL_TURNED);
         }
     }
 
@@ -353,6 +375,7 @@ impl Desk {
                 self.settle(outcome)?;
             }
             self.send_answers().await;
+            self.doors.close();
             self.follow_events();
             drop(self.announcement.take());
             self.archivist.finish().await;

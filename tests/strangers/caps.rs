@@ -59,3 +59,26 @@ fn who_asks_too_often_is_told_once_a_second() {
     let other = answer(&other, registry.addr, &register("other", &other_cookie).encode());
     assert_eq!(told(&other.unwrap()), Told::Registered);
 }
+
+#[test]
+fn more_workers_are_one_registry_with_one_rate() {
+    let data = tempfile::tempdir().unwrap();
+    let flags = ["--trust", "192.0.2.1", "--workers", "4", "--rate", "1", "--burst", "64"];
+    let registry = Registry::start_with(0, &flags, data.path());
+    let clients = 64;
+    let mut told_so = [0, 0];
+    for n in 0..2 * clients {
+        // The system spreads them by their ports; their address is one, and so is its rate.
+        let socket = socket([127, 0, 0, 1]);
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+        let cookie = cookie(&socket, registry.addr);
+        match answer(&socket, registry.addr, &register(&format!("id-{n}"), &cookie).encode()) {
+            Some(answer) if told(&answer) == Told::Registered => told_so[0] += 1,
+            Some(answer) => assert_eq!(told(&answer), Told::Error(Code::SlowDown)),
+            None => told_so[1] += 1,
+        }
+    }
+    // A token a second comes back meanwhile.
+    assert!((clients..clients + 30).contains(&told_so[0]), "{told_so:?}");
+    assert!(told_so[1] > 0, "{told_so:?}");
+}

@@ -95,7 +95,8 @@ fn an_echo_and_a_chargen_service_get_one_datagram_at_most() {
 #[test]
 fn a_trusted_echo_gets_one_and_a_trusted_chargen_no_endless_stream() {
     let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start_with(0, &[], data.path());
+    // No window opens meanwhile: who is registered is told, once and twice again.
+    let registry = Registry::start_with(0, &["--window", "1day"], data.path());
     for bait in BAIT {
         // What is echoed is of a registry's types, which are never answered; only the bait itself
         // can be answered again.
