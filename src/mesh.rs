@@ -115,15 +115,14 @@ impl Ring {
 
     fn peers_of(&self, member: usize) -> Vec<usize> {
         let (place, size) = (self.place_of[member] as usize, self.member_at.len());
-        let at =
-            |place: usize| self.member_at[if place < size { place } else { place - size }] as usize;
-        let sides = |&distance: &u32| {
+        let at = |place: usize| self.member_at[if place < size { place } else { place - size }];
+        let mut peers: Vec<u32> = Vec::with_capacity(2 * self.distances.len());
+        for &distance in &self.distances {
             let distance = distance as usize;
-            [at(place + distance), at(place + size - distance)]
-        };
-        let mut peers: Vec<usize> = self.distances.iter().flat_map(sides).collect();
+            peers.extend([at(place + distance), at(place + size - distance)]);
+        }
         peers.sort_unstable();
-        peers
+        peers.into_iter().map(|peer| peer as usize).collect()
     }
 
     fn links(&self, member: usize, other: usize) -> bool {

@@ -445,7 +445,7 @@ impl Roster {
         if self.mesh.is_full() {
             Cow::Borrowed(listing)
         } else {
-            Cow::Owned(listing.select(self.mesh.peers_of(member)))
+            Cow::Owned(listing.select(&self.mesh.peers_of(member)))
         }
     }
 }

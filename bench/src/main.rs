@@ -2,7 +2,9 @@
 //!
 //! `bench/compare.sh` and `bench/minute.sh` run it; docs/BENCHMARKS.md has what came of it.
 
+mod grow;
 mod load;
+mod minute;
 mod proc;
 mod talk;
 mod wire;
@@ -44,6 +46,32 @@ enum Command {
         torrents: usize,
         #[command(flatten)]
         words: Words,
+    },
+    /// Register members, and follow the opening of their window; the registry must trust loopback
+    Minute {
+        /// The registry, on loopback
+        server: SocketAddr,
+        /// Its process, whose CPU time is told
+        #[arg(long)]
+        pid: u32,
+        /// Members, each with a socket and an address of 127.0.0.0/8
+        #[arg(long, default_value_t = 1000)]
+        members: usize,
+        /// REGISTERs a second of somebody else meanwhile
+        #[arg(long, default_value_t = 1000)]
+        probes: u64,
+    },
+    /// Tell what so many members, rooms and peers cost, without sockets
+    Grow {
+        /// Members of one window
+        #[arg(long, default_value_t = 10_000)]
+        members: usize,
+        /// Rooms that they are spread over
+        #[arg(long, default_value_t = 1)]
+        rooms: usize,
+        /// Peers per list
+        #[arg(long, default_value_t = 200)]
+        peers: usize,
     },
 }
 
@@ -92,6 +120,15 @@ struct Told {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let told = match Cli::parse().command {
+        Command::Grow { members, rooms, peers } => {
+            println!("{}", serde_json::to_string(&grow::run(members, rooms, peers)?)?);
+            return Ok(());
+        }
+        Command::Minute { server, pid, members, probes } => {
+            let told = minute::run(server, pid, members, probes)?;
+            println!("{}", serde_json::to_string(&told)?);
+            return Ok(());
+        }
         Command::Hit7 { subject, rooms, words } => {
             let mut talk = Register::new(subject, words.clients, rooms);
             let mut told = run(&words, &mut talk)?;

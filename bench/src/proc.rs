@@ -4,16 +4,16 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// The kernel tells CPU time in hundredths of a second (`USER_HZ`, proc(5)).
-const TICKS_PER_SECOND: u64 = 100;
-
-/// CPU time of all threads of a process, those that have ended included.
+/// CPU time of the threads that a process has now, by the scheduler's account in nanoseconds
+/// (`/proc/PID/task/TID/schedstat`); softirqs that run on their time are in it.
 pub fn cpu(pid: u32) -> io::Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may hold anything; after it come state, ppid, … utime, stime.
-    let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
-    let ticks = after.split(' ').skip(11).take(2).filter_map(|word| word.parse::<u64>().ok());
-    Ok(Duration::from_millis(ticks.sum::<u64>() * 1000 / TICKS_PER_SECOND))
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end meanwhile.
+        let stat = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        nanos += stat.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 /// Resident memory, in bytes.

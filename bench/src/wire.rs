@@ -1,11 +1,19 @@
 //! A client's socket: connected, on an address of its own, many datagrams a call.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
+use std::time::Duration;
+
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use nix::libc::{in_addr, in_pktinfo};
+use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, ReceiveTimestampns};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn,
+    SockaddrStorage, recvmmsg, sendmmsg, sendmsg, setsockopt,
+};
+use nix::sys::time::TimeSpec;
 
 /// Datagrams a call.
 pub const BATCH: usize = 32;
@@ -22,7 +30,38 @@ pub fn connect(n: usize, server: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind((source(n), 0))?;
     socket.connect(server)?;
     socket.set_nonblocking(true)?;
+    // What comes is stamped by the kernel, so that it does not matter when it is read.
+    setsockopt(&socket, ReceiveTimestampns, &true)?;
     Ok(socket)
+}
+
+/// A socket of many clients: at any of 127.0.0.0/8, all with its port.
+pub fn open() -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_nonblocking(true)?;
+    setsockopt(&socket, ReceiveTimestampns, &true)?;
+    // As much as is allowed: some hundred clients are told at once.
+    let _ = setsockopt(&socket, RcvBuf, &(8 << 20));
+    let _ = setsockopt(&socket, RcvBufForce, &(8 << 20));
+    Ok(socket)
+}
+
+/// Sends from the `n`th address.
+pub fn send_from(
+    socket: &UdpSocket,
+    n: usize,
+    server: SocketAddrV4,
+    datagram: &[u8],
+) -> io::Result<()> {
+    let ipi_spec_dst = in_addr { s_addr: u32::from(source(n)).to_be() };
+    let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst, ipi_addr: in_addr { s_addr: 0 } };
+    let to = SockaddrIn::from(server);
+    let (messages, slices) = ([ControlMessage::Ipv4PacketInfo(&info)], [IoSlice::new(datagram)]);
+    let flags = MsgFlags::MSG_DONTWAIT;
+    match sendmsg(socket.as_raw_fd(), &slices, &messages, flags, Some(&to)) {
+        Ok(_) | Err(Errno::EAGAIN) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Buffers of all sockets: they are used by one after the other.
@@ -30,17 +69,18 @@ pub struct Mail {
     incoming: MultiHeaders<SockaddrStorage>,
     outgoing: MultiHeaders<SockaddrStorage>,
     bytes: Vec<u8>,
-    lengths: Vec<usize>,
+    /// Of what was received last: how long each is, and when it came, since the Unix epoch.
+    received: Vec<(usize, Duration)>,
 }
 
 impl Mail {
     /// Empty ones.
     pub fn new() -> Mail {
         Mail {
-            incoming: MultiHeaders::preallocate(BATCH, None),
+            incoming: MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(TimeSpec))),
             outgoing: MultiHeaders::preallocate(BATCH, None),
             bytes: vec![0; BATCH * LONGEST],
-            lengths: Vec::with_capacity(BATCH),
+            received: Vec::with_capacity(BATCH),
         }
     }
 
@@ -55,18 +95,32 @@ impl Mail {
             MsgFlags::MSG_DONTWAIT,
             None,
         );
-        self.lengths.clear();
+        self.received.clear();
         match taken {
-            Ok(messages) => self.lengths.extend(messages.map(|message| message.bytes)),
+            Ok(messages) => {
+                let came = |message: &RecvMsg<'_, '_, SockaddrStorage>| {
+                    message.cmsgs().ok()?.find_map(|it| match it {
+                        ControlMessageOwned::ScmTimestampns(time) => Some(time.into()),
+                        _ => None,
+                    })
+                };
+                let received = messages.map(|it| (it.bytes, came(&it).unwrap_or_default()));
+                self.received.extend(received);
+            }
             Err(Errno::EAGAIN | Errno::ECONNREFUSED | Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(self.lengths.len())
+        Ok(self.received.len())
     }
 
     /// One of the datagrams that were received last.
     pub fn datagram(&self, place: usize) -> &[u8] {
-        &self.bytes[place * LONGEST..][..self.lengths[place]]
+        &self.bytes[place * LONGEST..][..self.received[place].0]
+    }
+
+    /// When it came, since the Unix epoch.
+    pub fn came(&self, place: usize) -> Duration {
+        self.received[place].1
     }
 
     /// Sends; how many the system took.

@@ -1,0 +1,295 @@
+//! The opening of a window, as its members see it.
+//!
+//! ```text
+//!   register all ─▶ wait ─▶ │ boundary ─▶ WINDOW … WINDOW ─▶ ACK      when each came, by the kernel
+//!                           │ REGISTER now and then                  how long each answer took
+//! ```
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hdrhistogram::Histogram;
+use hit7::clock::Clock;
+use hit7::proto::{Ack, Datagram, Id, Register};
+use hit7::window::Window;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use serde::Serialize;
+
+use crate::proc;
+use crate::wire::{Mail, connect, open, send_from};
+
+/// Sockets, each with a port of its own; a member is at one of them and one of many addresses.
+const PORTS: usize = 512;
+/// Members that are registered at once.
+const AT_ONCE: usize = 200;
+/// After so long without one, no more WINDOWs are waited for.
+const SILENCE: Duration = Duration::from_millis(400);
+/// How long before the boundary nothing is sent any more but the probes.
+const BEFORE: Duration = Duration::from_millis(300);
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub struct Told {
+    members: usize,
+    /// WINDOWs that were due, each part once.
+    datagrams: usize,
+    lost: usize,
+    /// After the boundary.
+    first_ms: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    last_ms: f64,
+    /// The server's CPU time from the boundary until the last came.
+    cpu_ms: f64,
+    cpu_us_per_datagram: f64,
+    register_p50_us: u64,
+    register_p99_us: u64,
+    register_max_us: u64,
+    registers: u64,
+    memory_mb: f64,
+    /// When none, a twentieth, two twentieths … of them had come.
+    delays_ms: Vec<f64>,
+}
+
+/// Clients that are members of one room.
+struct Crowd {
+    clock: Clock,
+    mail: Mail,
+    epoll: Epoll,
+    server: SocketAddrV4,
+    sockets: Vec<UdpSocket>,
+    /// Parts that each member has been told, and of how many.
+    parts: Vec<(u64, u32)>,
+    /// When each part came, since the Unix epoch.
+    came: Vec<Duration>,
+}
+
+/// Registers `members` and follows the opening of their window; `probes` REGISTERs a second go on.
+pub fn run(server: SocketAddr, pid: u32, members: usize, probes: u64) -> io::Result<Told> {
+    let mut crowd = Crowd::new(server, members)?;
+    let window = crowd.register()?;
+    let opens = Duration::from_millis(window.opens().millis() as u64);
+    let (over, clock) = (AtomicBool::new(false), crowd.clock);
+    thread::scope(|scope| {
+        let prober = scope.spawn(|| probe(server, probes, opens - BEFORE, clock, &over));
+        crowd.wait_until(opens - Duration::from_millis(20));
+        let before = proc::cpu(pid)?;
+        let spent = crowd.follow(pid, window)?.saturating_sub(before);
+        over.store(true, Relaxed);
+        let latency = prober.join().expect("the prober does not panic")?;
+        Ok(crowd.told(opens, spent, &latency, proc::memory(pid)?))
+    })
+}
+
+impl Crowd {
+    fn new(server: SocketAddr, members: usize) -> io::Result<Crowd> {
+        let epoll = Epoll::new(EpollCreateFlags::empty())?;
+        let SocketAddr::V4(server) = server else {
+            return Err(io::Error::other("give an address of IPv4"));
+        };
+        let mut sockets = Vec::with_capacity(PORTS);
+        for n in 0..PORTS.min(members) {
+            let socket = open()?;
+            epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, n as u64))?;
+            sockets.push(socket);
+        }
+        let parts = vec![(0, 0); members];
+        let (clock, mail) = (Clock::start(), Mail::new());
+        Ok(Crowd { clock, mail, epoll, server, sockets, parts, came: Vec::new() })
+    }
+
+    fn say(&self, member: usize, datagram: &[u8]) -> io::Result<()> {
+        let (port, address) = (member % self.sockets.len(), member / self.sockets.len());
+        send_from(&self.sockets[port], address, self.server, datagram)
+    }
+
+    /// Registers all, some at a time; all of them are to be in one window.
+    fn register(&mut self) -> io::Result<Window> {
+        let mut windows: Vec<Option<Window>> = vec![None; self.parts.len()];
+        loop {
+            let missing: Vec<usize> =
+                (0..windows.len()).filter(|&n| windows[n].is_none()).collect();
+            if missing.is_empty() {
+                break;
+            }
+            for some in missing.chunks(AT_ONCE) {
+                for &n in some {
+                    let id = format!("m{n}").parse().ok();
+                    let name = format!("member-{n}").parse().ok();
+                    let request = Register { id, seq: Some(1), name, ..Register::default() };
+                    self.say(n, &request.encode())?;
+                }
+                self.take_answers(some.len(), &mut windows)?;
+            }
+        }
+        let window = windows.iter().flatten().max().copied().expect("there is a member");
+        let early = windows.iter().flatten().filter(|&&it| it != window).count();
+        match early {
+            0 => Ok(window),
+            _ => Err(io::Error::other(format!("{early} are in an earlier window: try again"))),
+        }
+    }
+
+    fn take_answers(&mut self, count: usize, windows: &mut [Option<Window>]) -> io::Result<()> {
+        let (until, mut taken) = (self.clock.now().mono + Duration::from_millis(500), 0);
+        while taken < count && self.clock.now().mono < until {
+            for n in self.ready(10)? {
+                for place in 0..self.mail.receive(&self.sockets[n])? {
+                    if let Ok(Datagram::Registered(it)) =
+                        Datagram::decode(self.mail.datagram(place))
+                    {
+                        if let Some(member) = member(it.id.as_ref()) {
+                            windows[member] = Some(it.window);
+                        }
+                        taken += 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ready(&self, wait_ms: u8) -> io::Result<Vec<usize>> {
+        let mut events = [EpollEvent::empty(); 512];
+        let count = self.epoll.wait(&mut events, wait_ms)?;
+        Ok(events[..count].iter().map(|event| event.data() as usize).collect())
+    }
+
+    fn wait_until(&self, wall: Duration) {
+        while let Some(left) = wall.checked_sub(since_epoch()) {
+            thread::sleep(left.min(Duration::from_millis(100)).max(Duration::from_micros(100)));
+        }
+    }
+
+    /// Takes WINDOWs until all have come, or none comes any more; the server's CPU time by then.
+    fn follow(&mut self, pid: u32, window: Window) -> io::Result<Duration> {
+        let mut quiet_since = self.clock.now().mono + Duration::from_secs(5);
+        let mut spent = proc::cpu(pid)?;
+        let mut whole = 0;
+        while whole < self.parts.len() && self.clock.now().mono < quiet_since {
+            for n in self.ready(10)? {
+                let before = self.came.len();
+                whole += self.take_windows(n, window)?;
+                if self.came.len() > before {
+                    quiet_since = self.clock.now().mono + SILENCE;
+                }
+            }
+            spent = if whole == self.parts.len() { proc::cpu(pid)? } else { spent };
+        }
+        Ok(if whole == self.parts.len() { spent } else { proc::cpu(pid)? })
+    }
+
+    /// Takes what has come to one port; how many members hold their whole list with it.
+    fn take_windows(&mut self, port: usize, window: Window) -> io::Result<usize> {
+        let mut whole = 0;
+        for place in 0..self.mail.receive(&self.sockets[port])? {
+            let Ok(Datagram::Window(it)) = Datagram::decode(self.mail.datagram(place)) else {
+                continue;
+            };
+            let Some(member) = member(it.id.as_ref()) else { continue };
+            let (told, parts) = &mut self.parts[member];
+            *parts = it.page.parts;
+            if it.window != window || *told & 1 << it.page.part != 0 {
+                continue;
+            }
+            *told |= 1 << it.page.part;
+            self.came.push(self.mail.came(place));
+            if told.count_ones() == *parts {
+                whole += 1;
+                let ack = Ack { id: it.id, window, pass: it.pass };
+                self.say(member, &ack.encode())?;
+            }
+        }
+        Ok(whole)
+    }
+
+    fn told(
+        &mut self,
+        opens: Duration,
+        spent: Duration,
+        latency: &Histogram<u64>,
+        memory: u64,
+    ) -> Told {
+        self.came.sort_unstable();
+        let due = self.parts.iter().map(|(_, parts)| (*parts).max(1) as usize).sum::<usize>();
+        let ms = |came: Duration| (came.as_secs_f64() - opens.as_secs_f64()) * 1e3;
+        let at = |share: f64| {
+            let place = (self.came.len() as f64 * share) as usize;
+            self.came
+                .get(place.min(self.came.len().saturating_sub(1)))
+                .map_or(f64::NAN, |it| ms(*it))
+        };
+        Told {
+            members: self.parts.len(),
+            datagrams: due,
+            lost: due - self.came.len(),
+            first_ms: at(0.0),
+            p50_ms: at(0.5),
+            p99_ms: at(0.99),
+            last_ms: at(1.0),
+            cpu_ms: spent.as_secs_f64() * 1e3,
+            cpu_us_per_datagram: spent.as_secs_f64() * 1e6 / self.came.len().max(1) as f64,
+            register_p50_us: latency.value_at_quantile(0.5),
+            register_p99_us: latency.value_at_quantile(0.99),
+            register_max_us: latency.max(),
+            registers: latency.len(),
+            memory_mb: memory as f64 / 1e6,
+            delays_ms: (0..=20).map(|n| at(f64::from(n) / 20.0)).collect(),
+        }
+    }
+}
+
+/// Which member an id is of.
+fn member(id: Option<&Id>) -> Option<usize> {
+    id?.as_str().strip_prefix('m')?.parse().ok()
+}
+
+/// hit7's wall clock counts milliseconds, and here it is about microseconds.
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Registers anew from `from` on, so often a second: how long the answers took.
+fn probe(
+    server: SocketAddr,
+    rate: u64,
+    from: Duration,
+    clock: Clock,
+    over: &AtomicBool,
+) -> io::Result<Histogram<u64>> {
+    let mut latency =
+        Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are in order");
+    let (mut mail, socket) = (Mail::new(), connect(60_000, server)?);
+    let mut sent: BTreeMap<u64, Duration> = BTreeMap::new();
+    while since_epoch() < from {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let start = clock.now().mono;
+    let mut seq = 0;
+    while !over.load(Relaxed) {
+        if ((clock.now().mono - start).as_micros() as u64) * rate / 1_000_000 > seq {
+            seq += 1;
+            let name = format!("probe-{}", seq % 7).parse().ok();
+            let id = "probe".parse().ok();
+            let request = Register { id, seq: Some(seq), name, ..Register::default() }.encode();
+            sent.insert(seq, since_epoch());
+            mail.send(&socket, &[request])?;
+        }
+        for place in 0..mail.receive(&socket)? {
+            if let Ok(Datagram::Registered(it)) = Datagram::decode(mail.datagram(place))
+                && let Some(sent) = it.seq.and_then(|seq| sent.remove(&seq))
+            {
+                latency.saturating_record(mail.came(place).saturating_sub(sent).as_micros() as u64);
+            }
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+    // What was never answered took at least until now.
+    let now = since_epoch();
+    sent.values().for_each(|sent| latency.saturating_record((now - *sent).as_micros() as u64));
+    Ok(latency)
+}
