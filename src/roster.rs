@@ -5,6 +5,8 @@
 //!                       by id, by address    a Roster a room, ordered by address, rendered once
 //! ```
 
+mod places;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, hash_map::Entry};
 use std::hash::Hash;
@@ -19,6 +21,8 @@ use crate::mesh::{ListCap, Mesh};
 use crate::proto::{Candidate, Id, Listing, Name, Page, Pass, Room};
 use crate::udp::Path;
 use crate::window::{Length, Wall, Window};
+
+use places::Places;
 
 /// Maps by what clients send: keyed anew in each process, so that nobody can choose what collides;
 /// thrice as fast as the standard library's.
@@ -63,7 +67,17 @@ pub enum Standing {
 
 /// Where a member stands in the window that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot(usize);
+pub struct Slot(u32);
+
+impl Slot {
+    fn of(key: usize) -> Slot {
+        Slot(u32::try_from(key).expect("a window has less than 2^32 members"))
+    }
+
+    fn key(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// The window that registrations are for.
 #[derive(Debug)]
@@ -72,7 +86,7 @@ pub struct Filling {
     length: Length,
     members: Slab<Member>,
     by_id: Map<Id, Memory>,
-    by_addr: Map<SocketAddr, Slot>,
+    by_addr: Places,
     /// Members by network and by room, counted.
     networks: Map<IpAddr, usize>,
     rooms: Map<Room, usize>,
@@ -86,7 +100,7 @@ impl Filling {
             length,
             members: Slab::new(),
             by_id: Map::default(),
-            by_addr: Map::default(),
+            by_addr: Places::default(),
             networks: Map::default(),
             rooms: Map::default(),
         }
@@ -119,12 +133,13 @@ impl Filling {
 
     /// The member that stands there.
     pub fn member(&self, slot: Slot) -> &Member {
-        &self.members[slot.0]
+        &self.members[slot.key()]
     }
 
     /// The member at that address.
     pub fn holder(&self, addr: SocketAddr) -> Option<&Member> {
-        self.by_addr.get(&addr).map(|&slot| self.member(slot))
+        let slot = self.by_addr.find(addr, |slot| self.member(slot).path.peer)?;
+        Some(self.member(slot))
     }
 
     /// The member with that id.
@@ -157,8 +172,9 @@ impl Filling {
         id.iter().for_each(|id| self.remove_id(id));
         *self.networks.entry(network(addr.ip())).or_default() += 1;
         *self.rooms.entry(member.room.clone()).or_default() += 1;
-        let slot = Slot(self.members.insert(member));
-        if let Some(before) = self.by_addr.insert(addr, slot) {
+        let slot = Slot::of(self.members.insert(member));
+        let at = |slot: Slot| self.members[slot.key()].path.peer;
+        if let Some(before) = self.by_addr.insert(addr, slot, at) {
             self.displace(before);
         }
         if let Some(id) = id {
@@ -173,7 +189,7 @@ impl Filling {
             return Some(member);
         };
         let Standing::In(slot) = memory.standing else { return Some(member) };
-        let own = &mut self.members[slot.0];
+        let own = &mut self.members[slot.key()];
         if own.path.peer != member.path.peer {
             return Some(member);
         }
@@ -228,17 +244,17 @@ impl Filling {
 
     fn remove_id(&mut self, id: &Id) {
         if let Some(&Memory { standing: Standing::In(slot), .. }) = self.by_id.get(id) {
-            self.by_addr.remove(&self.members[slot.0].path.peer);
-            self.remove(slot);
+            self.remove_at(self.members[slot.key()].path.peer);
         }
     }
 
     fn remove_at(&mut self, addr: SocketAddr) -> Option<Member> {
-        self.by_addr.remove(&addr).map(|slot| self.remove(slot))
+        let at = |slot: Slot| self.members[slot.key()].path.peer;
+        self.by_addr.remove(addr, at).map(|slot| self.remove(slot))
     }
 
     fn remove(&mut self, slot: Slot) -> Member {
-        let member = self.members.remove(slot.0);
+        let member = self.members.remove(slot.key());
         decrease(&mut self.networks, &network(member.path.peer.ip()));
         decrease(&mut self.rooms, &member.room);
         member
@@ -296,7 +312,7 @@ pub struct Frozen {
     /// By slot.
     places: Vec<Place>,
     by_id: Map<Id, Memory>,
-    by_addr: Map<SocketAddr, Slot>,
+    by_addr: Places,
 }
 
 impl Frozen {
@@ -342,7 +358,7 @@ impl Frozen {
 
     /// The member that stands there: its roster, and its number within.
     pub fn member(&self, slot: Slot) -> (&Roster, usize) {
-        let place = self.places[slot.0];
+        let place = self.places[slot.key()];
         (&self.rosters[place.roster as usize], place.member as usize)
     }
 
@@ -362,7 +378,8 @@ impl Frozen {
 
     /// The member at that address.
     pub fn find_at(&self, addr: SocketAddr) -> Option<(&Roster, usize)> {
-        self.by_addr.get(&addr).map(|&slot| self.member(slot))
+        let slot = self.by_addr.find(addr, |slot| self.member_in(slot).path.peer)?;
+        Some(self.member(slot))
     }
 
     /// A page of a room's roster, for everyone; a room without members has one empty page.
