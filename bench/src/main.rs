@@ -10,7 +10,9 @@ mod talk;
 mod wire;
 
 use std::error::Error;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -36,6 +38,9 @@ enum Command {
         /// Rooms that the clients are spread over
         #[arg(long, default_value_t = 1)]
         rooms: usize,
+        /// Write which address was acked for which window into this file, a line each
+        #[arg(long)]
+        acked: Option<PathBuf>,
         #[command(flatten)]
         words: Words,
     },
@@ -129,10 +134,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("{}", serde_json::to_string(&told)?);
             return Ok(());
         }
-        Command::Hit7 { subject, rooms, words } => {
+        Command::Hit7 { subject, rooms, acked, words } => {
             let mut talk = Register::new(subject, words.clients, rooms);
+            talk.acked = acked.is_some().then(Vec::new);
             let mut told = run(&words, &mut talk)?;
             (told.errors, told.longest_answer) = (Some(talk.errors), Some(talk.longest));
+            if let (Some(path), Some(acked)) = (acked, &talk.acked) {
+                let line = |(window, addr): &(String, String)| format!("{window} {addr}\n");
+                fs::write(path, acked.iter().map(line).collect::<String>())?;
+            }
             told
         }
         Command::Tracker { torrents, words } => {

@@ -249,6 +249,7 @@ fn member(id: Option<&Id>) -> Option<usize> {
 }
 
 /// hit7's wall clock counts milliseconds, and here it is about microseconds.
+#[allow(clippy::disallowed_methods)]
 fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -35,6 +35,10 @@ pub struct Register {
     pub errors: u64,
     /// WINDOWs.
     pub windows: u64,
+    /// Windows and addresses that were acked, each once, if they are to be remembered.
+    pub acked: Option<Vec<(String, String)>>,
+    /// The last window that each client was told.
+    last: Vec<String>,
 }
 
 impl Register {
@@ -42,7 +46,20 @@ impl Register {
     pub fn new(subject: Subject, clients: usize, rooms: usize) -> Register {
         let cookies = vec![NO_COOKIE.to_owned(); clients];
         let run = std::process::id();
-        Register { subject, rooms, cookies, run, longest: 0, errors: 0, windows: 0 }
+        let last = vec![String::new(); clients];
+        let (longest, errors, windows, acked) = (0, 0, 0, None);
+        Register { subject, rooms, cookies, run, longest, errors, windows, acked, last }
+    }
+
+    fn remember(&mut self, client: usize, datagram: &[u8]) {
+        let Some(acked) = &mut self.acked else { return };
+        let (Some(window), Some(you)) = (text(datagram, "window"), text(datagram, "you")) else {
+            return;
+        };
+        if self.last[client] != window {
+            self.last[client] = window.to_owned();
+            acked.push((window.to_owned(), you.to_owned()));
+        }
     }
 
     fn acknowledge(&mut self, datagram: &[u8], out: &mut Vec<u8>) -> Heard {
@@ -94,6 +111,7 @@ impl Talk for Register {
             return Heard::Refused(number);
         }
         self.longest = self.longest.max(datagram.len());
+        self.remember(client, datagram);
         Heard::Answer(number)
     }
 }
@@ -104,4 +122,10 @@ fn seq(datagram: &[u8]) -> Option<u64> {
     let at = head.windows(6).position(|bytes| bytes == br#""seq":"#)? + 6;
     let digits = head[at..].iter().take_while(|byte| byte.is_ascii_digit());
     Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
+/// The first text with that key.
+fn text<'a>(datagram: &'a [u8], key: &str) -> Option<&'a str> {
+    let (_, rest) = str::from_utf8(datagram).ok()?.split_once(&format!("\"{key}\":\""))?;
+    rest.split('"').next()
 }
