@@ -82,8 +82,8 @@ fn what_is_not_there_is_said_in_json() {
 fn every_answer_keeps_a_browser_to_what_is_ours() {
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start("1h", data.path());
-    let paths = ["/", "/page.css", "/page.js", "/plot.js", "/icon.svg", "/metrics", "/livez"];
-    for path in paths.into_iter().chain(["/readyz", "/api/v1/window", "/api/v1/windows", "/no"]) {
+    let paths = ["/", "/favicon.ico", "/metrics", "/livez", "/readyz"];
+    for path in paths.into_iter().chain(["/api/v1/window", "/api/v1/windows", "/no"]) {
         let answer = get(registry.http, path);
         assert_eq!(answer.status, if path == "/no" { 404 } else { 200 }, "{path}");
         let policy = answer.header("content-security-policy").unwrap();
@@ -94,8 +94,18 @@ fn every_answer_keeps_a_browser_to_what_is_ours() {
         let head = ask(registry.http, "HEAD", path, "");
         assert_eq!((head.status, head.body.as_str()), (answer.status, ""), "{path}");
     }
+}
+
+#[test]
+fn the_page_is_one_file_and_asks_nobody_else() {
+    let data = tempfile::tempdir().unwrap();
+    let registry = Registry::start("1h", data.path());
     let page = get(registry.http, "/").body;
-    assert!(!page.contains("//") && !page.contains("style=\"") && !page.contains("<script>"));
+    for asks in ["src=", "<link rel=\"stylesheet", "@import", "url(", "import ", "style=\""] {
+        assert!(!page.contains(asks), "{asks}");
+    }
+    let hosts: Vec<&str> = page.split("://").skip(1).collect();
+    assert!(hosts.iter().all(|host| host.starts_with("www.w3.org/2000/svg\"")), "a namespace alone");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 // The page of a hit7 registry. Whatever came from members is put in as text, never as markup.
-
-import { bars, curve } from "./plot.js";
+// plot.js stands before it in the same script.
 
 const SLOTS = 60; // windows that are plotted
 const SECONDS = 120; // seconds of registrations that are plotted
@@ -195,8 +194,8 @@ async function refresh() {
   fetching = true;
   try {
     const [window, past] = await Promise.all([
-      json("/api/v1/window"),
-      json(`/api/v1/windows?limit=${SLOTS}`),
+      json("api/v1/window"),
+      json(`api/v1/windows?limit=${SLOTS}`),
     ]);
     showMembers(window);
     showPast(past.windows);
@@ -362,7 +361,7 @@ function connect(state) {
   source?.close();
   clearTimeout(again);
   patientFrom = performance.now();
-  source = new EventSource("/api/v1/events");
+  source = new EventSource("api/v1/events");
   source.onmessage = (message) => show(JSON.parse(message.data));
   source.onerror = () => {
     link("lost");

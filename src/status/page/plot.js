@@ -32,13 +32,13 @@ function frame(place, width, label, top, left, right, shapes) {
 }
 
 /** The next round number: 1, 2 or 5 times a power of ten. */
-export function round(value) {
+function round(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
 }
 
 /** Bars, the newest at the right. Each: {value, kind, title}, or null where nothing is known. */
-export function bars(place, all, { label, least, unit, left, right }) {
+function bars(place, all, { label, least, unit, left, right }) {
   const most = round(Math.max(least, ...all.map((bar) => bar?.value ?? 0)));
   const shapes = all.flatMap((bar, k) => {
     if (!bar) return [];
@@ -59,7 +59,7 @@ export function bars(place, all, { label, least, unit, left, right }) {
 }
 
 /** A curve through `values`, the newest at the right of `width` places. */
-export function curve(place, values, width, { label, least, left, right }) {
+function curve(place, values, width, { label, least, left, right }) {
   const most = round(Math.max(least, ...values));
   const from = width - values.length;
   const points = values.map((value, k) => `${from + k} ${(100 - (97 * value) / most).toFixed(2)}`);
