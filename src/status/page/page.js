@@ -3,10 +3,12 @@
 
 const SLOTS = 60; // windows that are plotted
 const SECONDS = 120; // seconds of registrations that are plotted
-const SHOWN_ROOMS = 60;
+const LEAST_SECONDS = 30; // and at least, so that the curve does not begin as a speck
+const FIRST_ROOMS = 12; // rooms that stand on the page; the others are behind one more click
+const SHOWN_ROOMS = 200;
 const SHOWN_PEERS = 200;
-const OPEN_ROOMS = 6; // rooms that are unfolded at first, if they are small
-const SMALL = 50;
+const FEW = 6; // so many rooms are all unfolded at first,
+const OPEN_ROOMS = 3; // of more only the largest
 const QUIET = 5000; // ms without a word until the page says that it is not connected
 const CHATTER = 30000; // ms between two sentences to a screen reader
 
@@ -52,7 +54,8 @@ let shownWindow; // the window whose members are shown
 let fetching = false;
 let saidAt = -Infinity;
 let rates = [];
-const folded = new Map(); // room → whether it is unfolded
+const places = new Map(); // room → its element
+const unfolded = new Map(); // room → whether someone here wants it unfolded
 
 // ---- time -------------------------------------------------------------------------------------
 
@@ -107,6 +110,7 @@ function show(event) {
   put("introduced-at", current ? `at ${clock(current.window)}` : "in the current one");
   put("rooms-count", number(current?.rooms ?? 0));
   put("rooms-word", current?.rooms === 1 ? "room" : "rooms");
+  title(current);
   $("log-notice").hidden = event.log_writable;
   if (!event.log_writable) {
     put("log-notice", "This registry cannot write its log: it takes no registrations until it can.");
@@ -115,12 +119,21 @@ function show(event) {
   showAway(event.turned_away);
   tick();
   const window = current?.window ?? null;
-  if (before && current && window !== before.current?.window) announce(current);
+  if (before && current && window !== before.current?.window) turn(current);
   // All pages see a window turn at once: they do not ask at once.
   if (window !== shownWindow && !fetching) setTimeout(refresh, before ? Math.random() * 400 : 0);
 }
 
-function announce(current) {
+function title(current) {
+  const text = current ? `${number(current.members)} at ${clock(current.window)} · hit7` : "hit7";
+  if (document.title !== text) document.title = text;
+}
+
+/** A window has opened before our eyes: it is seen, and said. */
+function turn(current) {
+  const figure = $("now").parentElement;
+  figure.classList.remove("turned");
+  requestAnimationFrame(() => figure.classList.add("turned"));
   const now = performance.now();
   if (now - saidAt < CHATTER) return;
   saidAt = now;
@@ -140,10 +153,12 @@ function showRate(before, event) {
   const last = seconds.slice(-5);
   const mean = last.length ? last.reduce((sum, rate) => sum + rate, 0) / last.length : 0;
   put("rate", mean >= 10 || mean === 0 ? number(Math.round(mean)) : mean.toFixed(1));
-  curve($("rate-plot"), seconds, SECONDS, {
-    label: `Registrations a second over the last two minutes, now ${mean.toFixed(1)}`,
+  const width = Math.max(LEAST_SECONDS, seconds.length);
+  curve($("rate-plot"), seconds, width, {
+    label: `Registrations a second over the last ${width} seconds, now ${mean.toFixed(1)}`,
     least: 5,
-    left: "2 min ago",
+    unit: " a second",
+    left: `${width} s ago`,
     right: "now",
   });
 }
@@ -212,38 +227,72 @@ function showMembers(window) {
   put("members-note", window.window
     ? `${count(window.members, "member")} in ${count(window.room_count, "room")}, since ${clock(window.window)}`
     : "");
-  if (rooms.length === 0) {
-    $("rooms").replaceChildren(make("p", "empty", window.window
-      ? `Nobody signed up in time for ${clock(window.window)}. Who signs up now is introduced at ${clock(window.next.window)}.`
-      : `No window has opened yet. Who signs up now is introduced at ${clock(window.next.window)}.`));
-  } else {
-    $("rooms").replaceChildren(...rooms.slice(0, SHOWN_ROOMS).map(room));
-  }
-  const more = window.room_count - Math.min(rooms.length, SHOWN_ROOMS);
-  $("more-rooms").hidden = more <= 0;
-  put("more-rooms", `and ${count(more, "more room")}`);
+  const shown = rooms.slice(0, SHOWN_ROOMS);
+  const all = shown.map((room, place) => card(room, place < (rooms.length > FEW ? OPEN_ROOMS : FEW)));
+  if (all.length === 0) all.push(empty(window));
+  const held = document.activeElement;
+  arrange($("rooms"), all.slice(0, FIRST_ROOMS));
+  arrange($("other-rooms"), all.slice(FIRST_ROOMS));
+  // What was moved has lost the focus.
+  if (held !== document.activeElement && held.isConnected) held.focus({ preventScroll: true });
+  forget(shown);
+  const others = window.room_count - FIRST_ROOMS;
+  $("more-rooms").hidden = others <= 0;
+  put("more-rooms-text", count(others, "more room"));
+  const beyond = window.room_count - shown.length;
+  $("beyond").hidden = beyond <= 0;
+  put("beyond", `and ${count(beyond, "smaller room")}`);
 }
 
-function room(shown, place) {
-  const made = make("details", "room");
-  const head = make("summary");
-  head.append(make("h3", "", shown.room), make("span", "n", count(shown.members, "member")));
-  made.append(head);
-  const unfold = () => {
-    if (made.open && made.childElementCount === 1) made.append(...members(shown));
-  };
-  made.open = folded.get(shown.room) ?? (place < OPEN_ROOMS && shown.members <= SMALL);
+function empty(window) {
+  const next = `Who signs up now is introduced at ${clock(window.next.window)}.`;
+  return make("p", "empty", window.window
+    ? `Nobody signed up in time for ${clock(window.window)}. ${next}`
+    : `No window has opened yet. ${next}`);
+}
+
+/** Puts `all` into `place`, and moves only what stands elsewhere: focus and scrolling stay. */
+function arrange(place, all) {
+  for (const [at, one] of all.entries()) {
+    if (place.children[at] !== one) place.insertBefore(one, place.children[at] ?? null);
+  }
+  while (place.childElementCount > all.length) place.lastElementChild.remove();
+}
+
+function forget(shown) {
+  const kept = new Set(shown.map(({ room }) => room));
+  for (const room of places.keys()) if (!kept.has(room)) places.delete(room);
+  if (unfolded.size > 1000) unfolded.clear();
+}
+
+/** A room's own element, from window to window. */
+function card(shown, open) {
+  const made = places.get(shown.room) ?? newCard(shown.room, open);
+  const [head, n, rows] = made.parts;
+  n.textContent = count(shown.members, "member");
+  made.fill = () => rows.replaceChildren(...members(shown, rows.firstElementChild));
   // Rows are made when they are looked at: a room may be large, and rooms many.
-  unfold();
-  made.addEventListener("toggle", () => {
-    unfold();
-    if (folded.size > 1000) folded.clear();
-    folded.set(shown.room, made.open);
-  });
+  if (made.element.open) made.fill();
+  else rows.replaceChildren();
+  return made.element;
+}
+
+function newCard(room, open) {
+  const element = make("details", "room");
+  const head = make("summary");
+  const [n, rows] = [make("span", "n"), make("div")];
+  head.append(make("h3", "", room), n);
+  element.append(head, rows);
+  const made = { element, parts: [head, n, rows], fill: () => {} };
+  element.open = unfolded.get(room) ?? open;
+  head.addEventListener("click", () => unfolded.set(room, !element.open));
+  element.addEventListener("toggle", () => element.open && rows.childElementCount === 0 && made.fill());
+  places.set(room, made);
   return made;
 }
 
-function members(shown) {
+/** The rows of a room, in the frame that they had before, if any. */
+function members(shown, before) {
   const table = make("table");
   const head = make("tr");
   for (const [kind, text] of [["", "Name"], ["", "Address"], ["n", "Signed up"]]) {
@@ -264,11 +313,11 @@ function members(shown) {
     body.append(row);
   }
   table.append(top, body);
-  const scroll = make("div", "scroll");
+  const scroll = before ?? make("div", "scroll");
   scroll.tabIndex = 0;
   scroll.setAttribute("role", "region");
   scroll.setAttribute("aria-label", `Members of ${shown.room}`);
-  scroll.append(table);
+  scroll.replaceChildren(table);
   const more = shown.members - Math.min(shown.peers.length, SHOWN_PEERS);
   return more > 0 ? [scroll, make("p", "note", `and ${number(more)} more`)] : [scroll];
 }

@@ -31,10 +31,11 @@ function frame(place, width, label, top, left, right, shapes) {
   place.replaceChildren(line("top-line", top), svg, line("axis", left, right));
 }
 
-/** The next round number: 1, 2 or 5 times a power of ten. */
+/** The next number that is whole and round: a plot is at least two thirds full. */
 function round(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
+  const steps = [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power);
+  return steps.find((step) => step >= value && Number.isInteger(step));
 }
 
 /** Bars, the newest at the right. Each: {value, kind, title}, or null where nothing is known. */
@@ -59,7 +60,7 @@ function bars(place, all, { label, least, unit, left, right }) {
 }
 
 /** A curve through `values`, the newest at the right of `width` places. */
-function curve(place, values, width, { label, least, left, right }) {
+function curve(place, values, width, { label, least, unit, left, right }) {
   const most = round(Math.max(least, ...values));
   const from = width - values.length;
   const points = values.map((value, k) => `${from + k} ${(100 - (97 * value) / most).toFixed(2)}`);
@@ -68,5 +69,5 @@ function curve(place, values, width, { label, least, left, right }) {
     shape("path", { class: "under", d: `${path}L${width - 1} 100L${from} 100Z` }),
     shape("path", { class: "curve", d: path }),
   ];
-  frame(place, width - 1, label, most.toLocaleString("en"), left, right, shapes);
+  frame(place, width - 1, label, `${most.toLocaleString("en")}${unit}`, left, right, shapes);
 }
