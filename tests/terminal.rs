@@ -1,7 +1,10 @@
 //! The live views in a real terminal: tmux is one that can be asked what stands on its screen.
 //!
 //! Without tmux nothing is tested here, and that is said.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+#[path = "skip/mod.rs"]
+mod skip;
 
 use std::net::UdpSocket;
 use std::process::{Command, Output};
@@ -30,7 +33,7 @@ impl Terminal {
     /// One of that size, unless there is no tmux.
     fn open(columns: u16, lines: u16) -> Option<Terminal> {
         if Command::new("tmux").arg("-V").output().is_err() {
-            eprintln!("SKIPPED: there is no tmux, so nothing is tested in a terminal");
+            skip::skip("no tmux here, so nothing is tested in a terminal; apt-get install tmux");
             return None;
         }
         let count = TERMINALS.fetch_add(1, Ordering::Relaxed);

@@ -1,14 +1,24 @@
 //! A real browser sees a window turn (Debian: `chromium` and `chromium-driver`).
+//!
+//! With `HIT7_SHOTS=folder` it leaves a picture of each look there.
 
+use std::env;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::http::ask;
 use crate::registry::{Client, Registry, until};
+use crate::skip::skip;
+
+/// A desk and a telephone, in points.
+const SIZES: [(&str, u32, u32); 2] = [("desktop", 1280, 900), ("phone", 390, 844)];
 
 /// A browser, by the protocol of WebDriver; dropped, it is closed.
 struct Browser {
@@ -63,6 +73,34 @@ impl Browser {
         let value = self.command("/execute/sync", &json!({"script": script, "args": []}));
         value.as_str().unwrap().to_owned()
     }
+
+    fn text(&self, id: &str) -> String {
+        self.read(&format!("document.getElementById('{id}').textContent"))
+    }
+
+    /// A command of the browser's own protocol.
+    fn devtools(&self, command: &str, with: &Value) -> Value {
+        self.command("/goog/cdp/execute", &json!({"cmd": command, "params": with}))
+    }
+
+    /// How the page looks in that size, by day or by night.
+    fn dress(&self, scheme: &str, width: u32, height: u32) {
+        let feature = json!({"name": "prefers-color-scheme", "value": scheme});
+        self.devtools("Emulation.setEmulatedMedia", &json!({"features": [feature]}));
+        let size =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": true});
+        self.devtools("Emulation.setDeviceMetricsOverride", &size);
+    }
+
+    /// Leaves a picture of the whole page, where that is wanted.
+    fn picture(&self, name: &str) {
+        let Some(folder) = env::var_os("HIT7_SHOTS").map(PathBuf::from) else { return };
+        let whole = json!({"captureBeyondViewport": true, "format": "png"});
+        let taken = self.devtools("Page.captureScreenshot", &whole);
+        let picture = STANDARD.decode(taken["data"].as_str().unwrap()).unwrap();
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(format!("{name}.png")), picture).unwrap();
+    }
 }
 
 impl Drop for Browser {
@@ -75,40 +113,75 @@ impl Drop for Browser {
     }
 }
 
+/// All register, each in its room, until they do so for one window; its time of day.
+fn register(members: &[(Client, &str, &str)]) -> String {
+    let opens = until("all in one window", || {
+        let windows = members.iter().map(|(client, room, name)| client.register(room, name));
+        let windows: Vec<_> = windows.collect();
+        windows.iter().all(|window| *window == windows[0]).then(|| windows[0].to_string())
+    });
+    opens[11..19].to_owned()
+}
+
+fn opens(browser: &Browser, time: &str) {
+    until("the page sees it open", || {
+        (browser.text("introduced-at") == format!("at {time}")).then_some(())
+    });
+    until("and who is in", || {
+        browser.text("members-note").ends_with(&format!("since {time}")).then_some(())
+    });
+}
+
 #[test]
 fn a_browser_sees_a_window_turn() {
     let profile = tempfile::tempdir().unwrap();
     let Some(browser) = Browser::open(profile.path()) else {
-        eprintln!("SKIPPED: no browser here; apt-get install chromium chromium-driver");
-        return;
+        return skip("no browser here; apt-get install chromium chromium-driver");
     };
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start("4s", data.path());
     browser.command("/url", &json!({"url": format!("http://{}/", registry.http)}));
     until("it is live", || (browser.read("link.dataset.state") == "live").then_some(()));
-    let (ana, bruno) = (Client::new(&registry), Client::new(&registry));
-    let opens = until("both in one window", || {
-        let window = ana.register("main", "ana");
-        (bruno.register("sala-3", "bruno") == window).then(|| window.to_string())
-    });
-    let time = &opens[11..19];
-    until("the page sees it open", || {
-        let seen = browser.read("document.getElementById('introduced-at').textContent");
-        (seen == format!("at {time}")).then_some(())
-    });
-    let rooms = until("and who is in", || {
-        let rooms = browser.read("document.getElementById('rooms').textContent");
-        rooms.contains("bruno").then_some(rooms)
-    });
-    assert!(rooms.contains("sala-3") && rooms.contains("ana"), "{rooms}");
-    assert_eq!(browser.read("now.textContent"), "2");
-    assert!(browser.read("document.getElementById('said').textContent").contains("opened with"));
-    let wide = browser.read("document.documentElement.scrollWidth <= innerWidth");
-    assert_eq!(wide, "true", "it does not scroll sideways");
+    let members =
+        [("main", "ana"), ("sala-3", "bruno"), ("laboratorio.2026", "小林"), ("main", "eva")]
+            .map(|(room, name)| (Client::new(&registry), room, name));
+    opens(&browser, &register(&members));
+    let rooms = browser.text("rooms");
+    for (client, room, name) in &members {
+        let addr = client.0.local_addr().unwrap().to_string();
+        assert!([room, name, &addr.as_str()].iter().all(|what| rooms.contains(**what)), "{rooms}");
+    }
+    assert_eq!((browser.text("now").as_str(), browser.text("rooms-count").as_str()), ("4", "3"));
+    assert!(browser.text("said").contains("opened with"));
+    // Whoever reads a room with the keyboard is still in it when the next window opens.
+    browser.read("document.querySelector('.room summary').focus()");
+    opens(&browser, &register(&members));
+    assert!(browser.read("document.activeElement.textContent").starts_with("main"));
+    looks_well(&browser);
+    let resources = "performance.getEntriesByType('resource').map(e => new URL(e.name))";
+    let elsewhere = format!("{resources}.filter(url => url.origin !== location.origin).length");
+    assert_eq!(browser.read(&elsewhere), "0");
     let log = browser.command("/se/log", &json!({"type": "browser"}));
     assert_eq!(log, json!([]), "the console is empty");
     registry.stop();
     until("it says that it is not connected", || {
         (browser.read("link.dataset.state") == "lost").then_some(())
     });
+}
+
+/// On a desk and a telephone, by day and by night.
+fn looks_well(browser: &Browser) {
+    for (size, width, height) in SIZES {
+        let papers = ["light", "dark"].map(|scheme| {
+            browser.dress(scheme, width, height);
+            let inner = until("it has that size", || {
+                let inner = browser.read("innerWidth + ' ' + document.documentElement.scrollWidth");
+                inner.starts_with(&format!("{width} ")).then_some(inner)
+            });
+            assert_eq!(inner, format!("{width} {width}"), "it does not scroll sideways");
+            browser.picture(&format!("{size}-{scheme}"));
+            browser.read("getComputedStyle(document.body).backgroundColor")
+        });
+        assert_ne!(papers[0], papers[1], "the night is dark");
+    }
 }

@@ -14,3 +14,5 @@ mod prometheus;
 mod registry;
 mod routes;
 mod shown;
+#[path = "../skip/mod.rs"]
+mod skip;

@@ -1,10 +1,13 @@
-//! What Prometheus' own tool says of the metrics (Debian: `prometheus`).
+//! What Prometheus and its own tool say of the metrics (Debian: `prometheus`).
 
+use std::fs;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 
 use crate::http::get;
-use crate::registry::{Client, Registry};
+use crate::registry::{Client, Registry, until};
+use crate::skip::skip;
 
 #[test]
 fn promtool_accepts_the_metrics() {
@@ -16,10 +19,65 @@ fn promtool_accepts_the_metrics() {
     let mut check = Command::new("promtool");
     let check = check.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut child) = check.stdout(Stdio::piped()).spawn() else {
-        eprintln!("SKIPPED: no promtool here; apt-get install prometheus");
-        return;
+        return skip("no promtool here; apt-get install prometheus");
     };
     child.stdin.take().unwrap().write_all(metrics.body.as_bytes()).unwrap();
     let said = child.wait_with_output().unwrap();
     assert!(said.status.success() && said.stderr.is_empty() && said.stdout.is_empty(), "{said:?}");
+}
+
+/// A Prometheus; dropped, it is killed.
+struct Prometheus(Child);
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn prometheus_scrapes_them() {
+    let data = tempfile::tempdir().unwrap();
+    let registry = Registry::start("1h", data.path());
+    Client::new(&registry).register("main", "ana");
+    let config = data.path().join("prometheus.yml");
+    let job = format!("{{job_name: hit7, static_configs: [{{targets: ['{}']}}]}}", registry.http);
+    fs::write(&config, format!("global: {{scrape_interval: 1s}}\nscrape_configs: [{job}]\n"))
+        .unwrap();
+    // It does not say which port it got: one is free, most likely still.
+    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let started = Command::new("prometheus")
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", data.path().join("series").display()))
+        .arg(format!("--web.listen-address={addr}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(started) = started else {
+        return skip("no prometheus here; apt-get install prometheus");
+    };
+    let _prometheus = Prometheus(started);
+    until("as many reasons as there are", || {
+        let told = get(registry.http, "/metrics").body;
+        let reasons = told.matches("\nhit7_turned_away_total{").count();
+        (reasons > 10 && answer(addr, "count(hit7_turned_away_total)")? == reasons.to_string())
+            .then_some(())
+    });
+    for name in ["hit7_next_window_members", "hit7_log_writable", "hit7_records_total"] {
+        until(name, || {
+            let told = get(registry.http, "/metrics").body;
+            let line = told.lines().find(|line| line.starts_with(&format!("{name} ")));
+            let value = line.unwrap().split_once(' ').unwrap().1;
+            (answer(addr, name)? == value && value != "0").then_some(())
+        });
+    }
+}
+
+/// What Prometheus answers, once it does.
+fn answer(prometheus: SocketAddr, query: &str) -> Option<String> {
+    TcpStream::connect(prometheus).ok()?;
+    let answer = get(prometheus, &format!("/api/v1/query?query={query}"));
+    let value = (answer.status == 200).then(|| answer.json())?;
+    Some(value["data"]["result"][0]["value"][1].as_str()?.to_owned())
 }

@@ -105,7 +105,10 @@ fn the_page_is_one_file_and_asks_nobody_else() {
         assert!(!page.contains(asks), "{asks}");
     }
     let hosts: Vec<&str> = page.split("://").skip(1).collect();
-    assert!(hosts.iter().all(|host| host.starts_with("www.w3.org/2000/svg\"")), "a namespace alone");
+    assert!(
+        hosts.iter().all(|host| host.starts_with("www.w3.org/2000/svg\"")),
+        "a namespace alone"
+    );
 }
 
 #[test]
