@@ -66,6 +66,13 @@ pub struct Done {
     pub missed: u64,
 }
 
+impl Done {
+    /// Registrations and withdrawals that were made durable: all records but the openings.
+    pub fn registrations(&self) -> u64 {
+        self.recorded.saturating_sub(self.opened)
+    }
+}
+
 impl Snapshot {
     /// Adds a window to the past, which forgets the oldest.
     pub fn remember(&mut self, past: Past) {

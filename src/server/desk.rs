@@ -20,7 +20,7 @@ use crate::roster::Frozen;
 use crate::snapshot::{Past, Snapshot};
 use crate::tally::{Tally, Why};
 use crate::udp::{Inbox, Sockets, Transmit};
-use crate::window::Window;
+use crate::window::{Wall, Window};
 
 use super::announce::Announcement;
 use super::archivist::{Archivist, Kept};
@@ -240,30 +240,38 @@ impl Desk {
 
     fn follow_events(&mut self) {
         while let Some(event) = self.registry.poll_event() {
-            let past = self.follow_event(event);
+            match event {
+                registry::Event::Opened(_) => self.snapshot.done.opened += 1,
+                registry::Event::Missed(_) => self.snapshot.done.missed += 1,
+            }
+            // Not what the log says: its disk may have made it later than that.
+            let now = self.clock.now().wall;
+            let past = self.follow_event(event, |_| now);
             self.tell(Event::Window(past));
         }
     }
 
-    /// What was replayed has been told before.
+    /// What was replayed has been told and counted before, and opened when the log says.
     fn follow_replay(&mut self) {
         while let Some(event) = self.registry.poll_event() {
-            self.follow_event(event);
+            self.follow_event(event, |window| window.opened().unwrap_or(window.closes()));
         }
     }
 
-    fn follow_event(&mut self, event: registry::Event) -> Past {
+    fn follow_event(
+        &mut self,
+        event: registry::Event,
+        opened: impl FnOnce(&Frozen) -> Wall,
+    ) -> Past {
         let (window, late) = match event {
             registry::Event::Opened(window) => {
-                let late = window.window().opens().until(self.clock.now().wall);
+                let late = window.window().opens().until(opened(&window));
                 self.announce(window.clone());
-                self.snapshot.done.opened += 1;
                 (window, Some(late))
             }
             registry::Event::Missed(window) => {
                 self.undocumented.insert(window.window());
                 self.archivist.keep(window.clone());
-                self.snapshot.done.missed += 1;
                 (window, None)
             }
         };

@@ -56,7 +56,8 @@ pub(super) struct Editor {
     heard: Arc<AtomicU64>,
     lateness: Lateness,
     started: Wall,
-    last_window: Option<Window>,
+    /// Openings that were noted.
+    noted: u64,
 }
 
 impl Feed {
@@ -73,7 +74,7 @@ impl Feed {
             heard: heard.clone(),
             lateness: lateness.clone(),
             started,
-            last_window: None,
+            noted: 0,
         };
         editor.hear();
         let seats = Arc::new(Semaphore::new(STREAMS));
@@ -134,13 +135,15 @@ impl Editor {
         self.heard.store(self.clock.now().mono.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Each opening counts once, also if several were shown at once.
+    /// Each opening counts once, also if several were shown at once; those of an earlier run, which
+    /// stand before them, not again.
     fn note_openings(&mut self, snapshot: &Snapshot) {
-        let before = self.last_window;
-        for past in snapshot.past.iter().filter(|past| Some(past.window) > before) {
+        let all = snapshot.done.opened + snapshot.done.missed;
+        let new = all.saturating_sub(self.noted) as usize;
+        for past in snapshot.past.iter().rev().take(new) {
             lateness(past, self.started).into_iter().for_each(|late| self.lateness.observe(late));
-            self.last_window = Some(past.window);
         }
+        self.noted = all;
     }
 }
 
@@ -207,7 +210,7 @@ struct Totals {
     datagrams: u64,
     answered: u64,
     challenged: u64,
-    recorded: u64,
+    registrations: u64,
     opened: u64,
     missed: u64,
 }
@@ -236,7 +239,7 @@ fn event(snapshot: &Snapshot, now: Now) -> Bytes {
             datagrams: done.received,
             answered: done.answered,
             challenged: done.challenged,
-            recorded: done.recorded,
+            registrations: done.registrations(),
             opened: done.opened,
             missed: done.missed,
         },

@@ -130,6 +130,11 @@ impl Sheet<'_> {
             done.answered,
         )?;
         self.counter("hit7_challenges", "Cookies sent to strangers", done.challenged)?;
+        self.counter(
+            "hit7_registrations",
+            "Registrations and withdrawals made durable",
+            done.registrations(),
+        )?;
         self.counter("hit7_records", "Records made durable in the log", done.recorded)?;
         let help = "Datagrams that were dropped or refused, by reason";
         let mut family =

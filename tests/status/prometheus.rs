@@ -64,7 +64,7 @@ fn prometheus_scrapes_them() {
         (reasons > 10 && answer(addr, "count(hit7_turned_away_total)")? == reasons.to_string())
             .then_some(())
     });
-    for name in ["hit7_next_window_members", "hit7_log_writable", "hit7_records_total"] {
+    for name in ["hit7_next_window_members", "hit7_log_writable", "hit7_registrations_total"] {
         until(name, || {
             let told = get(registry.http, "/metrics").body;
             let line = told.lines().find(|line| line.starts_with(&format!("{name} ")));

@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::process::Command;
 
+use hit7::window::Wall;
+
 use crate::http::{ask, get};
 use crate::registry::{Client, Registry, until};
 
@@ -47,6 +49,27 @@ fn a_window_turns_and_is_told_everywhere() {
         assert!(metrics.lines().any(|told| told == line), "{line}: {metrics}");
     }
     registry.stop();
+}
+
+#[test]
+fn a_window_that_was_open_before_a_restart_is_not_late_for_that() {
+    let data = tempfile::tempdir().unwrap();
+    let registry = Registry::start("4s", data.path());
+    let window = Client::new(&registry).register("main", "ana");
+    let path = format!("/api/v1/windows/{window}");
+    let document = until("its document is written", || {
+        let answer = get(registry.http, &path);
+        (answer.status == 200).then(|| answer.json())
+    });
+    let opened: Wall = document["opened"].as_str().unwrap().parse().unwrap();
+    registry.stop();
+    let registry = Registry::start("4s", data.path());
+    let listed = until("it is listed", || {
+        let listed = get(registry.http, "/api/v1/windows").json();
+        let listed = listed["windows"].as_array().unwrap().iter();
+        listed.cloned().find(|one| one["window"] == window.to_string())
+    });
+    assert_eq!(listed["late_ms"], window.opens().millis_to(opened));
 }
 
 #[test]

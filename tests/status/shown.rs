@@ -160,8 +160,11 @@ fn each_opening_counts_once_and_a_first_start_is_not_late() {
         late: Some(Duration::from_millis(late)),
     };
     let mut next = snapshot(frozen(1, 2, true));
+    next.remember(past("2026-11-23T11:26:00Z", 5, 70));
     next.remember(past("2026-11-23T11:27:00Z", 0, 8000));
     next.remember(past("2026-11-23T11:28:00Z", 2, 3));
+    // The oldest was opened before this run, and was counted then.
+    next.done.opened = 2;
     for _ in 0..2 {
         shown.show.send_replace(Arc::new(next.clone()));
         let metrics = until("the openings are counted", || {

@@ -141,10 +141,9 @@ function turn(current) {
 }
 
 function showRate(before, event) {
-  const done = (totals) => totals.recorded - totals.opened - totals.missed;
   if (before) {
     const passed = (Date.parse(event.at) - Date.parse(before.at)) / 1000;
-    const more = done(event.totals) - done(before.totals);
+    const more = event.totals.registrations - before.totals.registrations;
     if (more < 0 || passed > 10) rates = [];
     else if (passed > 0) rates.push({ passed, more: Math.max(0, more) });
   }
