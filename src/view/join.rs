@@ -142,6 +142,14 @@ impl Join {
     }
 }
 
+/// What has happened, without what stands in the view anyway.
+fn told(event: &peer::Event) -> String {
+    match event {
+        peer::Event::Registered { window, you, .. } => format!("registered for {window} as {you}"),
+        event => peer_line(event),
+    }
+}
+
 impl Live for Join {
     type Event = Event;
 
@@ -152,7 +160,7 @@ impl Live for Join {
                 self.registration = Registration::Out(silent(waited));
             }
             Event::Peer(event) => {
-                self.recent.add(now.wall, peer_line(&event));
+                self.recent.add(now.wall, told(&event));
                 self.live(now, event);
             }
         }

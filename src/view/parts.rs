@@ -127,8 +127,11 @@ pub(super) fn inside(area: Rect) -> (usize, usize) {
 pub(super) fn slice(all: usize, rows: usize, scrolled: usize) -> (std::ops::Range<usize>, String) {
     let from = scrolled.min(all.saturating_sub(rows));
     let to = all.min(from + rows);
-    let rest =
-        if to - from < all { format!(" · {}–{to} of {all}", from + 1) } else { String::new() };
+    let rest = match to - from {
+        0 => String::new(),
+        shown if shown == all => String::new(),
+        _ => format!(" · {}–{to} of {all}", from + 1),
+    };
     (from..to, rest)
 }
 
@@ -154,7 +157,7 @@ impl Recent {
     pub(super) fn lines(&self, (width, rows): (usize, usize)) -> Vec<Line<'static>> {
         let last = self.0.iter().skip(self.0.len().saturating_sub(rows));
         let line = |(at, text): &(Wall, String)| {
-            let text = cut(text, width.saturating_sub(10));
+            let text = cut(&without_date(&at.to_string(), text), width.saturating_sub(10));
             Line::from(vec![format!("{}  ", time_of_day(*at)).dim(), text.into()])
         };
         last.map(line).collect()
@@ -164,15 +167,23 @@ impl Recent {
 /// Lines of the logs that fit.
 pub(super) fn log_lines(logs: &[String], (width, rows): (usize, usize)) -> Vec<Line<'static>> {
     let last = logs.iter().skip(logs.len().saturating_sub(rows));
-    last.map(|line| cut(&plain(&without_date(line)), width).into()).collect()
+    last.map(|line| cut(&plain(&of_today(line)), width).into()).collect()
 }
 
 /// A text log with the time of day alone: the view is of now.
-fn without_date(line: &str) -> String {
+fn of_today(line: &str) -> String {
     let (time, rest) = line.split_once("Z ").unwrap_or(("", line));
     match (time.get(10..11), time.get(11..19)) {
-        (Some("T"), Some(time)) => format!("{time} {rest}"),
+        (Some("T"), Some(of_day)) => format!("{of_day} {}", without_date(time, rest)),
         _ => line.to_owned(),
+    }
+}
+
+/// `text` with all moments of the day of `moment` as times of day.
+fn without_date(moment: &str, text: &str) -> String {
+    match moment.get(..11) {
+        Some(date) => text.replace(date, ""),
+        None => text.to_owned(),
     }
 }
 
@@ -218,6 +229,8 @@ mod tests {
     fn a_log_is_shown_with_its_time_of_day() {
         let shown = |log: &str| log_lines(&[log.to_owned()], (30, 1))[0].to_string();
         assert_eq!(shown("2026-11-23T13:14:40.154291Z  WARN full"), "13:14:40  WARN full");
+        let of_two_days = "2026-11-23T13:14:40.1Z  INFO 2026-11-23T13:15:00Z 2026-11-24T00:00:00Z";
+        assert_eq!(of_today(of_two_days), "13:14:40  INFO 13:15:00Z 2026-11-24T00:00:00Z");
         assert_eq!(shown("no time, but a Z in it"), "no time, but a Z in it");
         assert_eq!(shown("é\u{1b}Z "), "é\\u{1b}Z ");
     }
@@ -225,6 +238,7 @@ mod tests {
     #[test]
     fn a_list_is_shown_in_part() {
         assert_eq!(slice(3, 5, 9), (0..3, String::new()));
+        assert_eq!(slice(30, 0, 0), (0..0, String::new()));
         assert_eq!(slice(30, 5, 0), (0..5, " · 1–5 of 30".to_owned()));
         assert_eq!(slice(30, 5, 99), (25..30, " · 26–30 of 30".to_owned()));
         assert_eq!((scrolled(3, isize::MIN, 9), scrolled(3, isize::MAX, 9)), (0, 8));

@@ -90,7 +90,12 @@ impl Watch {
         let lines = addrs.chunks(across).skip(rows.start).take(rows.len()).map(row).collect();
         let members = count(roster.count as usize, "member");
         let rest = if rest.is_empty() { rest } else { format!("{rest} rows") };
-        boxed(frame, area, &format!("current window {} · {members}{rest}", roster.window), lines);
+        boxed(
+            frame,
+            area,
+            &format!("current window {} · {members}{rest}", short(roster.window)),
+            lines,
+        );
     }
 }
 

@@ -9,7 +9,8 @@ use super::meeting::{Meeting, Row};
 use super::{Join, Registration};
 use crate::clock::Now;
 use crate::view::parts::{
-    boxed, cell, column, countdown, counting, cut, footer, header, inside, log_lines, share, slice,
+    boxed, cell, column, countdown, counting, cut, footer, header, inside, log_lines, share, short,
+    slice,
 };
 use crate::view::{count, millis, plain};
 
@@ -53,9 +54,10 @@ fn draw_next(join: &Join, now: Now, frame: &mut Frame<'_>, area: Rect) {
         }
     };
     let (title, line) = match &join.registration {
-        Registration::For { window, text } => {
-            (format!("next window {window}"), Line::from(format!("registered {text}").green()))
-        }
+        Registration::For { window, text } => (
+            format!("next window {}", short(*window)),
+            Line::from(format!("registered {text}").green()),
+        ),
         Registration::Asking => ("next window".to_owned(), Line::from(asking(join).yellow())),
         Registration::Out(why) => ("next window".to_owned(), Line::from(cut(why, width).red())),
     };
@@ -89,6 +91,7 @@ fn table_title(meeting: &Meeting, rest: &str) -> String {
     let kind = if *closed { "closed" } else { "current" };
     let members = count(*members as usize, "member");
     let met = meeting.met_count();
+    let window = short(*window);
     format!("{kind} window {window} · {members} · met {met} of {}{rest}", rows.len())
 }
 

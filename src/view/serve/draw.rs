@@ -17,8 +17,8 @@ use crate::view::{count, plain};
 
 pub(super) fn draw(serve: &Serve, now: Now, logs: &[String], frame: &mut Frame<'_>) {
     let height = frame.area().height;
-    let log = if height < 20 { 0 } else { (height / 5).clamp(4, 10) };
-    let speed = if height < 14 { 0 } else { 5 };
+    let log = if height < 22 { 0 } else { (height / 5).clamp(4, 10) };
+    let speed = if height < 17 { 0 } else { 5 };
     let [top, next, middle, rates, told, bottom] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(4),
@@ -54,7 +54,7 @@ fn draw_next(serve: &Serve, now: Now, frame: &mut Frame<'_>, area: Rect) {
         true => Span::from(waiting),
         false => format!("{waiting}; the log cannot be written").red(),
     };
-    boxed(frame, area, &format!("next window {next}"), vec![bar, state.into()]);
+    boxed(frame, area, &format!("next window {}", short(next)), vec![bar, state.into()]);
 }
 
 fn draw_rooms(serve: &Serve, frame: &mut Frame<'_>, area: Rect) {
@@ -96,10 +96,10 @@ fn draw_rates(serve: &Serve, frame: &mut Frame<'_>, area: Rect) {
     let (width, _) = inside(area);
     let (rates, counts) = (serve.rates(), counts(&serve.snapshot));
     let numbers = |head: &str, numbers: [String; 4]| {
-        let cells: Vec<String> = numbers.iter().map(|number| format!("{number:>12}")).collect();
-        cut(&format!("{head:<10}{}", cells.join(" ")), width)
+        let cells: Vec<String> = numbers.iter().map(|number| format!("{number:>11}")).collect();
+        cut(&format!("{head:<9}{}", cells.join(" ")), width)
     };
-    let names = ["received", "answered", "recorded", "turned away"].map(str::to_owned);
+    let names = ["received", "answered", "registered", "turned away"].map(str::to_owned);
     let lines = vec![
         Line::from(numbers("", names).dim()),
         Line::from(numbers("a second", rates.map(|rate| format!("{rate:.1}")))).bold(),
