@@ -109,7 +109,7 @@ fn serve(runtime: &Runtime, words: cli::Serve, logs: Option<Logs>) -> Result<(),
             None => None,
         };
         let on = page.as_ref().map(Status::addr);
-        log_listening(&listening);
+        log_listening(&listening, on);
         let screen = logs.and_then(enter);
         if screen.is_none() {
             print_listening(&listening, &data, on)?;
@@ -143,8 +143,9 @@ fn start(words: cli::Serve, clock: Clock) -> Result<Server, Failure> {
     Ok(server)
 }
 
-fn log_listening(listening: &[SocketAddr]) {
+fn log_listening(listening: &[SocketAddr], page: Option<SocketAddr>) {
     listening.iter().for_each(|addr| tracing::info!(%addr, "listening"));
+    page.iter().for_each(|addr| tracing::info!(%addr, "page over HTTP"));
 }
 
 fn print_listening(
@@ -365,11 +366,12 @@ impl Stop {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         Ok(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                () = self.left.notified() => {}
-            }
+            let why = tokio::select! {
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+                () = self.left.notified() => "a key",
+            };
+            tracing::info!(why, "stopping");
             self.stopped.set(true);
         })
     }

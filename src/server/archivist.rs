@@ -102,7 +102,10 @@ impl Clerk {
     async fn prune(&self) -> Result<(), String> {
         let Some(keep) = self.keep else { return Ok(()) };
         let (archive, now) = (self.archive.clone(), self.clock.now().wall);
-        in_background(move || archive.prune(now, keep)).await.map(drop)
+        if let Some(day) = in_background(move || archive.prune(now, keep)).await? {
+            tracing::info!(day = %day.display(), "documents removed: older than --keep");
+        }
+        Ok(())
     }
 }
 

@@ -35,6 +35,7 @@ fn what_an_operator_asks_is_logged_and_members_are_not_named() {
     let you = ana.event("registered")["you"].as_str().unwrap().to_owned();
     ana.stop("INT").succeeded();
     let rest = registry.program.stop("TERM").err;
+    says(&rest[rest.len() - 2], &["stopping", "SIGTERM"]);
     says(rest.last().unwrap(), &["stopped"]);
     for line in &rest {
         assert!(!line.contains("ana-of-the-test") && !line.contains(&you), "{line}");

@@ -1,40 +1,115 @@
-//! Rule 4: before a window opens, nothing over HTTP names one of its members.
+//! Rule 4: before a window opens, nothing over HTTP and nothing in the logs names one of its members.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use hit7::window::Window;
 
 use crate::http::{get, listen};
-use crate::registry::{Client, Registry};
+use crate::registry::{Client, Registry, until};
+
+const ROOM: &str = "veiled-room";
+const NAME: &str = "veiled-name";
+const ID: &str = "veiled-id";
+
+/// A member could be known by its room, its name, its id, its address.
+fn names_nobody(client: &Client, what: &str, text: &str) {
+    let port = client.0.local_addr().unwrap().port();
+    // The digits alone could be part of another number.
+    for trace in
+        ["veiled".to_owned(), format!(":{port}"), format!("\"{port}\""), format!("={port}")]
+    {
+        assert!(!text.contains(&trace), "{what} names {trace}: {text}");
+    }
+}
+
+fn paths(window: Window) -> Vec<String> {
+    let path = [
+        "/",
+        "/favicon.ico",
+        "/api/v1/window",
+        "/api/v1/window?limit=1000",
+        "/api/v1/window?room=main",
+        "/api/v1/windows",
+        "/api/v1/windows?limit=1000",
+        "/metrics",
+        "/livez",
+        "/readyz",
+        "/nothing",
+    ];
+    path.map(str::to_owned).into_iter().chain([format!("/api/v1/windows/{window}")]).collect()
+}
+
+/// Looks everywhere while `window` is being filled.
+fn look_everywhere(registry: &Registry, client: &Client, window: Window) {
+    let heard = listen(registry.http, "/api/v1/events", r#""members":1}"#);
+    names_nobody(client, "/api/v1/events", &heard);
+    for path in paths(window) {
+        let answer = get(registry.http, &path);
+        names_nobody(client, &path, &(answer.head + &answer.body));
+    }
+    let now = get(registry.http, "/api/v1/window").json();
+    assert_eq!(now["next"]["members"], 1);
+    let document = get(registry.http, &format!("/api/v1/windows/{window}")).json();
+    assert_eq!(document["error"], "not_open");
+    // A room that is asked for by name looks as one that does not exist.
+    let guessed = get(registry.http, &format!("/api/v1/window?room={ROOM}")).json();
+    assert_eq!(guessed["rooms"], serde_json::json!([]));
+}
+
+fn register(client: &Client, seq: u32) -> Window {
+    let text =
+        format!(r#"{{"type":"REGISTER","id":"{ID}","seq":{seq},"room":"{ROOM}","name":"{NAME}"}}"#);
+    client.ask(&text)
+}
 
 #[test]
 fn nothing_names_a_member_of_the_next_window() {
     let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1h", data.path());
-    let client = Client::new(&registry);
-    let window = client.register("veiled-room", "veiled-name");
-    let addr = client.0.local_addr().unwrap();
-    let secrets = ["veiled".to_owned(), addr.to_string()];
-    let heard = listen(registry.http, "/api/v1/events", r#""members":1}"#);
-    let events = [("/api/v1/events".to_owned(), heard)];
-    let asked = [
-        "/".to_owned(),
-        "/api/v1/window".to_owned(),
-        "/api/v1/window?limit=1000".to_owned(),
-        "/api/v1/window?room=main".to_owned(),
-        "/api/v1/windows".to_owned(),
-        format!("/api/v1/windows/{window}"),
-        "/metrics".to_owned(),
-        "/livez".to_owned(),
-        "/readyz".to_owned(),
-    ];
-    let answers = asked.map(|path| (path.clone(), get(registry.http, &path)));
-    assert_eq!(answers[1].1.json()["next"]["members"], 1);
-    // A room that is asked for by name looks as one that does not exist.
-    let guessed = get(registry.http, "/api/v1/window?room=veiled-room").json();
-    assert_eq!(guessed["rooms"], serde_json::json!([]));
-    assert_eq!(answers[5].1.json()["error"], "not_open");
-    let answers = answers.map(|(path, answer)| (path, answer.head + &answer.body));
-    for (path, text) in events.iter().chain(&answers) {
-        for secret in &secrets {
-            assert!(!text.contains(secret.as_str()), "{path} names {secret}: {text}");
-        }
+    for format in ["text", "json"] {
+        let logs = data.path().join(format);
+        let flags = ["--window", "1day", "--log-level", "debug", "--log-format", format];
+        let folder = data.path().join("data").join(format);
+        fs::create_dir_all(data.path().join("data")).unwrap();
+        let file = File::create(&logs).unwrap();
+        let registry = Registry::start_with(&flags, &folder, file.into());
+        let client = Client::new(&registry);
+        let window = register(&client, 1);
+        // What is wrong is counted, and told without its words.
+        client.0.send(br#"{"type":"REGISTER","name":"veiled name","room":"veiled-room"}"#).unwrap();
+        client.0.send(b"veiled").unwrap();
+        until("what was turned away is logged", || {
+            fs::read_to_string(&logs).unwrap().contains("turned away").then_some(())
+        });
+        look_everywhere(&registry, &client, window);
+        assert_eq!(register(&client, 2), window, "no window turned meanwhile");
+        registry.stop();
+        said_enough(&client, &logs);
     }
-    assert_eq!(client.register("veiled-room", "veiled-name"), window, "no window turned meanwhile");
+}
+
+/// The logs tell what they tell, and no names.
+fn said_enough(client: &Client, logs: &Path) {
+    let told = fs::read_to_string(logs).unwrap();
+    for what in ["starting", "listening", "page over HTTP", "turned away", "stopping", "stopped"] {
+        assert!(told.contains(what), "{what}: {told}");
+    }
+    names_nobody(client, "the log", &told);
+}
+
+/// The other side of it: what is looked for above is found once the window is open.
+#[test]
+fn an_open_window_names_its_members_and_never_an_id() {
+    let data = tempfile::tempdir().unwrap();
+    let registry = Registry::start("1s", data.path());
+    let client = Client::new(&registry);
+    let mut seq = 0;
+    let told = until("it is named", || {
+        seq += 1;
+        register(&client, seq);
+        let told = get(registry.http, "/api/v1/window").body;
+        told.contains(ROOM).then_some(told)
+    });
+    let addr = client.0.local_addr().unwrap().to_string();
+    assert!(told.contains(NAME) && told.contains(&addr) && !told.contains(ID), "{told}");
 }

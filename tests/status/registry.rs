@@ -21,11 +21,18 @@ pub(crate) struct Client(pub(crate) UdpSocket);
 
 impl Registry {
     pub(crate) fn start(window: &str, data: &Path) -> Registry {
+        Registry::start_with(&["--window", window], data, Stdio::inherit())
+    }
+
+    /// With these flags, and its logs there.
+    pub(crate) fn start_with(flags: &[&str], data: &Path, logs: Stdio) -> Registry {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hit7"))
-            .args(["serve", "127.0.0.1", "0", "--http", "127.0.0.1:0", "--window", window])
+            .args(["serve", "127.0.0.1", "0", "--http", "127.0.0.1:0"])
+            .args(flags)
             .arg("--data")
             .arg(data)
             .stdout(Stdio::piped())
+            .stderr(logs)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -75,7 +82,12 @@ impl Client {
             name: Some(name.parse().unwrap()),
             ..Register::default()
         };
-        self.0.send(&register.encode()).unwrap();
+        self.ask(std::str::from_utf8(&register.encode()).unwrap())
+    }
+
+    /// Sends a REGISTER as it stands, and says for which window it is.
+    pub(crate) fn ask(&self, register: &str) -> Window {
+        self.0.send(register.as_bytes()).unwrap();
         let mut buffer = [0; 2048];
         loop {
             let length = self.0.recv(&mut buffer).expect("REGISTER is answered");
