@@ -6,11 +6,17 @@
 #[path = "skip/mod.rs"]
 mod skip;
 
+use std::fs;
 use std::net::UdpSocket;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use hit7::clock::{Clock, Now};
+use hit7::view::{Live, Logs, Screen};
+use ratatui::Frame;
+use tokio::sync::mpsc::unbounded_channel;
 
 /// Nothing that is waited for takes longer, on whatever machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -107,8 +113,9 @@ impl Terminal {
     fn serve(&self) -> u16 {
         self.types("echo before it");
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let data = self.folder.path().join("data");
-        self.types(&format!("{HIT7} serve 127.0.0.1 {port} --window 4s --data {}", data.display()));
+        let folder = self.folder.path().display();
+        let serve = format!("{HIT7} serve 127.0.0.1 {port} --window 4s --data {folder}/data");
+        self.types(&format!("sh -c 'echo $$ >{folder}/pid; exec {serve}'"));
         self.shows(&["hit7 serve", &format!("127.0.0.1:{port}")]);
         port
     }
@@ -170,11 +177,50 @@ fn a_minute_turns_on_every_screen() {
 fn a_signal_gives_the_terminal_back() {
     let Some(terminal) = Terminal::open(80, 24) else { return };
     terminal.serve();
-    let data = terminal.folder.path().join("data").display().to_string();
-    let found = Command::new("pgrep").args(["-f", &format!("{HIT7} serve.*{data}")]).output();
-    let pid = String::from_utf8(found.unwrap().stdout).unwrap();
+    let pid = fs::read_to_string(terminal.folder.path().join("pid")).unwrap();
     assert!(Command::new("kill").args(["-TERM", pid.trim()]).status().unwrap().success());
     terminal.shows(&["opened, 0 missed"]);
+    terminal.is_as_before();
+}
+
+/// A view that fails.
+struct Fails;
+
+impl Live for Fails {
+    type Event = ();
+
+    fn handle(&mut self, _now: Now, (): ()) {
+        panic!("a view that fails on purpose");
+    }
+
+    fn draw(&self, _now: Now, _logs: &[String], frame: &mut Frame<'_>) {
+        frame.render_widget("about to fail: press q", frame.area());
+    }
+
+    fn summary(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+#[test]
+#[ignore = "run in a terminal by a_panic_gives_the_terminal_back"]
+fn a_view_fails() {
+    let mut screen = Screen::enter(std::io::stdout, Logs::new(std::io::stderr)).unwrap();
+    let (fail, events) = unbounded_channel();
+    let failed = screen.run(&mut Fails, events, Clock::start(), || fail.send(()).unwrap());
+    unreachable!("{failed:?}");
+}
+
+#[test]
+fn a_panic_gives_the_terminal_back() {
+    let Some(terminal) = Terminal::open(80, 24) else { return };
+    terminal.types("echo before it");
+    let this = std::env::current_exe().unwrap();
+    terminal.types(&format!("{} --ignored --exact a_view_fails --nocapture", this.display()));
+    let screen = terminal.shows(&["about to fail: press q"]);
+    assert!(!screen.contains("before it"), "it has a screen of its own: {screen}");
+    terminal.presses("q", "");
+    terminal.shows(&["a view that fails on purpose", "1 failed"]);
     terminal.is_as_before();
 }
 

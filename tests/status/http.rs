@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::registry::DEADLINE;
 
 /// An answer.
 #[derive(Debug)]
@@ -49,12 +50,11 @@ pub(crate) fn get(addr: SocketAddr, path: &str) -> Answer {
     ask(addr, "GET", path, "")
 }
 
-/// What comes of an endless answer until it says `what`, which it has to within ten seconds.
+/// What comes of an endless answer until it says `what`.
 pub(crate) fn listen(addr: SocketAddr, path: &str, what: &str) -> String {
     let mut stream = open(addr, "GET", path, "");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let (mut heard, mut piece) = (String::new(), [0; 4096]);
-    let until = std::time::Instant::now() + Duration::from_secs(10);
+    let until = std::time::Instant::now() + DEADLINE;
     while !heard.contains(what) {
         assert!(std::time::Instant::now() < until, "{path} never says {what}: {heard}");
         let length = stream.read(&mut piece).unwrap();
@@ -67,7 +67,7 @@ pub(crate) fn listen(addr: SocketAddr, path: &str, what: &str) -> String {
 /// Sends a request.
 pub(crate) fn open(addr: SocketAddr, method: &str, path: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use hit7::proto::{Datagram, Register};
 use hit7::window::Window;
 
+/// Nothing that is waited for takes longer, on whatever machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
 /// A registry; dropped, it is killed.
 pub(crate) struct Registry {
     child: Child,
@@ -47,16 +50,12 @@ impl Registry {
         Registry { child, udp, http }
     }
 
-    /// SIGTERM; it ends in time, and well.
+    /// SIGTERM; it ends, and well.
     pub(crate) fn stop(mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        let deadline = Instant::now() + Duration::from_secs(3);
-        while self.child.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "it does not stop");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        assert!(self.child.wait().unwrap().success());
+        let ended = until("it stops", || self.child.try_wait().unwrap());
+        assert!(ended.success());
     }
 }
 
@@ -71,7 +70,7 @@ impl Client {
     pub(crate) fn new(registry: &Registry) -> Client {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(registry.udp).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
         Client(socket)
     }
 
@@ -100,12 +99,12 @@ impl Client {
 
 /// Asks again until there is something.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what}: not within 60 s");
+        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

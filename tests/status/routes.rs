@@ -66,8 +66,8 @@ fn a_window_that_was_open_before_a_restart_is_not_late_for_that() {
     let registry = Registry::start("4s", data.path());
     let listed = until("it is listed", || {
         let listed = get(registry.http, "/api/v1/windows").json();
-        let listed = listed["windows"].as_array().unwrap().iter();
-        listed.cloned().find(|one| one["window"] == window.to_string())
+        let listed = listed["windows"].as_array().unwrap();
+        listed.iter().find(|one| one["window"] == window.to_string()).cloned()
     });
     assert_eq!(listed["late_ms"], window.opens().millis_to(opened));
 }

@@ -21,7 +21,7 @@ use hit7::window::{Length, Window};
 use tokio::sync::watch;
 
 use crate::http::{get, listen, open};
-use crate::registry::until;
+use crate::registry::{DEADLINE, until};
 
 fn window(text: &str) -> Window {
     text.parse().unwrap()
@@ -184,7 +184,7 @@ fn a_stop_ends_streams_and_waits_for_nobody() {
     let mut silent = std::net::TcpStream::connect(addr).unwrap();
     drop(shown.status);
     for ended in [&mut stream, &mut silent] {
-        ended.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        ended.set_read_timeout(Some(DEADLINE)).unwrap();
         // An end or a reset, but no waiting for one.
         let end = ended.read_to_end(&mut Vec::new());
         assert!(!end.is_err_and(|why| why.kind() == ErrorKind::WouldBlock), "it was not ended");
