@@ -16,6 +16,9 @@ use hit7::window::{Length, Window};
 use ipnet::IpNet;
 
 /// hit7 introduces peers one minute at a time
+///
+/// A registry listens on UDP. Whoever registers during 11:28 is introduced to the others at 11:29:00,
+/// all at the same moment, and they greet each other directly.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, propagate_version = true)]
 #[command(after_help = "Times are UTC. Exit codes: 0 done, 1 failed, 2 bad arguments.")]
@@ -35,7 +38,8 @@ pub(crate) struct Logs {
         env = "HIT7_LOG_LEVEL",
         value_name = "LEVEL",
         default_value = "warn",
-        global = true
+        global = true,
+        help_heading = "Logs"
     )]
     pub(crate) log_level: Level,
     /// How it is logged
@@ -44,7 +48,8 @@ pub(crate) struct Logs {
         env = "HIT7_LOG_FORMAT",
         value_name = "FORMAT",
         default_value = "text",
-        global = true
+        global = true,
+        help_heading = "Logs"
     )]
     pub(crate) log_format: Format,
 }
@@ -65,19 +70,12 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a registry
     Serve(Serve),
-    /// Register, wait for the window, greet its members, renew
     Join(Join),
-    /// Show who is in the current window
     Peers(Peers),
-    /// Follow the current window of a room without taking part
     Watch(Watch),
-    /// Show the windows on disk
     History(History),
-    /// Print what a shell needs to complete the words of hit7
     Completions(Completions),
-    /// Print the manual page, or write all of them into a folder
     Man(Man),
 }
 
@@ -93,7 +91,9 @@ impl Command {
     }
 }
 
-/// Runs a registry: who registers during 11:28 is introduced to the others at 11:29:00.
+/// Run a registry
+///
+/// Who registers during 11:28 is introduced to the others at 11:29:00.
 /// SIGINT or SIGTERM stops it.
 #[derive(Debug, Args)]
 #[command(allow_missing_positional = true)]
@@ -154,8 +154,9 @@ pub(crate) struct Serve {
     pub(crate) plain: bool,
 }
 
-/// Registers for the next window, waits for it, greets its members and is greeted, renews for the
-/// following one. Ctrl-C leaves.
+/// Register, wait for the window, greet its members, renew
+///
+/// Takes part in one window after the other, until Ctrl-C.
 #[derive(Debug, Args)]
 pub(crate) struct Join {
     #[command(flatten)]
@@ -183,7 +184,9 @@ pub(crate) struct Join {
     pub(crate) timeout: Duration,
 }
 
-/// Shows the members of the current window, all pages.
+/// Show who is in the current window
+///
+/// All its members, however many pages that takes.
 #[derive(Debug, Args)]
 pub(crate) struct Peers {
     #[command(flatten)]
@@ -199,8 +202,9 @@ pub(crate) struct Peers {
     pub(crate) timeout: Duration,
 }
 
-/// Follows the current window of a room: live in a terminal, else a few lines for each window.
-/// Who watches does not take part. Ctrl-C ends it.
+/// Follow the current window of a room without taking part
+///
+/// Live in a terminal, else a few lines for each window. Ctrl-C ends it.
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
     #[command(flatten)]
@@ -219,8 +223,10 @@ pub(crate) struct Watch {
     pub(crate) timeout: Duration,
 }
 
-/// Shows the windows on disk, oldest first, with their members per room; or one window's document.
-/// Works while a registry runs and without one.
+/// Show the windows on disk
+///
+/// Oldest first, with their members per room; or one window's document. Works while a registry runs
+/// and without one.
 #[derive(Debug, Args)]
 pub(crate) struct History {
     /// A window like 2026-11-23T11:29:00Z: its document
@@ -233,14 +239,18 @@ pub(crate) struct History {
     pub(crate) json: bool,
 }
 
-/// Prints a script that completes the words of hit7, for your shell's folder of completions.
+/// Print what a shell needs to complete the words of hit7
+///
+/// A script for your shell's folder of completions.
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: Shell,
 }
 
-/// Prints the manual page of hit7; with a folder, writes it and those of its commands there.
+/// Print the manual page, or write all of them into a folder
+///
+/// With a folder, that of hit7 and those of its commands are written there.
 #[derive(Debug, Args)]
 pub(crate) struct Man {
     /// The folder; it is made if need be

@@ -30,9 +30,10 @@ pub(crate) fn write_manuals(dir: &Path) -> io::Result<()> {
     clap_mangen::generate_to(without_help(), dir)
 }
 
-/// The words without `help`: its page would say nothing.
+/// The words without `help`: its page would say nothing. `NAME` begins with the name anyway.
 fn without_help() -> Command {
-    Cli::command().disable_help_subcommand(true)
+    let words = Cli::command().disable_help_subcommand(true);
+    words.about("introduces peers one minute at a time")
 }
 
 #[cfg(test)]
@@ -61,6 +62,8 @@ mod tests {
             assert!(fs::read_to_string(&page).unwrap().contains(".TH"), "{}", page.display());
         }
         let page = manual().unwrap();
+        let name = "hit7 \\- introduces peers one minute at a time";
+        assert!(String::from_utf8_lossy(&page).contains(name));
         assert!(fs::read(man.join("hit7.1")).unwrap() == page && !page.is_empty());
     }
 }
