@@ -96,6 +96,13 @@ mod tests {
     }
 
     #[test]
+    fn the_page_has_words_for_each_reason() {
+        for why in crate::tally::Why::ALL {
+            assert!(SCRIPTS[1].contains(&format!("\n  {}: \"", why.name())), "{}", why.name());
+        }
+    }
+
+    #[test]
     fn a_hash_is_that_of_the_text() {
         let policy = policy("", "abc");
         let policy = policy.to_str().unwrap();
