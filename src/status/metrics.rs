@@ -136,7 +136,7 @@ impl Sheet<'_> {
             done.registrations(),
         )?;
         self.counter("hit7_records", "Records made durable in the log", done.recorded)?;
-        let help = "Datagrams that were dropped or refused, by reason";
+        let help = "Datagrams that were dropped or refused, by reason.";
         let mut family =
             self.0.encode_descriptor("hit7_turned_away", help, None, MetricType::Counter)?;
         for why in Why::ALL {
@@ -181,7 +181,7 @@ impl Sheet<'_> {
             "When the program was started, since the Unix epoch",
             seconds(started),
         )?;
-        let help = "The program's version, in a label";
+        let help = "The program's version, in a label.";
         let mut family =
             self.0.encode_descriptor("hit7_build_info", help, None, MetricType::Gauge)?;
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
@@ -189,12 +189,14 @@ impl Sheet<'_> {
     }
 
     fn counter(&mut self, name: &str, help: &str, count: u64) -> fmt::Result {
-        let metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let help = format!("{help}.");
+        let metric = self.0.encode_descriptor(name, &help, None, MetricType::Counter)?;
         ConstCounter::new(count).encode(metric)
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
-        let metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let help = format!("{help}.");
+        let metric = self.0.encode_descriptor(name, &help, None, MetricType::Gauge)?;
         ConstGauge::new(value).encode(metric)
     }
 }
