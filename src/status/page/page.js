@@ -226,10 +226,10 @@ function showMembers(window) {
   put("members-note", window.window
     ? `${count(window.members, "member")} in ${count(window.room_count, "room")}, since ${clock(window.window)}`
     : "");
+  const held = document.activeElement;
   const shown = rooms.slice(0, SHOWN_ROOMS);
   const all = shown.map((room, place) => card(room, place < (rooms.length > FEW ? OPEN_ROOMS : FEW)));
   if (all.length === 0) all.push(empty(window));
-  const held = document.activeElement;
   arrange($("rooms"), all.slice(0, FIRST_ROOMS));
   arrange($("other-rooms"), all.slice(FIRST_ROOMS));
   // What was moved has lost the focus.
@@ -267,22 +267,22 @@ function forget(shown) {
 /** A room's own element, from window to window. */
 function card(shown, open) {
   const made = places.get(shown.room) ?? newCard(shown.room, open);
-  const [head, n, rows] = made.parts;
-  n.textContent = count(shown.members, "member");
-  made.fill = () => rows.replaceChildren(...members(shown, rows.firstElementChild));
+  const { element, size, rows } = made;
+  size.textContent = count(shown.members, "member");
+  made.fill = () => arrange(rows, members(shown, rows.firstElementChild));
   // Rows are made when they are looked at: a room may be large, and rooms many.
-  if (made.element.open) made.fill();
+  if (element.open) made.fill();
   else rows.replaceChildren();
-  return made.element;
+  return element;
 }
 
 function newCard(room, open) {
   const element = make("details", "room");
   const head = make("summary");
-  const [n, rows] = [make("span", "n"), make("div")];
-  head.append(make("h3", "", room), n);
+  const [size, rows] = [make("span", "n"), make("div")];
+  head.append(make("h3", "", room), size);
   element.append(head, rows);
-  const made = { element, parts: [head, n, rows], fill: () => {} };
+  const made = { element, size, rows, fill: () => {} };
   element.open = unfolded.get(room) ?? open;
   head.addEventListener("click", () => unfolded.set(room, !element.open));
   element.addEventListener("toggle", () => element.open && rows.childElementCount === 0 && made.fill());
