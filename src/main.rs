@@ -369,7 +369,7 @@ impl Stop {
             let why = tokio::select! {
                 _ = interrupt.recv() => "SIGINT",
                 _ = terminate.recv() => "SIGTERM",
-                () = self.left.notified() => "a key",
+                () = self.left.notified() => "q or Ctrl-C",
             };
             tracing::info!(why, "stopping");
             self.stopped.set(true);

@@ -19,7 +19,7 @@ use ratatui::Frame;
 use tokio::sync::mpsc::unbounded_channel;
 
 /// Nothing that is waited for takes longer, on whatever machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 const HIT7: &str = env!("CARGO_BIN_EXE_hit7");
 

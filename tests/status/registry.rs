@@ -10,7 +10,7 @@ use hit7::proto::{Datagram, Register};
 use hit7::window::Window;
 
 /// Nothing that is waited for takes longer, on whatever machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A registry; dropped, it is killed.
 pub(crate) struct Registry {
