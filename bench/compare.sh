@@ -8,8 +8,8 @@ set -euo pipefail
 rounds=${1:-5}
 rivals=$root/bench/target/rivals
 raw=$root/docs/benchmarks/compare.jsonl
-# Each client has a socket and one request under way: nobody's answers go as one train.
-crowd=(--clients 1000 --depth 1 --seconds 4)
+# Each client has one request under way: nobody's answers go as one train.
+crowd=(--clients 1000 --seconds 4)
 # Loopback is a stranger, who has to return a cookie and is held to a rate, if a high one.
 proven=(--trust 192.0.2.1 --rate 1000000 --burst 1000000 --workers 1)
 

@@ -31,7 +31,7 @@ late() {
 
 machine
 serve "${proven[@]}"
-capacity=$(load hit7 new "$addr" --pid "$pid" --clients 1000 --depth 1 --warm-up 11 --seconds 5 | jq .per_second)
+capacity=$(load hit7 new "$addr" --pid "$pid" --clients 1000 --warm-up 11 --seconds 5 | jq .per_second)
 stop "$pid"
 echo "capacity: $capacity answers a second"
 
@@ -40,7 +40,7 @@ echo "half of it, $((capacity / 2))/s, for $minutes minutes"
 : >"$work/memory"
 (while sleep 5; do echo "$SECONDS $(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$pid/status")"; done >>"$work/memory") &
 running+=($!)
-load hit7 new "$addr" --pid "$pid" --clients 1000 --depth 1 --warm-up 11 --seconds $((minutes * 60)) \
+load hit7 new "$addr" --pid "$pid" --clients 1000 --warm-up 11 --seconds $((minutes * 60)) \
     --rate $((capacity / 2)) --acked "$work/told" | tee "$work/half.json" | jq -c .
 late
 check "$work/told"
@@ -52,7 +52,7 @@ stop "$pid"
 
 serve "${proven[@]}"
 echo "twice of it, $((capacity * 2))/s"
-load hit7 new "$addr" --pid "$pid" --clients 1000 --depth 16 --warm-up 11 --seconds 30 \
+load hit7 new "$addr" --pid "$pid" --clients 10006 --warm-up 11 --seconds 30 \
     --rate $((capacity * 2)) --acked "$work/told" | jq -c . | tee "$work/twice.json"
 jq -r --argjson capacity "$capacity" '"offered \(.asked / 30 | floor)/s, answered \(.per_second)/s: \(.per_second * 100 / $capacity | floor) % of capacity"' "$work/twice.json"
 late

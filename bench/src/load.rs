@@ -6,7 +6,7 @@
 //! ```
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -14,10 +14,12 @@ use hit7::clock::Clock;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use crate::talk::{Heard, Talk};
-use crate::wire::{Mail, connect};
+use crate::wire::{Mail, open, send_from};
 
-/// Requests of one client that may be under way.
-const SLOTS: usize = 64;
+/// Sockets: each is many clients, with one port and an address each.
+const PORTS: usize = 32;
+/// Requests whose fate is remembered.
+const SLOTS: usize = 1 << 18;
 /// What has not been answered by then is not waited for any more.
 const LOST: Duration = Duration::from_millis(250);
 /// How often it is looked for what was lost.
@@ -28,11 +30,9 @@ const SWEEP: Duration = Duration::from_millis(50);
 pub struct Plan {
     /// The server.
     pub server: SocketAddr,
-    /// Clients, each with a socket.
+    /// Clients, each with an address and port of its own.
     pub clients: usize,
-    /// Requests of each under way (closed), or sent in a row (open).
-    pub depth: usize,
-    /// Requests a second of all together; none: closed.
+    /// Requests a second of all together; none: each client has one under way.
     pub rate: Option<u64>,
     /// How long it is gone on before anything counts.
     pub warm_up: Duration,
@@ -56,50 +56,59 @@ pub struct Outcome {
 /// Sends requests and takes answers.
 pub struct Load<'a, T: Talk> {
     plan: Plan,
+    server: SocketAddrV4,
     talk: &'a mut T,
     clock: Clock,
     mail: Mail,
     epoll: Epoll,
-    clients: Vec<Client>,
-    outcome: Outcome,
-    counts: bool,
-    /// Made and not sent yet, all of one client.
-    outbox: Vec<Vec<u8>>,
-}
-
-struct Client {
-    socket: UdpSocket,
+    sockets: Vec<UdpSocket>,
     /// The next request's number.
     number: u64,
-    /// When those under way were due, by their numbers; zero: none.
-    due: [Duration; SLOTS],
-    under_way: usize,
+    /// By number: which request, whose, and when it was due.
+    under_way: Vec<Slot>,
+    /// The number of each client's last request, if it is under way.
+    asking: Vec<Option<u64>>,
+    outcome: Outcome,
+    counts: bool,
+    request: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    number: u64,
+    client: usize,
+    due: Duration,
 }
 
 impl<'a, T: Talk> Load<'a, T> {
-    /// Opens the clients' sockets.
+    /// Opens the sockets.
     pub fn new(plan: Plan, talk: &'a mut T) -> io::Result<Load<'a, T>> {
+        let SocketAddr::V4(server) = plan.server else {
+            return Err(io::Error::other("give an address of IPv4"));
+        };
         let epoll = Epoll::new(EpollCreateFlags::empty())?;
-        let mut clients = Vec::with_capacity(plan.clients);
-        for n in 0..plan.clients {
-            let socket = connect(n, plan.server)?;
+        let mut sockets = Vec::with_capacity(PORTS);
+        for n in 0..PORTS.min(plan.clients) {
+            let socket = open()?;
             epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, n as u64))?;
-            clients.push(Client { socket, number: 1, due: [Duration::ZERO; SLOTS], under_way: 0 });
+            sockets.push(socket);
         }
         let latency =
             Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are in order");
-        let outcome = Outcome { asked: 0, answered: 0, latency, time: plan.time };
-        let (clock, mail) = (Clock::start(), Mail::new());
         Ok(Load {
             plan,
+            server,
             talk,
-            clock,
-            mail,
+            clock: Clock::start(),
+            mail: Mail::new(),
             epoll,
-            clients,
-            outcome,
+            sockets,
+            number: 1,
+            under_way: vec![Slot::default(); SLOTS],
+            asking: vec![None; plan.clients],
+            outcome: Outcome { asked: 0, answered: 0, latency, time: plan.time },
             counts: false,
-            outbox: Vec::new(),
+            request: Vec::new(),
         })
     }
 
@@ -117,14 +126,14 @@ impl<'a, T: Talk> Load<'a, T> {
 
     fn run_for(&mut self, time: Duration) -> io::Result<()> {
         let from = self.clock.now().mono;
-        let (mut sweep, mut sent, mut turn) = (from, 0, 0);
+        let (mut sweep, mut sent) = (from, 0);
         loop {
             let now = self.clock.now().mono;
             if now >= from + time {
                 return Ok(());
             }
             match self.plan.rate {
-                Some(rate) => self.ask_at_rate(rate, from, now, (&mut sent, &mut turn))?,
+                Some(rate) => self.ask_at_rate(rate, from, now, &mut sent)?,
                 None if now >= sweep => {
                     self.sweep(now)?;
                     sweep = now + SWEEP;
@@ -141,92 +150,84 @@ impl<'a, T: Talk> Load<'a, T> {
         rate: u64,
         from: Duration,
         now: Duration,
-        (sent, turn): (&mut u64, &mut usize),
+        sent: &mut u64,
     ) -> io::Result<()> {
         let due = ((now - from).as_micros() as u64).saturating_mul(rate) / 1_000_000;
-        // What cannot be kept up with is not made up for in one burst.
-        let most = 64_u64.div_ceil(self.plan.depth as u64);
-        for _ in 0..(due.saturating_sub(*sent) / self.plan.depth as u64).min(most) {
+        for _ in 0..due.saturating_sub(*sent).min(64) {
             let since = from + Duration::from_micros(*sent * 1_000_000 / rate);
-            self.ask(*turn % self.clients.len(), self.plan.depth, since)?;
-            *sent += self.plan.depth as u64;
-            *turn += 1;
+            self.ask(*sent as usize % self.plan.clients, since)?;
+            *sent += 1;
         }
         Ok(())
     }
 
     /// Begins, and goes on where an answer was lost.
     fn sweep(&mut self, now: Duration) -> io::Result<()> {
-        for n in 0..self.clients.len() {
-            let client = &mut self.clients[n];
-            let lost = |due: &&mut Duration| **due > Duration::ZERO && **due + LOST < now;
-            let gone = client.due.iter_mut().filter(lost).map(|due| *due = Duration::ZERO).count();
-            client.under_way -= gone;
-            let lacking = self.plan.depth.saturating_sub(client.under_way);
-            self.ask(n, lacking, now)?;
+        for client in 0..self.plan.clients {
+            let waits = self.asking[client].is_some_and(|number| {
+                let slot = self.under_way[number as usize % SLOTS];
+                slot.number == number && slot.due + LOST > now
+            });
+            if !waits {
+                self.ask(client, now)?;
+            }
         }
         Ok(())
     }
 
     fn take_answers(&mut self) -> io::Result<()> {
-        let mut events = [EpollEvent::empty(); 256];
+        let mut events = [EpollEvent::empty(); PORTS];
         let wait = if self.plan.rate.is_some() { 0_u8 } else { 1 };
         let ready = self.epoll.wait(&mut events, wait)?;
         for event in &events[..ready] {
-            self.take(event.data() as usize)?;
+            let port = event.data() as usize;
+            let count = self.mail.receive(&self.sockets[port])?;
+            let now = self.clock.now().mono;
+            for place in 0..count {
+                self.take(place, now)?;
+            }
         }
         Ok(())
     }
 
-    fn take(&mut self, n: usize) -> io::Result<()> {
-        let count = self.mail.receive(&self.clients[n].socket)?;
-        let now = self.clock.now().mono;
-        let mut again = 0;
-        for place in 0..count {
-            let mut reply = Vec::new();
-            match self.talk.hear(n, self.mail.datagram(place), &mut reply) {
-                Heard::Answer(number) => again += self.settle(n, number, Some(now)),
-                Heard::Refused(number) => again += self.settle(n, number, None),
-                Heard::Reply => self.outbox.push(reply),
-                Heard::Other => {}
+    fn take(&mut self, place: usize, now: Duration) -> io::Result<()> {
+        let datagram = self.mail.datagram(place);
+        let Some(number) = self.talk.number(datagram) else {
+            if let Some((client, reply)) = self.talk.reply(datagram) {
+                self.send(client, &reply)?;
             }
+            return Ok(());
+        };
+        let slot = &mut self.under_way[number as usize % SLOTS];
+        if slot.number != number {
+            return Ok(());
         }
-        let again = if self.plan.rate.is_some() { 0 } else { again };
-        self.ask(n, again, now)
-    }
-
-    /// A request has come to its end; how many may follow it.
-    fn settle(&mut self, n: usize, number: u64, answered: Option<Duration>) -> usize {
-        let client = &mut self.clients[n];
-        let due = std::mem::take(&mut client.due[number as usize % SLOTS]);
-        if due.is_zero() {
-            return 0;
-        }
-        client.under_way -= 1;
-        if let Some(now) = answered.filter(|_| self.counts) {
+        let Slot { client, due, .. } = std::mem::take(slot);
+        if self.talk.hear(client, datagram) == Heard::Answer && self.counts {
             self.outcome.answered += 1;
             self.outcome.latency.saturating_record(now.saturating_sub(due).as_micros() as u64);
         }
-        1
+        match self.plan.rate {
+            None => self.ask(client, now),
+            Some(_) => Ok(()),
+        }
     }
 
-    /// Asks so often for a client, and sends what it says back.
-    fn ask(&mut self, n: usize, times: usize, due: Duration) -> io::Result<()> {
-        let client = &mut self.clients[n];
-        for _ in 0..times {
-            let mut request = Vec::with_capacity(160);
-            self.talk.ask(n, client.number, &mut request);
-            let slot = &mut client.due[client.number as usize % SLOTS];
-            client.under_way += usize::from(slot.is_zero());
-            *slot = due.max(Duration::from_nanos(1));
-            client.number += 1;
-            self.outbox.push(request);
-        }
-        self.outcome.asked += if self.counts { times as u64 } else { 0 };
-        if !self.outbox.is_empty() {
-            self.mail.send(&client.socket, &self.outbox)?;
-            self.outbox.clear();
-        }
-        Ok(())
+    fn ask(&mut self, client: usize, due: Duration) -> io::Result<()> {
+        let mut request = std::mem::take(&mut self.request);
+        request.clear();
+        self.talk.ask(client, self.number, &mut request);
+        self.under_way[self.number as usize % SLOTS] = Slot { number: self.number, client, due };
+        self.asking[client] = Some(self.number);
+        self.number += 1;
+        self.outcome.asked += u64::from(self.counts);
+        let sent = self.send(client, &request);
+        self.request = request;
+        sent
+    }
+
+    fn send(&self, client: usize, datagram: &[u8]) -> io::Result<()> {
+        let (port, address) = (client % self.sockets.len(), client / self.sockets.len());
+        send_from(&self.sockets[port], address, self.server, datagram)
     }
 }

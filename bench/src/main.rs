@@ -59,7 +59,7 @@ enum Command {
         /// Its process, whose CPU time is told
         #[arg(long)]
         pid: u32,
-        /// Members, each with a socket and an address of 127.0.0.0/8
+        /// Members, each with an address of 127.0.0.0/8 and port of its own
         #[arg(long, default_value_t = 1000)]
         members: usize,
         /// REGISTERs a second of somebody else meanwhile
@@ -87,13 +87,10 @@ struct Words {
     /// Its process, whose CPU time is told
     #[arg(long)]
     pid: u32,
-    /// Clients, each with a socket and an address of 127.0.0.0/8
-    #[arg(long, default_value_t = 256)]
+    /// Clients, each with an address of 127.0.0.0/8 and port of its own
+    #[arg(long, default_value_t = 1000)]
     clients: usize,
-    /// Requests of each client that are under way, or sent in a row with --rate
-    #[arg(long, default_value_t = 8)]
-    depth: usize,
-    /// Requests a second; without it, each answer is followed by the next request
+    /// Requests a second; without it, each client asks again when it was answered
     #[arg(long)]
     rate: Option<u64>,
     /// Seconds before anything counts
@@ -157,7 +154,6 @@ fn run(words: &Words, talk: &mut impl Talk) -> Result<Told, Box<dyn Error>> {
     let plan = Plan {
         server: words.server,
         clients: words.clients,
-        depth: words.depth,
         rate: words.rate,
         warm_up: Duration::from_secs_f64(words.warm_up),
         time: Duration::from_secs_f64(words.seconds),

@@ -42,21 +42,27 @@ impl Talk for Announce {
         out.extend((10_000 + (client % 50_000) as u16).to_be_bytes());
     }
 
-    fn hear(&mut self, client: usize, datagram: &[u8], _: &mut Vec<u8>) -> Heard {
-        let word = |at: usize| datagram.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
-        let (Some(action), Some(number)) = (word(0), word(4)) else { return Heard::Other };
-        let number = u32::from_be_bytes(number).into();
-        match u32::from_be_bytes(action) {
-            CONNECT => {
+    fn number(&self, datagram: &[u8]) -> Option<u64> {
+        word(datagram, 4).map(u64::from)
+    }
+
+    fn hear(&mut self, client: usize, datagram: &[u8]) -> Heard {
+        match word(datagram, 0) {
+            Some(ANNOUNCE) => Heard::Answer,
+            Some(CONNECT) => {
                 let connection = datagram.get(8..16).and_then(|bytes| bytes.try_into().ok());
                 self.connections[client] = connection.map(u64::from_be_bytes);
-                Heard::Refused(number)
+                Heard::Refused
             }
-            ANNOUNCE => Heard::Answer(number),
             _ => {
                 self.connections[client] = None;
-                Heard::Refused(number)
+                Heard::Refused
             }
         }
     }
+}
+
+fn word(datagram: &[u8], at: usize) -> Option<u32> {
+    let bytes = datagram.get(at..at + 4)?;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }

@@ -61,18 +61,6 @@ impl Register {
             acked.push((window.to_owned(), you.to_owned()));
         }
     }
-
-    fn acknowledge(&mut self, datagram: &[u8], out: &mut Vec<u8>) -> Heard {
-        self.windows += 1;
-        match Datagram::decode(datagram) {
-            Ok(Datagram::Window(it)) if it.page.part == 0 => {
-                let ack = Ack { id: it.id, window: it.window, pass: it.pass };
-                out.extend(ack.encode());
-                Heard::Reply
-            }
-            _ => Heard::Other,
-        }
-    }
 }
 
 impl Talk for Register {
@@ -92,27 +80,35 @@ impl Talk for Register {
         let _ = write!(out, r#"","cookie":"{}"}}"#, self.cookies[client]);
     }
 
-    fn hear(&mut self, client: usize, datagram: &[u8], out: &mut Vec<u8>) -> Heard {
-        if datagram.starts_with(br#"{"type":"WINDOW""#) {
-            return self.acknowledge(datagram, out);
-        }
-        let Some(number) = seq(datagram) else { return Heard::Other };
+    fn number(&self, datagram: &[u8]) -> Option<u64> {
+        seq(datagram)
+    }
+
+    fn hear(&mut self, client: usize, datagram: &[u8]) -> Heard {
         if datagram.starts_with(br#"{"type":"CHALLENGE""#) {
             if self.subject == Subject::Unproven {
-                return Heard::Answer(number);
+                return Heard::Answer;
             }
             if let Ok(Datagram::Challenge(it)) = Datagram::decode(datagram) {
                 self.cookies[client] = it.cookie;
             }
-            return Heard::Refused(number);
+            return Heard::Refused;
         }
         if datagram.starts_with(br#"{"type":"ERROR""#) {
             self.errors += 1;
-            return Heard::Refused(number);
+            return Heard::Refused;
         }
         self.longest = self.longest.max(datagram.len());
         self.remember(client, datagram);
-        Heard::Answer(number)
+        Heard::Answer
+    }
+
+    fn reply(&mut self, datagram: &[u8]) -> Option<(usize, Vec<u8>)> {
+        let Ok(Datagram::Window(it)) = Datagram::decode(datagram) else { return None };
+        self.windows += 1;
+        let client = it.id.as_ref()?.as_str().split_once('-')?.1.parse().ok()?;
+        let ack = Ack { id: it.id, window: it.window, pass: it.pass };
+        (it.page.part == 0).then(|| (client, ack.encode()))
     }
 }
 
