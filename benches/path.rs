@@ -10,7 +10,6 @@ use hit7::cookie::Secret;
 use hit7::gate::{Admit, Gate};
 use hit7::limit::Rate;
 use hit7::mesh::ListCap;
-use hit7::record::{Record, Ticket};
 use hit7::registry::{Caps, Config, Handled, Registry};
 use hit7::udp::{Path, Transmit};
 use hit7::window::{Length, Wall};
@@ -98,8 +97,7 @@ impl World {
 
     /// Writes the lines of what is proposed, and lets it take effect.
     fn commit(&mut self) -> Vec<Transmit> {
-        let batch: Vec<(Ticket, Record)> =
-            std::iter::from_fn(|| self.registry.poll_proposal()).collect();
+        let batch = self.registry.poll_proposals();
         self.lines.clear();
         batch.iter().for_each(|(_, record)| record.write_line(&mut self.lines));
         let commit = |(ticket, record)| self.registry.commit(self.now, Some(ticket), record);

@@ -223,6 +223,11 @@ impl Registry {
         self.proposals.pop_front()
     }
 
+    /// All of it at once: a batch that moves as it is, however many records are in it.
+    pub fn poll_proposals(&mut self) -> Vec<(Ticket, Record)> {
+        std::mem::take(&mut self.proposals).into()
+    }
+
     /// What the surroundings should know.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -72,6 +72,7 @@ impl<S: Store> Engine<S> {
 
     fn take(&mut self, order: Order) {
         match order {
+            Order::Propose(batch) if self.group.is_empty() => self.group = batch,
             Order::Propose(batch) => self.group.extend(batch),
             Order::Discard(window) => self.discards.push(window),
         }

@@ -14,7 +14,6 @@ use crate::datadir::DataDir;
 use crate::gate::Gate;
 use crate::journal::{FileJournal, Journal, Outcome};
 use crate::proto::Request;
-use crate::record::{Record, Ticket};
 use crate::registry::{self, Handled, Registry};
 use crate::roster::Frozen;
 use crate::snapshot::{Past, Snapshot};
@@ -184,8 +183,7 @@ impl Desk {
         if self.under_way > 0 {
             return;
         }
-        let batch: Vec<(Ticket, Record)> =
-            std::iter::from_fn(|| self.registry.poll_proposal()).collect();
+        let batch = self.registry.poll_proposals();
         if !batch.is_empty() {
             self.under_way = batch.len();
             self.logged.extend(batch.iter().map(|(_, record)| record.window()));
