@@ -26,6 +26,7 @@ use hit7::registry::Caps;
 use hit7::server::{self, Server};
 use hit7::status::Status;
 use hit7::store::Disk;
+use hit7::udp::Sockets;
 use hit7::view::{self, Logs, Screen};
 use hit7::window::Window;
 use ipnet::IpNet;
@@ -109,6 +110,7 @@ fn serve(runtime: &Runtime, words: cli::Serve, logs: Option<Logs>) -> Result<(),
             None => None,
         };
         let on = page.as_ref().map(Status::addr);
+        log_small_buffer(&sockets);
         log_listening(&listening, on);
         let screen = logs.and_then(enter);
         if screen.is_none() {
@@ -159,6 +161,18 @@ fn print_listening(
         // It goes on serving, whoever watches.
         Ok(()) | Err(Failure::ClosedPipe) => Ok(()),
         Err(failure) => Err(failure),
+    }
+}
+
+/// What the system did not allow is said once: in a burst it drops what is beyond.
+fn log_small_buffer(sockets: &Sockets) {
+    if let Some((has, asked)) = sockets.small_recv_buffer() {
+        tracing::warn!(
+            has_kib = has >> 10,
+            asked_kib = asked >> 10,
+            "the system gives a smaller receive buffer than was asked for: in a burst, datagrams \
+             are dropped; to allow it: sysctl -w net.core.rmem_max={asked}"
+        );
     }
 }
 

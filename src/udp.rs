@@ -157,8 +157,10 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Linux gives what it may, others all or nothing; less than asked for is no reason to fail.
+    /// Linux gives what it may (root more than that), others all or nothing; less than asked for is
+    /// no reason to fail.
     fn raise_recv_buffer(&self) {
+        batch::force_recv_buffer(&self.io, RECV_BUFFER);
         let enough = |size| {
             self.recv_buffer_size().is_ok_and(|has| has >= size)
                 || self.state.set_recv_buffer_size((&self.io).into(), size).is_ok()
@@ -485,6 +487,13 @@ impl Sockets {
     /// As many more, on the same addresses and ports; see [`Socket::sibling`].
     pub fn siblings(&self) -> io::Result<Sockets> {
         Ok(Sockets::new(self.iter().map(Socket::sibling).collect::<io::Result<_>>()?))
+    }
+
+    /// How many bytes the smallest receive buffer holds, and how many were asked for, if the system
+    /// gave less.
+    pub fn small_recv_buffer(&self) -> Option<(usize, usize)> {
+        let smallest = self.iter().filter_map(|socket| socket.recv_buffer_size().ok()).min()?;
+        (smallest < RECV_BUFFER).then_some((smallest, RECV_BUFFER))
     }
 
     /// Each of them, in the order given.

@@ -71,6 +71,17 @@ pub(super) fn untimed(socket: &UdpSocket) {
     let _ = setsockopt(socket, ReceiveTimestampns, &false);
 }
 
+/// A larger receive buffer than other processes may have, which root is given (`SO_RCVBUFFORCE`).
+#[cfg(target_os = "linux")]
+pub(super) fn force_recv_buffer(socket: &UdpSocket, size: usize) {
+    use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+    let _ = setsockopt(socket, RcvBufForce, &size);
+}
+
+/// There is no such thing.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn force_recv_buffer(_: &UdpSocket, _: usize) {}
+
 /// Nobody asked for that.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn untimed(_: &UdpSocket) {}
