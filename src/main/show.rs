@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use hit7::clock::Clock;
-use hit7::view::{Line, Live, Logs, Screen};
+use hit7::view::{Line, Live, Logs, Screen, plain};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::Level;
@@ -129,7 +129,9 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
+/// A message for who runs the program; whatever it quotes, a registry's words or a file's name, is
+/// made harmless to a terminal.
 pub(crate) fn print_message(message: &str) {
     // Whoever closed stderr does not want to know.
-    let _ = writeln!(io::stderr(), "hit7: {message}");
+    let _ = writeln!(io::stderr(), "hit7: {}", plain(message));
 }

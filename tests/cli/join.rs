@@ -287,3 +287,41 @@ fn a_name_is_taken_from_the_host() {
     let host = gethostname::gethostname();
     assert_eq!(name, hit7::proto::Name::nearest(&host.to_string_lossy()).unwrap().as_str());
 }
+
+/// A registry that answers the first request with an ERROR, and shows what comes then.
+fn refusing(command: &str, code: &str, more: &[&str]) -> (Program, UdpSocket) {
+    let registry = UdpSocket::bind("127.0.0.1:0").unwrap();
+    registry.set_read_timeout(Some(crate::support::DEADLINE)).unwrap();
+    let port = registry.local_addr().unwrap().port().to_string();
+    let program = Program::run(&[&[command, "127.0.0.1", &port], more].concat());
+    let mut request = [0; 1500];
+    let (len, from) = registry.recv_from(&mut request).unwrap();
+    let request: Value = serde_json::from_slice(&request[..len]).unwrap();
+    let error = format!(
+        r#"{{"type":"ERROR","seq":{},"code":"{code}","reason":"no\u001b[2J\u202e","retry_in_ms":1}}"#,
+        request["seq"]
+    );
+    registry.send_to(error.as_bytes(), from).unwrap();
+    (program, registry)
+}
+
+#[test]
+fn a_final_refusal_is_one_line_that_no_terminal_acts_on() {
+    for code in ["forbidden", "bad_field", "malformed", "unknown_type", "too_large"] {
+        for command in ["join", "peers"] {
+            let (program, _registry) = refusing(command, code, &[]);
+            program.end().failed(1, &["refused", code, r"no\u{1b}[2J\u{202e}"]);
+        }
+    }
+}
+
+#[test]
+fn a_passing_refusal_is_told_and_tried_again() {
+    for code in ["full", "unavailable", "slow_down"] {
+        let (mut program, registry) = refusing("join", code, &["--json"]);
+        let line = program.complaint();
+        says(&line, &["for now", code, r"no\u{1b}[2J\u{202e}", "trying again"]);
+        registry.recv(&mut [0; 1500]).unwrap();
+        assert!(program.is_running());
+    }
+}
