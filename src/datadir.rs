@@ -61,6 +61,8 @@ impl DataDir {
         make(path)?;
         let lock = lock(path)?;
         let secret = secret(&path.join("secret"))?;
+        // Now, or the first document would be the first to find something else in its place.
+        make_dir_durably(&Disk, &path.join("windows"))?;
         Ok(DataDir { path: path.to_owned(), secret, _lock: lock })
     }
 
@@ -222,5 +224,14 @@ mod tests {
             let said = DataDir::open(&path).unwrap_err().to_string();
             assert!(said.contains(path.to_str().unwrap()) && said.contains("--data"), "{said}");
         }
+    }
+
+    #[test]
+    fn something_else_in_place_of_the_documents_folder_is_found_at_the_start() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("windows");
+        fs::write(&path, "").unwrap();
+        let said = DataDir::open(home.path()).unwrap_err().to_string();
+        assert!(said.contains(path.to_str().unwrap()) && said.contains("--data"), "{said}");
     }
 }
