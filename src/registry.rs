@@ -92,8 +92,9 @@ pub enum ResumeError {
     },
     /// Who was told a window must be in it, and it cannot be if windows begin elsewhere.
     #[error(
-        "{members} members wait for window {window}, made with --window {was}s: start with that \
-         until it has opened, or with another --data"
+        "{} for window {window}, made with --window {was}s: start with that until it has opened, or \
+         with another --data",
+        waiting(*.members)
     )]
     OtherLength {
         /// The window that they were told.
@@ -103,6 +104,10 @@ pub enum ResumeError {
         /// Its length in seconds.
         was: u32,
     },
+}
+
+fn waiting(members: usize) -> String {
+    if members == 1 { "1 member waits".to_owned() } else { format!("{members} members wait") }
 }
 
 /// A registry without sockets, disk or clock: time is passed in, bytes and events come out.

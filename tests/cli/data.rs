@@ -44,8 +44,10 @@ fn a_folder_in_use_is_refused_until_its_registry_stops() {
 fn another_window_waits_until_the_pending_one_has_opened() {
     let (home, _) = with_members(2);
     let other = home.refused(&["--window", "12h"]);
-    other.failed(1, &["2 members", "--window 86400s", "--data"]);
+    other.failed(1, &["2 members wait", "--window 86400s", "--data"]);
     home.serve(&["--window", "86400s"]).serves();
+    let (home, _) = with_members(1);
+    home.refused(&["--window", "12h"]).failed(1, &["1 member waits"]);
 }
 
 #[test]
