@@ -5,6 +5,7 @@ pub(crate) mod pages;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -120,22 +121,22 @@ pub(crate) struct Serve {
     #[arg(long, env = "HIT7_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Most members a window from one address, or one /64 of IPv6; 0: no limit
-    #[arg(long, env = "HIT7_MAX_PER_IP", value_name = "N", default_value = "256")]
+    #[arg(long, env = "HIT7_MAX_PER_IP", value_name = "N", default_value = "256", value_parser = number::<usize>)]
     pub(crate) max_per_ip: usize,
     /// Most members of a room; 0: no limit
-    #[arg(long, env = "HIT7_MAX_ROOM", value_name = "N", default_value = "100000")]
+    #[arg(long, env = "HIT7_MAX_ROOM", value_name = "N", default_value = "100000", value_parser = number::<usize>)]
     pub(crate) max_room: usize,
     /// Most members of a window; 0: no limit
-    #[arg(long, env = "HIT7_MAX_WINDOW", value_name = "N", default_value = "1000000")]
+    #[arg(long, env = "HIT7_MAX_WINDOW", value_name = "N", default_value = "1000000", value_parser = number::<usize>)]
     pub(crate) max_window: usize,
     /// Most rooms of a window; 0: no limit
-    #[arg(long, env = "HIT7_MAX_ROOMS", value_name = "N", default_value = "10000")]
+    #[arg(long, env = "HIT7_MAX_ROOMS", value_name = "N", default_value = "10000", value_parser = number::<usize>)]
     pub(crate) max_rooms: usize,
     /// Requests a second that one address may send; 0: no limit
-    #[arg(long, env = "HIT7_RATE", value_name = "N", default_value = "50")]
+    #[arg(long, env = "HIT7_RATE", value_name = "N", default_value = "50", value_parser = number::<u32>)]
     pub(crate) rate: u32,
     /// Requests that one address may send at once
-    #[arg(long, env = "HIT7_BURST", value_name = "N", default_value = "500")]
+    #[arg(long, env = "HIT7_BURST", value_name = "N", default_value = "500", value_parser = number::<u32>)]
     pub(crate) burst: u32,
     /// Threads that receive and send; on Linux each has sockets of its own [default: one a core]
     #[arg(long, env = "HIT7_WORKERS", value_name = "N", value_parser = workers)]
@@ -286,6 +287,10 @@ pub(crate) struct Keep(pub(crate) Option<Duration>);
 fn port(text: &str, least: u16) -> Result<u16, String> {
     let port = text.parse().ok().filter(|port| *port >= least);
     port.ok_or_else(|| format!("give a port from {least} to 65535"))
+}
+
+fn number<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| "give a whole number, 0 or more".to_owned())
 }
 
 fn span(text: &str) -> Result<Duration, String> {

@@ -1,7 +1,7 @@
 //! From a host's name to addresses and sockets.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use hit7::udp::{Socket, Sockets};
 use hit7::view;
@@ -65,9 +65,13 @@ pub(crate) fn cannot_listen(host: &str, port: u16, error: &io::Error) -> Failure
 /// All addresses of a host, each once.
 pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     let shown = view::plain(host);
-    let found = tokio::net::lookup_host((host, port)).await;
+    let found = tokio::net::lookup_host((without_brackets(host), port)).await;
     let found = found.map_err(|error| {
-        Failure::Told(format!("cannot resolve host '{shown}': {error}; give a name or an address"))
+        let remedy = match host.contains(':') {
+            true => "give a name or an address, and the port as a word of its own",
+            false => "give a name or an address",
+        };
+        Failure::Told(format!("cannot resolve host '{shown}': {error}; {remedy}"))
     })?;
     let mut addrs: Vec<SocketAddr> = Vec::new();
     for addr in found {
@@ -79,4 +83,10 @@ pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fa
         return Err(Failure::Told(format!("host '{shown}' has no address")));
     }
     Ok(addrs)
+}
+
+/// An IPv6 address may stand in brackets, as it does before a port.
+fn without_brackets(host: &str) -> &str {
+    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inside.filter(|inside| inside.parse::<Ipv6Addr>().is_ok()).unwrap_or(host)
 }

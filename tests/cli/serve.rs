@@ -62,11 +62,13 @@ fn an_ipv6_address() {
     if !has_ipv6() {
         return;
     }
-    let home = Home::new();
-    let (program, addrs) = serve(&home, &["::1", "0"]);
-    assert!(addrs.len() == 1 && addrs[0].ip().to_string() == "::1");
-    Netcat::to(addrs[0]).register();
-    program.stop("INT").succeeded();
+    for host in ["::1", "[::1]"] {
+        let home = Home::new();
+        let (program, addrs) = serve(&home, &[host, "0"]);
+        assert!(addrs.len() == 1 && addrs[0].ip().to_string() == "::1");
+        Netcat::to(addrs[0]).register();
+        program.stop("INT").succeeded();
+    }
 }
 
 #[test]
@@ -146,6 +148,7 @@ fn hosts_that_cannot_be_listened_on() {
     let home = Home::new();
     for (host, pieces) in [
         ("nowhere..invalid", ["cannot resolve", "'nowhere..invalid'"]),
+        ("127.0.0.1:8080", ["cannot resolve", "the port as a word of its own"]),
         ("198.51.100.1", ["198.51.100.1", "no such address"]),
     ] {
         let mut command = hit7(&["serve", host, "0", "--data"]);

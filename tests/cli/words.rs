@@ -71,6 +71,9 @@ fn bad_words_are_named() {
         (&["serve", "1", "--peers", "many"], "--peers"),
         (&["serve", "1", "--trust", "10.0.0.0/33"], "--trust"),
         (&["serve", "1", "--trust", "localhost"], "--trust"),
+        (&["serve", "1", "--max-per-ip", "few"], "--max-per-ip"),
+        (&["serve", "1", "--rate", "1.5"], "--rate"),
+        (&["serve", "1", "--burst", "4294967296"], "--burst"),
         (&["serve", "1", "--keep", "1h"], "--keep"),
         (&["serve", "1", "--keep", "always"], "--keep"),
         (&["join"], "<HOST>"),
@@ -92,7 +95,7 @@ fn bad_words_are_named() {
         let ended = run(words);
         assert_eq!((ended.code, ended.out.len()), (Some(2), 0), "{words:?}: {ended:?}");
         assert!(ended.err.iter().any(|line| line.contains(names)), "{words:?}: {ended:?}");
-        for jargon in ["invalid digit", "not in 1..=", "parse"] {
+        for jargon in ["invalid digit", "too large to fit", "not in 1..=", "parse"] {
             assert!(!ended.err.concat().contains(jargon), "{words:?}: {ended:?}");
         }
     }
