@@ -180,7 +180,7 @@ pub(crate) struct Join {
     /// Print one JSON object a line
     #[arg(long, env = "HIT7_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
-    /// How long to wait for a registry's first answer: with --once that fails, without it is told
+    /// How long the registry may be silent before that is told, or with --once a failure
     #[arg(long, env = "HIT7_TIMEOUT", default_value = "30s", value_parser = span)]
     pub(crate) timeout: Duration,
 }

@@ -20,8 +20,11 @@ use crate::proto::{Code, Datagram, Id, Name, Peers, Query, Refusal, Request, Roo
 use crate::udp::{Inbox, Path, Socket, Transmit};
 use crate::window::Window;
 
-/// How long one of several addresses is tried before the next.
+/// How long one of several addresses is tried before the next, if there is time for that.
 const TURN: Duration = Duration::from_secs(2);
+
+/// The shortest turn.
+const SHORTEST: Duration = Duration::from_millis(10);
 
 /// How long a stop waits for LEFT.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -41,7 +44,7 @@ pub struct Target {
     pub bind: Option<SocketAddr>,
     /// Its key, if it is private.
     pub key: Option<Key>,
-    /// How long to wait for a first answer.
+    /// How long to wait for an answer.
     pub patience: Duration,
 }
 
@@ -65,7 +68,7 @@ pub struct Config {
 pub enum Event {
     /// To the peer.
     Peer(peer::Event),
-    /// No registry has answered for so long; it is tried on.
+    /// No registry has answered what it was asked for so long; it is tried on.
     Silent(Duration),
 }
 
@@ -101,6 +104,12 @@ fn addresses(registries: &[SocketAddr]) -> String {
 }
 
 impl Target {
+    /// How long one address is tried before the next: all get their turn before patience ends.
+    fn turn(&self) -> Duration {
+        let addresses = u32::try_from(self.registries.len()).unwrap_or(u32::MAX).max(1);
+        TURN.min(self.patience / addresses).max(SHORTEST)
+    }
+
     /// Leaves out the addresses that the own one cannot send to: each would cost a turn.
     fn reachable(mut self) -> Result<Target, ClientError> {
         let Some(bind) = self.bind else { return Ok(self) };
@@ -124,7 +133,7 @@ pub async fn join(
     let config = Config { target: config.target.reachable()?, ..config };
     let socket = open(&config.target)?;
     let peer = Peer::new(peer_config(&config, &socket)?, clock.now());
-    let waits = Waits::new(clock.now(), config.target.patience);
+    let waits = Waits::new(clock.now(), config.target.turn());
     Member { config, clock, socket, peer, waits, events }.run(shutdown).await
 }
 
@@ -186,22 +195,21 @@ fn interfaces() -> Vec<IpNet> {
     found.into_iter().filter_map(net).collect()
 }
 
-/// How long a first answer is waited for.
+/// How long answers are waited for.
 struct Waits {
-    began: Duration,
-    patience: Duration,
-    /// When the next address gets its turn.
+    /// How long each address is tried.
     turn: Duration,
-    /// When patience is at its end; moved on each time that is told.
-    end: Duration,
+    /// When the next address gets its turn.
+    next: Duration,
     /// Which address has its turn.
     place: usize,
+    /// When silence may be told again.
+    quiet: Duration,
 }
 
 impl Waits {
-    fn new(now: Now, patience: Duration) -> Waits {
-        let began = now.mono;
-        Waits { began, patience, turn: began + TURN, end: began + patience, place: 0 }
+    fn new(now: Now, turn: Duration) -> Waits {
+        Waits { turn, next: now.mono + turn, place: 0, quiet: Duration::ZERO }
     }
 }
 
@@ -279,33 +287,48 @@ impl Member {
     }
 
     fn next_timeout(&self) -> Option<Duration> {
-        let waits = (!self.peer.has_heard()).then(|| self.waits.turn.min(self.waits.end));
-        [self.peer.poll_timeout(), waits].into_iter().flatten().min()
+        let turn = (!self.peer.has_heard()).then_some(self.waits.next);
+        [self.peer.poll_timeout(), turn, self.patience_ends()].into_iter().flatten().min()
+    }
+
+    /// When the registry will have been silent for too long.
+    fn patience_ends(&self) -> Option<Duration> {
+        let since = self.peer.unanswered_since()?;
+        Some((since + self.config.target.patience).max(self.waits.quiet))
     }
 
     fn handle_timeout(&mut self) -> Result<(), ClientError> {
         let now = self.clock.now();
         self.peer.handle_timeout(now);
-        if self.peer.has_heard() {
-            return Ok(());
+        if !self.peer.has_heard() && now.mono >= self.waits.next {
+            self.try_next(now);
         }
-        let Target { registries, patience, .. } = &self.config.target;
-        if now.mono >= self.waits.turn && registries.len() > 1 {
+        match self.patience_ends() {
+            Some(end) if now.mono >= end => self.tell_silence(now),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next of several addresses gets its turn.
+    fn try_next(&mut self, now: Now) {
+        let registries = &self.config.target.registries;
+        if registries.len() > 1 {
             self.waits.place = (self.waits.place + 1) % registries.len();
             self.peer.change_registry(now, registries[self.waits.place]);
         }
-        while now.mono >= self.waits.turn {
-            self.waits.turn += TURN;
+        self.waits.next = now.mono + self.waits.turn;
+    }
+
+    /// Patience is at its end; but who has been promised a window waits for it.
+    fn tell_silence(&mut self, now: Now) -> Result<(), ClientError> {
+        let Target { registries, patience, .. } = &self.config.target;
+        if self.config.once && !self.peer.has_window() {
+            let (registries, waited) = (registries.clone(), *patience);
+            return Err(ClientError::NoAnswer { registries, waited });
         }
-        if now.mono >= self.waits.end {
-            let waited = now.mono - self.waits.began;
-            if self.config.once {
-                let (registries, waited) = (registries.clone(), *patience);
-                return Err(ClientError::NoAnswer { registries, waited });
-            }
-            self.waits.end = now.mono + self.waits.patience.max(LONGEST);
-            let _ = self.events.send(Event::Silent(waited));
-        }
+        self.waits.quiet = now.mono + (*patience).max(LONGEST);
+        let since = self.peer.unanswered_since().unwrap_or(now.mono);
+        let _ = self.events.send(Event::Silent(now.mono.saturating_sub(since)));
         Ok(())
     }
 
@@ -416,6 +439,8 @@ fn until_look(closes_in: Duration, random: u64) -> Duration {
 struct Reader {
     registries: Vec<SocketAddr>,
     patience: Duration,
+    /// How long each address is tried.
+    turn: Duration,
     socket: Socket,
     clock: Clock,
     room: Room,
@@ -435,18 +460,19 @@ impl Reader {
         let target = target.reachable()?;
         let socket = open(&target)?;
         let seq = getrandom::u64().map_err(ClientError::Random)? >> 12;
+        let turn = target.turn();
         let Target { registries, patience, key, .. } = target;
         let cookie = NO_COOKIE.to_owned();
-        Ok(Reader { registries, patience, socket, clock, room, cookie, key, seq })
+        Ok(Reader { registries, patience, turn, socket, clock, room, cookie, key, seq })
     }
 
     /// All pages, from the first registry that answers.
     async fn roster(&mut self) -> Result<Roster, ClientError> {
-        let (registries, waited) = (self.registries.clone(), self.patience);
+        let (registries, waited, turn) = (self.registries.clone(), self.patience, self.turn);
         let asked = async {
             loop {
                 for &registry in &registries {
-                    let first = tokio::time::timeout(TURN, self.page(registry, 0)).await;
+                    let first = tokio::time::timeout(turn, self.page(registry, 0)).await;
                     if let Ok(first) = first {
                         return self.read_on(registry, first?).await;
                     }
@@ -546,6 +572,17 @@ fn no_page(refusal: Refusal, part: u32) -> Result<Option<Reading>, ClientError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_address_gets_its_turn_before_patience_ends() {
+        let turn = |addresses: usize, patience| {
+            let registries = vec![SocketAddr::from(([127, 0, 0, 1], 8080)); addresses];
+            Target { registries, bind: None, key: None, patience }.turn()
+        };
+        assert_eq!(turn(1, Duration::from_secs(30)), TURN);
+        assert_eq!(turn(2, Duration::from_secs(1)), Duration::from_millis(500));
+        assert_eq!(turn(3, Duration::ZERO), SHORTEST);
+    }
 
     #[test]
     fn a_watcher_looks_soon_after_the_opening_and_every_few_seconds() {

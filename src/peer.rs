@@ -86,6 +86,8 @@ pub struct Peer {
     cookie: String,
     /// Whether the registry has been heard of.
     heard: bool,
+    /// Since when it has not answered what it was asked.
+    unanswered: Option<Duration>,
     /// Of a window, once told.
     length: Option<Duration>,
     told: Option<Told>,
@@ -119,6 +121,7 @@ impl Peer {
             seq,
             cookie: NO_COOKIE.to_owned(),
             heard: false,
+            unanswered: None,
             length: None,
             told: None,
             open: None,
@@ -143,6 +146,16 @@ impl Peer {
         self.heard
     }
 
+    /// Since when the registry has been silent although it was asked, by the monotonic clock.
+    pub fn unanswered_since(&self) -> Option<Duration> {
+        self.unanswered
+    }
+
+    /// Whether a window has been promised, or is open.
+    pub fn has_window(&self) -> bool {
+        self.told.is_some() || self.open.is_some()
+    }
+
     /// Takes a datagram that came from `from`.
     pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) {
         self.advance(now);
@@ -150,7 +163,10 @@ impl Peer {
         match Datagram::decode(datagram) {
             Ok(Datagram::Greet(greet)) => self.on_greet(now, from, greet),
             Ok(Datagram::Greeted(greeted)) => self.on_greeted(now, greeted),
-            Ok(datagram) if same(from, self.config.registry) => self.on_registry(now, &datagram),
+            Ok(datagram) if same(from, self.config.registry) => {
+                self.unanswered = None;
+                self.on_registry(now, &datagram);
+            }
             _ => {}
         }
         self.advance(now);
@@ -169,7 +185,10 @@ impl Peer {
         let asks = [&mut self.errand, &mut self.query];
         let request = asks.into_iter().flatten().find_map(|ask| ask.poll_transmit(now));
         match request {
-            Some(request) => Some((self.config.registry, request)),
+            Some(request) => {
+                self.unanswered.get_or_insert(now.mono);
+                Some((self.config.registry, request))
+            }
             None => self.meeting()?.poll_transmit(now.mono),
         }
     }

@@ -16,6 +16,18 @@ fn registered(client: &mut Program) -> String {
     }
 }
 
+/// A client that takes part once, and its window, which has time enough for what follows. One that
+/// came too late does not come again by itself.
+fn once_in_time(registry: &Registry, more: &[&str]) -> (Program, String) {
+    loop {
+        let mut client = registry.join(&[&["--once", "--json"], more].concat());
+        let event = client.event("registered");
+        if event["opens_in_ms"].as_u64().unwrap() > 1500 {
+            return (client, text(&event["window"]));
+        }
+    }
+}
+
 fn of(event: &Value) -> u64 {
     event["of"].as_u64().unwrap()
 }
@@ -87,14 +99,7 @@ fn once_alone_is_a_success() {
 fn once_is_one_window_also_together() {
     let home = Home::new();
     let registry = home.serve(&["--window", "3s"]);
-    let (ana, window) = loop {
-        let mut ana = registry.join(&["--once", "--json", "--name", "ana"]);
-        let event = ana.event("registered");
-        // One that came too late for another to follow does not come again, as it takes part once.
-        if event["opens_in_ms"].as_u64().unwrap() > 1500 {
-            break (ana, text(&event["window"]));
-        }
-    };
+    let (ana, window) = once_in_time(&registry, &["--name", "ana"]);
     let ben = registry.join(&["--once", "--json", "--name", "ben"]);
     for client in [ana, ben] {
         let lines = client.end().succeeded();
@@ -146,6 +151,23 @@ fn without_a_registry_it_says_so_and_goes_on() {
     let _registry = Registry::start(command);
     ana.event("registered");
     assert_eq!(ana.stop("INT").code, Some(0));
+}
+
+#[test]
+fn a_registry_that_falls_silent_later_is_told_of_too() {
+    let home = Home::new();
+    let registry = home.serve(&["--window", "3s"]);
+    let mut ana = registry.join(&["--json", "--timeout", "1s"]);
+    ana.event("registered");
+    let (ben, _) = once_in_time(&registry, &["--timeout", "1s"]);
+    registry.program.signal("KILL");
+    says(&ana.complaint(), &["no answer", "trying on"]);
+    assert_eq!(ana.stop("INT").code, Some(0));
+    // Who takes part once waits for the window that it was promised, and for no other.
+    let ended = ben.end();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    says(ended.out.last().unwrap(), &[r#""event":"missed""#]);
+    says(ended.err.last().unwrap(), &["no registry answered", "within 1s"]);
 }
 
 #[test]

@@ -40,6 +40,24 @@ fn unanswered_it_is_tried_for_ever() {
 }
 
 #[test]
+fn silence_is_counted_from_what_was_asked_until_anything_comes() {
+    let mut rig = Rig::new(config(1));
+    assert_eq!(rig.peer.unanswered_since(), None, "it has not asked");
+    rig.run(secs(3));
+    assert_eq!(rig.peer.unanswered_since(), Some(ms(0)), "retries are one request");
+    let mut rig = Rig::waiting(config(1));
+    assert_eq!(rig.peer.unanswered_since(), None);
+    assert!(rig.peer.has_window(), "it is promised one");
+    rig.run(secs(19));
+    assert_eq!(rig.peer.unanswered_since(), None, "nobody has to speak unasked");
+    rig.run(secs(22));
+    assert_eq!(rig.peer.unanswered_since(), Some(secs(20)), "since the keep-alive");
+    let answer = rig.registered(Some(rig.peer.seq), 0);
+    rig.hear(REGISTRY, Datagram::Registered(answer));
+    assert_eq!(rig.peer.unanswered_since(), None);
+}
+
+#[test]
 fn being_registered_is_told_once_a_window() {
     let mut rig = Rig::waiting(config(1));
     let (window, room) = (window(1), Room::default());
