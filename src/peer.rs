@@ -84,7 +84,7 @@ pub struct Peer {
     /// Of the last request; REGISTER, LEAVE and QUERY share it.
     seq: u64,
     cookie: String,
-    /// Whether the registry has been heard of.
+    /// Whether the registry has answered.
     heard: bool,
     /// Since when it has not answered what it was asked.
     unanswered: Option<Duration>,
@@ -113,8 +113,9 @@ impl Peer {
     pub fn new(mut config: Config, now: Now) -> Peer {
         config.registry = canonical(config.registry);
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-        // Not from 1: who forges the registry's address has to guess it.
-        let seq = u64::from(rng.next_u32());
+        // Not from 1: who forges the registry's address has to guess it, as CHALLENGE and ERROR
+        // echo nothing else. One of 2⁵², which leaves as many for the requests to come.
+        let seq = rng.next_u64() >> 12;
         let mut peer = Peer {
             config,
             rng,
@@ -141,7 +142,7 @@ impl Peer {
         peer
     }
 
-    /// Whether anything has come from the registry.
+    /// Whether the registry has answered anything.
     pub fn has_heard(&self) -> bool {
         self.heard
     }
@@ -253,13 +254,17 @@ impl Peer {
     }
 
     fn on_registry(&mut self, now: Now, datagram: &Datagram<'_>) {
-        self.heard = true;
         if let Datagram::Window(opened) = datagram {
             return self.on_window(now, opened);
         }
-        if hear(&mut self.errand, &mut self.cookie, datagram, now) {
+        let to_errand = hear(&mut self.errand, &mut self.cookie, datagram, now);
+        let to_query = hear(&mut self.query, &mut self.cookie, datagram, now);
+        // What answers nothing was forged, or is late: it says nothing of who is there.
+        self.heard |= to_errand != Heard::Nothing || to_query != Heard::Nothing;
+        if is_end(to_errand) {
             self.on_errand(now, datagram);
-        } else if hear(&mut self.query, &mut self.cookie, datagram, now) {
+        }
+        if is_end(to_query) {
             self.on_query(now, datagram);
         }
     }
@@ -289,15 +294,19 @@ impl Peer {
     }
 }
 
-/// Hands a datagram to what may have asked for it; whether it is answered or refused. A new
-/// cookie is kept for later requests.
-fn hear(asked: &mut Option<Ask>, cookie: &mut String, datagram: &Datagram<'_>, now: Now) -> bool {
-    let Some(ask) = asked else { return false };
+/// Hands a datagram to what may have asked for it. A new cookie is kept for later requests.
+fn hear(asked: &mut Option<Ask>, cookie: &mut String, datagram: &Datagram<'_>, now: Now) -> Heard {
+    let Some(ask) = asked else { return Heard::Nothing };
     let heard = ask.handle(datagram, now);
     if heard == Heard::Challenged {
         ask.cookie().clone_into(cookie);
     }
     asked.take_if(|ask| ask.poll_timeout().is_none());
+    heard
+}
+
+/// Whether a request has been answered or refused.
+fn is_end(heard: Heard) -> bool {
     matches!(heard, Heard::Answered | Heard::Refused)
 }
 

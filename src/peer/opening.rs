@@ -169,6 +169,7 @@ impl Peer {
         if opened.id.as_ref() != Some(&self.config.id) || room != self.config.room {
             return;
         }
+        self.heard = true;
         let head = Head { you, pass, count: page.count, parts: page.parts };
         self.take_page(now, window, closes_in_ms, head, &page);
         self.ack(window);

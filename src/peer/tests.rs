@@ -10,7 +10,7 @@ use rand::RngExt;
 
 use super::*;
 use crate::proto::{
-    Ack, Candidate, Current, Id, Left, Listing, Opened, Page, Pass, Peers, Query, Refusal,
+    Ack, Candidate, Challenge, Current, Id, Left, Listing, Opened, Page, Pass, Peers, Query, Refusal,
     Register, Registered, Room,
 };
 use crate::window::Wall;

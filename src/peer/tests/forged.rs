@@ -31,6 +31,36 @@ fn forged_answers_do_not_count() {
     ignores(&mut rig, REGISTRY, Datagram::Registered(right));
 }
 
+/// Were it enough to forge any datagram from the registry's address, a client would wait for that
+/// one address for ever, and never say that nobody answers.
+#[test]
+fn a_forged_datagram_is_no_sign_of_a_registry() {
+    let mut rig = Rig::new(config(1));
+    rig.drain();
+    let asked = rig.peer.seq;
+    let seq = Some(asked + 1);
+    let challenge = |seq| Datagram::Challenge(Challenge { seq, cookie: "x".into() });
+    let window = Opened { id: Some("you".parse().unwrap()), ..rig.opened(1, 0) }.encode();
+    for datagram in [challenge(seq), error(seq, Code::Forbidden, None), left(seq)] {
+        ignores(&mut rig, REGISTRY, datagram);
+    }
+    assert!(rig.hear_bytes(REGISTRY, &window).is_empty());
+    assert!(!rig.peer.has_heard());
+    rig.hear(REGISTRY, challenge(Some(asked)));
+    assert!(rig.peer.has_heard());
+}
+
+/// A CHALLENGE and an ERROR echo the `seq` alone.
+#[test]
+fn a_seq_cannot_be_guessed() {
+    let seqs: Vec<u64> = (0..64).map(|seed| Rig::new(config(seed)).peer.seq).collect();
+    assert!(seqs.iter().all(|seq| *seq < crate::proto::SEQ_END / 2), "there is room for more");
+    for bit in 0..52 {
+        let set = seqs.iter().filter(|seq| *seq >> bit & 1 == 1).count();
+        assert!((8..=56).contains(&set), "bit {bit} is set in {set} of 64");
+    }
+}
+
 #[test]
 fn forged_windows_do_not_count() {
     let mut rig = Rig::waiting(config(1));
