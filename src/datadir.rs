@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::cookie::Secret;
-use crate::store::{At, Disk, Store, StoreError, make_dir_durably, parent, write_whole};
+use crate::store::{
+    At, Disk, Store, StoreError, make_dir_durably, open_regular, parent, write_whole,
+};
 
 /// A data directory that is this registry's alone, until it is dropped.
 #[derive(Debug)]
@@ -59,7 +61,9 @@ impl DataDir {
     /// Takes the directory at `path` for this registry; made with mode 0700 if it is missing.
     pub fn open(path: &Path) -> Result<DataDir, DataDirError> {
         make(path)?;
+        guard(path)?;
         let lock = lock(path)?;
+        close(&path.join("journal"))?;
         let secret = secret(&path.join("secret"))?;
         // Now, or the first document would be the first to find something else in its place.
         make_dir_durably(&Disk, &path.join("windows"))?;
@@ -96,15 +100,48 @@ fn make(path: &Path) -> Result<(), StoreError> {
     make_dir_durably(&Disk, path)
 }
 
+/// Who can write in it can put another secret in the place of ours. What is ours alone is closed;
+/// a folder that others use too, like /tmp, is not ours to change.
+fn guard(dir: &Path) -> Result<(), StoreError> {
+    let mode = fs::metadata(dir).at("read", dir)?.permissions().mode() & 0o7777;
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    let closed = mode & !0o022;
+    if is_ours(dir)? && fs::set_permissions(dir, Permissions::from_mode(closed)).is_ok() {
+        tracing::warn!("others could write in {}: its mode is {closed:04o} now", dir.display());
+    } else {
+        tracing::warn!(
+            "others can write in {}, and so put a secret of their own there: close it with \
+             chmod go-w, or choose another folder with --data",
+            dir.display()
+        );
+    }
+    Ok(())
+}
+
+fn is_ours(dir: &Path) -> Result<bool, StoreError> {
+    let ours = ["lock", "secret", "secret.tmp", "journal", "windows"];
+    let items = Disk.list(dir).at("read", dir)?;
+    Ok(items.iter().all(|item| item.name().is_some_and(|name| ours.contains(&name))))
+}
+
+/// The log names the members of the next window, and their ids: a folder that was copied back
+/// with another mode is closed again.
+fn close(dir: &Path) -> Result<(), StoreError> {
+    let open = |found: &fs::Metadata| found.is_dir() && found.permissions().mode() & 0o077 != 0;
+    if fs::symlink_metadata(dir).is_ok_and(|found| open(&found)) {
+        tracing::warn!("{} was open to others: its mode is 0700 now", dir.display());
+        fs::set_permissions(dir, Permissions::from_mode(0o700)).at("protect", dir)?;
+    }
+    Ok(())
+}
+
 fn lock(dir: &Path) -> Result<File, DataDirError> {
     let path = dir.join("lock");
-    if path.is_symlink() {
-        let why = io::Error::other("it is a link, which may lead anywhere; remove it");
-        return Err(StoreError::new("open", &path, why).into());
-    }
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(&path).at("open", &path)?;
+    let file = open_regular(options, &path).at("open", &path)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(dir.to_owned())),
@@ -113,15 +150,15 @@ fn lock(dir: &Path) -> Result<File, DataDirError> {
 }
 
 fn secret(path: &Path) -> Result<Secret, DataDirError> {
-    match Disk.read(path) {
+    match open_regular(OpenOptions::new().read(true), path) {
         Ok(file) => kept(path, file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => fresh(path),
         Err(error) => Err(StoreError::new("read", path, error).into()),
     }
 }
 
-fn kept(path: &Path, file: impl Read) -> Result<Secret, DataDirError> {
-    tighten(path)?;
+fn kept(path: &Path, file: File) -> Result<Secret, DataDirError> {
+    tighten(path, &file)?;
     let mut bytes = Vec::new();
     file.take(33).read_to_end(&mut bytes).at("read", path)?;
     let bytes = bytes.try_into().map_err(|_| DataDirError::Secret(path.to_owned()))?;
@@ -130,11 +167,11 @@ fn kept(path: &Path, file: impl Read) -> Result<Secret, DataDirError> {
 
 /// Whoever reads it can forge cookies and passes. A backup put back, or a volume's default mode,
 /// often opens it to a group: that is closed again and said, rather than the start refused.
-fn tighten(path: &Path) -> Result<(), StoreError> {
-    let mode = fs::metadata(path).at("read", path)?.permissions().mode();
+fn tighten(path: &Path, file: &File) -> Result<(), StoreError> {
+    let mode = file.metadata().at("read", path)?.permissions().mode();
     if mode & 0o077 != 0 {
         tracing::warn!("{} could be read by others: its mode is 0600 now", path.display());
-        fs::set_permissions(path, Permissions::from_mode(0o600)).at("protect", path)?;
+        file.set_permissions(Permissions::from_mode(0o600)).at("protect", path)?;
     }
     Ok(())
 }
@@ -213,6 +250,46 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         DataDir::open(home.path()).unwrap();
         assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn a_folder_that_others_could_write_in_is_closed_if_it_is_ours_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("made before");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+        DataDir::open(&path).unwrap();
+        assert_eq!(mode(&path), 0o755);
+        fs::set_permissions(&path, Permissions::from_mode(0o770)).unwrap();
+        fs::write(path.join("of somebody else"), "").unwrap();
+        DataDir::open(&path).unwrap();
+        assert_eq!(mode(&path), 0o770, "it is not ours to change");
+    }
+
+    #[test]
+    fn a_log_that_was_open_to_others_is_closed() {
+        let home = tempfile::tempdir().unwrap();
+        let log = home.path().join("journal");
+        fs::create_dir(&log).unwrap();
+        fs::set_permissions(&log, Permissions::from_mode(0o755)).unwrap();
+        DataDir::open(home.path()).unwrap();
+        assert_eq!(mode(&log), 0o700);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_lock_or_secret_is_named_and_not_followed() {
+        for name in ["lock", "secret"] {
+            let home = tempfile::tempdir().unwrap();
+            let (target, data) = (home.path().join("target"), home.path().join("data"));
+            DataDir::open(&data).unwrap();
+            fs::write(&target, [7; 32]).unwrap();
+            fs::set_permissions(&target, Permissions::from_mode(0o644)).unwrap();
+            fs::remove_file(data.join(name)).unwrap();
+            std::os::unix::fs::symlink(&target, data.join(name)).unwrap();
+            let said = DataDir::open(&data).unwrap_err().to_string();
+            assert!(said.contains(name) && said.contains("a link"), "{said}");
+            assert_eq!((mode(&target), fs::read(&target).unwrap()), (0o644, vec![7; 32]));
+        }
     }
 
     #[test]

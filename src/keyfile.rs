@@ -1,13 +1,16 @@
 //! The file with the keys of a private registry: one a line, the first is the one to sign with.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::cookie::{Key, KeyError};
+
+/// The longest file that is read, in bytes.
+const MOST: u64 = 64 << 10;
 
 /// Why a key file cannot be used.
 #[derive(Debug, Error)]
@@ -34,11 +37,13 @@ pub enum KeyFileError {
 /// a file that only its owner can read.
 pub fn read(path: &Path) -> Result<Vec<Key>, KeyFileError> {
     let cannot = |source| KeyFileError::Read { path: path.to_owned(), source };
-    let mode = fs::metadata(path).map_err(cannot)?.permissions().mode() & 0o777;
+    // What was looked at is what is read, also if another file is put there meanwhile.
+    let file = File::open(path).map_err(cannot)?;
+    let mode = file.metadata().map_err(cannot)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(KeyFileError::Open { path: path.to_owned(), mode });
     }
-    let text = fs::read_to_string(path).map_err(cannot)?;
+    let text = text_of(file).map_err(cannot)?;
     let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
     let key = |(line, text): (usize, &str)| {
         let wrong = |source| KeyFileError::Key { path: path.to_owned(), line: line + 1, source };
@@ -51,9 +56,18 @@ pub fn read(path: &Path) -> Result<Vec<Key>, KeyFileError> {
     Ok(keys)
 }
 
+fn text_of(file: File) -> io::Result<String> {
+    let mut text = String::new();
+    match file.take(MOST + 1).read_to_string(&mut text)? as u64 > MOST {
+        true => Err(io::Error::other("it is longer than 64 KiB, which no keys are")),
+        false => Ok(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn file(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -91,5 +105,7 @@ mod tests {
         let (_dir, path) = file("\n \n", 0o600);
         assert!(matches!(read(&path), Err(KeyFileError::Empty { .. })));
         assert!(matches!(read(Path::new("/nowhere/key")), Err(KeyFileError::Read { .. })));
+        let (_dir, path) = file(&"x".repeat(65 << 10), 0o600);
+        assert!(read(&path).unwrap_err().to_string().contains("longer than 64 KiB"));
     }
 }

@@ -232,7 +232,11 @@ fn reread_keys(path: PathBuf, rekey: UnboundedSender<Vec<Key>>) -> Result<(), Fa
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match keyfile::read(&path) {
+            // Beside: a pipe may keep its reader waiting.
+            let path = path.clone();
+            let read = tokio::task::spawn_blocking(move || keyfile::read(&path)).await;
+            let Ok(read) = read else { continue };
+            match read {
                 Ok(keys) => {
                     tracing::info!(keys = keys.len(), "keys read again");
                     let _ = rekey.send(keys);

@@ -99,13 +99,11 @@ impl Store for Disk {
     }
 
     fn append(&self, path: &Path) -> io::Result<fs::File> {
-        regular(path)?;
-        OpenOptions::new().append(true).open(path)
+        open_regular(OpenOptions::new().append(true), path)
     }
 
     fn read(&self, path: &Path) -> io::Result<Box<dyn Read>> {
-        regular(path)?;
-        Ok(Box::new(fs::File::open(path)?))
+        Ok(Box::new(open_regular(OpenOptions::new().read(true), path)?))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Item>> {
@@ -138,12 +136,17 @@ impl Store for Disk {
     }
 }
 
-/// No link that leads elsewhere, no pipe that blocks. The folders are their owner's alone, so that
-/// nobody else can put one there between this look and the opening.
-fn regular(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path)? {
-        found if found.is_file() => Ok(()),
-        _ => Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")),
+/// Opens no link that leads elsewhere, no pipe that blocks, and looks at what it has opened:
+/// nobody can put another file there in between.
+pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<fs::File> {
+    let opened = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let elsewhere = |what| io::Error::new(ErrorKind::InvalidInput, what);
+    match opened {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            Err(elsewhere("it is a link, which may lead anywhere; remove it"))
+        }
+        Ok(file) if !file.metadata()?.is_file() => Err(elsewhere("it is not a regular file")),
+        opened => opened,
     }
 }
 
@@ -312,6 +315,19 @@ mod tests {
         symlink(home.path().join("nothing"), &dangling).unwrap();
         assert!(Disk.create(&dangling).is_err());
         assert!(!home.path().join("nothing").exists());
+        let said = Disk.read(&dangling).err().unwrap().to_string();
+        assert!(said.contains("a link") && said.contains("remove it"), "{said}");
+    }
+
+    /// A pipe that nobody writes to would be waited for without end.
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let home = tempfile::tempdir().unwrap();
+        let socket = home.path().join("socket");
+        let _socket = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+        for path in [home.path(), &socket, Path::new("/dev/null")] {
+            assert!(Disk.read(path).is_err() && Disk.append(path).is_err(), "{}", path.display());
+        }
     }
 
     #[test]

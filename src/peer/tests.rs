@@ -10,8 +10,8 @@ use rand::RngExt;
 
 use super::*;
 use crate::proto::{
-    Ack, Candidate, Challenge, Current, Id, Left, Listing, Opened, Page, Pass, Peers, Query, Refusal,
-    Register, Registered, Room,
+    Ack, Candidate, Challenge, Current, Id, Left, Listing, Opened, Page, Pass, Peers, Query,
+    Refusal, Register, Registered, Room,
 };
 use crate::window::Wall;
 
