@@ -206,7 +206,7 @@ impl Registry {
         self.handle_timeout(now);
         match request {
             Request::Register(register) => self.handle_register(now, path, register, trusted),
-            Request::Leave(leave) => self.handle_leave(now, path, leave),
+            Request::Leave(leave) => self.handle_leave(now, path, leave, trusted),
             Request::Query(query) => self.answer_query(now, path, &query),
             Request::Ack(_) => Handled::Nothing(Why::NoRequest),
         }
@@ -356,7 +356,7 @@ impl Registry {
         Handled::Proposed
     }
 
-    fn handle_leave(&mut self, now: Now, path: Path, leave: Leave) -> Handled {
+    fn handle_leave(&mut self, now: Now, path: Path, leave: Leave, trusted: bool) -> Handled {
         let Leave { id, seq, .. } = leave;
         let window = self.head();
         match self.judge(now, Asked::ToLeave, id.as_ref(), seq, path.peer) {
@@ -367,7 +367,8 @@ impl Registry {
             }
             Verdict::New => {}
         }
-        if !self.leaves_a_trace(id.as_ref(), seq, path.peer) {
+        let unknown = |id| self.reached_cap_of_ids(id, path.peer, trusted).is_some();
+        if !self.leaves_a_trace(id.as_ref(), seq, path.peer) || id.as_ref().is_some_and(unknown) {
             return Handled::Answer(answers::left(path, id, seq, window));
         }
         if self.cannot_propose(now) {
@@ -379,10 +380,11 @@ impl Registry {
         Handled::Proposed
     }
 
-    /// Whether the log is not to be asked now: it has just refused, or an opening that is due must
-    /// come first.
+    /// Whether the log is not to be asked now: it has just refused, has too much to do, or an
+    /// opening that is due must come first.
     fn cannot_propose(&self, now: Now) -> bool {
-        self.is_resting(now) || (self.is_due(now) && self.flight.opening.is_none())
+        let waits = self.is_due(now) && self.flight.opening.is_none();
+        self.is_resting(now) || self.is_overfull() || waits
     }
 
     /// Rule 5: a higher `seq` is a new request, an equal one a retry, a lower one is old. An equal

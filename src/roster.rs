@@ -65,6 +65,16 @@ pub enum Standing {
     Displaced(Box<SocketAddr>),
 }
 
+impl Standing {
+    /// Where an id was that is out: what is remembered of it is a trace.
+    fn trace(&self) -> Option<IpAddr> {
+        match self {
+            Standing::In(_) => None,
+            Standing::Left(addr) | Standing::Displaced(addr) => Some(network(addr.ip())),
+        }
+    }
+}
+
 /// Where a member stands in the window that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u32);
@@ -87,8 +97,9 @@ pub struct Filling {
     members: Slab<Member>,
     by_id: Map<Id, Memory>,
     by_addr: Places,
-    /// Members by network and by room, counted.
+    /// Members by network and by room, and ids that are out by network, counted.
     networks: Map<IpAddr, usize>,
+    traces: Map<IpAddr, usize>,
     rooms: Map<Room, usize>,
 }
 
@@ -102,6 +113,7 @@ impl Filling {
             by_id: Map::default(),
             by_addr: Places::default(),
             networks: Map::default(),
+            traces: Map::default(),
             rooms: Map::default(),
         }
     }
@@ -153,6 +165,16 @@ impl Filling {
     /// How many members it has from a network.
     pub fn members_from(&self, network: IpAddr) -> usize {
         self.networks.get(&network).copied().unwrap_or(0)
+    }
+
+    /// How many ids from a network are remembered that are out: they left, or were displaced.
+    pub fn traces_from(&self, network: IpAddr) -> usize {
+        self.traces.get(&network).copied().unwrap_or(0)
+    }
+
+    /// How many ids are remembered.
+    pub fn ids(&self) -> usize {
+        self.by_id.len()
     }
 
     /// How many members a room has.
@@ -225,20 +247,30 @@ impl Filling {
     }
 
     fn remember(&mut self, id: Id, seq: Option<u64>, standing: Standing) {
-        match self.by_id.entry(id) {
+        if let Some(network) = standing.trace() {
+            *self.traces.entry(network).or_default() += 1;
+        }
+        let before = match self.by_id.entry(id) {
             Entry::Occupied(known) => {
                 let memory = known.into_mut();
-                *memory = Memory { seq: memory.seq.max(seq), standing };
+                memory.seq = memory.seq.max(seq);
+                mem::replace(&mut memory.standing, standing)
             }
-            Entry::Vacant(place) => drop(place.insert(Memory { seq, standing })),
+            Entry::Vacant(place) => {
+                place.insert(Memory { seq, standing });
+                return;
+            }
+        };
+        if let Some(network) = before.trace() {
+            decrease(&mut self.traces, &network);
         }
     }
 
     /// Takes out the member at an address that has just been registered again.
     fn displace(&mut self, slot: Slot) {
         let Member { id, path, .. } = self.remove(slot);
-        if let Some(memory) = id.and_then(|id| self.by_id.get_mut(&id)) {
-            memory.standing = Standing::Displaced(Box::new(path.peer));
+        if let Some(id) = id {
+            self.remember(id, None, Standing::Displaced(Box::new(path.peer)));
         }
     }
 

@@ -1,9 +1,11 @@
 //! How many members a window takes: from one network, in a room, in all.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use super::Registry;
 use crate::limit::network;
+use crate::proto::Id;
 use crate::record::Registration;
 use crate::roster::{Filling, Member};
 
@@ -27,6 +29,15 @@ impl Default for Caps {
     }
 }
 
+/// Ids that are remembered for each member that may be: those that left or were displaced are, so
+/// that late copies of their requests come to nothing. Without an end to it, one address could
+/// register under a new id as often as its rate allows, all of a long window.
+const IDS: usize = 4;
+
+/// Records that may be under way at once, whoever sends them: while the disk stands still, what is
+/// proposed waits in memory.
+const UNDER_WAY: usize = 1 << 16;
+
 /// A cap that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cap {
@@ -34,6 +45,8 @@ pub(super) enum Cap {
     Room(usize),
     Window(usize),
     Rooms(usize),
+    IdsPerIp(usize),
+    Ids(usize),
 }
 
 impl fmt::Display for Cap {
@@ -43,6 +56,8 @@ impl fmt::Display for Cap {
             Cap::Room(cap) => write!(f, "the room has {cap} members in the next window"),
             Cap::Window(cap) => write!(f, "the next window has {cap} members"),
             Cap::Rooms(cap) => write!(f, "the next window has {cap} rooms: join one of them"),
+            Cap::IdsPerIp(cap) => write!(f, "the next window knows {cap} ids from your address"),
+            Cap::Ids(cap) => write!(f, "the next window knows {cap} ids"),
         }?;
         f.write_str(", and takes no more")
     }
@@ -80,8 +95,42 @@ impl Registry {
                 return Some(Cap::Rooms(rooms));
             }
         }
-        let members = next.map_or(0, Filling::len) + flight.members();
-        (replaced.is_none() && reaches(window, members)).then_some(Cap::Window(window))
+        if replaced.is_none() {
+            let members = next.map_or(0, Filling::len) + flight.members();
+            if reaches(window, members) {
+                return Some(Cap::Window(window));
+            }
+        }
+        let id = registration.id.as_ref()?;
+        self.reached_cap_of_ids(id, registration.path.peer, trusted)
+    }
+
+    /// The cap that remembering an id would exceed; none if it is remembered already.
+    pub(super) fn reached_cap_of_ids(
+        &self,
+        id: &Id,
+        addr: SocketAddr,
+        trusted: bool,
+    ) -> Option<Cap> {
+        let (next, network) = (self.head_filling(), network(addr.ip()));
+        if next.is_some_and(|next| next.memory(id).is_some()) {
+            return None;
+        }
+        let Caps { per_ip, window, .. } = self.config.caps;
+        let (per_ip, window) = (per_ip.saturating_mul(IDS), window.saturating_mul(IDS));
+        let known = |next: &Filling| next.members_from(network) + next.traces_from(network);
+        let from = next.map_or(0, known) + self.flight.members_from(network);
+        let ids = next.map_or(0, Filling::ids) + self.flight.records();
+        match (per_ip, window) {
+            (1.., _) if !trusted && from >= per_ip => Some(Cap::IdsPerIp(per_ip)),
+            (_, 1..) if ids >= window => Some(Cap::Ids(window)),
+            _ => None,
+        }
+    }
+
+    /// Whether so much waits for the disk that no more is taken.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.flight.records() >= UNDER_WAY
     }
 
     /// The window that a record proposed now is for, as far as it is filled; `None` if it is only

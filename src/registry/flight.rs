@@ -14,7 +14,8 @@ pub(super) struct Flight {
     pub(super) opening: Option<Opening>,
     ids: Map<Id, Airborne>,
     addrs: Map<SocketAddr, Ticket>,
-    /// Registrations, counted for the caps.
+    /// Records but `open`, and of them the registrations, counted for the caps.
+    records: usize,
     members: usize,
     networks: Map<IpAddr, usize>,
     rooms: Map<Room, usize>,
@@ -48,6 +49,7 @@ impl Flight {
             }
             Record::Leave(it) => (&it.id, it.path.peer, it.seq, Asked::ToLeave),
         };
+        self.records += 1;
         self.addrs.insert(addr, ticket);
         if let Some(id) = id {
             let airborne = Airborne { ticket, seq: known.max(seq), addr, asked };
@@ -65,6 +67,7 @@ impl Flight {
             }
             Record::Leave(it) => (&it.id, it.path.peer),
         };
+        self.records = self.records.saturating_sub(1);
         if self.addrs.get(&addr) == Some(&ticket) {
             self.addrs.remove(&addr);
         }
@@ -81,6 +84,11 @@ impl Flight {
 
     pub(super) fn touches(&self, id: Option<&Id>, addr: SocketAddr) -> bool {
         self.addrs.contains_key(&addr) || id.is_some_and(|id| self.ids.contains_key(id))
+    }
+
+    /// Records under way, but `open`.
+    pub(super) fn records(&self) -> usize {
+        self.records
     }
 
     /// Registrations under way.

@@ -452,7 +452,11 @@ fn in_room(id: &str, room: &str) -> Request {
 }
 
 fn is_full(desk: &mut Desk, addr: &str, request: Request) -> bool {
-    let answer = desk.ask(at("11:28:30"), addr, request).expect("an answer");
+    is_full_at(desk, at("11:28:30"), addr, request)
+}
+
+fn is_full_at(desk: &mut Desk, now: Now, addr: &str, request: Request) -> bool {
+    let answer = desk.ask(now, addr, request).expect("an answer");
     matches!(
         Datagram::decode(&answer).unwrap(),
         Datagram::Error(refusal) if refusal.code == Code::Full && refusal.retry_in_ms == Some(30_000)
@@ -503,4 +507,50 @@ fn what_is_under_way_counts() {
     let later = at("11:28:31");
     let third = desk.registry.handle(later, path("203.0.113.9:3"), register("c", 1), false);
     assert_eq!(third, Handled::Proposed, "what was refused does not count");
+}
+
+/// Ids that come and go from one address are remembered, and so must have an end.
+#[test]
+fn ids_from_one_address_come_to_an_end() {
+    let mut desk = capped(Caps { per_ip: 2, ..Caps::default() });
+    for k in 0..8 {
+        assert!(!is_full(&mut desk, ANA, register(&format!("id{k}"), 1)), "{k}");
+    }
+    assert!(is_full(&mut desk, ANA, register("id8", 1)));
+    let recorded = desk.log.len();
+    desk.ask(at("11:28:40"), ANA, leave("id9", 1)).expect("LEFT, although nothing is remembered");
+    assert_eq!((desk.log.len(), desk.registry.next.ids()), (recorded, 8));
+    assert!(!is_full(&mut desk, BO, register("id3", 2)), "who is known goes on");
+    desk.ask(at("11:28:41"), BO, leave("id3", 3)).unwrap();
+    assert!(!is_full(&mut desk, BO, register("id3", 4)), "also out and in again");
+    assert!(!is_full(&mut desk, "203.0.113.10:3", register("d", 1)), "others are not touched");
+    desk.tick(at("11:29:00"));
+    assert!(!is_full_at(&mut desk, at("11:29:30"), ANA, register("id8", 1)), "a window's alone");
+}
+
+#[test]
+fn ids_from_everywhere_come_to_an_end() {
+    let mut desk = capped(Caps { window: 1, per_ip: 0, ..Caps::default() });
+    for k in 0..4 {
+        assert!(!is_full(&mut desk, ANA, register(&format!("id{k}"), 1)), "{k}");
+    }
+    assert!(is_full(&mut desk, ANA, register("id4", 1)));
+    assert!(!is_full(&mut desk, ANA, register("", 1)), "without an id nothing is remembered");
+}
+
+#[test]
+fn while_the_disk_stands_still_what_waits_is_bounded() {
+    let mut desk = capped(Caps { per_ip: 0, room: 0, window: 0, rooms: 0 });
+    let now = at("11:28:30");
+    let mut ask = |k: u32| {
+        let [_, a, b, c] = k.to_be_bytes();
+        let path = Path::new(SocketAddr::from(([10, a, b, c], 5)), [198, 51, 100, 10].into());
+        desk.registry.handle(now, path, register("", 1), true)
+    };
+    let proposed = (0..100_000).take_while(|k| ask(*k) == Handled::Proposed).count();
+    assert_eq!(proposed, 1 << 16);
+    assert!(matches!(ask(200_000), Handled::Refused(_, Why::Unavailable)));
+    desk.sync(now);
+    desk.tick(at("11:29:00"));
+    assert_eq!(desk.registry.current().len(), 1 << 16, "it opens all the same");
 }
