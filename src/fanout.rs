@@ -94,18 +94,8 @@ impl Fanout {
 
     /// A member holds its whole list: it is not told again. Counts only with the window's pass.
     pub fn handle_ack(&mut self, path: Path, ack: &Ack) {
-        let window = self.window.clone();
-        let member = match &ack.id {
-            Some(id) => window.find(id),
-            None => window.find_at(path.peer),
-        };
-        let Some((roster, member)) = member else { return };
-        let known = roster.members()[member].id == ack.id && ack.window == window.window();
-        if known
-            && bool::from(roster.pass().as_str().as_bytes().ct_eq(ack.pass.as_str().as_bytes()))
-        {
-            let place = window.rosters().iter().position(|other| std::ptr::eq(other, roster));
-            self.acked[place.expect("the roster is the window's")][member] = true;
+        if let Some((roster, member)) = acked_by(&self.window, path, ack) {
+            self.acked[roster][member] = true;
         }
     }
 
@@ -147,6 +137,21 @@ impl Fanout {
         let (_, roster, member) = self.again.iter_mut().find(is_due)?.pop_front()?;
         Some((roster, member))
     }
+}
+
+/// Whose ACK that is, by roster and number; of nobody without the pass of its window and room.
+pub fn acked_by(window: &Frozen, path: Path, ack: &Ack) -> Option<(usize, usize)> {
+    let (roster, member) = match &ack.id {
+        Some(id) => window.find(id),
+        None => window.find_at(path.peer),
+    }?;
+    let pass = roster.pass().as_str().as_bytes().ct_eq(ack.pass.as_str().as_bytes());
+    if roster.members()[member].id != ack.id || ack.window != window.window() || !bool::from(pass) {
+        return None;
+    }
+    // A member can say it as often as it likes: of ten thousand rooms, each is not looked at.
+    let place = window.rosters().binary_search_by_key(&roster.room(), Roster::room);
+    place.ok().map(|place| (place, member))
 }
 
 /// The time that so many datagrams take.
@@ -298,6 +303,25 @@ mod tests {
         fanout.handle_ack(path(0), &ack(&frozen, 0));
         fanout.handle_ack(path(9), &ack(&frozen, 1));
         assert_eq!(sent(&mut fanout, after(1000)).len(), 0);
+    }
+
+    #[test]
+    fn an_ack_finds_its_room() {
+        let mut filling = Filling::new(window(), Length::MINUTE);
+        for (k, room) in ["sala", "a", "lab", "main"].into_iter().enumerate() {
+            let (id, room) = (Some(format!("id{k}").parse().unwrap()), room.parse().unwrap());
+            let (path, registered) = (path(k), window().opens());
+            filling.register(Member { path, id, room, name: None, lan: None, registered }, None);
+        }
+        let secret = Secret::from_bytes([7; 32]);
+        let frozen = filling.freeze(Some(window().opens()), &secret, ListCap::new(200));
+        for (place, roster) in frozen.rosters().iter().enumerate() {
+            let id = roster.members()[0].id.clone();
+            let right = Ack { id, window: window(), pass: roster.pass().clone() };
+            assert_eq!(acked_by(&frozen, path(9), &right), Some((place, 0)));
+            let pass = frozen.rosters()[(place + 1) % 4].pass().clone();
+            assert_eq!(acked_by(&frozen, path(9), &Ack { pass, ..right }), None, "of another room");
+        }
     }
 
     #[test]

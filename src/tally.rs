@@ -9,6 +9,8 @@ pub enum Why {
     Unreadable,
     /// Dropped: a type that registries and peers send, not clients.
     NoRequest,
+    /// Dropped: an ACK of nobody who was told, or without the pass.
+    NoMember,
     /// Dropped: too short to be answered without amplifying.
     TooShort,
     /// Dropped: older than what its id asked since.
@@ -41,10 +43,11 @@ pub enum Why {
 
 impl Why {
     /// Every reason.
-    pub const ALL: [Why; 17] = [
+    pub const ALL: [Why; 18] = [
         Why::NoSource,
         Why::Unreadable,
         Why::NoRequest,
+        Why::NoMember,
         Why::TooShort,
         Why::Old,
         Why::UnderWay,
@@ -67,6 +70,7 @@ impl Why {
             Why::NoSource => "no_source",
             Why::Unreadable => "unreadable",
             Why::NoRequest => "no_request",
+            Why::NoMember => "no_member",
             Why::TooShort => "too_short",
             Why::Old => "old",
             Why::UnderWay => "under_way",
@@ -132,11 +136,11 @@ mod tests {
             (0..k).for_each(|_| tally.count(why));
         }
         let counts: Vec<u64> = Why::ALL.into_iter().map(|why| tally.of(why)).collect();
-        assert_eq!(counts, (0..17).collect::<Vec<u64>>());
+        assert_eq!(counts, (0..18).collect::<Vec<u64>>());
         let mut names: Vec<&str> = Why::ALL.into_iter().map(Why::name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), 17);
+        assert_eq!(names.len(), 18);
     }
 
     #[test]

@@ -6,9 +6,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::clock::{Alarm, Clock};
-use crate::fanout::Fanout;
+use crate::fanout::{Fanout, acked_by};
 use crate::proto::Ack;
 use crate::roster::Frozen;
+use crate::tally::Why;
 use crate::udp::{Path, Sockets, Transmit};
 
 use super::archivist::Archivist;
@@ -21,6 +22,7 @@ const WAITING_ACKS: usize = 4096;
 
 /// A window's announcement under way; dropped, it stops.
 pub(super) struct Announcement {
+    window: Arc<Frozen>,
     acks: mpsc::Sender<(Path, Ack)>,
     task: JoinHandle<()>,
 }
@@ -35,13 +37,16 @@ impl Announcement {
     ) -> Announcement {
         let (acks, acked) = mpsc::channel(WAITING_ACKS);
         let fanout = Fanout::new(window.clone(), clock.now());
-        let herald = Herald { fanout, clock, sockets, acked, unkept: Some(window), archivist };
-        Announcement { acks, task: tokio::spawn(herald.run()) }
+        let unkept = Some(window.clone());
+        let herald = Herald { fanout, clock, sockets, acked, unkept, archivist };
+        Announcement { window, acks, task: tokio::spawn(herald.run()) }
     }
 
-    /// Passes an ACK on.
-    pub(super) fn acked(&self, path: Path, ack: Ack) {
+    /// Passes an ACK on, if it is a member's: others must not take their place in the queue.
+    pub(super) fn acked(&self, path: Path, ack: Ack) -> Result<(), Why> {
+        acked_by(&self.window, path, &ack).ok_or(Why::NoMember)?;
         let _ = self.acks.try_send((path, ack));
+        Ok(())
     }
 }
 

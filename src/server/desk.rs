@@ -156,10 +156,11 @@ impl Desk {
 
     fn take(&mut self, now: Now, Asked { path, request, trusted }: Asked) {
         if let Request::Ack(ack) = request {
-            if let Some(announcement) = &self.announcement {
-                announcement.acked(path, ack);
-            }
-            return;
+            let announcement = self.announcement.as_ref().ok_or(Why::NoMember);
+            return match announcement.and_then(|it| it.acked(path, ack)) {
+                Ok(()) => {}
+                Err(why) => self.turned.count(why),
+            };
         }
         match self.registry.handle(now, path, request, trusted) {
             Handled::Answer(transmit) => {

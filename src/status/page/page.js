@@ -16,6 +16,7 @@ const REASONS = {
   no_source: "from an address that cannot exist",
   unreadable: "not a message hit7 knows",
   no_request: "an answer, not a request",
+  no_member: "an ACK of no member",
   too_short: "too short to be answered safely",
   old: "older than a later request",
   under_way: "repeated while being stored",
