@@ -1,29 +1,19 @@
 //! An unproven source is never sent more than three times what came from it; hit7's own client never
-//! more than what it sent (RFC 9000 §8).
+//! more than what it sent (RFC 9000 §8). The table stands in `docs/SECURITY.md`.
 
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hit7::cookie::NO_COOKIE;
-use hit7::proto::{Ack, Leave, Query, Request};
-
+use crate::peers;
 use crate::registry::Registry;
-use crate::wire::{TRUST_NOBODY, first_register, receive, socket};
+use crate::wire::{TRUST_NOBODY, receive, socket};
 
-/// Each request, as short as it can be and as hit7's client sends it.
-fn requests() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
-    let (id, seq) = (Some("0123456789a".parse().unwrap()), Some(1));
-    let zeros = || Some(NO_COOKIE.to_owned());
-    let leave = Leave { id: id.clone(), seq, cookie: zeros(), mac: None };
-    let query = Query { id: id.clone(), seq, cookie: zeros(), ..Query::default() };
-    let (window, pass) = ("2026-11-23T11:29:00Z".parse().unwrap(), "x".parse().unwrap());
-    let ack = Ack { id, window, pass };
-    vec![
-        ("REGISTER", br#"{"type":"REGISTER"}"#.to_vec(), first_register().encode()),
-        ("LEAVE", br#"{"type":"LEAVE"}"#.to_vec(), Request::Leave(leave).encode()),
-        ("QUERY", br#"{"type":"QUERY"}"#.to_vec(), Request::Query(query).encode()),
-        ("ACK", br#"{"type":"ACK"}"#.to_vec(), Request::Ack(ack).encode()),
-        ("no type", b"{}".to_vec(), b"hello".to_vec()),
-    ]
+/// A datagram that a stranger sends, and what is measured.
+struct Row {
+    name: &'static str,
+    least: (usize, usize),
+    own: (usize, usize),
 }
 
 /// Bytes in, and all that comes back within a while.
@@ -35,20 +25,90 @@ fn measured(registry: &Registry, datagram: &[u8]) -> (usize, usize) {
     (datagram.len(), out)
 }
 
+fn rows(registry: &Registry) -> Vec<Row> {
+    let [register, leave, query, ack] = peers::requests();
+    let row = |name, least: &[u8], own: &[u8]| Row {
+        name,
+        least: measured(registry, least),
+        own: measured(registry, own),
+    };
+    vec![
+        row("`REGISTER`", br#"{"type":"REGISTER"}"#, &register),
+        row("`LEAVE`", br#"{"type":"LEAVE"}"#, &leave),
+        row("`QUERY`", br#"{"type":"QUERY"}"#, &query),
+        row("`ACK`", br#"{"type":"ACK"}"#, &ack),
+    ]
+}
+
+impl Row {
+    fn markdown(&self) -> String {
+        let Row { name, least, own } = self;
+        let cell = |(into, out)| format!("{into} | {out} | {:.2} ×", ratio((into, out)));
+        format!("| {name} | {} | {} |", cell(*least), cell(*own))
+    }
+}
+
+fn ratio((into, out): (usize, usize)) -> f64 {
+    out as f64 / into as f64
+}
+
 #[test]
 fn no_request_of_a_stranger_is_amplified() {
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start_with(0, &TRUST_NOBODY, data.path());
-    println!("request   least in  out   ratio   client in  out   ratio");
-    for (name, least, own) in requests() {
-        let ((least_in, least_out), (own_in, own_out)) =
-            (measured(&registry, &least), measured(&registry, &own));
-        let ratio = |into, out| f64::from(out as u32) / f64::from(into as u32);
-        let (least_ratio, own_ratio) = (ratio(least_in, least_out), ratio(own_in, own_out));
-        println!(
-            "{name:<9} {least_in:>8} {least_out:>4} {least_ratio:>7.2} {own_in:>11} {own_out:>4} {own_ratio:>7.2}"
-        );
-        assert!(least_ratio <= 3.0 && own_ratio <= 1.0, "{name}");
-        assert_eq!(least_out > 0, name == "REGISTER" || name == "LEAVE" || name == "QUERY");
+    let page = include_str!("../../docs/SECURITY.md");
+    for row in rows(&registry) {
+        println!("{}", row.markdown());
+        assert!(ratio(row.least) <= 3.0 && ratio(row.own) <= 1.0, "{}", row.markdown());
+        assert_eq!(row.own.1 > 0, row.name != "`ACK`", "{}", row.markdown());
+        assert!(page.contains(&row.markdown()), "docs/SECURITY.md lacks {}", row.markdown());
+    }
+}
+
+/// What else one may send: whatever comes back is no more than three times as long.
+#[test]
+fn nothing_of_a_stranger_is_amplified() {
+    let data = tempfile::tempdir().unwrap();
+    let registry = Registry::start_with(0, &TRUST_NOBODY, data.path());
+    let padded = [br#"{"type":"QUERY"}"#, &[b' '; 1184][..]].concat();
+    let strange: [&[u8]; 10] = [
+        b"",
+        b"x",
+        b"{}",
+        b"[]",
+        br#"{"type":"HELLO"}"#,
+        br#"{"type":"WINDOW"}"#,
+        br#"{"type":"QUERY","seq":9007199254740991}"#,
+        br#"{"type":"REGISTER","name":"a b","room":"?","lan":"8.8.8.8:1"}"#,
+        &padded,
+        &[b' '; 4000],
+    ];
+    for datagram in strange {
+        let (into, out) = measured(&registry, datagram);
+        assert!(out <= 3 * into, "{into} bytes were answered with {out}");
+    }
+}
+
+/// The first datagram of the program, taken from it and sent by a stranger.
+#[test]
+fn what_the_program_sends_is_not_amplified() {
+    let data = tempfile::tempdir().unwrap();
+    let registry = Registry::start_with(0, &TRUST_NOBODY, data.path());
+    for words in [&["join", "--name", "a"][..], &["join"], &["peers"], &["watch", "--room", "x"]] {
+        let trap = UdpSocket::bind("127.0.0.1:0").unwrap();
+        trap.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let port = trap.local_addr().unwrap().port().to_string();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_hit7"))
+            .args(words)
+            .args(["127.0.0.1", &port])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let first = receive(&trap);
+        program.kill().unwrap();
+        program.wait().unwrap();
+        let (into, out) = measured(&registry, &first.expect("a request"));
+        println!("{}: {into} bytes in, {out} out", words.join(" "));
+        assert!(0 < out && out <= into, "{words:?}: {into} bytes were answered with {out}");
     }
 }

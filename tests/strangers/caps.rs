@@ -1,40 +1,78 @@
 //! Who registers rooms and names without end from one address is held at its caps, and others are
 //! not touched.
 
+use std::net::UdpSocket;
+
 use hit7::proto::{Code, Register};
 
 use crate::registry::Registry;
-use crate::wire::{Told, answer, cookie, register, socket, told};
+use crate::wire::{Told, answer, cookie, metric, register, socket, told};
 
-const FLAGS: [&str; 8] =
-    ["--trust", "192.0.2.1", "--max-per-ip", "20", "--rate", "0", "--window", "1h"];
+const FLAGS: [&str; 10] = [
+    "--trust",
+    "192.0.2.1",
+    "--max-per-ip",
+    "20",
+    "--rate",
+    "0",
+    "--window",
+    "1h",
+    "--http",
+    "127.0.0.1:0",
+];
+
+fn taken_or_full(registry: &Registry, socket: &UdpSocket, register: Register) -> bool {
+    match told(&answer(socket, registry.addr, &register.encode()).unwrap()) {
+        Told::Registered => true,
+        Told::Error(Code::Full) => false,
+        other => panic!("{other:?}"),
+    }
+}
 
 #[test]
-fn ten_thousand_rooms_from_one_address_are_held_at_its_cap() {
+fn ten_thousand_rooms_and_names_from_one_address_are_held_at_its_caps() {
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start_with(0, &FLAGS, data.path());
+    let clients: Vec<(UdpSocket, String)> = (0..50)
+        .map(|_| {
+            let socket = socket([127, 0, 0, 1]);
+            let cookie = cookie(&socket, registry.addr);
+            (socket, cookie)
+        })
+        .collect();
     let (mut taken, mut full) = (0, 0);
-    for _ in 0..50 {
-        let socket = socket([127, 0, 0, 1]);
-        let cookie = cookie(&socket, registry.addr);
-        for room in 0..200 {
-            let id = format!("id-{taken}-{full}-{room}");
-            let room = format!("room-{room}-{full}").parse().unwrap();
-            let register = Register { room, ..register(&id, &cookie) };
-            match told(&answer(&socket, registry.addr, &register.encode()).unwrap()) {
-                Told::Registered => taken += 1,
-                Told::Error(Code::Full) => full += 1,
-                other => panic!("{other:?}"),
+    for (client, (socket, cookie)) in clients.iter().enumerate() {
+        for n in 0..200 {
+            let (room, name) = (format!("room-{client}-{n}"), format!("name-{client}-{n}"));
+            let register = Register {
+                seq: Some(n),
+                room: room.parse().unwrap(),
+                name: Some(name.parse().unwrap()),
+                ..register(&format!("client-{client}"), cookie)
+            };
+            match taken_or_full(&registry, socket, register) {
+                true => taken += 1,
+                false => full += 1,
             }
         }
     }
     // Twenty sockets are let in, and an address has one registration: the latest stands.
-    println!("of 10,000 registrations from one address {full} were refused as full");
+    println!("10,000 rooms and names: {full} were refused as full, 20 stand");
     assert_eq!((taken, full), (20 * 200, 30 * 200));
-    let other = socket([127, 0, 0, 9]);
-    let cookie = cookie(&other, registry.addr);
-    let other = answer(&other, registry.addr, &register("other", &cookie).encode()).unwrap();
-    assert_eq!(told(&other), Told::Registered);
+    assert_eq!(metric(&registry, "hit7_next_window_members"), 20);
+    // Nor do ids help, each of which is remembered: four for each member that may be.
+    let (socket, cookie) = &clients[0];
+    let new = |k: &u32| taken_or_full(&registry, socket, register(&format!("new-{k}"), cookie));
+    assert_eq!((0..10_000).filter(new).count(), 3 * 20);
+    others_are_not_touched(&registry);
+}
+
+fn others_are_not_touched(registry: &Registry) {
+    for k in 0..20 {
+        let other = socket([127, 0, 0, 9]);
+        let cookie = cookie(&other, registry.addr);
+        assert!(taken_or_full(registry, &other, register(&format!("other-{k}"), &cookie)));
+    }
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hit7::cookie::Key;
-use hit7::proto::{Code, Datagram, Query, Request};
+use hit7::proto::{Code, Datagram, Leave, Query, Request};
 
+use crate::cookies::aged;
 use crate::registry::Registry;
 use crate::wire::{Told, answer, cookie, register, socket, told};
 
@@ -28,6 +29,14 @@ fn signed(mut request: Request, key: &str) -> Vec<u8> {
 
 fn signed_register(cookie: &str, key: &str) -> Vec<u8> {
     signed(Request::Register(register("a", cookie)), key)
+}
+
+/// Lines of registrations in the log.
+fn recorded(data: &Path) -> usize {
+    let days = fs::read_dir(data.join("journal")).unwrap();
+    let files = days.flat_map(|day| fs::read_dir(day.unwrap().path()).unwrap());
+    let texts = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+    texts.map(|text| text.matches(r#""type":"register""#).count()).sum()
 }
 
 #[test]
@@ -52,7 +61,14 @@ fn only_who_has_the_key_gets_in() {
     assert_eq!(replayed, Told::Challenge, "replayed from another port");
     let changed = String::from_utf8(good.clone()).unwrap().replace(r#""main""#, r#""mine""#);
     assert_eq!(ask(changed.as_bytes()), forbidden, "another room");
+    let data = dir.path().join("data");
+    let late = signed_register(&aged(&data, &here, 121), KEY);
+    assert_eq!(ask(&late), Told::Challenge, "replayed after two minutes");
+    let leave = Leave { cookie: Some(cookie.clone()), ..Leave::default() };
+    assert_eq!(ask(&leave.encode()), forbidden, "nobody is withdrawn");
+    assert_eq!(recorded(&data), 0, "nothing was registered");
     assert_eq!(ask(&good), Told::Registered);
+    assert_eq!(recorded(&data), 1);
     let listed = answer(&here, registry.addr, &signed(Request::Query(query), KEY)).unwrap();
     assert!(matches!(Datagram::decode(&listed).unwrap(), Datagram::Peers(_)));
 }

@@ -14,8 +14,9 @@ use rand::{Rng, RngExt, SeedableRng};
 const ID: &str = "0123456789a";
 const PASS: &str = "the-pass-of-the-window";
 
+/// A million in a build that is meant to be fast.
 fn count() -> u64 {
-    std::env::var("HIT7_FLOOD").map_or(50_000, |n| n.parse().expect("HIT7_FLOOD is a number"))
+    if cfg!(debug_assertions) { 50_000 } else { 1_000_000 }
 }
 
 fn addr(text: &str) -> SocketAddr {
@@ -62,6 +63,35 @@ fn opened(peers: &str) -> Datagram<'_> {
         page: Page { part: 0, parts: 1, count: 2, peers },
     })
 }
+
+/// REGISTER, LEAVE, QUERY and ACK as a client sends them before it has proven its address.
+pub(crate) fn requests() -> [Vec<u8>; 4] {
+    let first = |peer: &mut Peer, millis| peer.poll_transmit(at(millis)).expect("a request").1;
+    let mut registers = peer();
+    let register = first(&mut registers, 0);
+    let mut leaves = peer();
+    leaves.leave(at(0));
+    let leave = first(&mut leaves, 0);
+    let list = format!("\"{FRIEND}\",\"{ME}\"");
+    let mut acks = peer();
+    first(&mut acks, 0);
+    acks.handle_datagram(at(1), addr(REGISTRY), &opened(&list).encode());
+    let ack = first(&mut acks, 1);
+    // The first of two parts: the second is asked for.
+    let Datagram::Window(whole) = opened(&list) else { unreachable!("it is one") };
+    let half = Datagram::Window(Opened { page: Page { parts: 2, ..whole.page.clone() }, ..whole });
+    let mut queries = peer();
+    first(&mut queries, 0);
+    queries.handle_datagram(at(1), addr(REGISTRY), &half.encode());
+    let query = (1..5000).find_map(|millis| {
+        queries.handle_timeout(at(millis));
+        let sent = std::iter::from_fn(|| queries.poll_transmit(at(millis)));
+        sent.map(|(_, datagram)| datagram).find(|datagram| datagram.starts_with(QUERY))
+    });
+    [register, leave, query.expect("a QUERY"), ack]
+}
+
+const QUERY: &[u8] = br#"{"type":"QUERY""#;
 
 /// A datagram as somebody off the path writes it, who knows everything but the secrets: the id,
 /// the pass, the seqs.

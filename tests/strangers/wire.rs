@@ -1,11 +1,14 @@
 //! One datagram there, what comes back.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use hit7::cookie::NO_COOKIE;
 use hit7::proto::{Code, Datagram, Register, Request};
+
+use crate::registry::Registry;
 
 /// Trusts nobody who is here: loopback is a stranger like any other.
 pub(crate) const TRUST_NOBODY: [&str; 2] = ["--trust", "192.0.2.1"];
@@ -54,6 +57,23 @@ pub(crate) fn register(id: &str, cookie: &str) -> Register {
 /// A REGISTER as hit7's client sends it before it has a cookie.
 pub(crate) fn first_register() -> Request {
     Request::Register(register("0123456789a", NO_COOKIE))
+}
+
+/// A number of the registry's metrics page; with labels, as it is written there.
+pub(crate) fn metric(registry: &Registry, name: &str) -> u64 {
+    let said = |line: &String| line.strip_prefix("page on http://").map(str::to_owned);
+    let lines = || registry.lines.lock().unwrap();
+    let page = (0..1000).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(u64::from(lines().len() < 3)));
+        lines().iter().find_map(said)
+    });
+    let mut page = TcpStream::connect(page.expect("it has --http")).unwrap();
+    page.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut text = String::new();
+    page.read_to_string(&mut text).unwrap();
+    let number = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+    text.lines().find_map(number).unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
 /// What an answer is.

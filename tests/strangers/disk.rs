@@ -1,0 +1,120 @@
+//! What is on disk is its owner's, and nothing is written out of the data folder.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::wire::{Told, answer, register, socket, told};
+
+/// A registry with windows of a second that creates files for everyone, if it is not careful.
+struct Careless(Child);
+
+impl Careless {
+    fn start(data: &Path) -> (Careless, String) {
+        let hit7 = env!("CARGO_BIN_EXE_hit7");
+        let serve = format!("umask 000; exec {hit7} serve 127.0.0.1 0 --window 1s --data \"$0\"");
+        let out = data.with_extension("out");
+        let child = Command::new("sh")
+            .args(["-c", &serve])
+            .arg(data)
+            .stdout(fs::File::create(&out).unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (mut careless, begun) = (Careless(child), Instant::now());
+        loop {
+            let said = fs::read_to_string(&out).unwrap();
+            let ended = careless.0.try_wait().unwrap().is_some();
+            if said.contains("data in ") || ended {
+                return (careless, said);
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "it neither starts nor ends");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Careless {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Registers until some windows have opened; whether it was ever let in.
+fn registers(said: &str) -> bool {
+    let Some(addr) = said.lines().find_map(|line| line.strip_prefix("listening on ")) else {
+        return false;
+    };
+    let (client, addr, begun) = (socket([127, 0, 0, 1]), addr.parse().unwrap(), Instant::now());
+    let mut is_in = false;
+    for seq in 0.. {
+        let ask = hit7::proto::Register { seq: Some(seq), ..register("a", "x") };
+        let told = answer(&client, addr, &ask.encode()).map(|answer| told(&answer));
+        is_in |= told == Some(Told::Registered);
+        if begun.elapsed() > Duration::from_millis(2500) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    is_in
+}
+
+/// Everything below, with its mode.
+fn modes(dir: &Path, found: &mut Vec<(PathBuf, u32)>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(is) = fs::symlink_metadata(&path) else { continue };
+        found.push((path.clone(), is.permissions().mode() & 0o777));
+        if is.is_dir() {
+            modes(&path, found);
+        }
+    }
+}
+
+#[test]
+fn what_is_on_disk_is_its_owners_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("hit7-data");
+    let (_registry, said) = Careless::start(&data);
+    assert!(registers(&said));
+    let mut found = vec![(data.clone(), fs::metadata(&data).unwrap().permissions().mode() & 0o777)];
+    modes(&data, &mut found);
+    assert!(found.iter().any(|(path, _)| path.extension().is_some_and(|end| end == "json")));
+    assert!(found.iter().any(|(path, _)| path.extension().is_some_and(|end| end == "jsonl")));
+    for (path, mode) in found {
+        let expected = if path.is_dir() { 0o700 } else { 0o600 };
+        assert!(mode == expected || !path.exists(), "{}: {mode:o}", path.display());
+    }
+}
+
+#[test]
+fn nothing_is_written_through_a_link_out_of_the_data_folder() {
+    for place in ["lock", "secret", "journal", "windows", "journal/DAY", "windows/DAY"] {
+        let home = tempfile::tempdir().unwrap();
+        let (data, outside) = (home.path().join("hit7-data"), home.path().join("outside"));
+        fs::create_dir(&outside).unwrap();
+        // Today and tomorrow, should midnight be near.
+        let now = std::time::SystemTime::now();
+        for days in 0..2 {
+            let day = day(now + Duration::from_secs(days * 86_400));
+            let link = data.join(place.replace("DAY", &day));
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            let is_file = matches!(place, "lock" | "secret");
+            let target = if is_file { outside.join("file") } else { outside.clone() };
+            let _ = symlink(target, link);
+        }
+        let (_registry, said) = Careless::start(&data);
+        let is_in = registers(&said);
+        println!("{place}: {}", if said.is_empty() { "refused" } else { "runs" });
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{place} leads out");
+        assert!(!is_in || place.starts_with("windows"), "{place}: acked, and not stored");
+    }
+}
+
+fn day(at: std::time::SystemTime) -> String {
+    let since = at.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    hit7::window::Wall::from_millis(since).to_string()[..10].to_owned()
+}
