@@ -112,6 +112,8 @@ impl Target {
 
     /// Leaves out the addresses that the own one cannot send to: each would cost a turn.
     fn reachable(mut self) -> Result<Target, ClientError> {
+        // In the form in which answers come: `::ffff:192.0.2.1` is 192.0.2.1.
+        self.registries.iter_mut().for_each(|addr| *addr = transmit(*addr, Vec::new()).path.peer);
         let Some(bind) = self.bind else { return Ok(self) };
         let is_ipv4 = |addr: &SocketAddr| addr.ip().to_canonical().is_ipv4();
         let all = self.registries.clone();

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 
 use serde_json::Value;
 
-use crate::support::{Home, Netcat, Registry, keys, run, says, text};
+use crate::support::{Home, Netcat, Registry, has_ipv6, keys, run, says, text};
 
 /// So many members of one window, which has opened when this returns; and its name.
 fn fill(registry: &Registry, count: usize) -> (Vec<Netcat>, String) {
@@ -15,6 +15,16 @@ fn fill(registry: &Registry, count: usize) -> (Vec<Netcat>, String) {
             while text(&members[0].hear_type("WINDOW")["window"]) != windows[0] {}
             return (members, windows.into_iter().next().unwrap());
         }
+    }
+}
+
+/// Answers come from 127.0.0.1, however that was written.
+#[test]
+fn a_mapped_address_is_ipv4() {
+    let home = Home::new();
+    let registry = home.serve(&[]);
+    if has_ipv6() {
+        run(&["peers", "::ffff:127.0.0.1", &registry.port()]).succeeded();
     }
 }
 

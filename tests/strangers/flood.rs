@@ -68,6 +68,13 @@ fn memory(registry: &Registry) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// How long its main thread has run, and how long it was ready to and others had the processor.
+fn ran_and_waited(registry: &Registry) -> [Duration; 2] {
+    let text = std::fs::read_to_string(format!("/proc/{}/schedstat", registry.pid())).unwrap();
+    let mut nanos = text.split_whitespace().map(|n| Duration::from_nanos(n.parse().unwrap()));
+    [nanos.next().unwrap(), nanos.next().unwrap()]
+}
+
 /// Answers a second, asked by one client without pause: what the registry can do at the least.
 fn capacity(to: SocketAddr) -> u64 {
     (0..5).map(|_| answers_a_second(to)).max().unwrap_or(0)
@@ -139,6 +146,7 @@ fn is_registered(socket: &UdpSocket, to: SocketAddr, cookie: &mut String) -> boo
 /// Floods while a proven client asks; how many tries that took at the most.
 fn flooded(registry: &Registry, rate: Option<u64>, count: u64, what: &str) -> usize {
     let (to, over) = (registry.addr, AtomicBool::new(false));
+    let before = ran_and_waited(registry);
     thread::scope(|scope| {
         let client = scope.spawn(|| proven(to, &over));
         let span = flood(to, rate, count);
@@ -151,6 +159,9 @@ fn flooded(registry: &Registry, rate: Option<u64>, count: u64, what: &str) -> us
             took[took.len() / 2],
             took[(took.len() * 99 / 100).min(took.len() - 1)],
         );
+        let [ran, waited] = ran_and_waited(registry);
+        let (ran, waited) = (ran - before[0], waited - before[1]);
+        println!("    the registry ran {ran:.1?}, and waited {waited:.1?} for a processor");
         most_tries
     })
 }

@@ -99,4 +99,11 @@ fn keys_are_read_again_on_sighup() {
     assert_eq!(ask(KEY), Told::Registered);
     assert!(rotate(new, new));
     assert_eq!(ask(KEY), Told::Error(Code::Forbidden), "the old one is gone");
+    // A file that others can read is not read; what was good goes on being so.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(rotate(KEY, new));
+    assert_eq!(ask(KEY), Told::Error(Code::Forbidden));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(rotate(KEY, KEY));
+    assert_eq!(ask(new), Told::Error(Code::Forbidden));
 }
