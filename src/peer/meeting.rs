@@ -33,6 +33,10 @@ const LAN_TRIES: u32 = 5;
 const NUDGES: u8 = 8;
 /// No extra try sooner than this after the last: its answer may still be on the way.
 const NUDGE_AFTER: Duration = Duration::from_millis(100);
+/// GREETs a window to where greetings came from, if that is another host than the list says: some
+/// NATs have several addresses, but a member that forges one could otherwise have each name of a
+/// list tried there.
+const ASTRAY: u32 = 512;
 /// Unanswered tries remembered for each peer: an answer to an older one is not counted.
 const REMEMBERED: usize = 32;
 
@@ -103,6 +107,11 @@ impl Pal {
         [Some(self.addr), self.lan, self.via].into_iter().flatten().any(|addr| same(addr, from))
     }
 
+    /// Whether the list says nothing of the host at `to`.
+    fn is_astray(&self, to: SocketAddr) -> bool {
+        to.ip() != self.addr.ip() && self.lan.is_none_or(|lan| !same(lan, to))
+    }
+
     fn remember(&mut self, seq: u64, now: Duration) {
         if self.asked.len() == REMEMBERED {
             self.asked.pop_front();
@@ -146,6 +155,8 @@ pub(super) struct Meeting {
     again: BTreeSet<(Duration, usize)>,
     /// When the pace allows the next datagram.
     ready: Duration,
+    /// How many of [`ASTRAY`] are left.
+    astray: u32,
     out: VecDeque<(SocketAddr, Vec<u8>)>,
 }
 
@@ -169,7 +180,21 @@ impl Meeting {
         let mut fresh: Vec<usize> = (0..pals.len()).collect();
         fresh.shuffle(&mut rng);
         let (nudged, again, out) = (VecDeque::new(), BTreeSet::new(), VecDeque::new());
-        Meeting { voice, reach, longest, rng, pals, places, fresh, nudged, again, ready: now, out }
+        let (ready, astray) = (now, ASTRAY);
+        Meeting {
+            voice,
+            reach,
+            longest,
+            rng,
+            pals,
+            places,
+            fresh,
+            nudged,
+            again,
+            ready,
+            astray,
+            out,
+        }
     }
 
     pub(super) fn voice(&self) -> &Voice {
@@ -231,9 +256,11 @@ impl Meeting {
     }
 
     fn greet_at(&mut self, place: usize, to: SocketAddr, now: Duration) {
-        if self.pals[place].met {
+        let astray = self.pals[place].is_astray(to);
+        if self.pals[place].met || astray && self.astray == 0 {
             return;
         }
+        self.astray -= u32::from(astray);
         let seq = self.rng.next_u64() % SEQ_END;
         self.pals[place].remember(seq, now);
         self.ready = self.ready.max(now.saturating_sub(SLACK)).saturating_add(PACE);

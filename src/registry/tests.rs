@@ -478,6 +478,14 @@ fn an_address_is_held_at_its_cap_and_others_are_not_touched() {
 }
 
 #[test]
+fn of_ipv6_a_slash_64_is_one_address() {
+    let mut desk = capped(Caps { per_ip: 1, ..Caps::default() });
+    assert!(!is_full(&mut desk, "[2001:db8::1]:5", register("a", 1)));
+    assert!(is_full(&mut desk, "[2001:db8::ffff:2]:5", register("b", 1)));
+    assert!(!is_full(&mut desk, "[2001:db8:0:1::1]:5", register("c", 1)));
+}
+
+#[test]
 fn rooms_and_windows_have_their_caps() {
     let mut desk = capped(Caps { room: 1, rooms: 2, ..Caps::default() });
     assert!(!is_full(&mut desk, ANA, in_room("a", "one")));

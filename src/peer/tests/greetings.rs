@@ -177,3 +177,27 @@ fn on_a_machine_of_its_own_loopback_is_greeted() {
     assert!(!greets(&sent, "127.0.0.1:50002").is_empty());
     assert!(greets(&sent, "127.0.0.1:50001").is_empty());
 }
+
+/// A member greets under each name of the list, from an address that it forges.
+#[test]
+fn a_member_cannot_turn_a_room_on_a_victim() {
+    const VICTIM: &str = "192.0.2.1:53";
+    let names: Vec<SocketAddr> = (0..38).map(|k| ([203, 0, 113, 10], 40_000 + k).into()).collect();
+    let mut rig = Rig::waiting(config(1));
+    rig.listing = Rig::listing(names.iter().copied().chain([addr(ME)]));
+    rig.run(secs(60));
+    rig.push(1, 0);
+    let (mut greets, mut greeteds) = (0, 0);
+    for second in 60..118 {
+        let mut sent = rig.run(secs(second));
+        for name in &names {
+            sent.extend(rig.hear(VICTIM, Datagram::Greet(greet(&name.to_string(), second))));
+        }
+        let hit = sent.iter().filter(|sent| sent.to == addr(VICTIM));
+        let (greet, other): (Vec<&Sent>, Vec<&Sent>) = hit.partition(|it| it.greet().is_some());
+        (greets, greeteds) = (greets + greet.len(), greeteds + other.len());
+    }
+    assert_eq!(greets, 512);
+    assert_eq!(greeteds, 58 * 38, "one for each that came");
+    assert!(rig.run(secs(119)).iter().all(|sent| sent.to != addr(VICTIM)));
+}
