@@ -64,11 +64,17 @@ fn put(
     Ok(sent.count())
 }
 
-/// Has the kernel not stamp each datagram with its time.
+/// Has the kernel neither join datagrams nor stamp them with their time, nor tell which address was
+/// asked where there is one alone.
 #[cfg(target_os = "linux")]
-pub(super) fn untimed(socket: &UdpSocket) {
-    use nix::sys::socket::{setsockopt, sockopt::ReceiveTimestampns};
-    let _ = setsockopt(socket, ReceiveTimestampns, &false);
+pub(super) fn ask_for_less(socket: &UdpSocket, wildcard: bool) {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let _ = setsockopt(socket, sockopt::UdpGroSegment, &false);
+    let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &false);
+    if !wildcard {
+        let _ = setsockopt(socket, sockopt::Ipv4PacketInfo, &false);
+        let _ = setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &false);
+    }
 }
 
 /// A larger receive buffer than other processes may have, which root is given (`SO_RCVBUFFORCE`).
@@ -82,9 +88,9 @@ pub(super) fn force_recv_buffer(socket: &UdpSocket, size: usize) {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn force_recv_buffer(_: &UdpSocket, _: usize) {}
 
-/// Nobody asked for that.
+/// Elsewhere nobody asked for it.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn untimed(_: &UdpSocket) {}
+pub(super) fn ask_for_less(_: &UdpSocket, _: bool) {}
 
 /// Elsewhere they go one by one.
 #[cfg(not(target_os = "linux"))]
