@@ -19,9 +19,11 @@ pub(crate) enum Fault {
     NatChange,
     Drift,
     Step,
+    PeerStep,
     Crash,
     Down,
     SyncFail,
+    Short,
     Full,
     Slow,
     Kept,
@@ -37,7 +39,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 22] = [
+    pub(crate) const ALL: [Fault; 24] = [
         Fault::Loss,
         Fault::Delay,
         Fault::Double,
@@ -47,9 +49,11 @@ impl Fault {
         Fault::NatChange,
         Fault::Drift,
         Fault::Step,
+        Fault::PeerStep,
         Fault::Crash,
         Fault::Down,
         Fault::SyncFail,
+        Fault::Short,
         Fault::Full,
         Fault::Slow,
         Fault::Kept,

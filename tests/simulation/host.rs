@@ -13,17 +13,19 @@ use hit7::fanout::Fanout;
 use hit7::gate::{Admit, Gate};
 use hit7::limit::Rate;
 use hit7::mesh::ListCap;
-use hit7::proto::{Ack, Kind, Request};
+use hit7::proto::{Ack, Kind, Request, Room};
+use hit7::record::{Record, Ticket};
 use hit7::registry::{Caps, Config, Event, Handled, Registry};
 use hit7::roster::Frozen;
 use hit7::udp::{Path, Transmit};
-use hit7::window::{Length, Window};
+use hit7::window::{Length, Wall, Window};
 
 use crate::clock::HostClock;
 use crate::faults::Fault;
 use crate::log::{Log, Step};
 use crate::mutations::Mutation;
 use crate::network::Packet;
+use crate::rules::Asked;
 use crate::world::{Agenda, REGISTRY, TRUSTED, World, addr};
 
 /// The registry's wall clock is looked at again at least this often.
@@ -58,6 +60,8 @@ pub(crate) struct Process {
     unkept: Option<Arc<Frozen>>,
     papers: VecDeque<(Duration, Arc<Frozen>)>,
     pub(crate) under_way: usize,
+    /// What was asked and is not with the log yet.
+    asked: VecDeque<Asked>,
     logged: BTreeSet<Window>,
     done: BTreeSet<Window>,
 }
@@ -135,6 +139,7 @@ impl World {
             unkept: None,
             papers: VecDeque::new(),
             under_way: 0,
+            asked: VecDeque::new(),
             logged,
             done: BTreeSet::new(),
         });
@@ -144,14 +149,16 @@ impl World {
 
     /// kill -9, or the power fails.
     pub(crate) fn crash(&mut self) {
-        if self.host.up.take().is_none() {
-            return;
-        }
+        let Some(process) = self.host.up.take() else { return };
         self.trace(|| "the registry is killed".to_owned());
+        if process.unkept.is_some() || !process.papers.is_empty() {
+            self.seen.note("a crash before a document was durable");
+        }
         self.seen.note("the registry was killed");
         let survived = self.host.log.crash(&mut self.dice, &mut self.seen);
         self.rules.on_crash(&survived);
-        self.disturb_registry();
+        // After all else that happens at this moment, an opening perhaps.
+        self.host.steady_since = self.t + Duration::from_nanos(1);
         let down = match self.dice.roll(Fault::Down, 0.3) {
             true => {
                 self.seen.note("down for a window or more");
@@ -169,7 +176,11 @@ impl World {
 
     fn now(&self) -> Option<Now> {
         let process = self.host.up.as_ref()?;
-        Some(self.host.now(self.t, process.born))
+        let mut now = self.host.now(self.t, process.born);
+        if self.setup.mutation == Some(Mutation::OpensLate) {
+            now.wall = Wall::from_millis(now.wall.millis() - 20_000);
+        }
+        Some(now)
     }
 
     pub(crate) fn registry_hears(&mut self, packet: Packet) {
@@ -186,10 +197,14 @@ impl World {
         let answers = match admitted {
             Admit::Pass { request: Request::Ack(ack), .. } => {
                 self.seen.note("an ACK came");
+                self.rules.on_ack(path.peer, &ack);
                 self.take_ack(path, &ack);
                 Vec::new()
             }
-            Admit::Pass { request, trusted } => self.take(now, path, request, trusted),
+            Admit::Pass { request, trusted } => {
+                self.rules.on_passed(path.peer);
+                self.take(now, path, request, trusted)
+            }
             Admit::Refuse(transmit, why) => {
                 self.seen.note(why.name());
                 vec![transmit]
@@ -215,12 +230,14 @@ impl World {
         let quiet = self.is_quiet();
         let process = self.host.up.as_mut().unwrap();
         let mut handled = process.registry.handle(now, path, request.clone(), trusted);
+        let mut asked = request.clone();
         if self.setup.mutation == Some(Mutation::OldTakenForNew)
             && handled == Handled::Nothing(hit7::tally::Why::Old)
             && let Request::Register(register) = &mut request
         {
             let seq = register.seq.take();
             handled = process.registry.handle(now, path, request.clone(), trusted);
+            asked = request.clone();
             if let Request::Register(register) = &mut request {
                 register.seq = seq;
             }
@@ -235,6 +252,8 @@ impl World {
                     self.seen.note("a registration while an opening was stored");
                 }
                 self.seen.note("a request went into the log");
+                let process = self.host.up.as_mut().unwrap();
+                process.asked.push_back((path.peer, now.wall, asked));
                 Vec::new()
             }
             Handled::Nothing(why) => {
@@ -251,6 +270,9 @@ impl World {
     }
 
     fn take_ack(&mut self, path: Path, ack: &Ack) {
+        if self.setup.mutation == Some(Mutation::DeafToAcks) {
+            return;
+        }
         if let Some(fanout) = self.host.up.as_mut().and_then(|process| process.fanout.as_mut()) {
             fanout.handle_ack(path, ack);
         }
@@ -303,6 +325,7 @@ impl World {
                 self.seen.note("the log refused a batch");
                 let process = self.host.up.as_mut().unwrap();
                 process.under_way -= batch.len();
+                process.asked.clear();
                 let refused = process.registry.refuse(now, batch);
                 answers = self.checked(refused, false);
             }
@@ -319,7 +342,7 @@ impl World {
             if !batch.is_empty() {
                 process.under_way = batch.len();
                 process.logged.extend(batch.iter().map(|(_, record)| record.window()));
-                self.rules.on_proposed(batch.len());
+                let batch = self.as_asked(batch);
                 self.host.log.propose(self.t, batch, &mut self.dice, &mut self.seen);
                 if self.dice.roll(Fault::Crash, 0.004) {
                     return self.crash();
@@ -327,6 +350,23 @@ impl World {
             }
         }
         self.announce();
+    }
+
+    /// What is handed to the log is what was asked.
+    fn as_asked(&mut self, mut batch: Vec<(Ticket, Record)>) -> Vec<(Ticket, Record)> {
+        let wall = self.host.clock.wall(self.t);
+        for (_, record) in &mut batch {
+            if let Record::Register(it) = record
+                && self.setup.mutation == Some(Mutation::RoomForgotten)
+            {
+                it.room = Room::default();
+            }
+            let is_open = matches!(record, Record::Open(_));
+            let asked = &mut self.host.up.as_mut().unwrap().asked;
+            let asked = if is_open { None } else { asked.pop_front() };
+            self.rules.on_proposed(record, asked, wall);
+        }
+        batch
     }
 
     fn follow_events(&mut self) {
@@ -381,9 +421,18 @@ impl World {
         if let Some(window) = unkept {
             self.keep(window);
         }
-        if !pushes.is_empty() {
-            let pushes = self.checked(pushes, false);
-            pushes.into_iter().for_each(|push| self.say(push));
+        if pushes.is_empty() {
+            return;
+        }
+        let dies = self.dice.roll(Fault::Crash, 0.05);
+        if dies {
+            self.seen.note("a crash amid the fan-out");
+            pushes.truncate(pushes.len() / 2);
+        }
+        let pushes = self.checked(pushes, false);
+        pushes.into_iter().for_each(|push| self.say(push));
+        if dies {
+            self.crash();
         }
     }
 
@@ -412,7 +461,7 @@ impl World {
             let document = serde_json::to_string(&Document::from(&*window)).unwrap();
             process.done.insert(window.window());
             let current = process.registry.current().window();
-            self.rules.on_document(&window, &document);
+            self.rules.on_document(window.window(), &document);
             self.host.documents.insert(window.window(), document);
             self.forget_closed(current);
         }
@@ -420,7 +469,10 @@ impl World {
 
     fn forget_closed(&mut self, current: Window) {
         let process = self.host.up.as_mut().unwrap();
-        let closed: Vec<Window> = process.logged.range(..current).copied().collect();
+        let mut closed: Vec<Window> = process.logged.range(..current).copied().collect();
+        if self.setup.mutation == Some(Mutation::DiscardsEarly) {
+            closed.push(current);
+        }
         for window in closed {
             if process.done.remove(&window) {
                 process.logged.remove(&window);

@@ -15,6 +15,8 @@ use hit7::window::{Length, Window};
 use crate::faults::{Counts, Dice, Fault};
 use crate::mutations::Mutation;
 
+const SHORT: &str = "a write was short";
+
 type Batch = Vec<(Ticket, Record)>;
 
 /// What a log does next.
@@ -115,9 +117,13 @@ impl Log {
         let (_, run) = self.written.take_if(|(done, _)| *done <= t)?;
         let told_at = t + dice.millis(Fault::Chance, 0, 2);
         let acked = self.mutation == Some(Mutation::AckBeforeSync);
-        if !acked && (t < self.full_until || dice.roll(Fault::SyncFail, 0.03)) {
-            seen.note(if t < self.full_until { "the disk was full" } else { "a sync failed" });
+        let fails = self.fails(t, dice).filter(|_| !acked);
+        if let Some(why) = fails {
+            seen.note(why);
             self.ghosts = run.iter().map(|(_, record)| record.clone()).collect();
+            if why == SHORT {
+                self.ghosts.truncate(run.len() / 2);
+            }
             let behind = std::mem::take(&mut self.queue);
             let batch = run.into_iter().chain(behind).collect();
             self.outcomes.push_back((told_at, Step::Refused(batch)));
@@ -127,6 +133,9 @@ impl Log {
         if self.mutation == Some(Mutation::LastNotWritten) && records.len() > 1 {
             records.pop();
         }
+        if self.mutation == Some(Mutation::Reversed) {
+            records.reverse();
+        }
         self.ghosts.clear();
         self.discarded.clear();
         self.synced.extend(records.iter().cloned());
@@ -135,6 +144,14 @@ impl Log {
         }
         self.write(t, dice, seen);
         Some(Step::Synced(records))
+    }
+
+    fn fails(&self, t: Duration, dice: &mut Dice) -> Option<&'static str> {
+        if t < self.full_until {
+            return Some("the disk was full");
+        }
+        let (sync, short) = (dice.roll(Fault::SyncFail, 0.03), dice.roll(Fault::Short, 0.03));
+        sync.then_some("a sync failed").or(short.then_some(SHORT))
     }
 
     /// The records of one window together, each such run durable before the next is written.

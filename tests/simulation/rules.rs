@@ -1,25 +1,25 @@
 //! The rules, watched from outside: what goes over the wire, what the log and the documents say.
 //! Nothing here asks the code under test whether it is right.
 
+mod meetings;
+mod wire;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hit7::peer::Event;
-use hit7::proto::{Datagram, Id, Page, Pass, Registered, Request, Room};
-use hit7::record::Record;
-use hit7::registry::Handled;
+use hit7::proto::{Id, Pass, Request, Room};
+use hit7::record::{Opening, Record};
 use hit7::roster::Frozen;
-use hit7::udp::{Path, Transmit};
 use hit7::window::{Length, Wall, Window};
+use serde_json::{Value, json};
 
 use crate::faults::Counts;
 use crate::log::Log;
-use crate::model::{Broken, Model, Verdict};
-use crate::network::Packet;
+use crate::model::{Broken, Member, Members, Model};
 
-/// The most bytes of a list (docs/PROTOCOL.md).
-const MAX_LIST: usize = 820;
+/// A window opens, if nothing is wrong, within this: a sync may be slow, and so the next one.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A rule was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,9 @@ struct Promise {
     room: Room,
     after: usize,
 }
+
+/// What a client asked: from where, when, and what.
+pub(crate) type Asked = (SocketAddr, Wall, Request);
 
 /// What came from an address, and what went to it before it had proven itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,6 +71,8 @@ pub(crate) struct Rules {
     pub(crate) pairs: u64,
     pub(crate) unmet: Vec<String>,
     cap: usize,
+    /// Whether one pair that does not meet breaks rule 7; else it counts.
+    every_pair: bool,
     length: Length,
     /// Every record that was ever durable, in order.
     history: Vec<Record>,
@@ -82,7 +87,9 @@ pub(crate) struct Rules {
     promises: Vec<Promise>,
     /// The windows that every id was told.
     told: BTreeSet<(Id, Window)>,
-    rosters: BTreeMap<(Window, Room), Vec<SocketAddr>>,
+    /// Who was in each window that opened or was missed, by the log; and when it opened.
+    books: BTreeMap<Window, Members>,
+    opened_at: BTreeMap<Window, Wall>,
     pages: BTreeMap<(Window, Room, Option<Id>, SocketAddr, u32), String>,
     passes: BTreeMap<(Window, Room), Pass>,
     documents: BTreeMap<Window, String>,
@@ -90,15 +97,23 @@ pub(crate) struct Rules {
     cookies: BTreeSet<(SocketAddr, String)>,
     /// What hit7's own clients asked before they had proven their addresses.
     own: BTreeSet<(SocketAddr, Vec<u8>)>,
+    /// WINDOWs told in this life of the registry: so often each part, and to whom no more.
+    told_parts: BTreeMap<(SocketAddr, Window, u32), u32>,
+    acked: BTreeSet<(SocketAddr, Window)>,
+    /// GREETs sent, by place and `seq`; and who answered one.
+    greets: BTreeSet<(usize, u64)>,
+    answered: BTreeSet<(usize, Window, SocketAddr)>,
     met: BTreeSet<(usize, Window, SocketAddr)>,
     waiting: Vec<Pair>,
+    /// When each window was first told.
+    begun: BTreeMap<Window, Duration>,
     /// Requests that were proven, and records proposed.
     requests: u64,
     proposals: u64,
 }
 
 impl Rules {
-    pub(crate) fn new(length: Length, cap: usize) -> Rules {
+    pub(crate) fn new(length: Length, cap: usize, every_pair: bool) -> Rules {
         Rules {
             t: Duration::ZERO,
             broken: None,
@@ -107,6 +122,7 @@ impl Rules {
             pairs: 0,
             unmet: Vec::new(),
             cap,
+            every_pair,
             length,
             history: Vec::new(),
             committed: 0,
@@ -115,15 +131,21 @@ impl Rules {
             stepped: false,
             promises: Vec::new(),
             told: BTreeSet::new(),
-            rosters: BTreeMap::new(),
+            books: BTreeMap::new(),
+            opened_at: BTreeMap::new(),
             pages: BTreeMap::new(),
             passes: BTreeMap::new(),
             documents: BTreeMap::new(),
             accounts: BTreeMap::new(),
             cookies: BTreeSet::new(),
             own: BTreeSet::new(),
+            told_parts: BTreeMap::new(),
+            acked: BTreeSet::new(),
+            greets: BTreeSet::new(),
+            answered: BTreeSet::new(),
             met: BTreeSet::new(),
             waiting: Vec::new(),
+            begun: BTreeMap::new(),
             requests: 0,
             proposals: 0,
         }
@@ -172,19 +194,52 @@ impl Rules {
         self.on_synced(survived);
     }
 
-    /// The wall clock was stepped, to there.
-    pub(crate) fn on_step(&mut self, wall: Wall) {
+    /// The wall clock was stepped.
+    pub(crate) fn on_step(&mut self, from: Wall, to: Wall) {
         self.stepped = true;
-        self.latest = self.latest.max(Some(wall));
+        self.latest = self.latest.max(Some(from)).max(Some(to));
     }
 
+    /// What counts is the current window and what comes after. Logs that were let go may come
+    /// back, some of them and others not: each of those is read for itself.
     fn reread(&mut self, log: &[Record]) {
         self.committed = self.history.len();
-        self.model = Model::new(self.length);
-        for record in log {
-            let result = self.model.apply(record);
-            self.judge(result);
+        (self.told_parts, self.acked) = (BTreeMap::new(), BTreeSet::new());
+        let last = log.iter().rev().find(|record| matches!(record, Record::Open(_)));
+        let last = last.map(Record::window);
+        let of_one_window = |a: &Record, b: &Record| a.window() == b.window();
+        for closed in log.chunk_by(of_one_window) {
+            if Some(closed[0].window()) < last {
+                self.model = Model::new(self.length);
+                closed.iter().for_each(|record| self.apply(record));
+                let missed = std::mem::take(&mut self.model.next.members);
+                if !matches!(closed.last(), Some(Record::Open(_))) {
+                    self.enter(closed[0].window(), missed);
+                }
+            }
         }
+        self.model = Model::new(self.length);
+        for record in log.iter().filter(|record| Some(record.window()) >= last) {
+            self.apply(record);
+        }
+    }
+
+    /// A record takes its place in the ledger.
+    fn apply(&mut self, record: &Record) {
+        let result = self.model.apply(record);
+        self.judge(result);
+        let Record::Open(opening) = record else { return };
+        self.opened_at.insert(opening.window, opening.at);
+        let opened = (opening.window, self.model.current.members.clone());
+        let closed = self.model.missed.take().into_iter().chain([opened]);
+        closed.for_each(|(window, members)| self.enter(window, members));
+    }
+
+    /// Who was in a window is known now, and stays so.
+    fn enter(&mut self, window: Window, members: Members) {
+        let before = self.books.entry(window).or_insert_with(|| members.clone());
+        let same = *before == members;
+        self.expect(same, 3, || format!("the log says something else of {window}"));
     }
 
     /// These records are durable.
@@ -205,8 +260,48 @@ impl Rules {
         }
     }
 
-    pub(crate) fn on_proposed(&mut self, records: usize) {
-        self.proposals += records as u64;
+    /// A record goes to the log: it says what was asked, and when.
+    pub(crate) fn on_proposed(&mut self, record: &Record, asked: Option<Asked>, wall: Wall) {
+        self.proposals += 1;
+        let faithful = match (record, asked) {
+            (Record::Open(it), None) => return self.expect_in_time(it, wall),
+            (Record::Register(it), Some((addr, at, Request::Register(asked)))) => {
+                let lan = asked.lan.filter(|lan| *lan != addr);
+                let says = (it.path.peer, it.at, &it.id, it.seq, &it.room, &it.name, it.lan);
+                says == (addr, at, &asked.id, asked.seq, &asked.room, &asked.name, lan)
+            }
+            (Record::Leave(it), Some((addr, at, Request::Leave(asked)))) => {
+                (it.path.peer, it.at, &it.id, it.seq) == (addr, at, &asked.id, asked.seq)
+            }
+            _ => false,
+        };
+        self.expect(faithful, 2, || format!("nobody asked for {record:?}"));
+    }
+
+    /// It was proposed perhaps before the clock was set back.
+    fn expect_in_time(&mut self, opening: &Opening, wall: Wall) {
+        let (opens, latest) = (opening.window.opens(), self.latest.max(Some(wall)));
+        let is_so = opens <= opening.at && Some(opening.at) <= latest;
+        self.expect(is_so, 4, || format!("{opening:?} at {wall}"));
+    }
+
+    /// After every step: the registry stands where the ledger does, and is not late.
+    pub(crate) fn on_rest(
+        &mut self,
+        current: &Frozen,
+        next: (Window, usize),
+        wall: Wall,
+        steady: Duration,
+    ) {
+        let Some(last) = self.model.last_open else { return };
+        self.expect(current.window() == last, 6, || {
+            format!("{} is current where {last} was opened last", current.window())
+        });
+        let waiting = (self.model.next.window.unwrap_or(next.0), self.model.next.members.len());
+        self.expect(next == waiting, 2, || format!("{next:?} wait where {waiting:?} should"));
+        let due = self.length.window_at(wall);
+        let late = steady >= PATIENCE && wall >= due.opens().plus(PATIENCE) && last < due;
+        self.expect(!late, 6, || format!("{due} is not open at {wall}, and nothing is wrong"));
     }
 
     /// A record takes effect.
@@ -216,8 +311,7 @@ impl Rules {
         if let Some(remark) = self.model.remark(record) {
             self.seen.note(remark);
         }
-        let result = self.model.apply(record);
-        self.judge(result);
+        self.apply(record);
         if let Record::Register(it) = record {
             // Unless the clock was stepped, it is for the window that follows.
             let begins = it.window.opens().millis() - self.length.millis() as i64;
@@ -230,36 +324,34 @@ impl Rules {
     // Windows.
 
     pub(crate) fn on_opened(&mut self, frozen: &Frozen) {
-        let window = frozen.window();
-        let rosters: Vec<(Room, Vec<SocketAddr>)> = frozen
-            .rosters()
-            .iter()
-            .map(|it| (it.room().clone(), it.members().iter().map(|m| m.path.peer).collect()))
-            .collect();
-        for (room, members) in &rosters {
-            let before = self.rosters.insert((window, room.clone()), members.clone());
-            self.expect(before.is_none_or(|before| before == *members), 3, || {
-                format!("the roster of {room} in {window} has changed")
-            });
-        }
-        if self.model.current.window == Some(window) {
-            let of_model = self.model.current.members.len();
-            let agrees = |(room, members): &(Room, Vec<SocketAddr>)| {
-                self.model.current.room(room) == *members
-            };
-            let agree = rosters.iter().all(agrees) && frozen.len() == of_model;
-            self.expect(agree, 2, || format!("{window} opens with {rosters:?}"));
-        }
-        if rosters.iter().any(|(_, members)| members.len() > self.cap + 1) {
+        self.check_book(frozen);
+        if frozen.rosters().iter().any(|roster| roster.len() > self.cap + 1) {
             self.seen.note("a room larger than the list cap");
         }
         self.check_promises(frozen);
+    }
+
+    /// Who is in a window is who the log says, also when it is opened again from the log.
+    fn check_book(&mut self, frozen: &Frozen) {
+        let window = frozen.window();
+        let rosters = frozen.rosters().iter();
+        let members: Members = rosters
+            .flat_map(|roster| roster.members().iter())
+            .map(|it| {
+                let hit7::roster::Member { path, id, room, name, lan, registered } = it.clone();
+                (path.peer, Member { id, room, name, lan, registered })
+            })
+            .collect();
+        let book = self.books.get(&window).cloned().unwrap_or_default();
+        let agree = book == members && frozen.len() == members.len();
+        self.expect(agree, 2, || format!("{window} has {members:?} where the log has {book:?}"));
     }
 
     /// A window went by unopened; nothing was wrong with the registry for the time `steady`.
     pub(crate) fn on_missed(&mut self, frozen: &Frozen, steady: Duration) {
         let window = frozen.window();
         self.expect(steady < self.length.span(), 6, || format!("{window} was missed for nothing"));
+        self.check_book(frozen);
         self.check_promises(frozen);
     }
 
@@ -283,20 +375,34 @@ impl Rules {
         self.promises.retain(|promise| promise.window >= window);
     }
 
-    pub(crate) fn on_document(&mut self, frozen: &Frozen, document: &str) {
-        let window = frozen.window();
+    pub(crate) fn on_document(&mut self, window: Window, document: &str) {
         let before = self.documents.insert(window, document.to_owned());
         self.expect(before.is_none_or(|before| before == document), 3, || {
             format!("the document of {window} has changed")
         });
-        let lacks = |promise: &&Promise| {
-            let later = self.history.get(promise.after..).unwrap_or_default();
-            promise.window == window
-                && !later.iter().any(|record| supersedes(record, promise))
-                && !document.contains(&format!("\"{}\"", promise.addr))
+        let from = match self.opened_at.contains_key(&window) {
+            true => window.opens(),
+            false => self.length.closes(window),
         };
-        let lacking = self.promises.iter().find(lacks).cloned();
-        self.expect(lacking.is_none(), 2, || format!("not in the document: {lacking:?}"));
+        self.expect(self.latest >= Some(from), 4, || format!("{window} is written before {from}"));
+        let says: Value = serde_json::from_str(document).unwrap_or_default();
+        let due = self.due(window);
+        self.expect(due == says, 2, || format!("a document says {says} where it is {due}"));
+    }
+
+    /// What the document of a window has to say.
+    fn due(&self, window: Window) -> Value {
+        let mut rooms: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+        for (addr, member) in self.books.get(&window).into_iter().flatten() {
+            let mut entry = json!({ "addr": addr, "registered": member.registered.to_string() });
+            if let Some(name) = &member.name {
+                entry["name"] = json!(name.as_str());
+            }
+            rooms.entry(member.room.as_str()).or_default().push(entry);
+        }
+        let closes = self.length.window_at(self.length.closes(window)).to_string();
+        let opened = self.opened_at.get(&window).map(Wall::to_string);
+        json!({ "window": window.to_string(), "closes": closes, "opened": opened, "rooms": rooms })
     }
 
     /// Rule 9: what is closed and kept as a document is let go.
@@ -305,323 +411,6 @@ impl Rules {
         self.expect(windows <= logged, 9, || {
             format!("the log holds {windows} windows, of which {logged} are needed")
         });
-    }
-
-    // The wire.
-
-    fn is_proven(&self, addr: SocketAddr) -> bool {
-        is_trusted(addr) || self.accounts.get(&addr).is_some_and(|account| account.proven)
-    }
-
-    /// One of hit7's own clients asks.
-    pub(crate) fn on_peer_asks(&mut self, from: SocketAddr, bytes: &[u8]) {
-        if !self.is_proven(from) {
-            self.own.insert((from, bytes.to_vec()));
-        }
-    }
-
-    /// A datagram has come to the registry.
-    pub(crate) fn on_hear(&mut self, from: SocketAddr, bytes: &[u8]) {
-        let account = self.accounts.entry(from).or_default();
-        account.came += bytes.len();
-        if let Some(cookie) = cookie_of(bytes)
-            && self.cookies.contains(&(from, cookie.to_owned()))
-        {
-            account.proven = true;
-        }
-        if self.is_proven(from) {
-            self.requests += 1;
-        }
-    }
-
-    /// What was answered to one datagram, at once.
-    pub(crate) fn on_answered(&mut self, packet: &Packet, answers: &[Transmit]) {
-        self.expect(self.proposals <= self.requests + 10_000, 9, || {
-            "more records than asked".into()
-        });
-        for answer in answers {
-            let (came, went) = (packet.bytes.len(), answer.payload.len());
-            let from_own = !self.is_proven(packet.from)
-                && self.own.contains(&(packet.from, packet.bytes.clone()));
-            self.expect(!from_own || went <= came, 8, || format!("{went} bytes for {came}"));
-        }
-    }
-
-    /// One datagram is answered with one at the most.
-    pub(crate) fn on_said(&mut self, meant: usize, said: usize) {
-        self.expect(said <= meant, 9, || format!("{said} datagrams where {meant} were due"));
-    }
-
-    /// What the registry makes of a request while nothing is under way.
-    pub(crate) fn on_handled(
-        &mut self,
-        wall: Wall,
-        path: Path,
-        request: &Request,
-        handled: &Handled,
-    ) {
-        self.latest = self.latest.max(Some(wall));
-        let closes = self.model.current.window.map(|window| self.length.closes(window));
-        let due = closes.is_none_or(|closes| wall >= closes);
-        if due {
-            return;
-        }
-        let verdict = self.model.verdict(request, path.peer, due);
-        if let Some(remark) = self.model.remark_on(request, path.peer, verdict) {
-            self.seen.note(remark);
-        }
-        let agrees = match verdict {
-            Verdict::Silence => matches!(handled, Handled::Nothing(_)),
-            Verdict::Retry(_) => matches!(handled, Handled::Answer(_)),
-            Verdict::New => !matches!(handled, Handled::Nothing(_)),
-        };
-        self.expect(agrees, 5, || {
-            format!("{request:?} from {} is {verdict:?}, and was {handled:?}", path.peer)
-        });
-        if let (Verdict::Retry(window), Handled::Answer(answer)) = (verdict, handled)
-            && let Ok(Datagram::Registered(it)) = Datagram::decode(&answer.payload)
-        {
-            let told = it.window;
-            self.expect(told == window, 5, || format!("a retry is told {told}, not {window}"));
-        }
-    }
-
-    /// The registry answers a request: what it promises is noted, and must be so.
-    pub(crate) fn on_promise(&mut self, transmit: &Transmit) {
-        let Ok(Datagram::Registered(it)) = Datagram::decode(&transmit.payload) else { return };
-        let Registered { id, room, window, you, .. } = &it;
-        let to = transmit.path.peer;
-        self.expect(*you == to, 3, || format!("{to} is told to be {you}"));
-        let result = self.model.check(to, &it);
-        self.judge(result);
-        if let Some(id) = id {
-            self.told.insert((id.clone(), *window));
-        }
-        let (id, room, after) = (id.clone(), room.clone(), self.committed);
-        self.promises.push(Promise { window: *window, id, addr: to, room, after });
-    }
-
-    /// Datagrams leave the registry.
-    pub(crate) fn on_transmits(&mut self, transmits: &[Transmit], wall: Wall) {
-        self.latest = self.latest.max(Some(wall));
-        for transmit in transmits {
-            self.check_account(transmit);
-            self.check_peeking(transmit);
-            self.check_content(transmit, wall);
-        }
-    }
-
-    /// Rule 8: three times what came, until the address is proven.
-    fn check_account(&mut self, transmit: &Transmit) {
-        let to = transmit.path.peer;
-        if self.is_proven(to) {
-            return;
-        }
-        let account = self.accounts.entry(to).or_default();
-        account.went += transmit.payload.len();
-        let Account { came, went, .. } = *account;
-        self.expect(went <= 3 * came, 8, || format!("{went} bytes to {to}, of {came} unproven"));
-        let is_challenge = transmit.payload.starts_with(br#"{"type":"CHALLENGE""#);
-        self.expect(is_challenge, 8, || format!("{to} is unproven, and told more than a cookie"));
-    }
-
-    /// Rule 4, byte by byte: nobody is named who is in the next window and not in the current one.
-    fn check_peeking(&mut self, transmit: &Transmit) {
-        let text = String::from_utf8_lossy(&transmit.payload);
-        let you = transmit.path.peer;
-        for word in text.split(['"', ' ']).filter(|word| word.len() > 8 && word.contains(':')) {
-            let Ok(named) = word.parse::<SocketAddr>() else { continue };
-            if named != you
-                && self.model.next.members.contains_key(&named)
-                && !self.model.current.members.contains_key(&named)
-            {
-                return self.fail(4, format!("{you} is told of {named} before the opening"));
-            }
-        }
-    }
-
-    fn check_content(&mut self, transmit: &Transmit, wall: Wall) {
-        let to = transmit.path.peer;
-        match Datagram::decode(&transmit.payload) {
-            Ok(Datagram::Challenge(it)) => {
-                self.cookies.insert((to, it.cookie));
-            }
-            Ok(Datagram::Registered(it)) => {
-                self.check_page(it.current.window, &it.room, None, &it.current.page);
-            }
-            Ok(Datagram::Peers(it)) => match &it.pass {
-                None => self.check_page(it.window, &it.room, None, &it.page),
-                Some(pass) => {
-                    let you = it.you.unwrap_or(to);
-                    self.check_own(it.window, &it.room, it.id, you, pass, &it.page);
-                }
-            },
-            Ok(Datagram::Window(it)) => {
-                let open = wall < self.length.closes(it.window);
-                self.expect(open, 6, || format!("{} is announced at {wall}", it.window));
-                self.expect(it.you == to, 4, || format!("{to} is told what {} is due", it.you));
-                self.check_own(it.window, &it.room, it.id, it.you, &it.pass, &it.page);
-            }
-            Ok(Datagram::Left(_) | Datagram::Error(_)) => {}
-            other => self.fail(3, format!("a registry says {other:?}")),
-        }
-    }
-
-    fn check_open(&mut self, window: Window) {
-        let early = self.latest.is_none_or(|latest| latest < window.opens());
-        let empty = self.model.current.members.is_empty();
-        self.expect(empty || !early, 4, || format!("{window} is told before its time"));
-    }
-
-    /// A page for everyone: exactly that of the current roster.
-    fn check_page(&mut self, window: Window, room: &Room, id: Option<Id>, page: &Page<'_>) {
-        self.check_open(window);
-        if page.parts > 1 {
-            self.seen.note("a roster of more than one part");
-        }
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        self.check_same((window, room.clone(), id, nowhere, page.part), page);
-        if self.model.current.window != Some(window) {
-            // Before the first window of all, nobody has been let in.
-            return self.expect(page.peers.is_empty(), 3, || format!("a list of {window}"));
-        }
-        let entries = self.model.current.room(room).into_iter().map(|addr| format!("\"{addr}\""));
-        let pages = paged(entries.collect());
-        let expected = pages.get(page.part as usize).map_or("", String::as_str);
-        let fits = page.peers == expected && page.parts as usize == pages.len();
-        self.expect(fits, 3, || format!("a page of {room} in {window} is {page:?}"));
-    }
-
-    /// A member's page: its own list, and the pass.
-    fn check_own(
-        &mut self,
-        window: Window,
-        room: &Room,
-        id: Option<Id>,
-        you: SocketAddr,
-        pass: &Pass,
-        page: &Page<'_>,
-    ) {
-        self.check_open(window);
-        let current = self.model.current.window;
-        self.expect(current == Some(window), 3, || format!("{window} is told in {current:?}"));
-        let member = self.model.current.members.get(&you);
-        let is_it = member.is_some_and(|member| member.id == id && member.room == *room);
-        self.expect(is_it, 4, || format!("the pass of {room} is told to {you}, who is not in"));
-        let before = self.passes.insert((window, room.clone()), pass.clone());
-        self.expect(before.is_none_or(|before| before == *pass), 3, || {
-            format!("the pass of {room} in {window} has changed")
-        });
-        self.check_same((window, room.clone(), id, you, page.part), page);
-        let members = self.model.current.room(room);
-        if members.len() <= self.cap + 1 {
-            let entry = |addr: &SocketAddr| match self.model.current.members[addr].lan {
-                Some(lan) => format!("\"{addr} {lan}\""),
-                None => format!("\"{addr}\""),
-            };
-            let pages = paged(members.iter().map(entry).collect());
-            let expected = pages.get(page.part as usize).map_or("", String::as_str);
-            self.expect(page.peers == expected, 3, || format!("the own list is {page:?}"));
-        }
-    }
-
-    /// Rule 3: whoever asks is told what was told before.
-    fn check_same(&mut self, key: (Window, Room, Option<Id>, SocketAddr, u32), page: &Page<'_>) {
-        let says = format!("{} {} {}", page.parts, page.count, page.peers);
-        let before = self.pages.insert(key, says.clone());
-        self.expect(before.as_ref().is_none_or(|before| *before == says), 3, || {
-            format!("told {before:?}, and then {says}")
-        });
-    }
-
-    // Peers.
-
-    pub(crate) fn on_peer_event(&mut self, place: usize, id: &Id, room: &Room, event: &Event) {
-        match event {
-            Event::Registered { window, .. } => {
-                let told = self.told.contains(&(id.clone(), *window));
-                self.expect(told, 2, || format!("{id} believes a forged REGISTERED of {window}"));
-            }
-            Event::Opened { window, peers, you, count, .. } => {
-                let roster =
-                    self.rosters.get(&(*window, room.clone())).cloned().unwrap_or_default();
-                let known = peers.iter().chain([you]).all(|peer| roster.contains(peer));
-                let whole = roster.len() > self.cap + 1 || peers.len() + 1 == roster.len();
-                self.expect(known && whole && *count as usize == roster.len(), 3, || {
-                    format!("{id} holds {peers:?} of {window}, and the roster is {roster:?}")
-                });
-            }
-            Event::Met { peer, .. } => {
-                if let Some(window) = self.window_of(place, *peer) {
-                    self.met.insert((place, window, *peer));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn window_of(&self, place: usize, other: SocketAddr) -> Option<Window> {
-        let is = |pair: &&Pair| pair.places[0] == place && pair.other == other;
-        self.waiting.iter().rev().find(is).map(|pair| pair.window)
-    }
-
-    /// Two peers in one room of a window that has just opened.
-    pub(crate) fn expect_meeting(
-        &mut self,
-        window: Window,
-        places: [usize; 2],
-        other: SocketAddr,
-        begun: Duration,
-        due: Duration,
-    ) {
-        self.waiting.push(Pair { begun, due, window, places, other });
-    }
-
-    /// When the next pair's time is over.
-    pub(crate) fn next_due(&self) -> Option<Duration> {
-        self.waiting.iter().map(|pair| pair.due).min()
-    }
-
-    /// Pairs whose time is over: `steady` tells since when nothing is wrong with a peer, and with
-    /// the registry.
-    pub(crate) fn judge_meetings(&mut self, steady: impl Fn(usize) -> Duration) {
-        let t = self.t;
-        let (over, rest) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|pair: &Pair| pair.due <= t);
-        self.waiting = rest;
-        for Pair { begun, window, places: [place, other_place], other, .. } in over {
-            if steady(place).max(steady(other_place)) > begun {
-                continue;
-            }
-            self.pairs += 1;
-            if !self.met.contains(&(place, window, other)) {
-                self.unmet.push(format!("{window}: peer {place} did not meet {other}"));
-            }
-        }
-    }
-
-    /// Lists in a larger room are mutual.
-    pub(crate) fn at_the_end(&mut self) {
-        let mut lists: BTreeMap<(Window, Room), BTreeMap<SocketAddr, BTreeSet<SocketAddr>>> =
-            BTreeMap::new();
-        for ((window, room, id, you, _), says) in &self.pages {
-            let members = self.rosters.get(&(*window, room.clone())).map_or(0, Vec::len);
-            if you.port() == 0 || id.is_none() || members <= self.cap + 1 {
-                continue;
-            }
-            let peers = says.split(['"', ' ']).filter_map(|word| word.parse::<SocketAddr>().ok());
-            let room = lists.entry((*window, room.clone())).or_default();
-            room.entry(*you).or_default().extend(peers.filter(|peer| !peer.ip().is_loopback()));
-        }
-        for ((window, room), lists) in lists {
-            for (you, peers) in &lists {
-                let mutual = peers.iter().all(|peer| {
-                    lists.get(peer).is_none_or(|list| list.len() < self.cap || list.contains(you))
-                });
-                let whole = peers.len() < self.cap || mutual;
-                self.expect(whole, 3, || format!("lists of {room} in {window} are not mutual"));
-            }
-        }
     }
 }
 
@@ -640,31 +429,4 @@ fn supersedes(record: &Record, promise: &Promise) -> bool {
         },
         Record::Open(_) => false,
     }
-}
-
-pub(crate) fn is_trusted(addr: SocketAddr) -> bool {
-    matches!(addr, SocketAddr::V4(v4) if v4.ip().octets()[0] == 10)
-}
-
-/// The cookie in a datagram, whatever else it is.
-fn cookie_of(bytes: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let (_, rest) = text.split_once(r#""cookie":""#)?;
-    rest.split('"').next()
-}
-
-/// Entries, cut into pages as the protocol says.
-fn paged(entries: Vec<String>) -> Vec<String> {
-    let mut pages = vec![String::new()];
-    for entry in entries {
-        let page = pages.last_mut().expect("there is always a page");
-        if page.is_empty() {
-            *page = entry;
-        } else if page.len() + 1 + entry.len() <= MAX_LIST {
-            *page = format!("{page},{entry}");
-        } else {
-            pages.push(entry);
-        }
-    }
-    pages
 }

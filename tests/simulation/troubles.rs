@@ -51,6 +51,7 @@ impl World {
             self.plan(Fault::Partition, 0.5, Agenda::Partition);
             for place in 0..self.peers.len() {
                 self.plan(Fault::NatChange, 0.15, Agenda::NatChange(place));
+                self.plan(Fault::PeerStep, 0.15, Agenda::PeerStep(place));
                 self.plan(Fault::PeerDeath, 0.15, Agenda::PeerDies(place));
                 self.plan(Fault::Leaving, 0.1, Agenda::PeerLeaves(place));
             }
@@ -102,6 +103,11 @@ impl World {
                     self.seen.note("a NAT changed a mapping");
                 }
             }
+            Agenda::PeerStep(place) => {
+                self.seen.note("a peer's clock was set");
+                let far = self.dice.draw(Fault::PeerStep, 0, 7_200_000) as i64 - 3_600_000;
+                self.peers[place].clock.stepped = far;
+            }
             Agenda::PeerDies(place) => {
                 self.seen.note("a peer died");
                 self.peers[place].peer = None;
@@ -133,8 +139,9 @@ impl World {
         };
         let back = self.dice.draw(Fault::Step, 0, 2) == 0;
         self.seen.note(if back { "the clock was set back" } else { "the clock was set forward" });
+        let from = self.host.clock.wall(self.t);
         self.host.clock.stepped += if back { -far } else { far };
-        self.rules.on_step(self.host.clock.wall(self.t));
+        self.rules.on_step(from, self.host.clock.wall(self.t));
         self.disturb_registry();
     }
 
@@ -175,10 +182,11 @@ impl World {
                     Some((number, place, member.path.peer))
                 })
                 .collect();
-            let small = roster.len() <= 51 && self.setup.cap <= 200;
+            let all = roster.len() <= self.setup.cap + 1;
             for &(one, place, _) in &there {
                 for &(two, other, addr) in &there {
-                    if one != two && small && lists(roster, one, addr) {
+                    let small = roster.len() <= 51;
+                    if one != two && small && (all || lists(roster, one, addr)) {
                         self.rules.expect_meeting(window.window(), [place, other], addr, t, due);
                     }
                 }

@@ -46,6 +46,8 @@ pub(crate) struct Setup {
     pub(crate) mutation: Option<Mutation>,
     /// Whether the events are written down.
     pub(crate) trace: bool,
+    /// Whether one pair that does not meet breaks rule 7.
+    pub(crate) every_pair: bool,
 }
 
 impl Setup {
@@ -62,6 +64,7 @@ impl Setup {
             span: secs(180),
             mutation: None,
             trace: false,
+            every_pair: false,
         }
     }
 }
@@ -76,6 +79,7 @@ pub(crate) enum Agenda {
     DiskFull,
     Partition,
     NatChange(usize),
+    PeerStep(usize),
     PeerDies(usize),
     PeerStarts(usize),
     PeerLeaves(usize),
@@ -148,7 +152,7 @@ impl World {
             host: Host::new(clock, setup.length, setup.cap, log),
             peers: Vec::new(),
             clients: Clients::default(),
-            rules: Rules::new(setup.length, setup.cap),
+            rules: Rules::new(setup.length, setup.cap, setup.every_pair),
             events: Vec::new(),
             traced: Vec::new(),
             todo: BTreeMap::new(),
@@ -256,8 +260,20 @@ impl World {
                     self.drain(place);
                 }
             }
+            self.rest();
         }
         self.t = end.max(self.t);
+    }
+
+    /// After every step: the registry stands where the rules say, and may be killed.
+    fn rest(&mut self) {
+        let Some(process) = &self.host.up else { return };
+        let steady = self.t.saturating_sub(self.host.steady_since);
+        let (registry, wall) = (&process.registry, self.host.clock.wall(self.t));
+        self.rules.on_rest(registry.current(), registry.next(), wall, steady);
+        if self.dice.roll(Fault::Crash, 0.0005) {
+            self.crash();
+        }
     }
 
     fn next(&self) -> (Duration, Turn) {
@@ -329,10 +345,12 @@ impl World {
                     from
                 }
             };
-            if self.setup.mutation == Some(Mutation::NoGreeted)
-                && matches!(Datagram::decode(&bytes), Ok(Datagram::Greeted(_)))
-            {
-                continue;
+            match Datagram::decode(&bytes) {
+                Ok(Datagram::Greet(it)) => self.rules.on_greet(place, it.seq),
+                Ok(Datagram::Greeted(_)) if self.setup.mutation == Some(Mutation::NoGreeted) => {
+                    continue;
+                }
+                _ => {}
             }
             if to == addr(REGISTRY) {
                 self.rules.on_peer_asks(from, &bytes);
@@ -380,6 +398,9 @@ impl World {
         }
         let now = host.now(t);
         if let Some(peer) = &mut host.peer {
+            if let Ok(Datagram::Greeted(it)) = Datagram::decode(&packet.bytes) {
+                self.rules.on_greeted(place, &it);
+            }
             peer.handle_datagram(now, packet.from, &packet.bytes);
             self.drain(place);
         }
