@@ -105,8 +105,8 @@ pub(crate) struct Rules {
     answered: BTreeSet<(usize, Window, SocketAddr)>,
     met: BTreeSet<(usize, Window, SocketAddr)>,
     waiting: Vec<Pair>,
-    /// When each window was first told.
-    begun: BTreeMap<Window, Duration>,
+    /// When each window ends, as was told first.
+    ends: BTreeMap<Window, Duration>,
     /// Requests that were proven, and records proposed.
     requests: u64,
     proposals: u64,
@@ -145,7 +145,7 @@ impl Rules {
             answered: BTreeSet::new(),
             met: BTreeSet::new(),
             waiting: Vec::new(),
-            begun: BTreeMap::new(),
+            ends: BTreeMap::new(),
             requests: 0,
             proposals: 0,
         }

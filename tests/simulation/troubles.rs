@@ -165,7 +165,8 @@ impl World {
     /// Who has to meet whom in a window that opens now.
     pub(crate) fn expect_meetings(&mut self, window: &Frozen) {
         let due = self.host.clock.when_wall(window.closes()).saturating_sub(secs(1));
-        if due < self.t + secs(12) {
+        let as_told = self.rules.ends_as_told(window.window(), due);
+        if !as_told || due < self.t + secs(12) {
             return;
         }
         let t = self.t;

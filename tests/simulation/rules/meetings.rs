@@ -62,11 +62,14 @@ impl Rules {
         begun: Duration,
         due: Duration,
     ) {
-        let first = *self.begun.entry(window).or_insert(begun);
-        // The peers' clocks are not set back with the registry's: for them it is over.
-        if begun <= first + self.length.span() {
-            self.waiting.push(Pair { begun, due, window, places, other });
-        }
+        self.waiting.push(Pair { begun, due, window, places, other });
+    }
+
+    /// Whether a window ends when its members were first told that it would. If the registry's
+    /// clock was set meanwhile it does not, and for some of them it may be over.
+    pub(crate) fn ends_as_told(&mut self, window: Window, due: Duration) -> bool {
+        let first = *self.ends.entry(window).or_insert(due);
+        due.abs_diff(first) < Duration::from_secs(2)
     }
 
     /// When the next pair's time is over.

@@ -1,0 +1,443 @@
+//! On real files: a registry, its log and its documents in the program's order, stopped after
+//! every single write, sync, rename, cut and removal in turn, and once more while that is mended.
+//! What is read back satisfies rules 2, 3, 5 and 6.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hit7::archive::{Archive, Document};
+use hit7::clock::Now;
+use hit7::cookie::Secret;
+use hit7::journal::{FileJournal, Journal, Outcome};
+use hit7::mesh::ListCap;
+use hit7::proto::{Datagram, Id, Leave, Register, Request};
+use hit7::registry::{Caps, Config, Event, Handled, Registry};
+use hit7::roster::Frozen;
+use hit7::store::{Disk, Handle, Item, Store};
+use hit7::window::{Length, Wall, Window};
+
+use crate::ledger::block_on;
+
+const LENGTH: Length = Length::MINUTE;
+const BEGINS: &str = "2026-11-23T23:57:10Z";
+
+/// The machine's disk, until it stops: then nothing more is done. Of the write at which it stops,
+/// half is.
+#[derive(Clone)]
+struct Stopping {
+    steps: Arc<AtomicUsize>,
+    at: usize,
+}
+
+impl Stopping {
+    fn at(at: usize) -> Stopping {
+        Stopping { steps: Arc::default(), at }
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.steps.load(Ordering::SeqCst) > self.at
+    }
+
+    fn step(&self) -> io::Result<()> {
+        match self.steps.fetch_add(1, Ordering::SeqCst) {
+            step if step < self.at => Ok(()),
+            _ => Err(io::Error::other("stopped")),
+        }
+    }
+}
+
+struct File {
+    disk: Stopping,
+    file: fs::File,
+}
+
+impl Store for Stopping {
+    type File = File;
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        self.step()?;
+        Disk.make_dir(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        self.step()?;
+        Ok(File { disk: self.clone(), file: Disk.create(path)? })
+    }
+
+    fn append(&self, path: &Path) -> io::Result<File> {
+        Ok(File { disk: self.clone(), file: Disk.append(path)? })
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Box<dyn Read>> {
+        Disk.read(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Item>> {
+        Disk.list(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        Disk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        Disk.remove_file(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.step()?;
+        Disk.remove_dir(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.step()?;
+        Disk.sync_dir(dir)
+    }
+}
+
+impl Write for File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Err(stopped) = self.disk.step() {
+            if self.disk.steps.load(Ordering::SeqCst) == self.disk.at + 1 {
+                self.file.write_all(&bytes[..bytes.len() / 2])?;
+            }
+            return Err(stopped);
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Handle for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.disk.step()?;
+        self.file.sync()
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.disk.step()?;
+        self.file.cut(length)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+}
+
+/// One client's request.
+#[derive(Clone, Debug)]
+struct Ask {
+    id: Id,
+    addr: SocketAddr,
+    seq: u64,
+    leaves: bool,
+}
+
+impl Ask {
+    fn request(&self, seq: u64) -> Request {
+        let (id, seq) = (Some(self.id.clone()), Some(seq));
+        match self.leaves {
+            true => Request::Leave(Leave { id, seq, ..Leave::default() }),
+            false => Request::Register(Register { id, seq, ..Register::default() }),
+        }
+    }
+
+    fn path(&self) -> hit7::udp::Path {
+        hit7::udp::Path::new(self.addr, [127, 0, 0, 1].into())
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// These come at once.
+    Ask(Vec<Ask>),
+    /// The minute is over.
+    Boundary,
+}
+
+fn ask(id: &str, port: u16, seq: u64, leaves: bool) -> Ask {
+    Ask { id: id.parse().unwrap(), addr: ([203, 0, 113, 9], port).into(), seq, leaves }
+}
+
+fn script() -> Vec<Step> {
+    let (register, leave) =
+        (|id, port, seq| ask(id, port, seq, false), |id, port, seq| ask(id, port, seq, true));
+    vec![
+        Step::Ask(vec![register("a", 1, 1)]),
+        Step::Ask(vec![register("b", 2, 1), register("c", 3, 1), leave("c", 3, 2)]),
+        Step::Ask(vec![register("a", 4, 2)]),
+        Step::Boundary,
+        Step::Ask(vec![register("a", 4, 3), register("b", 2, 2)]),
+        Step::Ask(vec![leave("b", 2, 3)]),
+        Step::Boundary,
+        // Another takes over the address; midnight comes.
+        Step::Ask(vec![register("d", 5, 1)]),
+        Step::Ask(vec![register("e", 5, 1), register("b", 2, 4)]),
+        Step::Boundary,
+        Step::Ask(vec![register("a", 4, 4)]),
+    ]
+}
+
+/// All that was told, in whatever life.
+#[derive(Default)]
+struct Told {
+    acked: BTreeMap<Id, (Ask, Window)>,
+    /// Asked, and perhaps in the log without an answer.
+    open_questions: Vec<Ask>,
+    opened: Option<Window>,
+    rosters: BTreeMap<Window, String>,
+}
+
+/// The disk has stopped, and the program with it.
+struct Stopped;
+
+struct Program<S: Store> {
+    registry: Registry,
+    journal: FileJournal,
+    archive: Archive<S>,
+    now: Now,
+}
+
+fn config() -> Config {
+    Config { length: LENGTH, cap: ListCap::new(200), caps: Caps::default() }
+}
+
+fn secret() -> Arc<Secret> {
+    Arc::new(Secret::from_bytes([7; 32]))
+}
+
+fn at(wall: Wall) -> Now {
+    Now { wall, mono: Duration::from_secs(60) }
+}
+
+impl<S: Store + Clone> Program<S> {
+    fn start(store: S, home: &Path, now: Now) -> Result<Program<S>, Stopped> {
+        let mut registry = Registry::new(config(), secret(), now);
+        let mut fold = |header: hit7::record::Header, record| match record {
+            None => registry.begin(header.window, header.length),
+            Some(record) => drop(registry.commit(now, None, record)),
+        };
+        let dir = home.join("journal");
+        let opened = FileJournal::open(store.clone(), dir, LENGTH, false, &mut fold);
+        let Ok((journal, _)) = opened else { return Err(Stopped) };
+        registry.resume(now).expect("the clock is right");
+        let archive = Archive::new(store, home.join("windows"));
+        Ok(Program { registry, journal, archive, now })
+    }
+
+    fn live(&mut self, script: Vec<Step>, told: &mut Told) -> Result<(), Stopped> {
+        // Until the first opening nobody is told a window's list.
+        self.turn(told)?;
+        for step in script {
+            match step {
+                Step::Ask(asks) => self.ask(asks, told)?,
+                Step::Boundary => {
+                    self.now.wall = self.registry.next().0.opens().plus(Duration::from_millis(3));
+                    self.turn(told)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, asks: Vec<Ask>, told: &mut Told) -> Result<(), Stopped> {
+        told.open_questions = asks.clone();
+        for ask in asks {
+            let handled = self.registry.handle(self.now, ask.path(), ask.request(ask.seq), false);
+            assert_eq!(handled, Handled::Proposed, "{ask:?}");
+        }
+        self.turn(told)?;
+        told.open_questions.clear();
+        Ok(())
+    }
+
+    /// Proposals, answers, openings and documents, as the program does them.
+    fn turn(&mut self, told: &mut Told) -> Result<(), Stopped> {
+        self.registry.handle_timeout(self.now);
+        let batch: Vec<_> = std::iter::from_fn(|| self.registry.poll_proposal()).collect();
+        let mut waiting = batch.len();
+        if waiting > 0 {
+            self.journal.propose(batch);
+        }
+        while waiting > 0 {
+            let Outcome::Durable(batch) = block_on(self.journal.next()) else {
+                return Err(Stopped);
+            };
+            waiting -= batch.len();
+            for (ticket, record) in batch {
+                let answer = self.registry.commit(self.now, Some(ticket), record);
+                answer.iter().for_each(|it| note(told, it.path.peer, &it.payload));
+            }
+        }
+        while let Some(Event::Opened(frozen)) = self.registry.poll_event() {
+            self.opened(&frozen, told)?;
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, frozen: &Frozen, told: &mut Told) -> Result<(), Stopped> {
+        told.opened = Some(frozen.window());
+        told.rosters.insert(frozen.window(), roster(frozen));
+        if !frozen.is_empty() {
+            self.archive.write(&Document::from(frozen), LENGTH).map_err(|_| Stopped)?;
+        }
+        let before = Wall::from_millis(frozen.window().opens().millis() - 1);
+        self.journal.discard(LENGTH.window_at(before));
+        Ok(())
+    }
+}
+
+fn note(told: &mut Told, peer: SocketAddr, answer: &[u8]) {
+    let (id, seq, window, leaves) = match Datagram::decode(answer).unwrap() {
+        Datagram::Registered(it) => (it.id, it.seq, it.window, false),
+        Datagram::Left(it) => (it.id, it.seq, it.window, true),
+        other => panic!("{other:?}"),
+    };
+    let (id, seq) = (id.unwrap(), seq.unwrap());
+    let ask = Ask { id: id.clone(), addr: peer, seq, leaves };
+    // The latest registration of an address stands.
+    told.acked.retain(|_, (other, of)| leaves || other.addr != peer || *of != window);
+    told.acked.insert(id, (ask, window));
+}
+
+/// All that members are told of a window.
+fn roster(frozen: &Frozen) -> String {
+    let of = |it: &hit7::roster::Roster| {
+        format!("{} {} {:?}", it.room(), it.pass().as_str(), it.page(0))
+    };
+    frozen.rosters().iter().map(of).collect()
+}
+
+/// What is read back keeps what was told.
+fn check<S: Store + Clone>(program: &mut Program<S>, told: &Told, home: &Path) {
+    let current = program.registry.current().clone();
+    // Rule 6: nothing is opened again, and no clock far behind is gone on with.
+    assert!(told.opened.is_none_or(|opened| current.window() >= opened), "{:?}", told.opened);
+    // Rule 3.
+    if let Some(before) = told.rosters.get(&current.window()) {
+        assert_eq!(roster(&current), *before);
+    }
+    let next = program.registry.next().0;
+    let documents = Archive::new(Disk, home.join("windows"));
+    for (ask, window) in told.acked.values() {
+        let maybe = |other: &Ask| other.id == ask.id || other.addr == ask.addr;
+        if told.open_questions.iter().any(maybe) {
+            continue;
+        }
+        if *window < current.window() {
+            let document = documents.read(*window).expect("it is durable before its log goes");
+            let there = document.rooms.values().flatten().any(|entry| entry.addr == ask.addr);
+            assert_eq!(there, !ask.leaves, "{ask:?} {document:?}");
+            continue;
+        }
+        if *window == current.window() && program.now.wall >= current.closes() {
+            // Its time is over, and what it was told is forgotten.
+            continue;
+        }
+        // Rules 2 and 5: a retry is told the same window, an older copy nothing.
+        assert!(*window == current.window() || *window == next, "{window} is forgotten");
+        let retry = program.registry.handle(program.now, ask.path(), ask.request(ask.seq), false);
+        let Handled::Answer(answer) = &retry else { panic!("{ask:?} is {retry:?}") };
+        match Datagram::decode(&answer.payload).unwrap() {
+            Datagram::Registered(it) => assert_eq!((it.window, ask.leaves), (*window, false)),
+            Datagram::Left(it) => assert_eq!((it.window, ask.leaves), (*window, true)),
+            other => panic!("{other:?}"),
+        }
+        let older =
+            program.registry.handle(program.now, ask.path(), ask.request(ask.seq - 1), false);
+        assert!(matches!(older, Handled::Nothing(_)), "{ask:?} before: {older:?}");
+    }
+}
+
+/// Rule 2, at the opening: who was acked for the next window is in it, where it was last.
+fn check_opening(program: &mut Program<Disk>, told: &mut Told) {
+    // What is due already opens first.
+    assert!(program.turn(told).is_ok());
+    let window = program.registry.next().0;
+    let (acked, maybe) = (told.acked.clone(), std::mem::take(&mut told.open_questions));
+    assert!(program.live(vec![Step::Boundary], told).is_ok());
+    let current = program.registry.current();
+    assert_eq!(current.window(), window);
+    for (ask, _) in acked.values().filter(|(_, of)| *of == window) {
+        if !maybe.iter().any(|other| other.id == ask.id || other.addr == ask.addr) {
+            let found = current.find(&ask.id).map(|(roster, n)| roster.members()[n].path.peer);
+            assert_eq!(found, (!ask.leaves).then_some(ask.addr), "{ask:?}");
+        }
+    }
+}
+
+/// A life that ends at a step of the disk; whether it did.
+fn first_life(home: &Path, at_step: usize, told: &mut Told) -> (bool, Wall) {
+    let disk = Stopping::at(at_step);
+    let mut wall: Wall = BEGINS.parse().unwrap();
+    if let Ok(mut program) = Program::start(disk.clone(), home, at(wall)) {
+        let _ = program.live(script(), told);
+        wall = program.now.wall;
+    }
+    (disk.has_stopped(), wall)
+}
+
+/// A folder in memory, where there is one: a disk syncs some ten thousand times for this.
+fn home() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+#[test]
+fn stopped_after_any_step_and_again_while_it_is_mended_it_keeps_its_word() {
+    let (mut lives, mut steps) = (0, 0);
+    for at_step in 0.. {
+        let mut went_on = true;
+        for again in 0.. {
+            let home = home();
+            let mut told = Told::default();
+            let (stopped, wall) = first_life(home.path(), at_step, &mut told);
+            went_on = !stopped;
+            let disk = Stopping::at(again);
+            if let Ok(mut second) = Program::start(disk.clone(), home.path(), at(wall)) {
+                check(&mut second, &told, home.path());
+            }
+            let mut third = Program::start(Disk, home.path(), at(wall)).ok().unwrap();
+            check(&mut third, &told, home.path());
+            refused_far_behind(home.path(), &told);
+            check_opening(&mut third, &mut told);
+            lives += 3;
+            if !disk.has_stopped() {
+                break;
+            }
+        }
+        steps = at_step;
+        if went_on {
+            break;
+        }
+    }
+    println!("stopped after each of {steps} steps, and of those that mend it: {lives} lives");
+    assert!(steps > 40, "{steps}");
+}
+
+/// Rule 6: what is on disk is not gone on with by a clock that is far behind.
+fn refused_far_behind(home: &Path, told: &Told) {
+    let Some(opened) = told.opened else { return };
+    let now = at(Wall::from_millis(opened.opens().millis() - 61_000));
+    let mut registry = Registry::new(config(), secret(), now);
+    let mut fold = |header: hit7::record::Header, record| match record {
+        None => registry.begin(header.window, header.length),
+        Some(record) => drop(registry.commit(now, None, record)),
+    };
+    let dir: PathBuf = home.join("journal");
+    FileJournal::open(Disk, dir, LENGTH, false, &mut fold).unwrap();
+    assert!(registry.resume(now).is_err(), "{opened} was opened, and it is {}", now.wall);
+}
