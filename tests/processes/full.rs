@@ -18,6 +18,7 @@ use hit7::proto::{Code, Datagram, Id, Name, Register};
 use hit7::window::Window;
 
 use crate::registry::{Registry, documents};
+use crate::skip::skip;
 
 const CLIENTS: u8 = 4;
 
@@ -128,7 +129,7 @@ fn check_documents(data: &Path, told: &Told) {
 fn a_full_disk_promises_nothing_and_loses_nothing() {
     let home = tempfile::tempdir().unwrap();
     let Some(disk) = Small::mount(home.path()) else {
-        return println!("skipped: mounting a tmpfs needs root");
+        return skip("mounting a tmpfs needs root");
     };
     let span = Duration::from_secs(if std::env::var_os("HIT7_LONG").is_some() { 5 } else { 2 });
     let data = home.path().join("data");

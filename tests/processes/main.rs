@@ -1,7 +1,9 @@
 //! The real program under real blows: killed and stopped at any moment, on a disk that is full,
 //! under clocks that step, with a thousand members at once.
 //!
-//! `HIT7_KILLS=500 HIT7_LONG=1 cargo test --release --test processes` is the long run.
+//! `HIT7_KILLS=500 HIT7_LONG=1 cargo test --release --test processes` is the long run. What needs
+//! root, libfaketime or more time than a test should take is skipped aloud without; with
+//! `HIT7_NO_SKIP=1` it fails instead.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -13,4 +15,6 @@ mod crowd;
 mod full;
 mod kills;
 mod registry;
+#[path = "../support/skip.rs"]
+mod skip;
 mod steps;

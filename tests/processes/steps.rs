@@ -1,7 +1,7 @@
 //! Clocks that step and stand still under a running registry and running peers, and a registry
 //! that is down for a whole window.
 //!
-//! The steps need libfaketime (Debian: faketime).
+//! The steps need libfaketime (Debian: libfaketime).
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
@@ -17,6 +17,7 @@ use hit7::proto::{Datagram, Id, Name, Register};
 use hit7::window::Window;
 
 use crate::registry::{Registry, documents, lines_of};
+use crate::skip::skip;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -84,6 +85,11 @@ impl Peer {
     fn count(&self, event: &str) -> usize {
         let start = format!("{{\"event\":\"{event}\"");
         self.events.lock().unwrap().iter().filter(|line| line.starts_with(&start)).count()
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Waits for one more such event than `before`.
@@ -165,10 +171,10 @@ fn opened(registry: &Registry) -> Vec<String> {
 #[test]
 fn a_clock_that_steps_opens_nothing_twice_and_loses_nothing() {
     if std::env::var_os("HIT7_LONG").is_none() {
-        return println!("skipped: races a boundary on a busy machine; HIT7_LONG=1 runs it");
+        return skip("it takes longer than a test should; HIT7_LONG=1 runs it");
     }
     let Some(faketime) = Faketime::find() else {
-        return println!("skipped: no libfaketime here (apt-get install faketime)");
+        return skip("there is no libfaketime here (apt-get install libfaketime)");
     };
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start_in(0, &["--window", "2s"], data.path(), &faketime.env());
@@ -225,26 +231,35 @@ fn a_clock_that_steps_opens_nothing_twice_and_loses_nothing() {
 #[test]
 fn a_suspend_of_ten_windows_is_told_and_lived_through() {
     if std::env::var_os("HIT7_LONG").is_none() {
-        return println!("skipped: races a boundary on a busy machine; HIT7_LONG=1 runs it");
+        return skip("it takes longer than a test should; HIT7_LONG=1 runs it");
     }
     let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start(0, "1s", data.path());
+    let registry = Registry::start(0, "2s", data.path());
     let peers = ["ana", "bo"].map(|name| Peer::join(registry.addr, name, &[]));
     peers.iter().for_each(|peer| peer.wait_for("met", 0));
     wait_for_renewal(&peers);
     let (window, _) = register(registry.addr, "sleeper");
     let missed = peers.each_ref().map(|peer| peer.count("missed"));
-    registry.pause(Duration::from_secs(10));
+    // The registry's machine sleeps, and one of the peers on it; the other is elsewhere.
+    peers[0].signal("-STOP");
+    registry.pause(Duration::from_secs(20));
+    peers[0].signal("-CONT");
     for (peer, missed) in peers.iter().zip(missed) {
         peer.wait_for("missed", missed);
         peer.wait_for("met", peer.count("met"));
     }
     let opened = opened(&registry);
     assert!(opened.is_sorted_by(|a, b| a < b), "{opened:?}");
+    let millis = |window: &String| window.parse::<Window>().unwrap().opens().millis();
+    let gap = opened.windows(2).map(|pair| millis(&pair[1]) - millis(&pair[0])).max();
+    assert!(gap >= Some(18_000), "windows were opened that were slept through: {opened:?}");
     registry.stop();
     let document = &documents(data.path())[&window];
     assert!(has(document, "sleeper"));
-    println!("slept through: the window was {:?}", document.opened);
+    println!(
+        "slept through: the window was {:?}, and the next opened after {gap:?} ms",
+        document.opened
+    );
 }
 
 #[test]
@@ -267,7 +282,7 @@ fn a_window_that_passed_while_the_registry_was_down_is_missed() {
 #[test]
 fn a_start_far_behind_the_last_window_is_refused_with_the_remedy() {
     let Some(faketime) = Faketime::find() else {
-        return println!("skipped: no libfaketime here (apt-get install faketime)");
+        return skip("there is no libfaketime here (apt-get install libfaketime)");
     };
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start(0, "2s", data.path());
