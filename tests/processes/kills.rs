@@ -13,7 +13,7 @@ use hit7::clock::Clock;
 use hit7::proto::{Datagram, Id, Name, Pass, Query, Register};
 use hit7::window::{Length, Wall, Window};
 
-use crate::registry::{Registry, documents};
+use crate::registry::{Registry, documents, logs};
 
 const WINDOW: u64 = 2000;
 const CLIENTS: usize = 24;
@@ -226,6 +226,8 @@ fn a_killed_registry_forgets_nothing_that_it_acked() {
     clients.into_iter().for_each(|client| client.join().unwrap());
     sleep_until_in_window(WINDOW + 500);
     registry.stop();
+    let logs = logs(data.path());
+    assert!(logs <= 3, "of closed windows with a document no log is kept, but there are {logs}");
     let documents = documents(data.path());
     let acked = acked.lock().unwrap();
     let lost: Vec<&Acked> = acked

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -118,4 +119,13 @@ pub(crate) fn documents(data: &Path) -> HashMap<Window, Document> {
     let archive = Archive::new(Disk, data.join("windows"));
     let windows = archive.windows().unwrap();
     windows.iter().map(|listed| (listed.window, archive.read(listed.window).unwrap())).collect()
+}
+
+/// How many windows have a log on disk.
+pub(crate) fn logs(data: &Path) -> usize {
+    let entries =
+        |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|it| it.path());
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|end| end == "jsonl");
+    let days: Vec<_> = entries(&data.join("journal")).collect();
+    days.iter().map(|day| entries(day).filter(is_log).count()).sum()
 }

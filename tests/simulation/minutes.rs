@@ -2,8 +2,8 @@
 //! put in on purpose is caught.
 
 use crate::mutations::Mutation;
-use crate::trials::{all, live, seeds, tell};
-use crate::world::Setup;
+use crate::trials::{all, live, seeds, smaller, tell};
+use crate::world::{Setup, secs};
 
 /// What a run of some hundred seeds has to live through, or it proves nothing.
 const LIVED_THROUGH: &[&str] = &[
@@ -133,15 +133,51 @@ fn caught(mutation: Mutation, seeds: u64) -> Option<(u8, u64)> {
 
 #[test]
 fn every_mutation_is_caught_by_its_rule() {
-    println!("| rule | defect | seeds |\n| --- | --- | --- |");
+    println!("| breaks rule | defect | caught by rule | after seeds |");
+    println!("| --- | --- | --- | --- |");
     let mut missed = Vec::new();
     for (mutation, rules, what) in Mutation::ALL {
         match caught(mutation, 300) {
             Some((rule, seeds)) if rules.contains(&rule) => {
-                println!("| {rule} | {what} | {seeds} |")
+                let breaks: Vec<_> = rules.iter().map(u8::to_string).collect();
+                println!("| {} | {what} | {rule} | {seeds} |", breaks.join(", "));
             }
             other => missed.push((mutation, rules, other)),
         }
     }
     assert!(missed.is_empty(), "not caught by its rule: {missed:?}");
+}
+
+/// What is told of a failure needs no fault that it could do without, and ends where it is broken.
+#[test]
+fn a_failure_is_made_smaller() {
+    let mutation = Some(Mutation::AckBeforeSync);
+    let of = |seed| Setup { mutation, ..Setup::of(seed) };
+    let is_it = |setup: &Setup| live(setup.clone()).rules.broken.is_some_and(|it| it.rule == 2);
+    let setup = (0..).map(of).find(is_it).unwrap();
+    let small = Setup { trace: true, ..smaller(setup.clone(), 2) };
+    let world = live(small.clone());
+    println!("{:?} of {:?}", small.faults.list(), setup.faults.list());
+    assert_eq!(world.rules.broken.as_ref().map(|broken| broken.rule), Some(2));
+    assert!(small.faults.list().len() < setup.faults.list().len() && small.peers <= setup.peers);
+    for kind in small.faults.list() {
+        let less = Setup { faults: small.faults.without(kind), ..small.clone() };
+        assert!(!is_it(&less), "it needs no {kind:?}");
+    }
+    assert!(world.t <= world.rules.broken.unwrap().at + secs(1));
+}
+
+/// docs/TESTING.md has a line for each defect, and for all that a run has to live through.
+#[test]
+fn the_tables_are_in_the_documentation() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/TESTING.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let defects = Mutation::ALL.iter().map(|(.., what)| what);
+    for what in defects.chain(LIVED_THROUGH) {
+        assert!(text.contains(&format!("| {what} |")), "docs/TESTING.md lacks: {what}");
+    }
+    for rule in 1..=9 {
+        let broken = Mutation::ALL.iter().any(|(_, rules, _)| rules.contains(&rule));
+        assert!(broken, "no mutation breaks rule {rule}");
+    }
 }

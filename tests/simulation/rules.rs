@@ -107,9 +107,6 @@ pub(crate) struct Rules {
     waiting: Vec<Pair>,
     /// When each window ends, as was told first.
     ends: BTreeMap<Window, Duration>,
-    /// Requests that were proven, and records proposed.
-    requests: u64,
-    proposals: u64,
 }
 
 impl Rules {
@@ -146,8 +143,6 @@ impl Rules {
             met: BTreeSet::new(),
             waiting: Vec::new(),
             ends: BTreeMap::new(),
-            requests: 0,
-            proposals: 0,
         }
     }
 
@@ -262,7 +257,6 @@ impl Rules {
 
     /// A record goes to the log: it says what was asked, and when.
     pub(crate) fn on_proposed(&mut self, record: &Record, asked: Option<Asked>, wall: Wall) {
-        self.proposals += 1;
         let faithful = match (record, asked) {
             (Record::Open(it), None) => return self.expect_in_time(it, wall),
             (Record::Register(it), Some((addr, at, Request::Register(asked)))) => {

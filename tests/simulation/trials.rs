@@ -69,24 +69,21 @@ pub(crate) fn all(seeds: &[u64], make: impl Fn(u64) -> Setup + Sync) -> Sum {
     sum
 }
 
-/// A failed world with as few kinds of fault as still break the same rule.
-pub(crate) fn smaller(mut setup: Setup, rule: u8) -> Setup {
+/// A failed world with as few peers and kinds of fault as still break the same rule: none of them
+/// can be left out.
+pub(crate) fn smaller(setup: Setup, rule: u8) -> Setup {
     let breaks =
         |setup: &Setup| live(setup.clone()).rules.broken.is_some_and(|broken| broken.rule == rule);
-    for kind in setup.faults.list() {
-        let less = Setup { faults: setup.faults.without(kind), ..setup.clone() };
-        if breaks(&less) {
-            setup = less;
-        }
+    let fewer_peers = Setup { peers: setup.peers.saturating_sub(1).max(1), ..setup.clone() };
+    let without = |kind| Setup { faults: setup.faults.without(kind), ..setup.clone() };
+    let mut less = setup.faults.list().into_iter().map(without).collect::<Vec<_>>();
+    if fewer_peers.peers < setup.peers {
+        less.push(fewer_peers);
     }
-    while setup.peers > 1 {
-        let less = Setup { peers: setup.peers - 1, ..setup.clone() };
-        if !breaks(&less) {
-            break;
-        }
-        setup = less;
+    match less.into_iter().find(breaks) {
+        Some(less) => smaller(less, rule),
+        None => setup,
     }
-    setup
 }
 
 /// Tells of a failed seed: what is needed for it, and the events that led to it.

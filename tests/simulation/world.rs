@@ -262,7 +262,9 @@ impl World {
             }
             self.rest();
         }
-        self.t = end.max(self.t);
+        if self.rules.broken.is_none() {
+            self.t = end.max(self.t);
+        }
     }
 
     /// After every step: the registry stands where the rules say, and may be killed.
