@@ -31,6 +31,9 @@ const LAN_TRIES: u32 = 5;
 /// Extra tries a peer can provoke by greeting: a member that forges its source address can make
 /// each other member send at most these, and the ordinary tries, to a victim.
 const NUDGES: u8 = 8;
+/// What of them is left when tries get rare is spent at this pace on a peer that has greeted, and so
+/// is there: it may have met us and be silent, and at 30 % loss each way half of the tries fail.
+const SURE: Duration = Duration::from_secs(1);
 /// No extra try sooner than this after the last: its answer may still be on the way.
 const NUDGE_AFTER: Duration = Duration::from_millis(100);
 /// GREETs a window to where greetings came from, if that is another host than the list says: some
@@ -110,6 +113,15 @@ impl Pal {
     /// Whether the list says nothing of the host at `to`.
     fn is_astray(&self, to: SocketAddr) -> bool {
         to.ip() != self.addr.ip() && self.lan.is_none_or(|lan| !same(lan, to))
+    }
+
+    /// The time to the next try, shorter for a peer that is known to be there.
+    fn spend_on_the_sure(&mut self, gap: Duration) -> Duration {
+        if gap <= SURE || !self.greeted || self.nudges == 0 {
+            return gap;
+        }
+        self.nudges -= 1;
+        SURE
     }
 
     fn remember(&mut self, seq: u64, now: Duration) {
@@ -249,7 +261,8 @@ impl Meeting {
         let pal = &mut self.pals[place];
         if !pal.met {
             pal.tries = pal.tries.saturating_add(1);
-            let due = now.saturating_add(jitter(&mut self.rng, gap(pal.tries)).min(self.longest));
+            let gap = pal.spend_on_the_sure(gap(pal.tries));
+            let due = now.saturating_add(jitter(&mut self.rng, gap).min(self.longest));
             pal.due = Some(due);
             self.again.insert((due, place));
         }

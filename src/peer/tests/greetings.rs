@@ -99,6 +99,20 @@ fn a_greeting_brings_a_try_forward_but_not_for_ever() {
 }
 
 #[test]
+fn who_has_greeted_and_does_not_answer_is_tried_more_often_but_not_for_ever() {
+    let tries = |greeted: bool| {
+        let (mut rig, _) = Rig::open(config(1));
+        rig.run(secs(61));
+        if greeted {
+            rig.hear(ANA, Datagram::Greet(greet(ANA, 17)));
+        }
+        greets(&rig.run(secs(119)), ANA).len()
+    };
+    let (silent, sure) = (tries(false), tries(true));
+    assert!((silent + 5..=silent + 8).contains(&sure), "{sure} instead of {silent}");
+}
+
+#[test]
 fn forged_sources_of_a_member_are_not_flooded() {
     let (mut rig, _) = Rig::open(config(1));
     rig.run(ms(60_010));
