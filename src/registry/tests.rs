@@ -220,6 +220,20 @@ fn a_request_without_a_seq_does_not_let_older_ones_in() {
 }
 
 #[test]
+fn a_request_without_a_seq_that_is_under_way_does_not_either() {
+    let mut desk = Desk::new(at("11:28:00"));
+    desk.told_window(at("11:28:10"), ANA, register("a", 5));
+    let id = Some("a".parse().unwrap());
+    let without = Request::Register(Register { id, ..Register::default() });
+    let (now, path_of_bo) = (at("11:28:11"), path(BO));
+    assert_eq!(desk.registry.handle(now, path_of_bo, without, false), Handled::Proposed);
+    let older = desk.registry.handle(now, path(ANA), register("a", 4), false);
+    assert_eq!(older, Handled::Nothing(Why::Old));
+    desk.tick(at("11:29:00"));
+    assert_eq!(desk.members(), [BO]);
+}
+
+#[test]
 fn an_equal_seq_from_another_address_is_newer() {
     let mut desk = Desk::new(at("11:28:00"));
     desk.told_window(at("11:28:10"), ANA, register("a", 1));
