@@ -4,6 +4,7 @@
 
 mod crashes;
 mod disk;
+mod documents;
 mod files;
 mod ledger;
 mod real;
