@@ -4,7 +4,7 @@
 //! The first byte names the source, the second what kind of registry it is; the rest is datagrams,
 //! each after a zero byte, in which some words stand for what only a registry or a key can make.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -49,25 +49,24 @@ pub(crate) fn check(input: &[u8]) {
     let (private, limited) = (flags & PRIVATE != 0, flags & LIMITED != 0);
     let rate =
         if limited { Rate { per_second: 1, burst: 2 } } else { Rate { per_second: 0, burst: 0 } };
-    // The table of a gate's limiter is large: one that limits nobody is made once.
-    let used = match limited {
-        true => None,
-        false => GATES.with_borrow_mut(|gates| gates[usize::from(private)].take()),
-    };
+    // The table of a gate's limiter is large: a gate is made once, and an hour goes by between two
+    // inputs, in which all that it counted is forgotten.
+    let kind = usize::from(flags & (PRIVATE | LIMITED));
+    let used = GATES.with_borrow_mut(|gates| gates[kind].take());
     let gate = used.unwrap_or_else(|| gate(&baker, private, rate));
-    let mut door = Door { gate, baker, path, private, limited, passed: 0 };
+    let mono = UPTIME.replace(UPTIME.get() + Duration::from_secs(3600));
+    let mut door = Door { gate, baker, path, mono, private, limited, passed: 0 };
     for datagram in rest.split(|byte| *byte == 0) {
         door.knock(datagram);
     }
     let rate = rate.burst as usize;
     assert!(!limited || door.is_trusted() || door.passed <= rate, "its rate is exceeded");
-    if !limited {
-        GATES.with_borrow_mut(|gates| gates[usize::from(private)] = Some(door.gate));
-    }
+    GATES.with_borrow_mut(|gates| gates[kind] = Some(door.gate));
 }
 
 thread_local! {
-    static GATES: RefCell<[Option<Gate>; 2]> = const { RefCell::new([None, None]) };
+    static GATES: RefCell<[Option<Gate>; 4]> = const { RefCell::new([None, None, None, None]) };
+    static UPTIME: Cell<Duration> = const { Cell::new(Duration::from_secs(3600)) };
 }
 
 fn gate(baker: &Baker, private: bool, rate: Rate) -> Gate {
@@ -87,6 +86,7 @@ struct Door {
     gate: Gate,
     baker: Baker,
     path: Path,
+    mono: Duration,
     private: bool,
     limited: bool,
     passed: usize,
@@ -95,10 +95,8 @@ struct Door {
 impl Door {
     fn knock(&mut self, datagram: &[u8]) {
         let datagram = self.fill_in(datagram);
-        let now = Now {
-            wall: Wall::from_millis(i64::from(SECONDS) * 1000),
-            mono: Duration::from_secs(9),
-        };
+        let wall = Wall::from_millis(i64::from(SECONDS) * 1000);
+        let now = Now { wall, mono: self.mono };
         match self.gate.admit(now, self.path, &datagram) {
             Admit::Pass { trusted, .. } => self.check_pass(&datagram, trusted),
             Admit::Answer(transmit) => {
