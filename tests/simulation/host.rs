@@ -158,7 +158,7 @@ impl World {
         let survived = self.host.log.crash(&mut self.dice, &mut self.seen);
         self.rules.on_crash(&survived);
         // After all else that happens at this moment, an opening perhaps.
-        self.host.steady_since = self.t + Duration::from_nanos(1);
+        self.host.steady_since = self.host.steady_since.max(self.t + Duration::from_nanos(1));
         let down = match self.dice.roll(Fault::Down, 0.3) {
             true => {
                 self.seen.note("down for a window or more");
@@ -171,7 +171,8 @@ impl World {
     }
 
     pub(crate) fn disturb_registry(&mut self) {
-        self.host.steady_since = self.t;
+        // It may be cut off until later.
+        self.host.steady_since = self.host.steady_since.max(self.t);
     }
 
     fn now(&self) -> Option<Now> {

@@ -384,6 +384,18 @@ impl Rules {
         self.expect(due == says, 2, || format!("a document says {says} where it is {due}"));
     }
 
+    /// Nothing was wrong for so long: whatever had members has its document, opened or missed.
+    pub(crate) fn on_end(&mut self, steady: Duration) {
+        let (current, written) = (self.model.last_open, &self.documents);
+        let lacks = |(window, members): &(&Window, &Members)| {
+            Some(**window) < current && !members.is_empty() && !written.contains_key(window)
+        };
+        let lacking = self.books.iter().find(lacks).map(|(window, _)| *window);
+        self.expect(steady < PATIENCE || lacking.is_none(), 6, || {
+            format!("{lacking:?} is over, and has no document")
+        });
+    }
+
     /// What the document of a window has to say.
     fn due(&self, window: Window) -> Value {
         let mut rooms: BTreeMap<&str, Vec<Value>> = BTreeMap::new();

@@ -99,7 +99,7 @@ impl World {
                 let host = &mut self.peers[place];
                 if let Some(nat) = &mut host.nat {
                     nat.forget();
-                    host.steady_since = self.t;
+                    host.steady_since = host.steady_since.max(self.t);
                     self.seen.note("a NAT changed a mapping");
                 }
             }
@@ -110,8 +110,8 @@ impl World {
             }
             Agenda::PeerDies(place) => {
                 self.seen.note("a peer died");
-                self.peers[place].peer = None;
-                self.peers[place].steady_since = self.t;
+                let host = &mut self.peers[place];
+                (host.peer, host.steady_since) = (None, host.steady_since.max(self.t));
                 let back = self.t + self.dice.millis(Fault::PeerDeath, 100, 40_000);
                 self.agenda(back, Agenda::PeerStarts(place));
             }
@@ -151,7 +151,7 @@ impl World {
         let mut cut = Vec::new();
         if self.dice.draw(Fault::Partition, 0, 3) == 0 {
             cut.push(addr(REGISTRY).ip());
-            self.host.steady_since = until;
+            self.host.steady_since = self.host.steady_since.max(until);
         }
         for host in &mut self.peers {
             if self.dice.draw(Fault::Partition, 0, 3) == 0 {

@@ -236,6 +236,8 @@ impl World {
         let end = self.setup.span;
         self.run_until(end);
         if self.rules.broken.is_none() {
+            let steady = self.t.saturating_sub(self.host.steady_since);
+            self.rules.on_end(if self.host.up.is_some() { steady } else { Duration::ZERO });
             self.rules.at_the_end();
         }
     }
@@ -318,7 +320,9 @@ impl World {
         let seed = self.dice.any(Fault::Chance);
         let host = &mut self.peers[place];
         host.lives += 1;
-        host.steady_since = t;
+        // It may be cut off until later; one that left is another process now.
+        let left = host.steady_since == Duration::MAX;
+        host.steady_since = if left { t } else { host.steady_since.max(t) };
         host.config.id = format!("p{place}-{}", host.lives).parse().unwrap();
         host.config.seed = seed;
         host.peer = Some(Peer::new(host.config.clone(), host.now(t)));
@@ -342,7 +346,7 @@ impl World {
                     let (from, changed) = nat.leave(self.t, to);
                     if changed {
                         self.seen.note("a NAT forgot a mapping");
-                        host.steady_since = self.t;
+                        host.steady_since = host.steady_since.max(self.t);
                     }
                     from
                 }
