@@ -3,7 +3,7 @@
 //!
 //! `HIT7_KILLS=500 HIT7_LONG=1 cargo test --release --test processes` is the long run. What needs
 //! root, libfaketime or more time than a test should take is skipped aloud without; with
-//! `HIT7_NO_SKIP=1` it fails instead.
+//! `HIT7_NO_SKIPS=1` it fails instead.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -15,6 +15,6 @@ mod crowd;
 mod full;
 mod kills;
 mod registry;
-#[path = "../support/skip.rs"]
+#[path = "../skip/mod.rs"]
 mod skip;
 mod steps;

@@ -4,6 +4,7 @@
 //! The steps need libfaketime (Debian: libfaketime).
 
 use std::fs;
+use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -168,10 +169,21 @@ fn opened(registry: &Registry) -> Vec<String> {
     opened.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
+/// Whether there is time for what takes longer than a test should; if not, that is said.
+fn is_long_run() -> bool {
+    let long = std::env::var_os("HIT7_LONG").is_some();
+    if !long {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        // Past the harness, which keeps to itself what a passing test prints.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: it takes long; HIT7_LONG=1 runs it");
+    }
+    long
+}
+
 #[test]
 fn a_clock_that_steps_opens_nothing_twice_and_loses_nothing() {
-    if std::env::var_os("HIT7_LONG").is_none() {
-        return skip("it takes longer than a test should; HIT7_LONG=1 runs it");
+    if !is_long_run() {
+        return;
     }
     let Some(faketime) = Faketime::find() else {
         return skip("there is no libfaketime here (apt-get install libfaketime)");
@@ -230,8 +242,8 @@ fn a_clock_that_steps_opens_nothing_twice_and_loses_nothing() {
 
 #[test]
 fn a_suspend_of_ten_windows_is_told_and_lived_through() {
-    if std::env::var_os("HIT7_LONG").is_none() {
-        return skip("it takes longer than a test should; HIT7_LONG=1 runs it");
+    if !is_long_run() {
+        return;
     }
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start(0, "2s", data.path());

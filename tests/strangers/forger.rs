@@ -4,6 +4,8 @@ use std::net::{SocketAddr, SocketAddrV4};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::skip::skip;
+
 /// Sends UDP datagrams with any source.
 pub(crate) struct Forger(Socket);
 
@@ -11,7 +13,7 @@ impl Forger {
     pub(crate) fn new() -> Option<Forger> {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).ok();
         if socket.is_none() {
-            eprintln!("SKIPPED: a raw socket needs root");
+            skip("a raw socket needs root");
         }
         socket.map(Forger)
     }

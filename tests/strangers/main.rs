@@ -22,4 +22,6 @@ mod loops;
 mod peers;
 #[path = "../processes/registry.rs"]
 mod registry;
+#[path = "../skip/mod.rs"]
+mod skip;
 mod wire;
