@@ -351,7 +351,7 @@ impl Registry {
             let opens_in = now.wall.until(window.opens());
             return Handled::Refused(answers::full(path, seq, cap, opens_in), Why::Full);
         }
-        let known = self.known_before(registration.id.as_ref(), seq);
+        let known = self.known_before(now, registration.id.as_ref(), seq);
         self.propose(Record::Register(registration), known);
         Handled::Proposed
     }
@@ -374,7 +374,7 @@ impl Registry {
         if self.cannot_propose(now) {
             return Handled::Refused(answers::unavailable(path, seq), Why::Unavailable);
         }
-        let known = self.known_before(id.as_ref(), seq);
+        let known = self.known_before(now, id.as_ref(), seq);
         let leaving = Leaving { window, at: now.wall, path, id, seq };
         self.propose(Record::Leave(leaving), known);
         Handled::Proposed
@@ -422,10 +422,11 @@ impl Registry {
         }
     }
 
-    /// The highest `seq` of an id before a new request, if that has none of its own: a new one that
-    /// has is not below it.
-    fn known_before(&self, id: Option<&Id>, seq: Option<u64>) -> Option<u64> {
-        let id = id.filter(|_| seq.is_none())?;
+    /// The highest `seq` of an id before a new request that may be below it: one without a `seq`, or
+    /// one that comes when the current window is over, whose time a clock that is set back brings
+    /// back.
+    fn known_before(&self, now: Now, id: Option<&Id>, seq: Option<u64>) -> Option<u64> {
+        let id = id.filter(|_| seq.is_none() || self.is_due(now))?;
         let airborne = self.flight.of(id).and_then(|airborne| airborne.seq);
         let filling = self.next.memory(id).and_then(|memory| memory.seq);
         airborne.max(filling).max(self.current.memory(id).and_then(|memory| memory.seq))
