@@ -20,6 +20,7 @@ done
 build
 mkdir -p "$(dirname "$raw")"
 : >"$raw"
+exec > >(tee "${raw%.jsonl}.txt")
 
 note() { jq -c --arg what "$1" --argjson round "$round" '{$round, $what} + .' | tee -a "$raw" | jq -r '"  \(.what): \(.cpu_us * 100 | round / 100) us of CPU, \(.per_second)/s, p99 \(.p99_us) us"'; }
 

@@ -10,6 +10,7 @@ tools jq
 build
 mkdir -p "$(dirname "$raw")"
 : >"$raw"
+exec > >(tee "${raw%.jsonl}.txt")
 
 row() { jq -r 'def r: . * 100 | round / 100; "| \(.members) | \(.rooms) | \(.peers) | \(.replay_ms | r) | \(.memory_mb | r) | \(.freeze_ms | r) | \(.frozen_mb | r) | \(.window_us_per_member | r) | \(.window_us_per_datagram | r) |"'; }
 grow() { load grow "$@" | tee -a "$raw" | row; }

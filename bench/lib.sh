@@ -15,7 +15,8 @@ tools() {
     for tool in "$@"; do command -v "$tool" >/dev/null || missing+=("$tool"); done
     [ ${#missing[@]} = 0 ] && return
     echo "installing ${missing[*]}" >&2
-    apt-get -qq update && apt-get -qq install -y --no-install-recommends "${missing[@]/gnuplot/gnuplot-nox}" >&2
+    (apt-get -qq update && apt-get -qq install -y --no-install-recommends "${missing[@]/gnuplot/gnuplot-nox}") >/dev/null 2>&1 ||
+        die "cannot install ${missing[*]}"
 }
 
 build() {

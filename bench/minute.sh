@@ -12,6 +12,7 @@ tools jq gnuplot
 build
 mkdir -p "$(dirname "$raw")"
 : >"$raw"
+exec > >(tee "${raw%.jsonl}.txt")
 
 machine
 for round in $(seq "$rounds"); do

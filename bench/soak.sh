@@ -12,6 +12,7 @@ plot=$root/docs/benchmarks/soak.svg
 tools jq gnuplot
 build
 mkdir -p "$(dirname "$raw")"
+exec > >(tee "$raw")
 proven=(--window 10s --trust 192.0.2.1 --rate 1000000 --burst 1000000 --workers 1)
 
 # Each acked "window addr" that is not in the window's document: none may be missing.
