@@ -61,6 +61,8 @@ registers() {
     stop "$pid"
 }
 
+cpu_ns() { cat /proc/"$1"/task/*/schedstat | awk '{ ns += $1 } END { printf "%.0f", ns }'; }
+
 # aquatic's own load generator, announces alone, as a check of ours.
 own_load_test() {
     aquatic
@@ -69,9 +71,9 @@ own_load_test() {
         s/^weight_connect = .*/weight_connect = 1/; s/^weight_announce = .*/weight_announce = 99/; s/^weight_scrape = .*/weight_scrape = 0/
         s/^number_of_torrents = .*/number_of_torrents = 100/; s/^number_of_peers = .*/number_of_peers = 20000/' >"$work/load.toml"
     local before after rate
-    before=$(awk '{ print $1 }' "/proc/$pid/schedstat"); before=$(cat /proc/"$pid"/task/*/schedstat | awk '{ s += $1 } END { print s }')
+    before=$(cpu_ns "$pid")
     rate=$(taskset -c "$load_core" "$rivals/bin/aquatic_udp_load_test" -c "$work/load.toml" 2>/dev/null | sed -n 's/.*Average responses per second: //p' | tail -1)
-    after=$(cat /proc/"$pid"/task/*/schedstat | awk '{ s += $1 } END { print s }')
+    after=$(cpu_ns "$pid")
     stop "$pid"
     awk -v ns=$((after - before)) -v rate="$rate" 'BEGIN { printf "  aquatic by its own load test: %.2f us of CPU, %d/s\n", ns / 1000 / (rate * 6), rate }'
 }

@@ -24,7 +24,7 @@ build() {
     (cd "$root/bench" && cargo build --release --locked --quiet)
 }
 
-stop_all() { for pid in "${running[@]}"; do kill "$pid" 2>/dev/null; done; running=(); }
+stop_all() { for pid in "${running[@]}"; do kill "$pid" 2>/dev/null || true; done; running=(); }
 trap 'stop_all; rm -rf "$work"' EXIT
 work=$(mktemp -d)
 
@@ -41,7 +41,7 @@ serve() {
     [ -n "$addr" ] || die "no registry: $(cat "$dir/err")"
 }
 
-stop() { kill "$1" 2>/dev/null; wait "$1" 2>/dev/null || true; }
+stop() { kill "$1" 2>/dev/null || true; wait "$1" 2>/dev/null || true; }
 
 load() { taskset -c "$load_core" "$bench" "$@"; }
 
