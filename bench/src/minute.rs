@@ -255,7 +255,7 @@ impl Part<'_> {
     fn read(datagram: &[u8]) -> Option<Part<'_>> {
         let head = str::from_utf8(&datagram[..datagram.len().min(240)]).ok()?;
         let rest = head.strip_prefix(r#"{"type":"WINDOW","id":"m"#)?;
-        let after = |key: &str| Some(rest.split_once(key)?.1.split([',', '"', '}']).next()?);
+        let after = |key: &str| rest.split_once(key)?.1.split([',', '"', '}']).next();
         Some(Part {
             member: rest.split('"').next()?.parse().ok()?,
             part: after(r#""part":"#)?.parse().ok()?,
