@@ -25,7 +25,7 @@ use crate::window::{Length, Wall, Window};
 use places::Places;
 
 /// Maps by what clients send: keyed anew in each process, so that nobody can choose what collides;
-/// thrice as fast as the standard library's.
+/// cheaper than the standard library's.
 pub type Map<K, V> = HashMap<K, V, foldhash::quality::RandomState>;
 
 /// A client whose registration is in a window.

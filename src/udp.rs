@@ -23,8 +23,8 @@ use tokio::net::UdpSocket;
 use tokio::task::coop::consume_budget;
 
 /// What one buffer holds. A datagram that is longer is cut to this, and is too long still for anyone
-/// here. Buffers of 64 KiB, for trains of them (GRO), would all share a few lines of the cache: a
-/// tenth more for each datagram, and clients send no trains.
+/// here. Buffers of 64 KiB, for trains of them (GRO), would all share a few lines of the cache,
+/// and clients send no trains.
 const BUFFER: usize = 2048;
 /// The most bytes in one train: 65,535 less the headers of IPv6 and UDP.
 const TRAIN: usize = 65_535 - 40 - 8;
@@ -334,7 +334,7 @@ impl Socket {
 
 /// Switches off what quinn-udp has the kernel tell of each datagram and nobody here reads: when it
 /// came, its ECN bits, and where there is no choice, which address was asked; and that the kernel
-/// joins datagrams. They are a tenth of what receiving costs. If one stays on, so be it.
+/// joins datagrams. If one stays on, so be it.
 fn ask_for_less(io: &UdpSocket, dual_stack: bool, wildcard: bool) {
     let socket = SockRef::from(io);
     let is_ipv6 = socket.domain().is_ok_and(|domain| domain == Domain::IPV6);

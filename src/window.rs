@@ -66,7 +66,7 @@ impl Wall {
     }
 
     /// `2026-11-23T11:28:34.120Z`, as text that needs no memory of its own: one is in every line of
-    /// the log, two are in every answer, and a formatter that parses its form costs ten times this.
+    /// the log, two are in every answer, and a formatter that parses its form costs more.
     pub fn stamp(self) -> Stamp {
         let time = self.datetime();
         let mut text = *b"0000-00-00T00:00:00.000Z";

@@ -87,7 +87,7 @@ pub fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
     }
 }
 
-/// A formatter costs five times as much, and an address is in every answer and every line.
+/// A formatter costs more, and an address is in every answer and every line.
 fn write_ipv4(out: &mut Vec<u8>, ip: Ipv4Addr) {
     for (place, octet) in ip.octets().into_iter().enumerate() {
         if place > 0 {
