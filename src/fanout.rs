@@ -16,9 +16,9 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 
 use crate::clock::Now;
-use crate::proto::{Ack, Listing, Opened};
+use crate::proto::{Ack, MAX_DATAGRAM, MAX_LIST, Opened, Page};
 use crate::roster::{Frozen, Member, Roster};
-use crate::udp::{Path, Transmit};
+use crate::udp::{Path, Train};
 
 /// How long after its own push a member is told again, until it has acknowledged.
 const AGAIN: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
@@ -34,10 +34,8 @@ const BURST: u64 = 256;
 #[derive(Debug)]
 pub struct Fanout {
     window: Arc<Frozen>,
-    /// The next member to be told: its roster, and its number within.
+    /// Whose turn it is to be told: a roster, and a turn within.
     turn: (usize, usize),
-    /// Of the member whose turn it was: what is still to leave.
-    ready: VecDeque<Transmit>,
     /// Who is told again, and when, in order of time; one queue for each of [`AGAIN`].
     again: [VecDeque<(Duration, usize, usize)>; AGAIN.len()],
     /// Who has acknowledged, by roster and number.
@@ -53,7 +51,6 @@ impl Fanout {
         Fanout {
             window,
             turn: (0, 0),
-            ready: VecDeque::new(),
             again: [VecDeque::new(), VecDeque::new()],
             acked,
             begun: now.mono,
@@ -61,17 +58,14 @@ impl Fanout {
         }
     }
 
-    /// The next datagram to send now, if one is due.
-    pub fn poll_transmit(&mut self, now: Now) -> Option<Transmit> {
+    /// What to send to the next member now, if one is due: first pushes before repeats.
+    pub fn poll_transmit(&mut self, now: Now) -> Option<Train> {
         if self.sent >= self.allowed(now) || now.wall >= self.window.closes() {
             return None;
         }
-        if self.ready.is_empty() {
-            self.prepare(now);
-        }
-        let transmit = self.ready.pop_front()?;
-        self.sent += 1;
-        Some(transmit)
+        let train = self.first_push(now).or_else(|| self.repeat(now))?;
+        self.sent += train.datagrams().len() as u64;
+        Some(train)
     }
 
     /// When there is something to send next; `None` if everything has been said.
@@ -79,7 +73,7 @@ impl Fanout {
         if now.wall >= self.window.closes() {
             return None;
         }
-        let paced = self.begun + pace(self.sent.saturating_sub(BURST - 1));
+        let paced = self.begun + pace(self.sent / BURST * BURST);
         if !self.has_told_all() {
             return Some(paced);
         }
@@ -89,7 +83,7 @@ impl Fanout {
 
     /// Whether every member has been told once.
     pub fn has_told_all(&self) -> bool {
-        self.ready.is_empty() && self.turn.0 >= self.window.rosters().len()
+        self.turn.0 >= self.window.rosters().len()
     }
 
     /// A member holds its whole list: it is not told again. Counts only with the window's pass.
@@ -99,35 +93,31 @@ impl Fanout {
         }
     }
 
-    /// How many datagrams may have left by now.
+    /// How many datagrams may have left by now: whole bursts.
     fn allowed(&self, now: Now) -> u64 {
         let micros = now.mono.saturating_sub(self.begun).as_micros();
-        BURST + u64::try_from(micros).unwrap_or(u64::MAX / PACE) * PACE / 1_000_000
+        let paced = u64::try_from(micros).unwrap_or(u64::MAX / PACE) * PACE / 1_000_000;
+        BURST + paced / BURST * BURST
     }
 
-    /// Makes the next datagrams: first pushes before repeats.
-    fn prepare(&mut self, now: Now) {
-        if let Some((roster, member)) = self.take_turn() {
-            self.ready = push(&self.window, &self.window.rosters()[roster], member, now).into();
-            for (queue, after) in self.again.iter_mut().zip(AGAIN) {
-                queue.push_back((now.mono + after, roster, member));
-            }
-            return;
+    fn first_push(&mut self, now: Now) -> Option<Train> {
+        let (place, turn) = self.turn;
+        let roster = self.window.rosters().get(place)?;
+        self.turn = if turn + 1 < roster.len() { (place, turn + 1) } else { (place + 1, 0) };
+        let member = roster.told_at(turn);
+        for (queue, after) in self.again.iter_mut().zip(AGAIN) {
+            queue.push_back((now.mono + after, place, member));
         }
-        while let Some((roster, member)) = self.take_due(now) {
-            if !self.acked[roster][member] {
-                let roster = &self.window.rosters()[roster];
-                self.ready.extend(push(&self.window, roster, member, now).into_iter().next());
-                return;
-            }
-        }
+        Some(push(&self.window, roster, member, now, u32::MAX))
     }
 
-    fn take_turn(&mut self) -> Option<(usize, usize)> {
-        let (roster, member) = self.turn;
-        let members = self.window.rosters().get(roster)?.len();
-        self.turn = if member + 1 < members { (roster, member + 1) } else { (roster + 1, 0) };
-        Some((roster, member))
+    fn repeat(&mut self, now: Now) -> Option<Train> {
+        loop {
+            let (place, member) = self.take_due(now)?;
+            if !self.acked[place][member] {
+                return Some(push(&self.window, &self.window.rosters()[place], member, now, 1));
+            }
+        }
     }
 
     fn take_due(&mut self, now: Now) -> Option<(usize, usize)> {
@@ -159,38 +149,39 @@ fn pace(datagrams: u64) -> Duration {
     Duration::from_micros((datagrams * 1_000_000).div_ceil(PACE))
 }
 
-/// All parts of one member's WINDOW; all but the last padded to one length, so that segmentation
-/// offload can cut them apart.
-fn push(window: &Frozen, roster: &Roster, member: usize, now: Now) -> Vec<Transmit> {
+/// The first parts of one member's WINDOW, at most so many; all but the last are padded to one
+/// length, so that segmentation offload can cut them apart.
+fn push(window: &Frozen, roster: &Roster, member: usize, now: Now, most: u32) -> Train {
     let own = roster.own_list(member);
-    let path = roster.members()[member].path;
-    let mut parts: Vec<Vec<u8>> =
-        (0..own.parts()).map(|part| encode(window, roster, member, &own, part, now)).collect();
-    let longest = parts.iter().map(Vec::len).max().unwrap_or(0);
-    let last = parts.len() - 1;
-    parts[..last].iter_mut().for_each(|part| part.resize(longest, b' '));
-    parts.into_iter().map(|payload| Transmit { path, payload }).collect()
-}
-
-fn encode(
-    window: &Frozen,
-    roster: &Roster,
-    member: usize,
-    own: &Listing,
-    part: u32,
-    now: Now,
-) -> Vec<u8> {
+    let page = |part| own.page(part, roster.len()).expect("the part is one of the list's");
     let Member { id, path, .. } = &roster.members()[member];
-    let opened = Opened {
+    let mut opened = Opened {
         id: id.clone(),
         room: roster.room().clone(),
         window: window.window(),
         closes_in_ms: now.wall.millis_to(window.closes()),
         you: path.peer,
         pass: roster.pass().clone(),
-        page: own.page(part, roster.len()).expect("the part is one of the list's"),
+        page: page(0),
     };
-    opened.encode()
+    let last = own.parts().min(most) - 1;
+    let mut payload = Vec::with_capacity((last + 1) as usize * MAX_DATAGRAM);
+    for part in 0..last {
+        opened.page = page(part);
+        payload = opened.encode_behind(payload);
+        payload.resize(payload.len() + room_left(&opened.page), b' ');
+    }
+    let size = payload.len() / last.max(1) as usize;
+    opened.page = page(last);
+    payload = opened.encode_behind(payload);
+    Train { path: *path, size: if last == 0 { payload.len() } else { size }, payload }
+}
+
+/// By how much a part is shorter than one of its list could be: one with a full page and the longest
+/// number.
+fn room_left(page: &Page<'_>) -> usize {
+    let digits = |part: u32| part.checked_ilog10().unwrap_or(0) as usize;
+    MAX_LIST - page.peers.len() + digits(page.parts - 1) - digits(page.part)
 }
 
 #[cfg(test)]
@@ -201,7 +192,7 @@ mod tests {
     use crate::proto::{Datagram, Room};
     use crate::roster::Filling;
     use crate::window::{Length, Window};
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
     use std::net::SocketAddr;
 
     fn window() -> Window {
@@ -234,8 +225,13 @@ mod tests {
         Arc::new(filling.freeze(Some(window().opens()), &secret, ListCap::new(cap)))
     }
 
-    fn sent(fanout: &mut Fanout, now: Now) -> Vec<Transmit> {
-        std::iter::from_fn(|| fanout.poll_transmit(now)).collect()
+    /// Each datagram that leaves now, and to whom.
+    fn sent(fanout: &mut Fanout, now: Now) -> Vec<(SocketAddr, Vec<u8>)> {
+        let trains = std::iter::from_fn(|| fanout.poll_transmit(now));
+        let to = |peer| move |datagram: &[u8]| (peer, datagram.to_vec());
+        trains
+            .flat_map(|train| train.datagrams().map(to(train.path.peer)).collect::<Vec<_>>())
+            .collect()
     }
 
     fn ack(frozen: &Frozen, member: usize) -> Ack {
@@ -252,14 +248,14 @@ mod tests {
     fn every_member_is_told_every_part_of_its_own_list() {
         let mut fanout = Fanout::new(opened(100, 200), after(0));
         let mut told: HashMap<SocketAddr, Vec<u32>> = HashMap::new();
-        for transmit in sent(&mut fanout, after(5)) {
-            assert!(transmit.payload.len() <= crate::proto::MAX_DATAGRAM);
-            let Ok(Datagram::Window(opened)) = Datagram::decode(&transmit.payload) else {
+        for (peer, payload) in sent(&mut fanout, after(5)) {
+            assert!(payload.len() <= MAX_DATAGRAM);
+            let Ok(Datagram::Window(opened)) = Datagram::decode(&payload) else {
                 panic!("no WINDOW")
             };
-            assert_eq!((opened.you, opened.closes_in_ms), (transmit.path.peer, 59_995));
+            assert_eq!((opened.you, opened.closes_in_ms), (peer, 59_995));
             assert_eq!((opened.page.parts, opened.page.count), (3, 100));
-            told.entry(transmit.path.peer).or_default().push(opened.page.part);
+            told.entry(peer).or_default().push(opened.page.part);
         }
         assert_eq!(told.len(), 100);
         assert!(told.values().all(|parts| parts == &[0, 1, 2]));
@@ -267,12 +263,41 @@ mod tests {
 
     #[test]
     fn all_parts_but_the_last_have_one_length() {
-        let frozen = opened(500, 600);
-        let parts = push(&frozen, &frozen.rosters()[0], 3, after(0));
-        let lengths: Vec<usize> = parts.iter().map(|part| part.payload.len()).collect();
-        assert!(lengths.len() > 10, "some part numbers have two digits");
-        assert!(lengths[..lengths.len() - 1].iter().all(|length| *length == lengths[0]));
-        assert!(lengths[lengths.len() - 1] <= lengths[0]);
+        // Of 500 members some part numbers have two digits; of 2, there is but one part.
+        for (members, cap) in [(500, 600), (500, 200), (100, 200), (2, 200)] {
+            let frozen = opened(members, cap);
+            let roster = &frozen.rosters()[0];
+            for member in [0, 1, members - 1] {
+                let train = push(&frozen, roster, member, after(0), u32::MAX);
+                let parts: Vec<&[u8]> = train.datagrams().collect();
+                let read = |part: &&[u8]| match Datagram::decode(part) {
+                    Ok(Datagram::Window(opened)) => opened.page.part,
+                    other => panic!("{other:?}"),
+                };
+                let count = roster.own_list(member).parts();
+                assert!(parts.iter().map(read).eq(0..count), "{members}: each part by itself");
+                let (last, full) = parts.split_last().unwrap();
+                assert!(full.iter().all(|part| part.len() == train.size));
+                assert!(last.len() <= train.size && train.size <= MAX_DATAGRAM);
+                assert!(!last.ends_with(b" "), "{members}: nothing is padded for nothing");
+                let again = push(&frozen, roster, member, after(0), 1);
+                assert!(parts[0].starts_with(&again.payload), "part 0 again is part 0");
+                assert_eq!(again.size, again.payload.len());
+            }
+        }
+    }
+
+    #[test]
+    fn members_are_told_in_the_order_of_the_ring() {
+        let frozen = opened(500, 200);
+        let roster = &frozen.rosters()[0];
+        let mut fanout = Fanout::new(frozen.clone(), after(0));
+        let told: Vec<SocketAddr> =
+            (0..500).map(|_| fanout.poll_transmit(after(30_000)).unwrap().path.peer).collect();
+        let at = |turn| roster.members()[roster.told_at(turn)].path.peer;
+        assert_eq!(told, (0..500).map(at).collect::<Vec<_>>());
+        assert!(!told.is_sorted(), "which is none that anybody could choose");
+        assert_eq!(HashSet::<SocketAddr>::from_iter(told).len(), 500);
     }
 
     #[test]
@@ -284,7 +309,7 @@ mod tests {
         let mut told = Vec::new();
         while let Some(due) = fanout.poll_timeout(after(3)) {
             let now = after(due.as_millis() as u64);
-            told.extend(sent(&mut fanout, now).into_iter().map(|t| (now.mono, t.path.peer)));
+            told.extend(sent(&mut fanout, now).into_iter().map(|(peer, _)| (now.mono, peer)));
         }
         let millis = Duration::from_millis;
         assert_eq!(told, [(millis(253), addr(0)), (millis(1003), addr(0))]);
@@ -340,10 +365,11 @@ mod tests {
             let wall = window().opens().plus(due);
             let now = Now { wall, mono: due };
             let burst = sent(&mut fanout, now).len() as u64;
-            assert!(burst > 0 && burst <= BURST, "{burst} at {due:?}");
+            // The last member of a burst is told all of its parts.
+            assert!(burst > 0 && burst < BURST + 5, "{burst} at {due:?}");
             (datagrams, last) = (datagrams + burst, due);
         }
         assert_eq!(datagrams, 5000);
-        assert!(last >= pace(5000 - BURST) && last <= pace(5000), "{last:?}");
+        assert!(last >= pace(5000 - BURST - 5) && last <= pace(5000), "{last:?}");
     }
 }

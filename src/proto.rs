@@ -18,7 +18,7 @@ use crate::window::Window;
 
 pub use decode::{DecodeError, Envelope};
 pub use field::{Id, Name, Pass, Room, Text};
-pub use list::{Candidate, Listing, Page};
+pub use list::{Candidate, Listing, MAX_LIST, Page};
 
 /// The longest datagram, in bytes, both ways: fits the smallest path MTU of IPv6 (RFC 8200 §5,
 /// 1280 bytes) with room for its headers and a tunnel's.

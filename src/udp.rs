@@ -4,8 +4,8 @@
 //! was asked. So each datagram is handed over with its [`Path`], and its answer takes that path
 //! back: `peer → local`, then `local → peer`, also where the socket is bound to all addresses.
 //!
-//! One system call takes up to 32 datagrams. Datagrams of one size to one peer leave as a train that
-//! the kernel or the card cuts (GSO), those to many peers as one batch.
+//! One system call takes up to 32 datagrams and sends up to 64, each to another peer. Those of one
+//! size to one peer leave as a [`Train`] that the kernel or the card cuts (GSO).
 
 mod batch;
 
@@ -72,6 +72,24 @@ pub struct Transmit {
     pub path: Path,
     /// What it says.
     pub payload: Vec<u8>,
+}
+
+/// Datagrams to one peer, one behind the other: each `size` bytes long, the last may be shorter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Train {
+    /// Where they go, and from where.
+    pub path: Path,
+    /// What they say, one behind the other.
+    pub payload: Vec<u8>,
+    /// How long each is but the last, at least 1.
+    pub size: usize,
+}
+
+impl Train {
+    /// Each of them.
+    pub fn datagrams(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.payload.chunks(self.size)
+    }
 }
 
 /// What became of a batch.
@@ -222,25 +240,16 @@ impl Socket {
         self.put(&transmit.path, &transmit.payload, None)
     }
 
-    /// Sends a batch, waiting for room: in order on each path; what one datagram meets never stops
-    /// the next.
+    /// Sends a batch, waiting for room: in order; what one datagram meets never stops the next.
     pub async fn send(&self, batch: &[Transmit]) -> Sent {
         let mut sent = Sent::default();
-        let mut rest = batch;
-        while !rest.is_empty() {
-            let (train, crowd) = (train(rest, self.train.load(Relaxed)), crowd(rest));
-            let (now, after) = rest.split_at(train.max(crowd));
-            sent.add(if train > 1 {
-                self.send_train(now).await
-            } else {
-                self.send_crowd(now).await
-            });
-            rest = after;
+        for crowd in batch.chunk_by(together) {
+            sent.add(self.send_crowd(crowd).await);
         }
         sent
     }
 
-    /// Sends datagrams that leave from one address, to one peer each.
+    /// Sends datagrams that leave from one address.
     async fn send_crowd(&self, crowd: &[Transmit]) -> Sent {
         let [first, _, ..] = crowd else { return self.send_singly(crowd).await };
         let source = self.source(first.path.local);
@@ -264,17 +273,28 @@ impl Socket {
         sent
     }
 
-    async fn send_train(&self, train: &[Transmit]) -> Sent {
-        let [first, _, ..] = train else { return self.send_singly(train).await };
-        let joined =
-            train.iter().map(|transmit| &transmit.payload[..]).collect::<Vec<_>>().concat();
-        match self.put_soon(&first.path, &joined, Some(first.payload.len())).await {
-            Ok(()) => Sent::of(train.len(), Ok(())),
-            Err(error) => {
-                let sent = self.send_singly(train).await;
+    /// Sends a train, waiting for room: in order, in as many pieces as the system wants.
+    pub async fn send_train(&self, train: &Train) -> Sent {
+        let (size, mut sent) = (train.size, Sent::default());
+        let most = TRAIN.checked_div(size).unwrap_or(1).min(self.train.load(Relaxed)).max(1);
+        for piece in train.payload.chunks(size * most) {
+            sent.add(self.send_piece(&train.path, piece, size).await);
+        }
+        sent
+    }
+
+    async fn send_piece(&self, path: &Path, piece: &[u8], size: usize) -> Sent {
+        let count = piece.len().div_ceil(size);
+        match self.put_soon(path, piece, (count > 1).then_some(size)).await {
+            Err(error) if count > 1 => {
+                let mut sent = Sent::default();
+                for datagram in piece.chunks(size) {
+                    sent.add(Sent::of(1, self.put_soon(path, datagram, None).await));
+                }
                 self.learn(&error, &sent);
                 sent
             }
+            done => Sent::of(count, done),
         }
     }
 
@@ -362,29 +382,10 @@ fn open(domain: Domain) -> io::Result<socket2::Socket> {
     socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
 }
 
-/// How many of `batch` go as one train: on one path, of one size; only the last may be shorter.
-fn train(batch: &[Transmit], most: usize) -> usize {
-    let Some(first) = batch.first() else { return 0 };
-    let (path, size) = (first.path, first.payload.len());
-    let most = TRAIN.checked_div(size).unwrap_or(1).min(most).max(1);
-    let same = |next: &&Transmit| next.path == path && next.payload.len() == size;
-    let full = batch.iter().take(most).take_while(same).count();
-    // An empty one would be cut off, not sent.
-    let shorter = |next: &Transmit| next.path == path && (1..size).contains(&next.payload.len());
-    full + usize::from(full < most && batch.get(full).is_some_and(shorter))
-}
-
-/// How many of `batch` go in one call: all leave from one address, and no two in a row on one path,
-/// which may make a train.
-fn crowd(batch: &[Transmit]) -> usize {
-    let Some(first) = batch.first() else { return 0 };
-    let alone = |place: &usize| {
-        let path = batch[*place].path;
-        path.local == first.path.local
-            && batch.get(place + 1).is_none_or(|next| next.path != path)
-            && path.peer.is_ipv4() == first.path.peer.is_ipv4()
-    };
-    (0..batch.len().min(batch::MOST)).take_while(alone).count().max(1)
+/// Whether two go in one call: they leave from one address, to peers of one family.
+fn together(one: &Transmit, next: &Transmit) -> bool {
+    let family = one.path.peer.is_ipv4() == next.path.peer.is_ipv4();
+    one.path.local == next.path.local && family
 }
 
 /// ICMP's word that some peer is gone: none of the others' concern.
@@ -509,17 +510,33 @@ impl Sockets {
         self.iter().map(Socket::local_addr).collect()
     }
 
-    /// Sends a batch, in order on each path, each by the first socket that reaches it.
+    /// Sends a batch, in order, each by the first socket that reaches it.
     pub async fn send(&self, batch: &[Transmit]) -> Sent {
         let mut sent = Sent::default();
-        let by =
-            |transmit: &Transmit| self.iter().position(|socket| socket.reaches(&transmit.path));
-        for run in batch.chunk_by(|one, next| one.path == next.path || by(one) == by(next)) {
+        let by = |transmit: &Transmit| self.reaching(&transmit.path);
+        for run in batch.chunk_by(|one, next| by(one) == by(next)) {
             sent.add(match by(&run[0]) {
                 Some(socket) => self.all[socket].send(run).await,
                 None => Sent::of(run.len(), Err(unreached(&run[0].path))),
             });
         }
+        self.count(sent)
+    }
+
+    /// Sends a train, by the first socket that reaches its peer.
+    pub async fn send_train(&self, train: &Train) -> Sent {
+        let sent = match self.reaching(&train.path) {
+            Some(socket) => self.all[socket].send_train(train).await,
+            None => Sent::of(train.datagrams().len(), Err(unreached(&train.path))),
+        };
+        self.count(sent)
+    }
+
+    fn reaching(&self, path: &Path) -> Option<usize> {
+        self.iter().position(|socket| socket.reaches(path))
+    }
+
+    fn count(&self, sent: Sent) -> Sent {
         self.failures.fetch_add(sent.failed as u64, Relaxed);
         sent
     }
@@ -761,32 +778,29 @@ mod tests {
         let server = Socket::bind_all(0).unwrap();
         let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
         let path = to(&server, "127.0.0.1");
-        let mut batch: Vec<_> = (0..100u8).map(|turn| transmit(path, vec![turn; 1200])).collect();
-        batch.push(transmit(path, "the end"));
-        assert_eq!(client.send(&batch).await.sent, 101);
-        let came = take(&server, 101).await;
-        assert!(came.iter().map(|(_, payload)| payload).eq(batch.iter().map(|sent| &sent.payload)));
+        let mut payload: Vec<u8> = (0..100).flat_map(|turn| [turn; 1200]).collect();
+        payload.extend_from_slice(b"the end");
+        let train = Train { path, payload, size: 1200 };
+        // What the system takes at once, a card that cannot cut, and what no train can hold.
+        for (most, size) in [(client.train.load(Relaxed), 1200), (1, 1200), (64, 40_000)] {
+            client.train.store(most, Relaxed);
+            let train = Train { size, ..train.clone() };
+            let count = train.datagrams().len();
+            assert_eq!(client.send_train(&train).await.sent, count, "{most} of {size}");
+            let came = take(&server, count).await;
+            let whole = train.datagrams().map(|sent| &sent[..sent.len().min(BUFFER)]);
+            assert!(came.iter().map(|(_, payload)| &payload[..]).eq(whole), "{most} of {size}");
+        }
     }
 
-    #[test]
-    fn a_train_is_of_one_path_and_size() {
-        let path = |port| Path::new(SocketAddr::new(ip("192.0.2.1"), port), ip("0.0.0.0"));
-        let train = |most: usize, sizes: &[usize]| {
-            let batch: Vec<_> =
-                sizes.iter().map(|size| transmit(path(1), vec![0; *size])).collect();
-            super::train(&batch, most)
-        };
-        assert_eq!(train(64, &[]), 0);
-        assert_eq!(train(64, &[9, 9, 9]), 3);
-        assert_eq!(train(64, &[9, 9, 4, 4]), 3);
-        assert_eq!(train(64, &[9, 10]), 1);
-        assert_eq!(train(64, &[9, 9, 0]), 2);
-        assert_eq!(train(64, &[0, 0]), 1);
-        assert_eq!(train(2, &[9, 9, 4]), 2);
-        assert_eq!(train(1, &[9, 9]), 1);
-        assert_eq!(train(64, &[40_000, 40_000]), 1);
-        assert_eq!(train(64, &[70_000]), 1);
-        assert_eq!(super::train(&[transmit(path(1), "a"), transmit(path(2), "a")], 64), 1);
+    #[tokio::test]
+    async fn a_train_that_cannot_leave_is_told_of_datagram_by_datagram() {
+        let client = Socket::bind(addr("0.0.0.0:0")).unwrap();
+        let path = Path::new(addr("255.255.255.255:9"), ip("0.0.0.0"));
+        let train = Train { path, payload: vec![0; 2500], size: 1000 };
+        let sent = client.send_train(&train).await;
+        assert_eq!((sent.sent, sent.failed, sent.last_error.is_some()), (0, 3, true));
+        assert!(client.train.load(Relaxed) > 1, "nothing is learnt from what fails singly too");
     }
 
     #[test]

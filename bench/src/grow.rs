@@ -114,9 +114,9 @@ fn run_in(dir: &std::path::Path, members: usize, rooms: usize, peers: usize) -> 
     let later = Now { wall, mono: Duration::from_secs(60) };
     let mut told = std::collections::BTreeSet::new();
     let mut datagrams = 0;
-    while let Some(transmit) = fanout.poll_transmit(later) {
-        told.insert(transmit.path.peer);
-        datagrams += 1;
+    while let Some(train) = fanout.poll_transmit(later) {
+        told.insert(train.path.peer);
+        datagrams += train.datagrams().len();
         if told.len() > TOLD {
             break;
         }

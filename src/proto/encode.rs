@@ -11,10 +11,6 @@ use super::{
 const MAX_MS: u64 = 99_999_999;
 
 impl Object {
-    fn of(kind: Kind) -> Object {
-        Object::begin(Vec::with_capacity(super::MAX_DATAGRAM), kind.name())
-    }
-
     fn millis(&mut self, key: &str, value: u64) {
         self.number(key, value.min(MAX_MS));
     }
@@ -32,7 +28,12 @@ macro_rules! encode {
         impl $message {
             /// The datagram's bytes.
             pub fn encode(&self) -> Vec<u8> {
-                let ($this, mut $out) = (self, Object::of($kind));
+                self.encode_behind(Vec::with_capacity(super::MAX_DATAGRAM))
+            }
+
+            /// The datagram's bytes, behind what `before` holds.
+            pub fn encode_behind(&self, before: Vec<u8>) -> Vec<u8> {
+                let ($this, mut $out) = (self, Object::begin(before, $kind.name()));
                 $body
                 $out.end()
             }

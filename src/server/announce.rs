@@ -5,17 +5,17 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::clock::{Alarm, Clock};
+use crate::clock::{Alarm, Clock, Now};
 use crate::fanout::{Fanout, acked_by};
 use crate::proto::Ack;
 use crate::roster::Frozen;
 use crate::tally::Why;
-use crate::udp::{Path, Sockets, Transmit};
+use crate::udp::{Path, Sockets};
 
 use super::archivist::Archivist;
 
-/// Datagrams that are sent before others get their turn.
-const BATCH: usize = 64;
+/// Members that are told before others get their turn.
+const BATCH: usize = 16;
 
 /// ACKs that may wait: more are dropped, and cost a repeat each.
 const WAITING_ACKS: usize = 4096;
@@ -68,14 +68,10 @@ struct Herald {
 
 impl Herald {
     async fn run(mut self) {
-        let mut batch: Vec<Transmit> = Vec::with_capacity(BATCH);
         loop {
             self.take_acks();
             let now = self.clock.now();
-            batch.clear();
-            batch.extend(std::iter::from_fn(|| self.fanout.poll_transmit(now)).take(BATCH));
-            if !batch.is_empty() {
-                self.sockets.send(&batch).await;
+            if self.tell(now).await {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -88,6 +84,15 @@ impl Herald {
                 Some((path, ack)) = self.acked.recv() => self.fanout.handle_ack(path, &ack),
             }
         }
+    }
+
+    /// Tells some of those whose turn it is, if there are any.
+    async fn tell(&mut self, now: Now) -> bool {
+        for told in 0..BATCH {
+            let Some(train) = self.fanout.poll_transmit(now) else { return told > 0 };
+            self.sockets.send_train(&train).await;
+        }
+        true
     }
 
     fn take_acks(&mut self) {

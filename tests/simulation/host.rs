@@ -416,7 +416,10 @@ impl World {
         let mut pushes = Vec::new();
         let process = self.host.up.as_mut().unwrap();
         let Some(fanout) = &mut process.fanout else { return };
-        pushes.extend(std::iter::from_fn(|| fanout.poll_transmit(now)));
+        while let Some(train) = fanout.poll_transmit(now) {
+            let single = |datagram: &[u8]| Transmit { path: train.path, payload: datagram.into() };
+            pushes.extend(train.datagrams().map(single));
+        }
         let told = fanout.has_told_all();
         let unkept = process.unkept.take_if(|_| told);
         if let Some(window) = unkept {
