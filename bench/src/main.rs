@@ -65,6 +65,9 @@ enum Command {
         /// REGISTERs a second of somebody else meanwhile
         #[arg(long, default_value_t = 1000)]
         probes: u64,
+        /// Members take trains whole, as hosts of their own would: to cut them is not the server's
+        #[arg(long)]
+        trains: bool,
     },
     /// Tell what so many members, rooms and peers cost, without sockets
     Grow {
@@ -126,8 +129,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("{}", serde_json::to_string(&grow::run(members, rooms, peers)?)?);
             return Ok(());
         }
-        Command::Minute { server, pid, members, probes } => {
-            let told = minute::run(server, pid, members, probes)?;
+        Command::Minute { server, pid, members, probes, trains } => {
+            let told = minute::run(minute::Plan { server, pid, members, probes, trains })?;
             println!("{}", serde_json::to_string(&told)?);
             return Ok(());
         }

@@ -20,7 +20,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use serde::Serialize;
 
 use crate::proc;
-use crate::wire::{Mail, connect, open, send_from};
+use crate::wire::{Mail, connect, open, send_from, take_trains};
 
 /// Sockets, each with a port of its own; a member is at one of them and one of many addresses.
 const PORTS: usize = 512;
@@ -30,6 +30,21 @@ const AT_ONCE: usize = 200;
 const SILENCE: Duration = Duration::from_millis(400);
 /// How long before the boundary nothing is sent any more but the probes.
 const BEFORE: Duration = Duration::from_millis(300);
+
+/// Whose opening is followed, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// The registry.
+    pub server: SocketAddr,
+    /// Its process.
+    pub pid: u32,
+    /// Members of one room.
+    pub members: usize,
+    /// REGISTERs a second of somebody else meanwhile.
+    pub probes: u64,
+    /// Whether members take trains whole, as hosts of their own would.
+    pub trains: bool,
+}
 
 /// What came of it.
 #[derive(Debug, Serialize)]
@@ -69,8 +84,9 @@ struct Crowd {
 }
 
 /// Registers `members` and follows the opening of their window; `probes` REGISTERs a second go on.
-pub fn run(server: SocketAddr, pid: u32, members: usize, probes: u64) -> io::Result<Told> {
-    let mut crowd = Crowd::new(server, members)?;
+pub fn run(plan: Plan) -> io::Result<Told> {
+    let Plan { server, pid, members, probes, trains } = plan;
+    let mut crowd = Crowd::new(server, members, trains)?;
     let window = crowd.register()?;
     let opens = Duration::from_millis(window.opens().millis() as u64);
     let (over, clock) = (AtomicBool::new(false), crowd.clock);
@@ -86,7 +102,7 @@ pub fn run(server: SocketAddr, pid: u32, members: usize, probes: u64) -> io::Res
 }
 
 impl Crowd {
-    fn new(server: SocketAddr, members: usize) -> io::Result<Crowd> {
+    fn new(server: SocketAddr, members: usize, trains: bool) -> io::Result<Crowd> {
         let epoll = Epoll::new(EpollCreateFlags::empty())?;
         let SocketAddr::V4(server) = server else {
             return Err(io::Error::other("give an address of IPv4"));
@@ -94,11 +110,15 @@ impl Crowd {
         let mut sockets = Vec::with_capacity(PORTS);
         for n in 0..PORTS.min(members) {
             let socket = open()?;
+            if trains {
+                take_trains(&socket)?;
+            }
             epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, n as u64))?;
             sockets.push(socket);
         }
         let parts = vec![(0, 0); members];
-        let (clock, mail) = (Clock::start(), Mail::new());
+        let mail = if trains { Mail::of_trains() } else { Mail::new() };
+        let clock = Clock::start();
         Ok(Crowd { clock, mail, epoll, server, sockets, parts, came: Vec::new() })
     }
 

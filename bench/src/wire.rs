@@ -2,13 +2,13 @@
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
-
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc::{in_addr, in_pktinfo};
-use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, ReceiveTimestampns};
+use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, ReceiveTimestampns, UdpGroSegment};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn,
     SockaddrStorage, recvmmsg, sendmmsg, sendmsg, setsockopt,
@@ -17,8 +17,9 @@ use nix::sys::time::TimeSpec;
 
 /// Datagrams a call.
 pub const BATCH: usize = 32;
-/// No datagram of any of these protocols is longer.
-const LONGEST: usize = 2048;
+/// What one buffer holds: no datagram of any of these protocols is longer than a quarter of it, and
+/// a member's five parts of WINDOW come as one train where a socket takes trains whole.
+const LONGEST: usize = 8192;
 
 /// Where the `n`th client is: 254 × 254 addresses of 127.0.0.0/8, then other ports.
 fn source(n: usize) -> Ipv4Addr {
@@ -46,6 +47,12 @@ pub fn open() -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
+/// Has what came as a train handed over as one: to cut it is then the receiver's work, as it is where
+/// peers are on hosts of their own, and not the sender's, as it is at loopback.
+pub fn take_trains(socket: &UdpSocket) -> io::Result<()> {
+    Ok(setsockopt(socket, UdpGroSegment, &true)?)
+}
+
 /// Sends from the `n`th address.
 pub fn send_from(
     socket: &UdpSocket,
@@ -69,19 +76,27 @@ pub struct Mail {
     incoming: MultiHeaders<SockaddrStorage>,
     outgoing: MultiHeaders<SockaddrStorage>,
     bytes: Vec<u8>,
-    /// Of what was received last: how long each is, and when it came, since the Unix epoch.
-    received: Vec<(usize, Duration)>,
+    /// Whether trains may come.
+    trains: bool,
+    /// Of what was received last: where each datagram is, and when it came, since the Unix epoch.
+    received: Vec<(Range<usize>, Duration)>,
 }
 
 impl Mail {
     /// Empty ones.
     pub fn new() -> Mail {
         Mail {
-            incoming: MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(TimeSpec))),
+            incoming: headers(),
+            trains: false,
             outgoing: MultiHeaders::preallocate(BATCH, None),
             bytes: vec![0; BATCH * LONGEST],
             received: Vec::with_capacity(BATCH),
         }
+    }
+
+    /// The same, of sockets that take trains whole.
+    pub fn of_trains() -> Mail {
+        Mail { trains: true, ..Mail::new() }
     }
 
     /// Takes what has come, at most a batch: how many datagrams.
@@ -98,24 +113,27 @@ impl Mail {
         self.received.clear();
         match taken {
             Ok(messages) => {
-                let came = |message: &RecvMsg<'_, '_, SockaddrStorage>| {
-                    message.cmsgs().ok()?.find_map(|it| match it {
-                        ControlMessageOwned::ScmTimestampns(time) => Some(time.into()),
-                        _ => None,
-                    })
-                };
-                let received = messages.map(|it| (it.bytes, came(&it).unwrap_or_default()));
-                self.received.extend(received);
+                for (place, message) in messages.enumerate() {
+                    let (came, size) = told_of(&message);
+                    let (start, end) = (place * LONGEST, place * LONGEST + message.bytes);
+                    let cuts = (start..end).step_by(size.unwrap_or(LONGEST));
+                    let datagram = |cut: usize| cut..end.min(cut + size.unwrap_or(LONGEST));
+                    self.received.extend(cuts.map(|cut| (datagram(cut), came)));
+                }
             }
             Err(Errno::EAGAIN | Errno::ECONNREFUSED | Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
+        }
+        // What the kernel did not use of their room would be missing the next time.
+        if self.trains {
+            self.incoming = headers();
         }
         Ok(self.received.len())
     }
 
     /// One of the datagrams that were received last.
     pub fn datagram(&self, place: usize) -> &[u8] {
-        &self.bytes[place * LONGEST..][..self.received[place].0]
+        &self.bytes[self.received[place].0.clone()]
     }
 
     /// When it came, since the Unix epoch.
@@ -153,4 +171,22 @@ impl Mail {
         )?;
         Ok(sent.count())
     }
+}
+
+/// With room for when a message came, and how long its datagrams are.
+fn headers() -> MultiHeaders<SockaddrStorage> {
+    MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(TimeSpec, i32)))
+}
+
+/// When a message came, and how long its datagrams are, if it is a train.
+fn told_of(message: &RecvMsg<'_, '_, SockaddrStorage>) -> (Duration, Option<usize>) {
+    let mut told = (Duration::default(), None);
+    for said in message.cmsgs().into_iter().flatten() {
+        match said {
+            ControlMessageOwned::ScmTimestampns(time) => told.0 = time.into(),
+            ControlMessageOwned::UdpGroSegments(size) => told.1 = usize::try_from(size).ok(),
+            _ => {}
+        }
+    }
+    told
 }
