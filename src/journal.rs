@@ -78,6 +78,8 @@ pub struct FileJournal {
     /// `None` while it is dropped.
     orders: Option<mpsc::Sender<Order>>,
     outcomes: UnboundedReceiver<Outcome>,
+    /// How many refusals `next` has told of.
+    refusals: u64,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -161,7 +163,8 @@ impl FileJournal {
         let engine = Engine::new(logs, queue, results);
         let thread = thread::Builder::new().name("journal".into());
         let thread = thread.spawn(move || engine.run()).map_err(OpenError::Thread)?;
-        let journal = FileJournal { orders: Some(orders), outcomes, thread: Some(thread) };
+        let (orders, thread) = (Some(orders), Some(thread));
+        let journal = FileJournal { orders, outcomes, refusals: 0, thread };
         Ok((journal, recovered))
     }
 
@@ -173,11 +176,12 @@ impl FileJournal {
 
 impl Journal for FileJournal {
     fn propose(&mut self, batch: Vec<(Ticket, Record)>) {
-        self.order(Order::Propose(batch));
+        self.order(Order::Propose(batch, self.refusals));
     }
 
     async fn next(&mut self) -> Outcome {
         let outcome = self.outcomes.recv().await;
+        self.refusals += u64::from(matches!(outcome, Some(Outcome::Refused { .. })));
         outcome.unwrap_or(Outcome::Down(JournalError::Stopped))
     }
 

@@ -201,6 +201,11 @@ impl Registry {
         (self.next.window(), self.next.len())
     }
 
+    /// Whether the log is to say, or is being asked, that a window opens.
+    pub fn is_opening(&self) -> bool {
+        self.flight.opening.is_some()
+    }
+
     /// Takes a request that passed the gate; of a trusted source there may be any number.
     pub fn handle(&mut self, now: Now, path: Path, request: Request, trusted: bool) -> Handled {
         self.handle_timeout(now);

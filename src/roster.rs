@@ -8,7 +8,7 @@
 mod places;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use std::hash::Hash;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
@@ -294,26 +294,32 @@ impl Filling {
 
     /// Closes the registrations: from here on nothing changes. `opened` is when the window opened,
     /// or `None` if it was missed.
-    pub fn freeze(self, opened: Option<Wall>, secret: &Secret, cap: ListCap) -> Frozen {
+    pub fn freeze(mut self, opened: Option<Wall>, secret: &Secret, cap: ListCap) -> Frozen {
         let (window, length) = (self.window, self.length);
-        let mut members: Vec<(usize, Member)> = self.members.into_iter().collect();
-        members
-            .sort_unstable_by(|(_, a), (_, b)| (&a.room, a.path.peer).cmp(&(&b.room, b.path.peer)));
-        let mut places =
-            vec![Place::default(); members.iter().map(|(s, _)| s + 1).max().unwrap_or(0)];
-        let mut rosters: Vec<(Room, Vec<Member>)> = Vec::new();
-        for (slot, member) in members {
-            if rosters.last().is_none_or(|(room, _)| *room != member.room) {
-                rosters.push((member.room.clone(), Vec::new()));
-            }
-            let roster = rosters.len() - 1;
-            let room = &mut rosters[roster].1;
-            places[slot] = Place { roster: roster as u32, member: room.len() as u32 };
-            room.push(member);
+        let slots = self.members.iter().map(|(slot, _)| slot + 1).max().unwrap_or(0);
+        let mut places = vec![Place::default(); slots];
+        let mut rosters = Vec::with_capacity(self.rooms.len());
+        for (room, order) in self.in_order() {
+            let roster = rosters.len() as u32;
+            let members = (0..).zip(order).map(|(member, (_, slot))| {
+                places[slot] = Place { roster, member };
+                self.members.remove(slot)
+            });
+            rosters.push(Roster::new(window, room, members.collect(), secret, cap));
         }
-        let render = |(room, members)| Roster::new(window, room, members, secret, cap);
-        let rosters = rosters.into_iter().map(render).collect();
         Frozen { window, length, opened, rosters, places, by_id: self.by_id, by_addr: self.by_addr }
+    }
+
+    /// Where the members of each room stand, ordered by room, then by address. Only this much of
+    /// them is moved about.
+    fn in_order(&self) -> BTreeMap<Room, Vec<(SocketAddr, usize)>> {
+        let counted = |(room, &count): (&Room, &usize)| (room.clone(), Vec::with_capacity(count));
+        let mut rooms: BTreeMap<_, Vec<_>> = self.rooms.iter().map(counted).collect();
+        for (slot, Member { room, path, .. }) in &self.members {
+            rooms.get_mut(room).expect("a member's room is counted").push((path.peer, slot));
+        }
+        rooms.values_mut().for_each(|order| order.sort_unstable());
+        rooms
     }
 }
 

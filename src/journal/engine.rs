@@ -2,28 +2,27 @@
 //! it.
 
 use std::sync::mpsc::Receiver;
-use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::Clock;
 use crate::record::{Record, Ticket};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::window::Window;
 
 use super::Outcome;
 use super::logs::Logs;
 
 /// From one sync to the next at the least: under load, a line costs a third of what it costs when
-/// one syncs without pause; when idle, nothing waits.
+/// one syncs without pause; when idle, nothing waits. Nor does an opening, which many wait for.
 const PACE: Duration = Duration::from_millis(1);
 
 /// What the thread is asked to do.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Write these.
-    Propose(Vec<(Ticket, Record)>),
+    /// Write these, which were proposed when so many refusals were known.
+    Propose(Vec<(Ticket, Record)>, u64),
     /// Forget the log of this window.
     Discard(Window),
 }
@@ -38,6 +37,10 @@ pub(super) struct Engine<S: Store> {
     due: Duration,
     /// Proposed, and not written yet.
     group: Vec<(Ticket, Record)>,
+    /// Whether an opening is among it.
+    opens: bool,
+    /// How many refusals have been told.
+    refusals: u64,
     /// Closed windows whose logs go when the group is written.
     discards: Vec<Window>,
 }
@@ -50,7 +53,8 @@ impl<S: Store> Engine<S> {
         outcomes: UnboundedSender<Outcome>,
     ) -> Engine<S> {
         let (clock, due) = (Clock::start(), Duration::ZERO);
-        Engine { logs, queue, outcomes, clock, due, group: Vec::new(), discards: Vec::new() }
+        let (group, discards) = (Vec::new(), Vec::new());
+        Engine { logs, queue, outcomes, clock, due, group, opens: false, refusals: 0, discards }
     }
 
     /// Until whoever gives the orders is gone, and all of them are done.
@@ -72,8 +76,16 @@ impl<S: Store> Engine<S> {
 
     fn take(&mut self, order: Order) {
         match order {
-            Order::Propose(batch) if self.group.is_empty() => self.group = batch,
-            Order::Propose(batch) => self.group.extend(batch),
+            Order::Propose(batch, known) if known < self.refusals => {
+                self.refuse(batch, "what was proposed before it was refused".to_owned());
+            }
+            Order::Propose(batch, _) => {
+                self.opens |= batch.iter().any(|(_, record)| matches!(record, Record::Open(_)));
+                match self.group.is_empty() {
+                    true => self.group = batch,
+                    false => self.group.extend(batch),
+                }
+            }
             Order::Discard(window) => self.discards.push(window),
         }
     }
@@ -85,17 +97,29 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// Waits until it is time to write again.
     fn pace(&mut self) {
-        thread::sleep(self.due.saturating_sub(self.clock.now().mono));
+        while !self.opens {
+            let left = self.due.saturating_sub(self.clock.now().mono);
+            match self.queue.recv_timeout(left) {
+                Ok(order) => self.take(order),
+                Err(_) => break,
+            }
+        }
         self.due = self.clock.now().mono + PACE;
     }
 
     /// Writes the group: the records of one window together, each such run durable before the next
-    /// is written, so that the log never has a record after one that it has not.
+    /// is written, so that the log never has a record after one that it has not. If one fails, it and
+    /// all behind it are refused.
     fn commit(&mut self) {
+        self.opens = false;
         while let Some((window, count)) = first_run(&self.group) {
             if let Err(error) = self.logs.append(window, &self.group[..count]) {
-                return self.refuse(&error);
+                // If this fails too, it is tried before the next write.
+                let _ = self.logs.mend();
+                let group = std::mem::take(&mut self.group);
+                return self.refuse(group, error.to_string());
             }
             let rest = self.group.split_off(count);
             let run = std::mem::replace(&mut self.group, rest);
@@ -103,13 +127,10 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Refuses the group and all that came behind it, which was proposed as if it were in the log.
-    fn refuse(&mut self, error: &StoreError) {
-        // If this fails too, it is tried before the next write.
-        let _ = self.logs.mend();
-        self.take_all();
-        let batch = std::mem::take(&mut self.group);
-        self.tell(Outcome::Refused { batch, why: error.to_string() });
+    /// What is proposed before this is known is proposed as if the batch were in the log.
+    fn refuse(&mut self, batch: Vec<(Ticket, Record)>, why: String) {
+        self.refusals += 1;
+        self.tell(Outcome::Refused { batch, why });
     }
 
     /// Nobody listens any more while the journal is dropped.

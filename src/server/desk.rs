@@ -179,14 +179,14 @@ impl Desk {
     }
 
     /// Hands the log what is proposed, one batch at a time: what comes meanwhile waits, and shares
-    /// the next sync.
+    /// the next sync. An opening waits for nothing.
     fn propose(&mut self) {
-        if self.under_way > 0 {
+        if self.under_way > 0 && !self.registry.is_opening() {
             return;
         }
         let batch = self.registry.poll_proposals();
         if !batch.is_empty() {
-            self.under_way = batch.len();
+            self.under_way += batch.len();
             self.logged.extend(batch.iter().map(|(_, record)| record.window()));
             self.journal.propose(batch);
         }

@@ -45,22 +45,28 @@ fn what_comes_during_a_sync_is_written_together() {
 }
 
 #[test]
-fn a_failed_sync_refuses_all_that_waits_behind_it() {
+fn a_failed_sync_refuses_all_that_is_proposed_before_it_is_known() {
     let (disk, mut journal, entered, go) = held();
     journal.propose(vec![(Ticket(0), register(0, 0)), (Ticket(1), register(1, 1))]);
     entered.recv().unwrap();
     journal.propose(vec![(Ticket(2), register(0, 2))]);
     disk.plan(Some(Plan { at: 0, times: 1, fault: Fault::Fail(ErrorKind::StorageFull) }));
     drop(go);
-    match block_on(journal.next()) {
-        Outcome::Refused { batch, why } => {
-            assert_eq!(tickets(&batch), [0, 1, 2]);
-            assert!(why.contains("23-58.jsonl") && why.contains("make room"), "{why}");
-        }
+    let refused = |journal: &mut FileJournal| match block_on(journal.next()) {
+        Outcome::Refused { batch, why } => (tickets(&batch), why),
         other => panic!("{other:?}"),
-    }
+    };
+    let (batch, why) = refused(&mut journal);
+    assert_eq!(batch, [0, 1]);
+    assert!(why.contains("23-58.jsonl") && why.contains("make room"), "{why}");
+    // The disk is well again, but what became of ticket 2 is not known yet.
+    journal.propose(vec![(Ticket(3), register(0, 3))]);
+    assert_eq!(refused(&mut journal).0, [2]);
+    assert_eq!(refused(&mut journal).0, [3]);
+    journal.propose(vec![(Ticket(4), register(0, 4))]);
+    assert!(matches!(block_on(journal.next()), Outcome::Durable(it) if tickets(&it) == [4]));
     drop(journal);
-    assert_eq!(reopen(&disk.reboot(After::Kept)), []);
+    assert_eq!(reopen(&disk.reboot(After::Kept)), [register(0, 4)]);
 }
 
 #[test]
