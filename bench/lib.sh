@@ -36,7 +36,7 @@ serve() {
     taskset -c "${cores:-$server_core}" "$hit7" serve 127.0.0.1 0 --plain --data "$data" "$@" >"$out" 2>"$dir/err" &
     pid=$!
     running+=("$pid")
-    for _ in $(seq 100); do grep -q '^data in' "$out" && break; sleep 0.1; done
+    for _ in $(seq 100); do grep -qs '^data in' "$out" && break; sleep 0.1; done
     addr=$(sed -n 's/^listening on //p' "$out" | head -1)
     [ -n "$addr" ] || die "no registry: $(cat "$dir/err")"
 }

@@ -14,6 +14,9 @@ use crate::window::Wall;
 
 /// The longest sleep before the wall clock is looked at again.
 const LOOK: Duration = Duration::from_secs(1);
+/// What tokio's timer counts in: it wakes up to so much late. For a boundary it is asked for so much
+/// less, and whoever wakes too early asks again.
+const GRAIN: Duration = Duration::from_millis(1);
 
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,7 @@ impl Alarm {
 
     /// How long to sleep from `now`, at most until the next look.
     fn span(self, now: Now) -> Duration {
-        let wall = self.wall.map_or(LOOK, |at| now.wall.until(at));
+        let wall = self.wall.map_or(LOOK, |at| now.wall.until(at).saturating_sub(GRAIN));
         let mono = self.mono.map_or(LOOK, |at| at.saturating_sub(now.mono));
         wall.min(mono).min(LOOK)
     }
@@ -89,7 +92,7 @@ mod tests {
         let alarm =
             Alarm { wall: Some(Wall::from_millis(10_500)), mono: Some(Duration::from_millis(300)) };
         assert_eq!(alarm.span(now(10_000, 0)), Duration::from_millis(300));
-        assert_eq!(alarm.span(now(10_400, 0)), Duration::from_millis(100));
+        assert_eq!(alarm.span(now(10_400, 0)), Duration::from_millis(99));
         assert_eq!(alarm.span(now(11_000, 0)), Duration::ZERO);
         assert_eq!(alarm.span(now(10_000, 400)), Duration::ZERO);
     }

@@ -2,6 +2,7 @@
 //!
 //! `bench/compare.sh` and `bench/minute.sh` run it; docs/BENCHMARKS.md has what came of it.
 
+mod floor;
 mod grow;
 mod load;
 mod minute;
@@ -69,6 +70,18 @@ enum Command {
         #[arg(long)]
         trains: bool,
     },
+    /// Tell what the kernel alone takes for a window's datagrams
+    Floor {
+        /// Members
+        #[arg(long, default_value_t = 10_000)]
+        members: usize,
+        /// Members take trains whole
+        #[arg(long)]
+        trains: bool,
+        /// The core that sends, and the one that receives
+        #[arg(long, num_args = 2, default_values_t = [0, 1])]
+        cores: Vec<usize>,
+    },
     /// Tell what so many members, rooms and peers cost, without sockets
     Grow {
         /// Members of one window
@@ -131,6 +144,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Command::Minute { server, pid, members, probes, trains } => {
             let told = minute::run(minute::Plan { server, pid, members, probes, trains })?;
+            println!("{}", serde_json::to_string(&told)?);
+            return Ok(());
+        }
+        Command::Floor { members, trains, cores } => {
+            let told = floor::run(members, trains, (cores[0], cores[1]))?;
             println!("{}", serde_json::to_string(&told)?);
             return Ok(());
         }

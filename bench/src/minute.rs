@@ -87,6 +87,7 @@ struct Crowd {
 pub fn run(plan: Plan) -> io::Result<Told> {
     let Plan { server, pid, members, probes, trains } = plan;
     let mut crowd = Crowd::new(server, members, trains)?;
+    crowd.await_time_enough()?;
     let window = crowd.register()?;
     let opens = Duration::from_millis(window.opens().millis() as u64);
     let (over, clock) = (AtomicBool::new(false), crowd.clock);
@@ -125,6 +126,26 @@ impl Crowd {
     fn say(&self, member: usize, datagram: &[u8]) -> io::Result<()> {
         let (port, address) = (member % self.sockets.len(), member / self.sockets.len());
         send_from(&self.sockets[port], address, self.server, datagram)
+    }
+
+    /// Waits for the next window to begin unless there is time enough to register all of them.
+    fn await_time_enough(&mut self) -> io::Result<()> {
+        let scout = Register { id: "scout".parse().ok(), ..Register::default() };
+        loop {
+            self.say(0, &scout.encode())?;
+            for n in self.ready(100)? {
+                for place in 0..self.mail.receive(&self.sockets[n])? {
+                    let Ok(Datagram::Registered(it)) = Datagram::decode(self.mail.datagram(place))
+                    else {
+                        continue;
+                    };
+                    if it.opens_in_ms < it.window_ms * 4 / 5 {
+                        thread::sleep(Duration::from_millis(it.opens_in_ms + 50));
+                    }
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Registers all, some at a time; all of them are to be in one window.

@@ -22,7 +22,7 @@ pub const BATCH: usize = 32;
 const LONGEST: usize = 8192;
 
 /// Where the `n`th client is: 254 × 254 addresses of 127.0.0.0/8, then other ports.
-fn source(n: usize) -> Ipv4Addr {
+pub fn source(n: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 1, (n / 254 % 254) as u8 + 1, (n % 254) as u8 + 1)
 }
 

@@ -14,8 +14,8 @@ use crate::udp::{Path, Sockets};
 
 use super::archivist::Archivist;
 
-/// Members that are told before others get their turn.
-const BATCH: usize = 16;
+/// Datagrams that leave before others get their turn.
+const BATCH: usize = 64;
 
 /// ACKs that may wait: more are dropped, and cost a repeat each.
 const WAITING_ACKS: usize = 4096;
@@ -88,11 +88,14 @@ impl Herald {
 
     /// Tells some of those whose turn it is, if there are any.
     async fn tell(&mut self, now: Now) -> bool {
-        for told in 0..BATCH {
-            let Some(train) = self.fanout.poll_transmit(now) else { return told > 0 };
+        let mut sent = 0;
+        while sent < BATCH
+            && let Some(train) = self.fanout.poll_transmit(now)
+        {
             self.sockets.send_train(&train).await;
+            sent += train.datagrams().len();
         }
-        true
+        sent > 0
     }
 
     fn take_acks(&mut self) {
