@@ -65,11 +65,6 @@ impl Mesh {
         self.ring.is_none()
     }
 
-    /// The ring, where the room is larger than that.
-    pub fn ring(&self) -> Option<&Ring> {
-        self.ring.as_ref()
-    }
-
     /// Whom `member` hears of, ascending: everyone and itself in a full mesh, else as many others
     /// as the cap.
     ///
@@ -80,12 +75,7 @@ impl Mesh {
         assert!(member < self.members, "member {member} of {}", self.members);
         match &self.ring {
             None => (0..self.members).collect(),
-            Some(ring) => {
-                let at = |place: usize| ring.members()[place] as usize;
-                let mut peers: Vec<usize> = ring.neighbours(member).map(at).collect();
-                peers.sort_unstable();
-                peers
-            }
+            Some(ring) => ring.peers_of(member),
         }
     }
 
@@ -102,7 +92,7 @@ impl Mesh {
 
 /// A circulant graph: members on a ring, each linked to both sides at every one of the distances.
 #[derive(Clone, Debug)]
-pub struct Ring {
+struct Ring {
     /// Who sits at a place.
     member_at: Vec<u32>,
     /// Where a member sits: the inverse.
@@ -123,20 +113,16 @@ impl Ring {
         Ring { member_at, place_of, distances: distances(&mut rng, members, cap) }
     }
 
-    /// Who sits at each place.
-    pub fn members(&self) -> &[u32] {
-        &self.member_at
-    }
-
-    /// The places of those whom `member` hears of. Who sits beside `member` hears of those who sit
-    /// beside them, so that members told in the order of the ring find what they need close by.
-    pub fn neighbours(&self, member: usize) -> impl Iterator<Item = usize> {
+    fn peers_of(&self, member: usize) -> Vec<usize> {
         let (place, size) = (self.place_of[member] as usize, self.member_at.len());
-        let around = move |place: usize| if place < size { place } else { place - size };
-        self.distances.iter().flat_map(move |&distance| {
+        let at = |place: usize| self.member_at[if place < size { place } else { place - size }];
+        let mut peers: Vec<u32> = Vec::with_capacity(2 * self.distances.len());
+        for &distance in &self.distances {
             let distance = distance as usize;
-            [around(place + distance), around(place + size - distance)]
-        })
+            peers.extend([at(place + distance), at(place + size - distance)]);
+        }
+        peers.sort_unstable();
+        peers.into_iter().map(|peer| peer as usize).collect()
     }
 
     fn links(&self, member: usize, other: usize) -> bool {
@@ -272,12 +258,10 @@ mod tests {
     fn the_same_seed_gives_these_lists_for_ever() {
         const ORDER: [u32; 20] =
             [17, 16, 9, 0, 3, 2, 4, 10, 15, 6, 12, 13, 14, 1, 11, 7, 18, 19, 5, 8];
-        let mesh = mesh(20, 6);
-        let ring = mesh.ring().unwrap();
-        assert_eq!(ring.members(), ORDER);
+        let ring = mesh(20, 6).ring.unwrap();
+        assert_eq!(ring.member_at, ORDER);
         assert_eq!(ring.distances, [1, 2, 6]);
-        assert_eq!(ring.neighbours(0).collect::<Vec<_>>(), [4, 2, 5, 1, 9, 17]);
-        assert_eq!(mesh.peers_of(0), [2, 3, 6, 9, 16, 19]);
+        assert_eq!(ring.peers_of(0), [2, 3, 6, 9, 16, 19]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use slab::Slab;
 
 use crate::cookie::Secret;
 use crate::limit::network;
-use crate::mesh::{ListCap, Mesh, Ring};
+use crate::mesh::{ListCap, Mesh};
 use crate::proto::{Candidate, Id, Listing, Name, Page, Pass, Room};
 use crate::udp::Path;
 use crate::window::{Length, Wall, Window};
@@ -437,9 +437,8 @@ pub struct Roster {
     pass: Pass,
     members: Vec<Member>,
     listing: Listing,
-    /// What own lists are made of, unless that is the listing for everyone: with second candidates,
-    /// and in a larger room in the order of its ring.
-    own: Option<Listing>,
+    /// With second candidates, where any member gave one.
+    candidates: Option<Listing>,
     mesh: Mesh,
 }
 
@@ -454,17 +453,15 @@ impl Roster {
         let bare = |member: &Member| Candidate { addr: member.path.peer, lan: None };
         let full = |member: &Member| Candidate { addr: member.path.peer, lan: member.lan };
         let any_lan = members.iter().any(|member| member.lan.is_some());
-        let listing = Listing::render(members.iter().map(bare));
-        let candidates = any_lan.then(|| Listing::render(members.iter().map(full)));
-        let mesh = Mesh::new(members.len(), cap, secret.seed(window.to_bytes(), room.as_str()));
-        let around = |ring: &Ring| {
-            let all = candidates.as_ref().unwrap_or(&listing);
-            all.select(ring.members().iter().map(|&member| member as usize))
-        };
-        let own = mesh.ring().map(around).or(candidates);
         let pass = secret.pass(window.to_bytes(), room.as_str());
-        let pass = pass.parse().expect("a pass is 22 characters of base64url");
-        Roster { room, pass, members, listing, own, mesh }
+        Roster {
+            pass: pass.parse().expect("a pass is 22 characters of base64url"),
+            listing: Listing::render(members.iter().map(bare)),
+            candidates: any_lan.then(|| Listing::render(members.iter().map(full))),
+            mesh: Mesh::new(members.len(), cap, secret.seed(window.to_bytes(), room.as_str())),
+            room,
+            members,
+        }
     }
 
     /// Which room.
@@ -499,16 +496,12 @@ impl Roster {
 
     /// What one member is told: the whole roster, or its share of a larger one.
     pub fn own_list(&self, member: usize) -> Cow<'_, Listing> {
-        let own = self.own.as_ref().unwrap_or(&self.listing);
-        match self.mesh.ring() {
-            None => Cow::Borrowed(own),
-            Some(ring) => Cow::Owned(own.select(ring.neighbours(member))),
+        let listing = self.candidates.as_ref().unwrap_or(&self.listing);
+        if self.mesh.is_full() {
+            Cow::Borrowed(listing)
+        } else {
+            Cow::Owned(listing.select(&self.mesh.peers_of(member)))
         }
-    }
-
-    /// Whose turn is the `turn`th, where all are told: in the order of the ring, if there is one.
-    pub fn told_at(&self, turn: usize) -> usize {
-        self.mesh.ring().map_or(turn, |ring| ring.members()[turn] as usize)
     }
 }
 
