@@ -8,24 +8,23 @@
 //! size to one peer leave as a [`Train`] that the kernel or the card cuts (GSO).
 
 mod batch;
+mod inbox;
+mod sockets;
 
-use std::future::{Future, poll_fn};
-use std::io::{self, ErrorKind, IoSliceMut};
+use std::io::{self, ErrorKind};
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::task::Poll;
-use std::{array, fmt, iter};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
+use quinn_udp::UdpSocketState;
 use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::coop::consume_budget;
 
-/// What one buffer holds. A datagram that is longer is cut to this, and is too long still for anyone
-/// here. Buffers of 64 KiB, for trains of them (GRO), would all share a few lines of the cache,
-/// and clients send no trains.
-const BUFFER: usize = 2048;
+pub use inbox::Inbox;
+pub use sockets::Sockets;
+
 /// The most bytes in one train: 65,535 less the headers of IPv6 and UDP.
 const TRAIN: usize = 65_535 - 40 - 8;
 /// What the kernel is asked to hold for us while we are busy: some thousands of datagrams, as it
@@ -403,228 +402,40 @@ fn refuses_source(error: &io::Error) -> bool {
     matches!(error.kind(), InvalidInput | AddrNotAvailable | NetworkUnreachable)
 }
 
-/// Buffers to receive into, allocated once: 64 KiB.
-pub struct Inbox {
-    bytes: Vec<u8>,
-    metas: [RecvMeta; BATCH_SIZE],
-    filled: usize,
-    /// The address of the socket last received from, for systems that do not say who was asked.
-    bound: IpAddr,
-}
-
-impl Inbox {
-    /// Empty buffers.
-    pub fn new() -> Inbox {
-        Inbox {
-            bytes: vec![0; BUFFER * BATCH_SIZE],
-            metas: [RecvMeta::default(); BATCH_SIZE],
-            filled: 0,
-            bound: Ipv4Addr::UNSPECIFIED.into(),
-        }
-    }
-
-    /// What was received last, in order, too large ones included (never cut below 2 KiB).
-    pub fn datagrams(&self) -> impl Iterator<Item = (Path, &[u8])> {
-        let trains = self.metas[..self.filled].iter().zip(self.bytes.chunks_exact(BUFFER));
-        trains.flat_map(|(meta, bytes)| {
-            let path = Path::new(meta.addr, self.asked(meta));
-            cut(&bytes[..meta.len], meta.stride).map(move |datagram| (path, datagram))
-        })
-    }
-
-    /// The address that was asked, if one can answer from it.
-    fn asked(&self, meta: &RecvMeta) -> IpAddr {
-        match meta.dst_ip.unwrap_or(self.bound).to_canonical() {
-            IpAddr::V4(ip) if ip.is_multicast() || ip.is_broadcast() => {
-                Ipv4Addr::UNSPECIFIED.into()
-            }
-            IpAddr::V6(ip) if ip.is_multicast() => Ipv6Addr::UNSPECIFIED.into(),
-            ip => ip,
-        }
-    }
-
-    fn fill(&mut self, socket: &Socket) -> io::Result<()> {
-        (self.filled, self.bound) = (0, socket.addr.ip());
-        let mut buffers = self.bytes.chunks_exact_mut(BUFFER);
-        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
-            array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
-        self.filled = socket.state.recv((&socket.io).into(), &mut slices, &mut self.metas)?;
-        Ok(())
-    }
-}
-
-impl Default for Inbox {
-    fn default() -> Inbox {
-        Inbox::new()
-    }
-}
-
-impl fmt::Debug for Inbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.datagrams()).finish()
-    }
-}
-
-/// A train's datagrams: pieces of `stride` bytes, the last may be shorter. One without any bytes is
-/// a datagram too.
-fn cut(train: &[u8], stride: usize) -> impl Iterator<Item = &[u8]> {
-    let empty = train.is_empty().then_some(train);
-    empty.into_iter().chain(train.chunks(stride.max(1)))
-}
-
-/// All the sockets of one registry.
-#[derive(Debug)]
-pub struct Sockets {
-    all: Vec<Socket>,
-    /// Whose turn it is to be asked first.
-    turn: AtomicUsize,
-    /// Datagrams that could not be sent.
-    failures: AtomicU64,
-}
-
-impl Sockets {
-    /// `all` as one.
-    pub fn new(all: Vec<Socket>) -> Sockets {
-        Sockets { all, turn: AtomicUsize::new(0), failures: AtomicU64::new(0) }
-    }
-
-    /// As many more, on the same addresses and ports; see [`Socket::sibling`].
-    pub fn siblings(&self) -> io::Result<Sockets> {
-        Ok(Sockets::new(self.iter().map(Socket::sibling).collect::<io::Result<_>>()?))
-    }
-
-    /// How many bytes the smallest receive buffer holds, and how many were asked for, if the system
-    /// gave less.
-    pub fn small_recv_buffer(&self) -> Option<(usize, usize)> {
-        let smallest = self.iter().filter_map(|socket| socket.recv_buffer_size().ok()).min()?;
-        (smallest < RECV_BUFFER).then_some((smallest, RECV_BUFFER))
-    }
-
-    /// Each of them, in the order given.
-    pub fn iter(&self) -> impl Iterator<Item = &Socket> {
-        self.all.iter()
-    }
-
-    /// The addresses they are bound to, in the order given.
-    pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.iter().map(Socket::local_addr).collect()
-    }
-
-    /// Sends a batch, in order, each by the first socket that reaches it.
-    pub async fn send(&self, batch: &[Transmit]) -> Sent {
-        let mut sent = Sent::default();
-        let by = |transmit: &Transmit| self.reaching(&transmit.path);
-        for run in batch.chunk_by(|one, next| by(one) == by(next)) {
-            sent.add(match by(&run[0]) {
-                Some(socket) => self.all[socket].send(run).await,
-                None => Sent::of(run.len(), Err(unreached(&run[0].path))),
-            });
-        }
-        self.count(sent)
-    }
-
-    /// Sends a train, by the first socket that reaches its peer.
-    pub async fn send_train(&self, train: &Train) -> Sent {
-        let sent = match self.reaching(&train.path) {
-            Some(socket) => self.all[socket].send_train(train).await,
-            None => Sent::of(train.datagrams().len(), Err(unreached(&train.path))),
-        };
-        self.count(sent)
-    }
-
-    fn reaching(&self, path: &Path) -> Option<usize> {
-        self.iter().position(|socket| socket.reaches(path))
-    }
-
-    fn count(&self, sent: Sent) -> Sent {
-        self.failures.fetch_add(sent.failed as u64, Relaxed);
-        sent
-    }
-
-    /// How many datagrams could not be sent: too large for the path, no route, no buffers.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Relaxed)
-    }
-
-    /// Waits for datagrams on any and takes a batch from one, each in turn; nothing is lost if
-    /// dropped.
-    pub async fn recv(&self, inbox: &mut Inbox) -> io::Result<()> {
-        loop {
-            consume_budget().await;
-            match self.try_recv(inbox) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable().await?,
-                done => return done,
-            }
-        }
-    }
-
-    /// Asks the one after the last that had something first, so that a flood at one of our
-    /// addresses does not silence the others.
-    fn try_recv(&self, inbox: &mut Inbox) -> io::Result<()> {
-        let (turn, count) = (self.turn.load(Relaxed), self.all.len());
-        for next in (turn..turn + count).map(|next| next % count) {
-            match self.all[next].try_recv(inbox) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                done => {
-                    self.turn.store(next + 1, Relaxed);
-                    return done;
-                }
-            }
-        }
-        Err(ErrorKind::WouldBlock.into())
-    }
-
-    async fn readable(&self) -> io::Result<()> {
-        if let [only] = &self.all[..] {
-            return only.io.readable().await;
-        }
-        let mut waits: Vec<_> = self.iter().map(|socket| Box::pin(socket.io.readable())).collect();
-        poll_fn(|context| {
-            let mut polls = waits.iter_mut().map(|wait| wait.as_mut().poll(context));
-            polls.find(Poll::is_ready).unwrap_or(Poll::Pending)
-        })
-        .await
-    }
-}
-
-fn unreached(path: &Path) -> io::Error {
-    let sentence = format!("no socket reaches {} from {}", path.peer, path.local);
-    io::Error::new(ErrorKind::AddrNotAvailable, sentence)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::inbox::BUFFER;
     use super::*;
     use std::collections::HashSet;
     use std::time::Duration;
     use tokio::time::timeout;
 
-    const ASKED: &str = "127.0.0.2";
+    pub(super) const ASKED: &str = "127.0.0.2";
 
-    fn addr(text: &str) -> SocketAddr {
+    pub(super) fn addr(text: &str) -> SocketAddr {
         text.parse().unwrap()
     }
 
-    fn ip(text: &str) -> IpAddr {
+    pub(super) fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
-    fn transmit(path: Path, payload: impl Into<Vec<u8>>) -> Transmit {
+    pub(super) fn transmit(path: Path, payload: impl Into<Vec<u8>>) -> Transmit {
         Transmit { path, payload: payload.into() }
     }
 
-    fn to(socket: &Socket, host: &str) -> Path {
+    pub(super) fn to(socket: &Socket, host: &str) -> Path {
         let any = if ip(host).is_ipv4() { ip("0.0.0.0") } else { ip("::") };
         Path::new(SocketAddr::new(ip(host), socket.local_addr().port()), any)
     }
 
     /// `Socket::bind(text)`, or a word on why a test of it says nothing here.
-    fn bind(text: &str) -> Option<Socket> {
+    pub(super) fn bind(text: &str) -> Option<Socket> {
         Socket::bind(addr(text)).map_err(|error| eprintln!("skipped, no {text}: {error}")).ok()
     }
 
     /// What arrives first, `count` of it.
-    async fn take(socket: &Socket, count: usize) -> Vec<(Path, Vec<u8>)> {
+    pub(super) async fn take(socket: &Socket, count: usize) -> Vec<(Path, Vec<u8>)> {
         let (mut inbox, mut taken) = (Inbox::new(), Vec::new());
         while taken.len() < count {
             let received = timeout(Duration::from_secs(10), socket.recv(&mut inbox)).await;
@@ -803,13 +614,6 @@ mod tests {
         assert!(client.train.load(Relaxed) > 1, "nothing is learnt from what fails singly too");
     }
 
-    #[test]
-    fn pieces_of_a_stride() {
-        assert_eq!(cut(b"aabbc", 2).collect::<Vec<_>>(), [&b"aa"[..], b"bb", b"c"]);
-        assert_eq!(cut(b"aabbc", 5).collect::<Vec<_>>(), [b"aabbc"]);
-        assert_eq!(cut(b"", 0).collect::<Vec<_>>(), [b""]);
-    }
-
     #[tokio::test]
     async fn one_that_fails_does_not_stop_the_rest() {
         let server = Socket::bind_all(0).unwrap();
@@ -839,63 +643,6 @@ mod tests {
         let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
         client.try_send(&transmit(to(&server, "127.0.0.1"), "i am")).unwrap();
         assert_eq!(take(&server, 1).await[0].1, b"i am");
-    }
-
-    #[tokio::test]
-    async fn each_socket_has_its_turn() {
-        let all: Vec<_> = (0..3).map(|_| Socket::bind(addr("127.0.0.1:0")).unwrap()).collect();
-        let sockets = Sockets::new(all);
-        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
-        for (turn, socket) in sockets.iter().enumerate() {
-            let one = transmit(to(socket, "127.0.0.1"), [turn as u8]);
-            // Far more than one batch for the first, and one by one, so that none is a train.
-            for _ in 0..if turn == 0 { 200 } else { 1 } {
-                client.try_send(&one).unwrap();
-            }
-        }
-        let (mut inbox, mut heard) = (Inbox::new(), HashSet::new());
-        for _ in 0..3 {
-            timeout(Duration::from_secs(10), sockets.recv(&mut inbox)).await.unwrap().unwrap();
-            heard.extend(inbox.datagrams().map(|(_, payload)| payload[0]));
-        }
-        assert_eq!(heard, HashSet::from([0, 1, 2]));
-    }
-
-    #[tokio::test]
-    async fn receiving_wakes_for_any_socket() {
-        let sockets = Sockets::new(vec![
-            Socket::bind(addr("127.0.0.1:0")).unwrap(),
-            Socket::bind_all(0).unwrap(),
-        ]);
-        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
-        for socket in sockets.iter() {
-            let path = to(socket, "127.0.0.1");
-            let mut inbox = Inbox::new();
-            // Polled first, so that it waits before there is anything.
-            let (received, ()) = tokio::join!(biased; timeout(Duration::from_secs(10), sockets.recv(&mut inbox)), async {
-                client.try_send(&transmit(path, "wake")).unwrap();
-            });
-            received.unwrap().unwrap();
-            assert_eq!(inbox.datagrams().map(|(_, bytes)| bytes).collect::<Vec<_>>(), [b"wake"]);
-        }
-    }
-
-    #[tokio::test]
-    async fn each_leaves_by_the_socket_that_reaches_its_path() {
-        let (Some(one), Some(two)) = (bind("127.0.0.1:0"), bind("127.0.0.2:0")) else { return };
-        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
-        let sockets = Sockets::new(vec![one, two]);
-        let from = |host| Path::new(client.local_addr(), ip(host));
-        let batch = [ASKED, "127.0.0.1", "127.0.0.3", ASKED].map(|host| transmit(from(host), host));
-        let sent = sockets.send(&batch).await;
-        assert_eq!((sent.sent, sent.failed), (3, 1));
-        assert_eq!(
-            sent.last_error.unwrap().to_string(),
-            format!("no socket reaches {} from 127.0.0.3", client.local_addr())
-        );
-        let [one, two] = sockets.local_addrs()[..] else { panic!("two sockets") };
-        let peers: Vec<_> = take(&client, 3).await.iter().map(|(path, _)| path.peer).collect();
-        assert_eq!(peers, [two, one, two]);
     }
 
     #[tokio::test]
@@ -946,21 +693,5 @@ mod tests {
         assert_eq!(form(v6("2001:db8::1")).peer, addr("[2001:db8::1]:9"));
         let near = SocketAddrV6::new("fe80::1".parse().unwrap(), 9, 0, 3);
         assert_eq!(form(v6("fe80::1")).peer, near.into());
-    }
-
-    #[test]
-    fn nobody_answers_from_a_group() {
-        let asked = |text| {
-            let meta = |dst_ip| {
-                let mut meta = RecvMeta::default();
-                meta.dst_ip = dst_ip;
-                meta
-            };
-            Inbox::new().asked(&meta(Some(ip(text))))
-        };
-        assert_eq!(asked("255.255.255.255"), ip("0.0.0.0"));
-        assert_eq!(asked("::ffff:224.0.0.1"), ip("0.0.0.0"));
-        assert_eq!(asked("ff02::1"), ip("::"));
-        assert_eq!(asked("::ffff:192.0.2.2"), ip("192.0.2.2"));
     }
 }

@@ -1,0 +1,197 @@
+//! All the sockets of one registry, as one.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
+
+use tokio::task::coop::consume_budget;
+
+use super::{Inbox, Path, RECV_BUFFER, Sent, Socket, Train, Transmit};
+
+/// All the sockets of one registry.
+#[derive(Debug)]
+pub struct Sockets {
+    all: Vec<Socket>,
+    /// Whose turn it is to be asked first.
+    turn: AtomicUsize,
+    /// Datagrams that could not be sent.
+    failures: AtomicU64,
+}
+
+impl Sockets {
+    /// `all` as one.
+    pub fn new(all: Vec<Socket>) -> Sockets {
+        Sockets { all, turn: AtomicUsize::new(0), failures: AtomicU64::new(0) }
+    }
+
+    /// As many more, on the same addresses and ports; see [`Socket::sibling`].
+    pub fn siblings(&self) -> io::Result<Sockets> {
+        Ok(Sockets::new(self.iter().map(Socket::sibling).collect::<io::Result<_>>()?))
+    }
+
+    /// How many bytes the smallest receive buffer holds, and how many were asked for, if the system
+    /// gave less.
+    pub fn small_recv_buffer(&self) -> Option<(usize, usize)> {
+        let smallest = self.iter().filter_map(|socket| socket.recv_buffer_size().ok()).min()?;
+        (smallest < RECV_BUFFER).then_some((smallest, RECV_BUFFER))
+    }
+
+    /// Each of them, in the order given.
+    pub fn iter(&self) -> impl Iterator<Item = &Socket> {
+        self.all.iter()
+    }
+
+    /// The addresses they are bound to, in the order given.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.iter().map(Socket::local_addr).collect()
+    }
+
+    /// Sends a batch, in order, each by the first socket that reaches it.
+    pub async fn send(&self, batch: &[Transmit]) -> Sent {
+        let mut sent = Sent::default();
+        let by = |transmit: &Transmit| self.reaching(&transmit.path);
+        for run in batch.chunk_by(|one, next| by(one) == by(next)) {
+            sent.add(match by(&run[0]) {
+                Some(socket) => self.all[socket].send(run).await,
+                None => Sent::of(run.len(), Err(unreached(&run[0].path))),
+            });
+        }
+        self.count(sent)
+    }
+
+    /// Sends a train, by the first socket that reaches its peer.
+    pub async fn send_train(&self, train: &Train) -> Sent {
+        let sent = match self.reaching(&train.path) {
+            Some(socket) => self.all[socket].send_train(train).await,
+            None => Sent::of(train.datagrams().len(), Err(unreached(&train.path))),
+        };
+        self.count(sent)
+    }
+
+    fn reaching(&self, path: &Path) -> Option<usize> {
+        self.iter().position(|socket| socket.reaches(path))
+    }
+
+    fn count(&self, sent: Sent) -> Sent {
+        self.failures.fetch_add(sent.failed as u64, Relaxed);
+        sent
+    }
+
+    /// How many datagrams could not be sent: too large for the path, no route, no buffers.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
+    }
+
+    /// Waits for datagrams on any and takes a batch from one, each in turn; nothing is lost if
+    /// dropped.
+    pub async fn recv(&self, inbox: &mut Inbox) -> io::Result<()> {
+        loop {
+            consume_budget().await;
+            match self.try_recv(inbox) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable().await?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Asks the one after the last that had something first, so that a flood at one of our
+    /// addresses does not silence the others.
+    fn try_recv(&self, inbox: &mut Inbox) -> io::Result<()> {
+        let (turn, count) = (self.turn.load(Relaxed), self.all.len());
+        for next in (turn..turn + count).map(|next| next % count) {
+            match self.all[next].try_recv(inbox) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                done => {
+                    self.turn.store(next + 1, Relaxed);
+                    return done;
+                }
+            }
+        }
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        if let [only] = &self.all[..] {
+            return only.io.readable().await;
+        }
+        let mut waits: Vec<_> = self.iter().map(|socket| Box::pin(socket.io.readable())).collect();
+        poll_fn(|context| {
+            let mut polls = waits.iter_mut().map(|wait| wait.as_mut().poll(context));
+            polls.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        })
+        .await
+    }
+}
+
+fn unreached(path: &Path) -> io::Error {
+    let sentence = format!("no socket reaches {} from {}", path.peer, path.local);
+    io::Error::new(ErrorKind::AddrNotAvailable, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{ASKED, addr, bind, ip, take, to, transmit};
+    use super::*;
+    use std::collections::HashSet;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn each_socket_has_its_turn() {
+        let all: Vec<_> = (0..3).map(|_| Socket::bind(addr("127.0.0.1:0")).unwrap()).collect();
+        let sockets = Sockets::new(all);
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        for (turn, socket) in sockets.iter().enumerate() {
+            let one = transmit(to(socket, "127.0.0.1"), [turn as u8]);
+            // Far more than one batch for the first, and one by one, so that none is a train.
+            for _ in 0..if turn == 0 { 200 } else { 1 } {
+                client.try_send(&one).unwrap();
+            }
+        }
+        let (mut inbox, mut heard) = (Inbox::new(), HashSet::new());
+        for _ in 0..3 {
+            timeout(Duration::from_secs(10), sockets.recv(&mut inbox)).await.unwrap().unwrap();
+            heard.extend(inbox.datagrams().map(|(_, payload)| payload[0]));
+        }
+        assert_eq!(heard, HashSet::from([0, 1, 2]));
+    }
+
+    #[tokio::test]
+    async fn receiving_wakes_for_any_socket() {
+        let sockets = Sockets::new(vec![
+            Socket::bind(addr("127.0.0.1:0")).unwrap(),
+            Socket::bind_all(0).unwrap(),
+        ]);
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        for socket in sockets.iter() {
+            let path = to(socket, "127.0.0.1");
+            let mut inbox = Inbox::new();
+            // Polled first, so that it waits before there is anything.
+            let (received, ()) = tokio::join!(biased; timeout(Duration::from_secs(10), sockets.recv(&mut inbox)), async {
+                client.try_send(&transmit(path, "wake")).unwrap();
+            });
+            received.unwrap().unwrap();
+            assert_eq!(inbox.datagrams().map(|(_, bytes)| bytes).collect::<Vec<_>>(), [b"wake"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_leaves_by_the_socket_that_reaches_its_path() {
+        let (Some(one), Some(two)) = (bind("127.0.0.1:0"), bind("127.0.0.2:0")) else { return };
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        let sockets = Sockets::new(vec![one, two]);
+        let from = |host| Path::new(client.local_addr(), ip(host));
+        let batch = [ASKED, "127.0.0.1", "127.0.0.3", ASKED].map(|host| transmit(from(host), host));
+        let sent = sockets.send(&batch).await;
+        assert_eq!((sent.sent, sent.failed), (3, 1));
+        assert_eq!(
+            sent.last_error.unwrap().to_string(),
+            format!("no socket reaches {} from 127.0.0.3", client.local_addr())
+        );
+        let [one, two] = sockets.local_addrs()[..] else { panic!("two sockets") };
+        let peers: Vec<_> = take(&client, 3).await.iter().map(|(path, _)| path.peer).collect();
+        assert_eq!(peers, [two, one, two]);
+    }
+}
