@@ -39,7 +39,7 @@ fn slow_and_silent_clients_do_not_hold_up_the_registry() {
 #[test]
 fn more_than_there_are_seats_for_are_sent_away_and_the_silent_lose_theirs() {
     let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1h", data.path());
+    let registry = Registry::start("1day", data.path());
     let silent: Vec<TcpStream> =
         (0..520).map(|_| TcpStream::connect(registry.http).unwrap()).collect();
     let mut last = silent.last().unwrap();
@@ -62,7 +62,7 @@ fn more_than_there_are_seats_for_are_sent_away_and_the_silent_lose_theirs() {
 #[test]
 fn there_are_fewer_streams_than_seats() {
     let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1h", data.path());
+    let registry = Registry::start("1day", data.path());
     let streams = streams(registry.http, 384);
     for mut stream in &streams {
         assert!(stream.read(&mut [0; 64]).unwrap() > 0);
@@ -173,7 +173,7 @@ fn middle(mut numbers: Vec<f64>) -> f64 {
 #[ignore = "a benchmark: cargo test --release --test status -- --ignored --nocapture crowd"]
 fn what_a_crowd_costs() {
     let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1h", data.path());
+    let registry = Registry::start("1day", data.path());
     let client = Client::new(&registry);
     let crowds = [Crowd::Nobody, Crowd::Readers, Crowd::Stalled, Crowd::Silent];
     let mut rounds = vec![Vec::new(); crowds.len()];

@@ -12,7 +12,7 @@ use crate::skip::skip;
 #[test]
 fn promtool_accepts_the_metrics() {
     let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1h", data.path());
+    let registry = Registry::start("1day", data.path());
     Client::new(&registry).register("main", "ana");
     let metrics = get(registry.http, "/metrics");
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
@@ -39,7 +39,7 @@ impl Drop for Prometheus {
 #[test]
 fn prometheus_scrapes_them() {
     let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1h", data.path());
+    let registry = Registry::start("1day", data.path());
     Client::new(&registry).register("main", "ana");
     let config = data.path().join("prometheus.yml");
     let job = format!("{{job_name: hit7, static_configs: [{{targets: ['{}']}}]}}", registry.http);

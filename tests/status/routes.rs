@@ -75,7 +75,7 @@ fn a_window_that_was_open_before_a_restart_is_not_late_for_that() {
 #[test]
 fn what_is_not_there_is_said_in_json() {
     let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1h", data.path());
+    let registry = Registry::start("1day", data.path());
     for (path, status, word) in [
         ("/nothing", 404, "not_found"),
         ("/api/v1/windows/", 404, "not_found"),
@@ -104,7 +104,7 @@ fn what_is_not_there_is_said_in_json() {
 #[test]
 fn every_answer_keeps_a_browser_to_what_is_ours() {
     let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1h", data.path());
+    let registry = Registry::start("1day", data.path());
     let paths = ["/", "/favicon.ico", "/metrics", "/livez", "/readyz"];
     for path in paths.into_iter().chain(["/api/v1/window", "/api/v1/windows", "/no"]) {
         let answer = get(registry.http, path);
@@ -122,7 +122,7 @@ fn every_answer_keeps_a_browser_to_what_is_ours() {
 #[test]
 fn the_page_is_one_file_and_asks_nobody_else() {
     let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1h", data.path());
+    let registry = Registry::start("1day", data.path());
     let page = get(registry.http, "/").body;
     for asks in ["src=", "<link rel=\"stylesheet", "@import", "url(", "import ", "style=\""] {
         assert!(!page.contains(asks), "{asks}");

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use hit7::proto::{Code, Register};
 
 use crate::registry::Registry;
-use crate::wire::{Told, answer, cookie, metric, register, socket, told};
+use crate::wire::{TRUST_NOBODY, Told, answer, cookie, metric, register, socket, told};
 
 const FLAGS: [&str; 10] = [
     "--trust",
@@ -16,7 +16,7 @@ const FLAGS: [&str; 10] = [
     "--rate",
     "0",
     "--window",
-    "1h",
+    "1day",
     "--http",
     "127.0.0.1:0",
 ];
@@ -78,7 +78,7 @@ fn others_are_not_touched(registry: &Registry) {
 #[test]
 fn who_asks_too_often_is_told_once_a_second() {
     let data = tempfile::tempdir().unwrap();
-    let flags = ["--trust", "192.0.2.1", "--rate", "1", "--burst", "5"];
+    let flags = [&TRUST_NOBODY[..], &["--rate", "1", "--burst", "5"]].concat();
     let registry = Registry::start_with(0, &flags, data.path());
     let fast = socket([127, 0, 0, 1]);
     let fast_cookie = cookie(&fast, registry.addr);
@@ -101,7 +101,7 @@ fn who_asks_too_often_is_told_once_a_second() {
 #[test]
 fn more_workers_are_one_registry_with_one_rate() {
     let data = tempfile::tempdir().unwrap();
-    let flags = ["--trust", "192.0.2.1", "--workers", "4", "--rate", "1", "--burst", "64"];
+    let flags = [&TRUST_NOBODY[..], &["--workers", "4", "--rate", "1", "--burst", "64"]].concat();
     let registry = Registry::start_with(0, &flags, data.path());
     let clients = 64;
     let mut told_so = [0, 0];

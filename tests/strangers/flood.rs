@@ -170,7 +170,7 @@ fn flooded(registry: &Registry, rate: Option<u64>, count: u64, what: &str) {
 fn a_flood_costs_no_memory_and_keeps_nobody_out() {
     let _alone = MACHINE.lock();
     let data = tempfile::tempdir().unwrap();
-    let flags = [TRUST_NOBODY[0], TRUST_NOBODY[1], "--rate", "0", "--window", "1h"];
+    let flags = [TRUST_NOBODY[0], TRUST_NOBODY[1], "--rate", "0", "--window", "1day"];
     let registry = Registry::start_with(0, &flags, data.path());
     let (capacity, count) = (capacity(registry.addr), long().unwrap_or(20_000));
     flooded(&registry, Some(capacity / 2), count / 20, "warm-up");

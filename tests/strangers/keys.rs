@@ -43,7 +43,7 @@ fn recorded(data: &Path) -> usize {
 fn only_who_has_the_key_gets_in() {
     let dir = tempfile::tempdir().unwrap();
     let file = key_file(dir.path(), KEY);
-    let flags = ["--key-file", file.to_str().unwrap()];
+    let flags = ["--key-file", file.to_str().unwrap(), "--window", "1day"];
     // Loopback is trusted; of a private registry nobody skips the cookie.
     let registry = Registry::start_with(0, &flags, &dir.path().join("data"));
     let here = socket([127, 0, 0, 1]);
@@ -77,7 +77,7 @@ fn only_who_has_the_key_gets_in() {
 fn keys_are_read_again_on_sighup() {
     let dir = tempfile::tempdir().unwrap();
     let file = key_file(dir.path(), KEY);
-    let flags = ["--key-file", file.to_str().unwrap()];
+    let flags = ["--key-file", file.to_str().unwrap(), "--window", "1day"];
     let registry = Registry::start_with(0, &flags, &dir.path().join("data"));
     let here = socket([127, 0, 0, 1]);
     let cookie = cookie(&here, registry.addr);

@@ -10,8 +10,9 @@ use hit7::proto::{Code, Datagram, Register, Request};
 
 use crate::registry::Registry;
 
-/// Trusts nobody who is here: loopback is a stranger like any other.
-pub(crate) const TRUST_NOBODY: [&str; 2] = ["--trust", "192.0.2.1"];
+/// Trusts nobody who is here: loopback is a stranger like any other. No window opens meanwhile: who is
+/// registered would be told, and that is no answer.
+pub(crate) const TRUST_NOBODY: [&str; 4] = ["--trust", "192.0.2.1", "--window", "1day"];
 
 /// Who holds it floods, or counts what all the machine receives.
 pub(crate) static MACHINE: Mutex<()> = Mutex::new(());
