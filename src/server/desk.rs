@@ -26,6 +26,10 @@ use super::archivist::{Archivist, Kept};
 use super::door::{Asked, Doors, Seen};
 use super::{Event, RunError, Server};
 
+/// Answers that are made before they are sent: after a stall of the disk thousands may be due, and what
+/// memory they take at once is kept.
+const AT_ONCE: usize = 256;
+
 /// How long a stop waits for the log and the documents.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -126,7 +130,7 @@ impl Desk {
             let alarm = self.alarm();
             tokio::select! {
                 () = &mut shutdown => break,
-                outcome = self.journal.next() => self.settle(outcome)?,
+                outcome = self.journal.next() => self.settle(outcome).await?,
                 received = self.sockets.recv(&mut inbox) => {
                     received?;
                     self.receive(&inbox);
@@ -192,17 +196,20 @@ impl Desk {
         }
     }
 
-    fn settle(&mut self, outcome: Outcome) -> Result<(), RunError> {
+    async fn settle(&mut self, outcome: Outcome) -> Result<(), RunError> {
         let now = self.clock.now();
         match outcome {
             Outcome::Durable(batch) => {
                 self.under_way -= batch.len();
                 self.snapshot.done.recorded += batch.len() as u64;
-                let before = self.answers.len();
                 for (ticket, record) in batch {
-                    self.answers.extend(self.registry.commit(now, Some(ticket), record));
+                    let answer = self.registry.commit(now, Some(ticket), record);
+                    self.snapshot.done.answered += u64::from(answer.is_some());
+                    self.answers.extend(answer);
+                    if self.answers.len() >= AT_ONCE {
+                        self.send_answers().await;
+                    }
                 }
-                self.snapshot.done.answered += (self.answers.len() - before) as u64;
                 self.log_is_back();
             }
             Outcome::Refused { batch, why } => {
@@ -379,7 +386,7 @@ impl Desk {
         let finish = async {
             while self.under_way > 0 {
                 let outcome = self.journal.next().await;
-                self.settle(outcome)?;
+                self.settle(outcome).await?;
             }
             self.send_answers().await;
             self.doors.close();
