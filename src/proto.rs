@@ -2,13 +2,14 @@
 //!
 //! `docs/PROTOCOL.md` describes them for other languages. Here are their types; their fields and
 //! the limits of each are in [`field`], lists of peers and their pages in [`list`], reading in
-//! [`decode`], writing in [`encode`] with [`object`].
+//! [`decode`], of plain ones in `plain`, writing in [`encode`] with [`object`].
 
 pub mod decode;
 pub mod encode;
 pub mod field;
 pub mod list;
 pub mod object;
+pub(crate) mod plain;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::list::parse_addr;
 use super::{
     Ack, Challenge, Code, Current, Datagram, Greet, Greeted, Kind, Leave, Left, MAX_DATAGRAM,
-    Opened, Page, Peers, Query, Refusal, Register, Registered, Request, SEQ_END,
+    Opened, Page, Peers, Query, Refusal, Register, Registered, Request, SEQ_END, plain,
 };
 
 /// Why a datagram cannot be read.
@@ -127,6 +127,22 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 struct PlainKey<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Fields<'a> {
+    fn of(text: &'a str) -> serde_json::Result<Fields<'a>> {
+        Fields::plain(text).map_or_else(|| serde_json::from_str(text), Ok)
+    }
+
+    /// Of an object as hit7's own client writes it: for half of what a parser costs.
+    fn plain(text: &'a str) -> Option<Fields<'a>> {
+        let mut fields = Fields([None; Key::COUNT]);
+        plain::read(text, |name, value| {
+            if let Some(key) = Key::named(name) {
+                fields.0[key as usize] = Some(value);
+            }
+            Some(())
+        })?;
+        Some(fields)
+    }
+
     fn raw(&self, key: Key) -> Option<&'a str> {
         self.0[key as usize]
     }
@@ -136,7 +152,9 @@ impl<'a> Fields<'a> {
         let Some(raw) = self.raw(key) else { return Ok(None) };
         match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
             None => bad(key, "must be a text"),
-            Some(plain) if !plain.contains('\\') => Ok(Some(Cow::Borrowed(plain))),
+            Some(plain) if !plain.bytes().any(|byte| byte == b'\\') => {
+                Ok(Some(Cow::Borrowed(plain)))
+            }
             Some(_) => match serde_json::from_str(raw) {
                 Ok(text) => Ok(Some(Cow::Owned(text))),
                 Err(_) => bad(key, "must be a text"),
@@ -237,8 +255,7 @@ impl<'a> Envelope<'a> {
         }
         let malformed = |why: &dyn fmt::Display| DecodeError::Malformed(why.to_string());
         let text = std::str::from_utf8(datagram).map_err(|error| malformed(&error))?;
-        let fields: Fields<'a> =
-            serde_json::from_str(text).map_err(|error| malformed(&place(&error)))?;
+        let fields = Fields::of(text).map_err(|error| malformed(&place(&error)))?;
         let kind = match fields.text(Key::Type) {
             Ok(Some(name)) => Kind::from_name(&name).ok_or(DecodeError::UnknownType)?,
             Ok(None) => return Err(malformed(&"no type")),
@@ -498,6 +515,22 @@ mod tests {
         let expected =
             Register { seq: Some(7), name: Some("ana".parse().unwrap()), ..Register::default() };
         assert_eq!(request(text).unwrap(), Some(Request::Register(expected)));
+    }
+
+    #[test]
+    fn however_it_is_written_it_says_the_same() {
+        let plain = r#"{"type":"REGISTER","id":"a-1","seq":7,"later":0,"room":"lab","name":"ana"}"#;
+        for other in [
+            plain.replace("ana", "a\\u006ea"),
+            plain.replace(':', " : "),
+            plain.replace("\"later\":0", "\"later\":[null,{\"name\":\"eva\"}]"),
+            format!("{plain} \n"),
+        ] {
+            assert_eq!(request(&other).unwrap(), request(plain).unwrap(), "{other}");
+        }
+        assert!(
+            matches!(request(plain).unwrap(), Some(Request::Register(it)) if it.seq == Some(7))
+        );
     }
 
     #[test]
