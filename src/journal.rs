@@ -12,6 +12,7 @@
 //! thread is in `engine`, its files in `logs`; at the start `replay` reads them back, line by line
 //! as `lines` judges them, and `mend` takes away what a crash or damage left.
 
+mod ahead;
 mod engine;
 mod lines;
 mod logs;

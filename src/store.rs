@@ -24,7 +24,7 @@ pub trait Store: Send + Sync + 'static {
     /// Opens an existing file.
     fn append(&self, path: &Path) -> io::Result<Self::File>;
     /// Reads a file from its beginning.
-    fn read(&self, path: &Path) -> io::Result<Box<dyn Read>>;
+    fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>>;
     /// What is in a folder, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<Item>>;
     /// Gives a file another name, in place of what had it.
@@ -102,7 +102,7 @@ impl Store for Disk {
         open_regular(OpenOptions::new().append(true), path)
     }
 
-    fn read(&self, path: &Path) -> io::Result<Box<dyn Read>> {
+    fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
         Ok(Box::new(open_regular(OpenOptions::new().read(true), path)?))
     }
 

@@ -20,7 +20,7 @@ pub(super) enum Line {
 }
 
 /// The lines of a file.
-pub(super) type FileLines = Lines<BufReader<Box<dyn Read>>>;
+pub(super) type FileLines = Lines<BufReader<Box<dyn Read + Send>>>;
 
 /// Reads a file line by line.
 pub(super) struct Lines<R> {

@@ -2,11 +2,13 @@
 
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use crate::record::{Header, LineError, Record};
 use crate::store::{At, Store, StoreError, make_dir_durably, remove_if_there};
 use crate::window::Length;
 
+use super::ahead::{self, Judged};
 use super::lines::{FileLines, Line, Lines};
 use super::names::{Named, survey};
 use super::{OpenError, Recovered, mend};
@@ -71,38 +73,44 @@ impl<S: Store> Replay<'_, S> {
         lines: &mut FileLines,
         fold: Fold<'_>,
     ) -> Result<Faults, OpenError> {
-        let mut faults = Faults::default();
-        while let Some(line) = lines.next().at("read", &named.path)? {
-            match line {
-                Line::Header(header) => fold(header, None),
-                Line::Record(record) => fold(lines.header(), Some(record)),
-                Line::Torn => faults.torn = Some(lines.start()),
-                Line::Bad(why) => {
-                    self.bad(named, lines, &why, fold)?;
-                    faults.bad.get_or_insert((lines.number(), why));
-                    if !self.accept_damage {
-                        break;
+        let (mut faults, mut header) = (Faults::default(), lines.header());
+        thread::scope(|scope| {
+            for read in ahead::read(scope, lines).at("read", &named.path)? {
+                let Judged { line, number, start } = read.at("read", &named.path)?;
+                match line {
+                    Line::Header(own) => {
+                        header = own;
+                        fold(header, None);
+                    }
+                    Line::Record(record) => fold(header, Some(record)),
+                    Line::Torn => faults.torn = Some(start),
+                    Line::Bad(why) => {
+                        self.bad(named, number, &why, &mut || fold(header, None))?;
+                        faults.bad.get_or_insert((number, why));
+                        if !self.accept_damage {
+                            break;
+                        }
                     }
                 }
             }
-        }
-        Ok(faults)
+            Ok(faults)
+        })
     }
 
     /// A newer format is no damage; a damaged header is told by the file's name, if it can be.
     fn bad(
         &self,
         named: &Named,
-        lines: &FileLines,
+        number: u64,
         why: &LineError,
-        fold: Fold<'_>,
+        begin: &mut dyn FnMut(),
     ) -> Result<(), OpenError> {
         let path = named.path.clone();
         match why {
-            _ if lines.number() > 1 => {}
+            _ if number > 1 => {}
             LineError::Format(_) => return Err(OpenError::Format { path, why: why.to_string() }),
             _ if !self.accept_damage => {}
-            _ if named.fits(self.length) => fold(lines.header(), None),
+            _ if named.fits(self.length) => begin(),
             _ => return Err(OpenError::Unnamed { path, length: self.length }),
         }
         Ok(())

@@ -257,7 +257,7 @@ impl Store for FlakyDisk {
         Ok(FlakyFile { disk: self.clone(), content: self.open(path)? })
     }
 
-    fn read(&self, path: &Path) -> io::Result<Box<dyn Read>> {
+    fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
         let content = self.open(path)?;
         Ok(Box::new(Cursor::new(self.world().contents[content].bytes.clone())))
     }

@@ -77,7 +77,7 @@ impl Store for Stopping {
         Ok(File { disk: self.clone(), file: Disk.append(path)? })
     }
 
-    fn read(&self, path: &Path) -> io::Result<Box<dyn Read>> {
+    fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
         Disk.read(path)
     }
 
