@@ -98,9 +98,9 @@ pub struct Filling {
     by_id: Map<Id, Memory>,
     by_addr: Places,
     /// Members by network and by room, and ids that are out by network, counted.
-    networks: Map<IpAddr, usize>,
-    traces: Map<IpAddr, usize>,
-    rooms: Map<Room, usize>,
+    networks: Counts<IpAddr>,
+    traces: Counts<IpAddr>,
+    rooms: Counts<Room>,
 }
 
 impl Filling {
@@ -156,20 +156,24 @@ impl Filling {
 
     /// The member with that id.
     pub fn find(&self, id: &Id) -> Option<&Member> {
+        Some(self.member(self.slot_of(id)?))
+    }
+
+    fn slot_of(&self, id: &Id) -> Option<Slot> {
         match self.by_id.get(id)?.standing {
-            Standing::In(slot) => Some(self.member(slot)),
+            Standing::In(slot) => Some(slot),
             _ => None,
         }
     }
 
     /// How many members it has from a network.
     pub fn members_from(&self, network: IpAddr) -> usize {
-        self.networks.get(&network).copied().unwrap_or(0)
+        count(&self.networks, &network)
     }
 
     /// How many ids from a network are remembered that are out: they left, or were displaced.
     pub fn traces_from(&self, network: IpAddr) -> usize {
-        self.traces.get(&network).copied().unwrap_or(0)
+        count(&self.traces, &network)
     }
 
     /// How many ids are remembered.
@@ -179,7 +183,7 @@ impl Filling {
 
     /// How many members a room has.
     pub fn members_in(&self, room: &Room) -> usize {
-        self.rooms.get(room).copied().unwrap_or(0)
+        count(&self.rooms, room)
     }
 
     /// How many rooms have members.
@@ -189,11 +193,30 @@ impl Filling {
 
     /// Takes a client in. One id has one address, one address one registration: the latest stands.
     pub fn register(&mut self, member: Member, seq: Option<u64>) {
-        let Some(member) = self.replace_own(member, seq) else { return };
+        let own = member.id.as_ref().and_then(|id| self.slot_of(id));
+        match own.map(|slot| (slot, self.member(slot).path.peer)) {
+            Some((slot, addr)) if addr == member.path.peer => return self.renew(slot, member, seq),
+            Some((_, elsewhere)) => drop(self.remove_at(elsewhere)),
+            None => {}
+        }
+        self.take_in(member, seq);
+    }
+
+    /// Who is in already, with this id at this address, is taken in anew in its place.
+    fn renew(&mut self, slot: Slot, member: Member, seq: Option<u64>) {
+        member.id.iter().for_each(|id| self.touch(id, seq));
+        let own = &mut self.members[slot.key()];
+        let before = mem::replace(own, member);
+        if before.room != own.room {
+            increase(&mut self.rooms, &own.room);
+            decrease(&mut self.rooms, &before.room);
+        }
+    }
+
+    fn take_in(&mut self, member: Member, seq: Option<u64>) {
         let (id, addr) = (member.id.clone(), member.path.peer);
-        id.iter().for_each(|id| self.remove_id(id));
-        *self.networks.entry(network(addr.ip())).or_default() += 1;
-        *self.rooms.entry(member.room.clone()).or_default() += 1;
+        increase(&mut self.networks, &network(addr.ip()));
+        increase(&mut self.rooms, &member.room);
         let slot = Slot::of(self.members.insert(member));
         let at = |slot: Slot| self.members[slot.key()].path.peer;
         if let Some(before) = self.by_addr.insert(addr, slot, at) {
@@ -202,26 +225,6 @@ impl Filling {
         if let Some(id) = id {
             self.remember(id, seq, Standing::In(slot));
         }
-    }
-
-    /// A client that is in already, with this id at this address, is taken in anew in its place;
-    /// any other is given back.
-    fn replace_own(&mut self, member: Member, seq: Option<u64>) -> Option<Member> {
-        let Some(memory) = member.id.as_ref().and_then(|id| self.by_id.get_mut(id)) else {
-            return Some(member);
-        };
-        let Standing::In(slot) = memory.standing else { return Some(member) };
-        let own = &mut self.members[slot.key()];
-        if own.path.peer != member.path.peer {
-            return Some(member);
-        }
-        memory.seq = memory.seq.max(seq);
-        let before = mem::replace(own, member);
-        if before.room != own.room {
-            *self.rooms.entry(own.room.clone()).or_default() += 1;
-            decrease(&mut self.rooms, &before.room);
-        }
-        None
     }
 
     /// Withdraws a client; its id stays known, so that older copies of its requests come to
@@ -248,7 +251,7 @@ impl Filling {
 
     fn remember(&mut self, id: Id, seq: Option<u64>, standing: Standing) {
         if let Some(network) = standing.trace() {
-            *self.traces.entry(network).or_default() += 1;
+            increase(&mut self.traces, &network);
         }
         let before = match self.by_id.entry(id) {
             Entry::Occupied(known) => {
@@ -275,7 +278,7 @@ impl Filling {
     }
 
     fn remove_id(&mut self, id: &Id) {
-        if let Some(&Memory { standing: Standing::In(slot), .. }) = self.by_id.get(id) {
+        if let Some(slot) = self.slot_of(id) {
             self.remove_at(self.members[slot.key()].path.peer);
         }
     }
@@ -313,7 +316,8 @@ impl Filling {
     /// Where the members of each room stand, ordered by room, then by address. Only this much of
     /// them is moved about.
     fn in_order(&self) -> BTreeMap<Room, Vec<(SocketAddr, usize)>> {
-        let counted = |(room, &count): (&Room, &usize)| (room.clone(), Vec::with_capacity(count));
+        let counted =
+            |(room, &count): (&Room, &u32)| (room.clone(), Vec::with_capacity(count as usize));
         let mut rooms: BTreeMap<_, Vec<_>> = self.rooms.iter().map(counted).collect();
         for (slot, Member { room, path, .. }) in &self.members {
             rooms.get_mut(room).expect("a member's room is counted").push((path.peer, slot));
@@ -323,8 +327,21 @@ impl Filling {
     }
 }
 
+/// How many there are of each kind: none of a kind that has no count.
+pub type Counts<K> = Map<K, u32>;
+
+/// How many of a kind.
+pub fn count<K: Eq + Hash>(counts: &Counts<K>, kind: &K) -> usize {
+    counts.get(kind).map_or(0, |&count| count as usize)
+}
+
+/// One more of a kind.
+pub fn increase<K: Clone + Eq + Hash>(counts: &mut Counts<K>, kind: &K) {
+    *counts.entry(kind.clone()).or_default() += 1;
+}
+
 /// One less of a kind; the last takes its count along.
-pub fn decrease<K: Eq + Hash>(counts: &mut Map<K, usize>, kind: &K) {
+pub fn decrease<K: Eq + Hash>(counts: &mut Counts<K>, kind: &K) {
     if let Some(count) = counts.get_mut(kind) {
         *count -= 1;
         if *count == 0 {

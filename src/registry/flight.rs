@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::limit::network;
 use crate::proto::{Id, Room};
 use crate::record::{Opening, Record, Registration, Ticket};
-use crate::roster::{Map, decrease};
+use crate::roster::{Counts, Map, count, decrease, increase};
 
 /// The records that are under way to the log.
 #[derive(Debug, Default)]
@@ -17,8 +17,8 @@ pub(super) struct Flight {
     /// Records but `open`, and of them the registrations, counted for the caps.
     records: usize,
     members: usize,
-    networks: Map<IpAddr, usize>,
-    rooms: Map<Room, usize>,
+    networks: Counts<IpAddr>,
+    rooms: Counts<Room>,
 }
 
 /// The last record of an id that is under way.
@@ -98,12 +98,12 @@ impl Flight {
 
     /// Registrations under way from a network.
     pub(super) fn members_from(&self, network: IpAddr) -> usize {
-        self.networks.get(&network).copied().unwrap_or(0)
+        count(&self.networks, &network)
     }
 
     /// Registrations under way for a room.
     pub(super) fn members_in(&self, room: &Room) -> usize {
-        self.rooms.get(room).copied().unwrap_or(0)
+        count(&self.rooms, room)
     }
 
     /// Rooms that registrations under way are for.
@@ -113,8 +113,8 @@ impl Flight {
 
     fn count(&mut self, registration: &Registration) {
         self.members += 1;
-        *self.networks.entry(network(registration.path.peer.ip())).or_default() += 1;
-        *self.rooms.entry(registration.room.clone()).or_default() += 1;
+        increase(&mut self.networks, &network(registration.path.peer.ip()));
+        increase(&mut self.rooms, &registration.room);
     }
 
     fn uncount(&mut self, registration: &Registration) {
