@@ -10,7 +10,7 @@ use crate::support::{Home, Netcat, Program, Registry, hit7, keys, run, says, tex
 fn registered(client: &mut Program) -> String {
     loop {
         let event = client.event("registered");
-        if event["opens_in_ms"].as_u64().unwrap() > 500 {
+        if event["opens_in_ms"].as_u64().unwrap() > 2000 {
             return text(&event["window"]);
         }
     }
@@ -111,7 +111,7 @@ fn once_is_one_window_also_together() {
 fn a_signal_leaves_the_window_that_is_being_filled() {
     for signal in ["INT", "TERM"] {
         let home = Home::new();
-        let registry = home.serve(&["--window", "2s"]);
+        let registry = home.serve(&["--window", "4s"]);
         let mut ana = registry.join(&["--json", "--name", "ana"]);
         let window = registered(&mut ana);
         let witness = Netcat::to(registry.addr);
