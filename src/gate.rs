@@ -79,23 +79,35 @@ impl Gate {
             return Admit::Drop(Why::NoSource);
         }
         let trusted = self.trusts(path.peer.ip());
-        let envelope = match Envelope::open(datagram) {
-            Ok(envelope) if envelope.kind().is_request() => envelope,
-            Ok(_) => return Admit::Drop(Why::NoRequest),
-            Err(error) if trusted => return self.explain(now, path, &error),
-            Err(_) => return Admit::Drop(Why::Unreadable),
-        };
+        match &Envelope::open(datagram) {
+            Ok(envelope) => self.admit_envelope(now, path, envelope, trusted, datagram.len()),
+            Err(error) if trusted => self.explain(now, path, error),
+            Err(_) => Admit::Drop(Why::Unreadable),
+        }
+    }
+
+    fn admit_envelope(
+        &self,
+        now: Now,
+        path: Path,
+        envelope: &Envelope<'_>,
+        trusted: bool,
+        came: usize,
+    ) -> Admit {
+        if !envelope.kind().is_request() {
+            return Admit::Drop(Why::NoRequest);
+        }
         if envelope.kind() == Kind::Ack {
-            return admit_ack(&envelope);
+            return admit_ack(envelope);
         }
         let needs_proof = !trusted || !self.keys.is_empty();
-        if needs_proof && !self.is_proven(now, path, &envelope) {
-            return self.challenge(now, path, &envelope, datagram.len());
+        if needs_proof && !self.is_proven(now, path, envelope) {
+            return self.challenge(now, path, envelope, came);
         }
-        if !trusted && let Some(refused) = self.limit(now, path, &envelope) {
+        if !trusted && let Some(refused) = self.limit(now, path, envelope) {
             return refused;
         }
-        if !self.is_let_in(&envelope) {
+        if !self.is_let_in(envelope) {
             return forbidden(path, envelope.seq());
         }
         match envelope.request() {
@@ -106,7 +118,7 @@ impl Gate {
     }
 
     /// Holds a proven source to its rate.
-    fn limit(&mut self, now: Now, path: Path, envelope: &Envelope<'_>) -> Option<Admit> {
+    fn limit(&self, now: Now, path: Path, envelope: &Envelope<'_>) -> Option<Admit> {
         match self.limiter.take(path.peer.ip(), now.mono) {
             Verdict::Within => None,
             Verdict::Silent => Some(Admit::Drop(Why::TooOften)),
