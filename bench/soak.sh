@@ -39,10 +39,12 @@ echo "capacity: $capacity answers a second"
 serve "${proven[@]}"
 echo "half of it, $((capacity / 2))/s, for $minutes minutes"
 : >"$work/memory"
-(while sleep 5; do echo "$SECONDS $(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$pid/status")"; done >>"$work/memory") &
-running+=($!)
+(while sleep 5; do echo "$SECONDS $(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$pid/status")"; done >>"$work/memory" 2>/dev/null) &
+watcher=$!
+running+=("$watcher")
 load hit7 new "$addr" --pid "$pid" --clients 1000 --warm-up 11 --seconds $((minutes * 60)) \
     --rate $((capacity / 2)) --acked "$work/told" | tee "$work/half.json" | jq -c .
+stop "$watcher"
 late
 check "$work/told"
 # From a tenth of the time on: before, tables grow to the size that they need.

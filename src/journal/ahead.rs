@@ -59,3 +59,76 @@ fn batch(lines: &mut FileLines) -> Vec<io::Result<Judged>> {
     }
     batch
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::names::Named;
+    use crate::record::{Header, Opening, Record};
+    use crate::window::{Length, Wall};
+    use std::io::{BufReader, Cursor, Read};
+    use std::path::PathBuf;
+    use std::thread;
+
+    /// More than may wait.
+    const MANY: usize = BATCH * (AHEAD + 3) + 1;
+
+    fn header() -> Header {
+        Header { window: "2026-11-23T11:29:00Z".parse().unwrap(), length: Length::MINUTE }
+    }
+
+    /// A header and many records: of openings all but the first are out of place.
+    fn file() -> Vec<u8> {
+        let (Header { window, length }, mut file) = (header(), Vec::new());
+        header().write_line(&mut file);
+        for n in 1..MANY {
+            let at = Wall::from_millis(n as i64);
+            Record::Open(Opening { window, length, at }).write_line(&mut file);
+        }
+        file
+    }
+
+    fn lines(file: impl Read + Send + 'static) -> FileLines {
+        let named = Named { window: header().window, stem: "11-29".into(), path: PathBuf::new() };
+        FileLines::new(BufReader::new(Box::new(file)), &named, header())
+    }
+
+    #[test]
+    fn all_lines_come_in_their_order() {
+        let (mut alone, mut lines) = (lines(Cursor::new(file())), lines(Cursor::new(file())));
+        thread::scope(|scope| {
+            for judged in read(scope, &mut lines).unwrap() {
+                let judged = judged.unwrap();
+                assert_eq!(Some(judged.line), alone.next().unwrap());
+                assert_eq!((judged.number, judged.start), (alone.number(), alone.start()));
+            }
+        });
+        assert_eq!((alone.next().unwrap(), alone.number()), (None, MANY as u64 + 1));
+        assert_eq!(lines.number(), MANY as u64 + 1, "read to the end");
+    }
+
+    #[test]
+    fn an_error_comes_last() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("the disk is gone"))
+            }
+        }
+        let mut lines = lines(Cursor::new(file()).chain(Broken));
+        thread::scope(|scope| {
+            let mut read = read(scope, &mut lines).unwrap();
+            assert!(read.by_ref().take(MANY).all(|judged| judged.is_ok()));
+            assert!(read.by_ref().next().unwrap().is_err());
+            assert!(read.next().is_none());
+        });
+    }
+
+    #[test]
+    fn who_stops_listening_ends_it() {
+        let mut lines = lines(Cursor::new(file()));
+        let first = thread::scope(|scope| read(scope, &mut lines).unwrap().next());
+        assert!(matches!(first, Some(Ok(Judged { line: Line::Header(_), number: 1, start: 0 }))));
+        assert!(lines.number() < MANY as u64, "it did not read to the end");
+    }
+}
