@@ -1,7 +1,7 @@
 # hit7 join: a peer. Its words are those of `hit7 join`.
 #
 #   docker build . -t hit7cliente -f dockerfiles/hit7cliente.dockerfile
-#   docker run --network host hit7cliente localhost 8080 --name ana
+#   docker run --rm --network host hit7cliente localhost 8080 --name ana
 #
 # Peers greet each other directly: with --network host at the host's own address, without it behind
 # docker's NAT, like any client at home.

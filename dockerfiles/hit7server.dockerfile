@@ -1,7 +1,7 @@
 # hit7 serve: a registry. Its words are those of `hit7 serve`.
 #
 #   docker build . -t hit7server -f dockerfiles/hit7server.dockerfile
-#   docker run --name registry --network host -v hit7-data:/hit7-data hit7server 8080
+#   docker run --rm --name registry --network host -v hit7-data:/hit7-data hit7server 8080
 #   docker exec registry hit7 history
 #
 # It runs as user 7777 and keeps everything in the volume /hit7-data. What can be mounted there:
