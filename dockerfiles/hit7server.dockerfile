@@ -6,7 +6,9 @@
 #
 # It runs as user 7777 and keeps everything in the volume /hit7-data. What can be mounted there:
 #   * nothing, or a named volume (-v hit7-data:/hit7-data): works, also with --user; a new volume
-#     takes over the owner and the mode that the folder has in the image
+#     takes over the owner and the mode that the folder has in the image. That is open, for --user;
+#     at its first start user 7777 closes it to others, and says so; another user is warned each time
+#   * nothing, with --rm: docker removes the data with the container
 #   * a folder of the host (-v "$PWD/hit7-data:/hit7-data"): it keeps its own owner, so run as that:
 #     --user "$(id -u):$(id -g)", with the folder made beforehand, or docker makes it root's;
 #     or give it away: chown 7777:7777 hit7-data
