@@ -2,6 +2,7 @@
 //!
 //! `bench/compare.sh` and `bench/minute.sh` run it; docs/BENCHMARKS.md has what came of it.
 
+mod documents;
 mod floor;
 mod grow;
 mod load;
@@ -82,6 +83,19 @@ enum Command {
         #[arg(long, num_args = 2, default_values_t = [0, 1])]
         cores: Vec<usize>,
     },
+    /// Tell how long REGISTERs take while very many are told, and while their document is written
+    Documents {
+        /// The registry's program
+        hit7: std::path::PathBuf,
+        /// An empty folder for its data
+        data: std::path::PathBuf,
+        /// The core that it is held to
+        #[arg(long, default_value_t = 0)]
+        core: usize,
+        /// Members of one room
+        #[arg(long, default_value_t = 1_000_000)]
+        members: usize,
+    },
     /// Tell what so many members, rooms and peers cost, without sockets
     Grow {
         /// Members of one window
@@ -144,6 +158,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Command::Minute { server, pid, members, probes, trains } => {
             let told = minute::run(minute::Plan { server, pid, members, probes, trains })?;
+            println!("{}", serde_json::to_string(&told)?);
+            return Ok(());
+        }
+        Command::Documents { hit7, data, core, members } => {
+            let told = documents::run(&hit7, core, &data, members)?;
             println!("{}", serde_json::to_string(&told)?);
             return Ok(());
         }
