@@ -10,9 +10,9 @@ use hit7::clock::Now;
 use hit7::cookie::Secret;
 use hit7::fanout::Fanout;
 use hit7::mesh::{ListCap, Mesh};
+use hit7::path::Path;
 use hit7::proto::{Candidate, Listing, Room};
-use hit7::roster::{Filling, Frozen, Member};
-use hit7::udp::Path;
+use hit7::roster::{FinalizedWindow, Member, NextWindow};
 use hit7::window::{Length, Window};
 
 const MEMBERS: usize = 10_000;
@@ -26,8 +26,8 @@ fn window() -> Window {
     "2026-11-23T11:29:00Z".parse().expect("a window")
 }
 
-fn filling() -> Filling {
-    let mut filling = Filling::new(window(), Length::MINUTE);
+fn filling() -> NextWindow {
+    let mut filling = NextWindow::new(window(), Length::MINUTE);
     for member in 0..MEMBERS {
         let member = Member {
             path: Path::new(addr(member), IpAddr::from([198, 51, 100, 10])),
@@ -42,8 +42,8 @@ fn filling() -> Filling {
     filling
 }
 
-fn frozen(filling: Filling) -> Frozen {
-    filling.freeze(Some(window().opens()), &Secret::from_bytes([7; 32]), ListCap::new(200))
+fn frozen(filling: NextWindow) -> FinalizedWindow {
+    filling.finalize(Some(window().opens()), &Secret::from_bytes([7; 32]), ListCap::new(200))
 }
 
 fn paging(criterion: &mut Criterion) {

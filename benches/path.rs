@@ -10,8 +10,8 @@ use hit7::cookie::Secret;
 use hit7::gate::{Admit, Gate};
 use hit7::limit::Rate;
 use hit7::mesh::ListCap;
+use hit7::path::{Path, Transmit};
 use hit7::registry::{Caps, Config, Handled, Registry};
-use hit7::udp::{Path, Transmit};
 use hit7::window::{Length, Wall};
 
 const CLIENTS: usize = 10_000;
@@ -39,10 +39,10 @@ impl World {
         let wall: Wall = "2026-11-23T11:28:30Z".parse().expect("a time");
         let now = Now { wall, mono: Duration::from_secs(30) };
         let rate = Rate { per_second: 1_000_000_000, burst: 1_000_000 };
-        let gate = Gate::new(secret.baker(), Vec::new(), rate);
+        let gate = Gate::new(secret.cookie_issuer(), Vec::new(), rate);
         let config =
             Config { length: Length::MINUTE, cap: ListCap::new(200), caps: Caps::default() };
-        let cookie = |path: Path| secret.baker().bake(path.peer, now.wall.seconds32());
+        let cookie = |path: Path| secret.cookie_issuer().issue(path.peer, now.wall.seconds32());
         let clients = (0..CLIENTS)
             .map(|client| (path(client), cookie(path(client)).as_str().to_owned()))
             .collect();

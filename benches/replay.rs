@@ -8,10 +8,10 @@ use hit7::clock::Now;
 use hit7::cookie::Secret;
 use hit7::journal::FileJournal;
 use hit7::mesh::ListCap;
+use hit7::path::Path;
 use hit7::record::{Header, Record, Registration};
 use hit7::registry::{Caps, Config, Registry};
 use hit7::store::Disk;
-use hit7::udp::Path;
 use hit7::window::{Length, Wall};
 
 const MEMBERS: u32 = 20_000;

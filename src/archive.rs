@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::proto::{Name, Room};
-use crate::roster::{Frozen, Member, Roster};
+use crate::roster::{FinalizedWindow, Member, Roster};
 use crate::store::{
     At, Disk, Item, Kind, Store, StoreError, make_dir_durably, remove_if_there, write_whole,
 };
@@ -59,8 +59,8 @@ pub struct Entry {
     pub registered: Wall,
 }
 
-impl From<&Frozen> for Document {
-    fn from(window: &Frozen) -> Document {
+impl From<&FinalizedWindow> for Document {
+    fn from(window: &FinalizedWindow) -> Document {
         let entry = |member: &Member| Entry {
             name: member.name.clone(),
             addr: member.path.peer,
@@ -85,7 +85,7 @@ pub(crate) fn whole_seconds<S: Serializer>(
     serializer.serialize_str(&moment.to_string().replace(".000Z", "Z"))
 }
 
-/// Why a document was not written.
+/// RejectReason a document was not written.
 #[derive(Debug, Error)]
 pub enum WriteError {
     /// The file system says no.
@@ -93,7 +93,7 @@ pub enum WriteError {
     Store(#[from] StoreError),
 }
 
-/// Why a day's folder was not removed.
+/// RejectReason a day's folder was not removed.
 #[derive(Debug, Error)]
 pub enum PruneError {
     /// The file system says no.
@@ -101,7 +101,7 @@ pub enum PruneError {
     Store(#[from] StoreError),
 }
 
-/// Why a document was not read.
+/// RejectReason a document was not read.
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The file system says no.

@@ -95,7 +95,7 @@ impl Ask {
         let delay = self.next_delay();
         self.due = Some(self.in_time(now.mono, now.mono.saturating_add(delay)));
         if let Some(key) = &self.key {
-            self.request.seal(|sealed| key.mac(sealed));
+            self.request.sign(|signed_bytes| key.mac(signed_bytes));
         }
         Some(self.request.encode())
     }
@@ -146,7 +146,7 @@ impl Ask {
     }
 
     fn refuse(&mut self, refusal: &Refusal, now: Duration) -> Heard {
-        if !refusal.code.is_passing() {
+        if !refusal.code.is_retryable() {
             self.due = None;
             return Heard::Refused;
         }
@@ -360,7 +360,7 @@ mod tests {
         for code in Code::ALL {
             let mut ask = ask(TERMS, 1);
             assert_eq!(ask.handle(&error(7, code, None), at(ms(5))), Heard::Refused);
-            assert_eq!(ask.poll_timeout().is_none(), !code.is_passing(), "{code}");
+            assert_eq!(ask.poll_timeout().is_none(), !code.is_retryable(), "{code}");
         }
     }
 

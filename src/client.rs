@@ -17,9 +17,10 @@ use tokio::sync::mpsc;
 
 use crate::clock::{Alarm, Clock, Now};
 use crate::cookie::Key;
+use crate::path::{Path, Transmit};
 use crate::peer::{self, Peer};
 use crate::proto::{Code, Id, Name, Room, Text};
-use crate::udp::{Inbox, Path, Socket, Transmit};
+use crate::udp::{Inbox, Socket};
 
 pub use reader::{Roster, Watched, peers, watch};
 
@@ -30,7 +31,7 @@ const TURN: Duration = Duration::from_secs(2);
 const SHORTEST: Duration = Duration::from_millis(10);
 
 /// How long a stop waits for LEFT.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The longest wait between tries of a single request.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -72,7 +73,7 @@ pub enum Event {
     Silent(Duration),
 }
 
-/// Why a client cannot go on.
+/// RejectReason a client cannot go on.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum ClientError {
@@ -273,7 +274,7 @@ impl Member {
     fn follow_events(&mut self) -> Result<Next, ClientError> {
         while let Some(event) = self.peer.poll_event() {
             if let peer::Event::Refused { code, reason, .. } = &event
-                && !code.is_passing()
+                && !code.is_retryable()
             {
                 return Err(ClientError::Refused { code: *code, reason: reason.clone() });
             }
@@ -358,7 +359,7 @@ impl Member {
                 }
             }
         };
-        tokio::time::timeout(LAST_WORDS, said).await.unwrap_or(Ok(()))
+        tokio::time::timeout(SHUTDOWN_TIMEOUT, said).await.unwrap_or(Ok(()))
     }
 }
 

@@ -35,10 +35,10 @@ impl Secret {
     }
 
     /// Who makes and checks this secret's cookies.
-    pub fn baker(&self) -> Baker {
+    pub fn cookie_issuer(&self) -> CookieIssuer {
         let key = self.key("hit7 v1 cookie");
         let half = key.first_chunk().expect("a key has 32 bytes");
-        Baker { key: SipHasher24::new_with_key(half) }
+        CookieIssuer { key: SipHasher24::new_with_key(half) }
     }
 
     /// The pass of `room` in `window`, its start as bytes: 128 bits, 22 characters of base64url.
@@ -97,7 +97,7 @@ impl AsRef<str> for Cookie {
 #[derive(Clone)]
 pub struct Key([u8; 32]);
 
-/// Why a text is no key.
+/// RejectReason a text is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "a key is at least {LEAST} bytes, and this has {0}; make one with: openssl rand -base64 24"
@@ -117,14 +117,14 @@ impl Key {
     }
 
     /// The MAC of a request: 128 bits, 22 characters of base64url.
-    pub fn mac(&self, sealed: &[u8]) -> String {
-        URL_SAFE_NO_PAD.encode(&blake3::keyed_hash(&self.0, sealed).as_bytes()[..16])
+    pub fn mac(&self, signed_bytes: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(&blake3::keyed_hash(&self.0, signed_bytes).as_bytes()[..16])
     }
 
     /// Whether `mac` is that of a request. In constant time: an early exit would let it be guessed
     /// byte by byte.
-    pub fn vouches(&self, mac: &str, sealed: &[u8]) -> bool {
-        self.mac(sealed).as_bytes().ct_eq(mac.as_bytes()).into()
+    pub fn verify(&self, mac: &str, signed_bytes: &[u8]) -> bool {
+        self.mac(signed_bytes).as_bytes().ct_eq(mac.as_bytes()).into()
     }
 }
 
@@ -138,16 +138,16 @@ impl fmt::Debug for Key {
 /// validated before anything larger than its own request is sent there, or a forged source would
 /// turn the registry into an amplifier.
 #[derive(Clone)]
-pub struct Baker {
+pub struct CookieIssuer {
     key: SipHasher24,
 }
 
-impl Baker {
+impl CookieIssuer {
     /// How long a cookie is good, in seconds.
     const GOOD_FOR: u32 = 120;
 
     /// A cookie for `source`, made at `now_seconds`: Unix time modulo 2³².
-    pub fn bake(&self, source: SocketAddr, now_seconds: u32) -> Cookie {
+    pub fn issue(&self, source: SocketAddr, now_seconds: u32) -> Cookie {
         let mut bytes = [0; 12];
         bytes[..4].copy_from_slice(&now_seconds.to_be_bytes());
         bytes[4..].copy_from_slice(&self.mac(source, now_seconds));
@@ -157,10 +157,10 @@ impl Baker {
     }
 
     /// Whether `cookie` was made for `source` within the 120 s before `now_seconds`.
-    pub fn proves(&self, cookie: &str, source: SocketAddr, now_seconds: u32) -> bool {
+    pub fn verify(&self, cookie: &str, source: SocketAddr, now_seconds: u32) -> bool {
         let Some((time, mac)) = parse(cookie) else { return false };
         // A cookie from the future is four billion seconds old.
-        let fresh = now_seconds.wrapping_sub(time) <= Baker::GOOD_FOR;
+        let fresh = now_seconds.wrapping_sub(time) <= CookieIssuer::GOOD_FOR;
         // In constant time: an early exit would let the MAC be guessed byte by byte. As a whole, a
         // million guesses a second against one address hit 64 bits once in half a million years.
         fresh && self.mac(source, time).ct_eq(&mac).into()
@@ -188,9 +188,9 @@ fn put(place: &mut [u8], what: &[u8]) -> usize {
     what.len()
 }
 
-impl fmt::Debug for Baker {
+impl fmt::Debug for CookieIssuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Baker(..)")
+        f.write_str("CookieIssuer(..)")
     }
 }
 
@@ -218,8 +218,8 @@ mod tests {
         Secret::from_bytes([7; 32])
     }
 
-    fn baker() -> Baker {
-        secret().baker()
+    fn cookies() -> CookieIssuer {
+        secret().cookie_issuer()
     }
 
     fn addr(text: &str) -> SocketAddr {
@@ -231,12 +231,12 @@ mod tests {
     }
 
     fn proves(cookie: Cookie, source: &str) -> bool {
-        baker().proves(cookie.as_str(), addr(source), NOW)
+        cookies().verify(cookie.as_str(), addr(source), NOW)
     }
 
     #[test]
     fn a_cookie_proves_the_address_it_was_sent_to_and_no_other() {
-        let cookie = baker().bake(ana(), NOW);
+        let cookie = cookies().issue(ana(), NOW);
         assert!(proves(cookie, "203.0.113.9:40112"));
         for other in ["203.0.113.9:40113", "203.0.113.10:40112", "[2001:db8::9]:40112"] {
             assert!(!proves(cookie, other), "{other}");
@@ -245,24 +245,24 @@ mod tests {
 
     #[test]
     fn a_cookie_is_good_for_120_seconds() {
-        let cookie = baker().bake(ana(), NOW);
-        let proves = |now| baker().proves(cookie.as_str(), ana(), now);
-        assert!(proves(NOW) && proves(NOW + 1) && proves(NOW + 120));
-        assert!(!proves(NOW + 121));
-        assert!(!proves(NOW - 1), "from the future");
+        let cookie = cookies().issue(ana(), NOW);
+        let good = |now| cookies().verify(cookie.as_str(), ana(), now);
+        assert!(good(NOW) && good(NOW + 1) && good(NOW + 120));
+        assert!(!good(NOW + 121));
+        assert!(!good(NOW - 1), "from the future");
     }
 
     #[test]
     fn cookies_outlive_the_end_of_32_bits() {
-        let cookie = baker().bake(ana(), u32::MAX - 9);
-        let proves = |now| baker().proves(cookie.as_str(), ana(), now);
-        assert!(proves(u32::MAX) && proves(0) && proves(110));
-        assert!(!proves(111) && !proves(u32::MAX - 10));
+        let cookie = cookies().issue(ana(), u32::MAX - 9);
+        let good = |now| cookies().verify(cookie.as_str(), ana(), now);
+        assert!(good(u32::MAX) && good(0) && good(110));
+        assert!(!good(111) && !good(u32::MAX - 10));
     }
 
     #[test]
     fn not_one_bit_may_differ() {
-        let cookie = baker().bake(ana(), NOW);
+        let cookie = cookies().issue(ana(), NOW);
         let bytes = URL_SAFE_NO_PAD.decode(cookie.as_str()).unwrap();
         for bit in 0..96 {
             let mut forged = bytes.clone();
@@ -270,14 +270,14 @@ mod tests {
             let forged = URL_SAFE_NO_PAD.encode(forged);
             // Also in seconds when its time would be good.
             for now in [NOW, NOW + 60, parse(&forged).unwrap().0] {
-                assert!(!baker().proves(&forged, ana(), now), "bit {bit}");
+                assert!(!cookies().verify(&forged, ana(), now), "bit {bit}");
             }
         }
     }
 
     #[test]
     fn what_is_no_cookie_proves_nothing() {
-        let good = baker().bake(ana(), NOW);
+        let good = cookies().issue(ana(), NOW);
         let good = good.as_str();
         let longer = format!("{good}A");
         let padded = format!("{}==", &good[..14]);
@@ -285,39 +285,39 @@ mod tests {
         let accented = format!("{}é", &good[..14]);
         let garbage = ["", "A", &good[..15], &longer, &padded, &spaced, &accented];
         for text in garbage.into_iter().chain([NO_COOKIE, "+/+/+/+/+/+/+/+/", "================"]) {
-            assert!(!baker().proves(text, ana(), NOW), "{text}");
+            assert!(!cookies().verify(text, ana(), NOW), "{text}");
         }
     }
 
     #[test]
     fn the_placeholder_is_as_long_as_a_cookie_and_never_one() {
         assert_eq!(NO_COOKIE.len(), COOKIE_LEN);
-        assert!(!baker().proves(NO_COOKIE, ana(), parse(NO_COOKIE).unwrap().0));
+        assert!(!cookies().verify(NO_COOKIE, ana(), parse(NO_COOKIE).unwrap().0));
     }
 
     #[test]
     fn a_mapped_ipv4_is_ipv4_and_flow_and_scope_do_not_count() {
-        let cookie = baker().bake(ana(), NOW);
+        let cookie = cookies().issue(ana(), NOW);
         assert!(proves(cookie, "[::ffff:203.0.113.9]:40112"));
         let ip = "fe80::9".parse().unwrap();
-        let cookie = baker().bake(SocketAddrV6::new(ip, 40112, 1, 2).into(), NOW);
+        let cookie = cookies().issue(SocketAddrV6::new(ip, 40112, 1, 2).into(), NOW);
         assert!(proves(cookie, "[fe80::9]:40112"));
     }
 
     #[test]
     fn cookies_survive_a_restart_and_no_other_secret_takes_them() {
-        let cookie = baker().bake(ana(), NOW);
-        let restarted = Secret::from_bytes(*secret().as_bytes()).baker();
-        assert!(restarted.proves(cookie.as_str(), ana(), NOW + 5));
-        let stranger = Secret::from_bytes([8; 32]).baker();
-        assert!(!stranger.proves(cookie.as_str(), ana(), NOW + 5));
+        let cookie = cookies().issue(ana(), NOW);
+        let restarted = Secret::from_bytes(*secret().as_bytes()).cookie_issuer();
+        assert!(restarted.verify(cookie.as_str(), ana(), NOW + 5));
+        let stranger = Secret::from_bytes([8; 32]).cookie_issuer();
+        assert!(!stranger.verify(cookie.as_str(), ana(), NOW + 5));
     }
 
     /// A newer hit7 started on the same directory has to make the same of it.
     #[test]
     fn the_same_secret_makes_the_same_for_ever() {
-        assert_eq!(baker().bake(ana(), NOW).as_str(), "awQjfB5MveLQanZE");
-        assert_eq!(baker().bake(addr("[2001:db8::9]:40112"), NOW).as_ref(), "awQjfLwiI_wKKK2U");
+        assert_eq!(cookies().issue(ana(), NOW).as_str(), "awQjfB5MveLQanZE");
+        assert_eq!(cookies().issue(addr("[2001:db8::9]:40112"), NOW).as_ref(), "awQjfLwiI_wKKK2U");
         assert_eq!(secret().pass(WINDOW, "main"), "rYaaNujHw5pa-pmYj8wcug");
         assert_eq!(
             URL_SAFE_NO_PAD.encode(secret().seed(WINDOW, "main")),
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_printed() {
-        assert_eq!(format!("{:?} {:?}", secret(), baker()), "Secret(..) Baker(..)");
+        assert_eq!(format!("{:?} {:?}", secret(), cookies()), "Secret(..) CookieIssuer(..)");
     }
 
     #[test]
@@ -359,28 +359,28 @@ mod tests {
     proptest! {
         #[test]
         fn every_address_is_proven_by_its_cookie(source: SocketAddr, now: u32, age in 0u32..=120) {
-            let cookie = baker().bake(source, now);
+            let cookie = cookies().issue(source, now);
             prop_assert_eq!(cookie.as_str().len(), COOKIE_LEN);
-            prop_assert!(baker().proves(cookie.as_str(), source, now.wrapping_add(age)));
+            prop_assert!(cookies().verify(cookie.as_str(), source, now.wrapping_add(age)));
         }
 
         #[test]
         fn other_text_of_any_length_proves_nothing(text in ".{0,40}", key in "[A-Za-z0-9_-]{16}", now: u32) {
-            prop_assert!(!baker().proves(&text, ana(), now));
-            prop_assert!(!baker().proves(&key, ana(), now));
+            prop_assert!(!cookies().verify(&text, ana(), now));
+            prop_assert!(!cookies().verify(&key, ana(), now));
         }
     }
 
     #[test]
     fn a_key_vouches_for_what_it_has_sealed() {
         let key = Key::from_text("correct horse battery").unwrap();
-        let mac = key.mac(b"sealed");
+        let mac = key.mac(b"signed_bytes");
         assert_eq!(mac.len(), 22);
-        assert!(key.vouches(&mac, b"sealed"));
-        assert!(!key.vouches(&mac, b"other"));
-        assert!(!key.vouches(&mac[..21], b"sealed") && !key.vouches("", b"sealed"));
+        assert!(key.verify(&mac, b"signed_bytes"));
+        assert!(!key.verify(&mac, b"other"));
+        assert!(!key.verify(&mac[..21], b"signed_bytes") && !key.verify("", b"signed_bytes"));
         let other = Key::from_text("another key, as long").unwrap();
-        assert!(!other.vouches(&mac, b"sealed"));
+        assert!(!other.verify(&mac, b"signed_bytes"));
         assert_eq!(format!("{key:?}"), "Key(..)");
     }
 

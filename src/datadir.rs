@@ -28,7 +28,7 @@ pub struct DataDir {
     _lock: File,
 }
 
-/// Why a data directory cannot be used.
+/// RejectReason a data directory cannot be used.
 #[derive(Debug, Error)]
 pub enum DataDirError {
     /// The file system says no.
@@ -52,7 +52,7 @@ pub enum DataDirError {
     Random {
         /// Where they were to be kept.
         path: PathBuf,
-        /// Why.
+        /// RejectReason.
         source: getrandom::Error,
     },
 }

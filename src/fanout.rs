@@ -16,9 +16,9 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 
 use crate::clock::Now;
+use crate::path::{Path, Train};
 use crate::proto::{Ack, MAX_DATAGRAM, MAX_LIST, Opened, Page};
-use crate::roster::{Frozen, Member, Roster};
-use crate::udp::{Path, Train};
+use crate::roster::{FinalizedWindow, Member, Roster};
 
 /// How long after its own push a member is told again, until it has acknowledged.
 const AGAIN: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
@@ -33,7 +33,7 @@ const BURST: u64 = 256;
 /// One window's announcement.
 #[derive(Debug)]
 pub struct Fanout {
-    window: Arc<Frozen>,
+    window: Arc<FinalizedWindow>,
     /// The next member to be told: its roster, and its number within.
     turn: (usize, usize),
     /// Who is told again, and when, in order of time; one queue for each of [`AGAIN`].
@@ -46,7 +46,7 @@ pub struct Fanout {
 
 impl Fanout {
     /// Begins to tell the members of a window that has just opened.
-    pub fn new(window: Arc<Frozen>, now: Now) -> Fanout {
+    pub fn new(window: Arc<FinalizedWindow>, now: Now) -> Fanout {
         let acked = window.rosters().iter().map(|roster| vec![false; roster.len()]).collect();
         Fanout {
             window,
@@ -129,7 +129,7 @@ impl Fanout {
 }
 
 /// Whose ACK that is, by roster and number; of nobody without the pass of its window and room.
-pub fn acked_by(window: &Frozen, path: Path, ack: &Ack) -> Option<(usize, usize)> {
+pub fn acked_by(window: &FinalizedWindow, path: Path, ack: &Ack) -> Option<(usize, usize)> {
     let (roster, member) = match &ack.id {
         Some(id) => window.find(id),
         None => window.find_at(path.peer),
@@ -150,7 +150,7 @@ fn pace(datagrams: u64) -> Duration {
 
 /// The first parts of one member's WINDOW, at most so many; all but the last are padded to one
 /// length, so that segmentation offload can cut them apart.
-fn push(window: &Frozen, roster: &Roster, member: usize, now: Now, most: u32) -> Train {
+fn push(window: &FinalizedWindow, roster: &Roster, member: usize, now: Now, most: u32) -> Train {
     let own = roster.own_list(member);
     let page = |part| own.page(part, roster.len()).expect("the part is one of the list's");
     let Member { id, path, .. } = &roster.members()[member];
@@ -189,7 +189,7 @@ mod tests {
     use crate::cookie::Secret;
     use crate::mesh::ListCap;
     use crate::proto::{Datagram, Room};
-    use crate::roster::Filling;
+    use crate::roster::NextWindow;
     use crate::window::{Length, Window};
     use std::collections::HashMap;
     use std::net::SocketAddr;
@@ -207,8 +207,8 @@ mod tests {
         SocketAddr::from(([203, 0, 113, 9], 10_000 + member as u16))
     }
 
-    fn opened(members: usize, cap: usize) -> Arc<Frozen> {
-        let mut filling = Filling::new(window(), Length::MINUTE);
+    fn opened(members: usize, cap: usize) -> Arc<FinalizedWindow> {
+        let mut filling = NextWindow::new(window(), Length::MINUTE);
         for member in 0..members {
             let known = Member {
                 path: Path::new(addr(member), [198, 51, 100, 10].into()),
@@ -221,7 +221,7 @@ mod tests {
             filling.register(known, None);
         }
         let secret = Secret::from_bytes([7; 32]);
-        Arc::new(filling.freeze(Some(window().opens()), &secret, ListCap::new(cap)))
+        Arc::new(filling.finalize(Some(window().opens()), &secret, ListCap::new(cap)))
     }
 
     /// Each datagram that leaves now, and to whom.
@@ -233,7 +233,7 @@ mod tests {
             .collect()
     }
 
-    fn ack(frozen: &Frozen, member: usize) -> Ack {
+    fn ack(frozen: &FinalizedWindow, member: usize) -> Ack {
         let roster = &frozen.rosters()[0];
         let id = roster.members()[member].id.clone();
         Ack { id, window: window(), pass: roster.pass().clone() }
@@ -318,14 +318,14 @@ mod tests {
 
     #[test]
     fn an_ack_finds_its_room() {
-        let mut filling = Filling::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE);
         for (k, room) in ["sala", "a", "lab", "main"].into_iter().enumerate() {
             let (id, room) = (Some(format!("id{k}").parse().unwrap()), room.parse().unwrap());
             let (path, registered) = (path(k), window().opens());
             filling.register(Member { path, id, room, name: None, lan: None, registered }, None);
         }
         let secret = Secret::from_bytes([7; 32]);
-        let frozen = filling.freeze(Some(window().opens()), &secret, ListCap::new(200));
+        let frozen = filling.finalize(Some(window().opens()), &secret, ListCap::new(200));
         for (place, roster) in frozen.rosters().iter().enumerate() {
             let id = roster.members()[0].id.clone();
             let right = Ack { id, window: window(), pass: roster.pass().clone() };

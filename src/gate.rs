@@ -18,11 +18,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::clock::Now;
-use crate::cookie::{Baker, Key};
+use crate::cookie::{CookieIssuer, Key};
 use crate::limit::{Limiter, Rate, Verdict};
+use crate::path::{Path, Transmit, network};
 use crate::proto::{Challenge, Code, DecodeError, Envelope, Kind, Refusal, Request};
-use crate::tally::Why;
-use crate::udp::{Path, Transmit};
+use crate::tally::RejectReason;
 
 /// How many times the bytes that came an unproven source may be sent (RFC 9000 §8).
 const AMPLIFICATION: usize = 3;
@@ -43,15 +43,15 @@ pub enum Admit {
     /// Answered here: CHALLENGE.
     Answer(Transmit),
     /// Answered here: ERROR.
-    Refuse(Transmit, Why),
+    Refuse(Transmit, RejectReason),
     /// Nothing.
-    Drop(Why),
+    Drop(RejectReason),
 }
 
 /// The door of a registry. There may be one a core: clones share what they know of rates.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    baker: Baker,
+    cookies: CookieIssuer,
     trust: Vec<IpNet>,
     /// Of a private registry; none if it is public.
     keys: Vec<Key>,
@@ -62,9 +62,9 @@ pub struct Gate {
 
 impl Gate {
     /// A gate that challenges and limits everyone but the sources in `trust`.
-    pub fn new(baker: Baker, trust: Vec<IpNet>, rate: Rate) -> Gate {
+    pub fn new(cookies: CookieIssuer, trust: Vec<IpNet>, rate: Rate) -> Gate {
         let (limiter, noise) = (Arc::new(Limiter::new(rate)), Arc::new(Limiter::new(NOISE)));
-        Gate { baker, trust, keys: Vec::new(), limiter, noise }
+        Gate { cookies, trust, keys: Vec::new(), limiter, noise }
     }
 
     /// From now on, takes requests that one of `keys` vouches for; any, if there are none. Of a
@@ -76,13 +76,13 @@ impl Gate {
     /// Decides about one datagram.
     pub fn admit(&mut self, now: Now, path: Path, datagram: &[u8]) -> Admit {
         if !is_somebody(path.peer) {
-            return Admit::Drop(Why::NoSource);
+            return Admit::Drop(RejectReason::NoSource);
         }
         let trusted = self.trusts(path.peer.ip());
         match &Envelope::open(datagram) {
             Ok(envelope) => self.admit_envelope(now, path, envelope, trusted, datagram.len()),
             Err(error) if trusted => self.explain(now, path, error),
-            Err(_) => Admit::Drop(Why::Unreadable),
+            Err(_) => Admit::Drop(RejectReason::Unreadable),
         }
     }
 
@@ -95,7 +95,7 @@ impl Gate {
         came: usize,
     ) -> Admit {
         if !envelope.kind().is_request() {
-            return Admit::Drop(Why::NoRequest);
+            return Admit::Drop(RejectReason::NoRequest);
         }
         if envelope.kind() == Kind::Ack {
             return admit_ack(envelope);
@@ -112,16 +112,16 @@ impl Gate {
         }
         match envelope.request() {
             Ok(Some(request)) => Admit::Pass { request, trusted },
-            Ok(None) => Admit::Drop(Why::NoRequest),
+            Ok(None) => Admit::Drop(RejectReason::NoRequest),
             Err(error) => refuse(path, envelope.seq(), &error),
         }
     }
 
     /// Holds a proven source to its rate.
     fn limit(&self, now: Now, path: Path, envelope: &Envelope<'_>) -> Option<Admit> {
-        match self.limiter.take(path.peer.ip(), now.mono) {
+        match self.limiter.take(network(path.peer.ip()), now.mono) {
             Verdict::Within => None,
-            Verdict::Silent => Some(Admit::Drop(Why::TooOften)),
+            Verdict::Silent => Some(Admit::Drop(RejectReason::TooOften)),
             Verdict::TooOften(wait) => Some(slow_down(path, envelope.seq(), wait)),
         }
     }
@@ -129,9 +129,9 @@ impl Gate {
     /// Tells a trusted source why its datagram cannot be read; not without end, or a service there
     /// that answers whatever comes (RFC 864) would keep us talking.
     fn explain(&mut self, now: Now, path: Path, error: &DecodeError) -> Admit {
-        match self.noise.take(path.peer.ip(), now.mono) {
+        match self.noise.take(network(path.peer.ip()), now.mono) {
             Verdict::Within => refuse(path, None, error),
-            _ => Admit::Drop(Why::Unreadable),
+            _ => Admit::Drop(RejectReason::Unreadable),
         }
     }
 
@@ -143,21 +143,21 @@ impl Gate {
         if self.keys.is_empty() {
             return true;
         }
-        let (mac, sealed) = (envelope.mac().unwrap_or_default(), envelope.sealed());
-        self.keys.iter().any(|key| key.vouches(&mac, &sealed))
+        let (mac, signed_bytes) = (envelope.mac().unwrap_or_default(), envelope.signed_bytes());
+        self.keys.iter().any(|key| key.verify(&mac, &signed_bytes))
     }
 
     fn is_proven(&self, now: Now, path: Path, envelope: &Envelope<'_>) -> bool {
         let cookie = envelope.cookie();
-        cookie.is_some_and(|cookie| self.baker.proves(&cookie, path.peer, now.wall.seconds32()))
+        cookie.is_some_and(|cookie| self.cookies.verify(&cookie, path.peer, now.wall.seconds32()))
     }
 
     fn challenge(&self, now: Now, path: Path, envelope: &Envelope<'_>, came: usize) -> Admit {
-        let cookie = self.baker.bake(path.peer, now.wall.seconds32());
+        let cookie = self.cookies.issue(path.peer, now.wall.seconds32());
         let challenge = Challenge { seq: envelope.seq(), cookie: cookie.as_str().to_owned() };
         let payload = challenge.encode();
         if payload.len() > AMPLIFICATION * came {
-            return Admit::Drop(Why::TooShort);
+            return Admit::Drop(RejectReason::TooShort);
         }
         Admit::Answer(Transmit { path, payload })
     }
@@ -167,7 +167,7 @@ impl Gate {
 fn admit_ack(envelope: &Envelope<'_>) -> Admit {
     match envelope.request() {
         Ok(Some(request)) => Admit::Pass { request, trusted: false },
-        _ => Admit::Drop(Why::Unreadable),
+        _ => Admit::Drop(RejectReason::Unreadable),
     }
 }
 
@@ -218,7 +218,7 @@ mod tests {
         let secret = Secret::from_bytes([7; 32]);
         let path = Path::new(from.parse().unwrap(), "127.0.0.1".parse().unwrap());
         let trust = vec!["127.0.0.0/8".parse().unwrap()];
-        Gate::new(secret.baker(), trust, Rate { per_second: 0, burst: 0 }).admit(
+        Gate::new(secret.cookie_issuer(), trust, Rate { per_second: 0, burst: 0 }).admit(
             now(),
             path,
             datagram,
@@ -290,7 +290,7 @@ mod tests {
             (&large, Code::TooLarge),
         ] {
             assert_eq!(code(FRIEND, datagram), expected);
-            assert!(matches!(admit(STRANGER, datagram), Admit::Drop(Why::Unreadable)));
+            assert!(matches!(admit(STRANGER, datagram), Admit::Drop(RejectReason::Unreadable)));
         }
     }
 
@@ -298,7 +298,7 @@ mod tests {
     fn a_trusted_chatterbox_is_not_answered_without_end() {
         let secret = Secret::from_bytes([7; 32]);
         let trust = vec!["127.0.0.0/8".parse().unwrap()];
-        let mut gate = Gate::new(secret.baker(), trust, Rate { per_second: 0, burst: 0 });
+        let mut gate = Gate::new(secret.cookie_issuer(), trust, Rate { per_second: 0, burst: 0 });
         let path = Path::new(FRIEND.parse().unwrap(), "127.0.0.1".parse().unwrap());
         let told = |_: &usize| matches!(gate.admit(now(), path, b"!\"#$%&"), Admit::Refuse(..));
         assert_eq!((0..1000).filter(told).count(), 64);
@@ -309,11 +309,17 @@ mod tests {
         for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_request()) {
             let datagram = format!(r#"{{"type":"{}","seq":"bad"}}"#, kind.name());
             for from in [STRANGER, FRIEND] {
-                assert!(matches!(admit(from, datagram.as_bytes()), Admit::Drop(Why::NoRequest)));
+                assert!(matches!(
+                    admit(from, datagram.as_bytes()),
+                    Admit::Drop(RejectReason::NoRequest)
+                ));
             }
         }
         for from in [STRANGER, FRIEND] {
-            assert!(matches!(admit(from, br#"{"type":"ACK"}"#), Admit::Drop(Why::Unreadable)));
+            assert!(matches!(
+                admit(from, br#"{"type":"ACK"}"#),
+                Admit::Drop(RejectReason::Unreadable)
+            ));
         }
     }
 
@@ -322,7 +328,7 @@ mod tests {
         for from in ["127.0.0.1:0", "224.0.0.1:5", "255.255.255.255:5", "0.0.0.0:5", "[ff02::1]:5"]
         {
             let dropped = admit(from, br#"{"type":"QUERY"}"#);
-            assert!(matches!(dropped, Admit::Drop(Why::NoSource)), "{from}");
+            assert!(matches!(dropped, Admit::Drop(RejectReason::NoSource)), "{from}");
         }
     }
 
@@ -349,20 +355,23 @@ mod tests {
     fn a_proven_source_is_held_to_its_rate() {
         let secret = Secret::from_bytes([7; 32]);
         let rate = Rate { per_second: 10, burst: 2 };
-        let mut gate = Gate::new(secret.baker(), vec!["127.0.0.0/8".parse().unwrap()], rate);
+        let mut gate =
+            Gate::new(secret.cookie_issuer(), vec!["127.0.0.0/8".parse().unwrap()], rate);
         let mut ask = |from: &str, later: u64| {
             let path = Path::new(from.parse().unwrap(), "127.0.0.1".parse().unwrap());
             let now = Now { mono: Duration::from_millis(5000 + later), ..now() };
-            let cookie = secret.baker().bake(path.peer, now.wall.seconds32());
+            let cookie = secret.cookie_issuer().issue(path.peer, now.wall.seconds32());
             let query = Query { cookie: Some(cookie.as_str().into()), ..Query::default() };
             gate.admit(now, path, &query.encode())
         };
         assert!(matches!(ask(STRANGER, 0), Admit::Pass { .. }));
         assert!(matches!(ask("203.0.113.9:40113", 0), Admit::Pass { .. }));
-        let Admit::Refuse(transmit, Why::SlowDown) = ask(STRANGER, 0) else { panic!("it is told") };
+        let Admit::Refuse(transmit, RejectReason::SlowDown) = ask(STRANGER, 0) else {
+            panic!("it is told")
+        };
         let told = String::from_utf8(transmit.payload).unwrap();
         assert!(told.contains(r#""code":"slow_down""#) && told.contains(r#""retry_in_ms":100"#));
-        assert!(matches!(ask(STRANGER, 1), Admit::Drop(Why::TooOften)));
+        assert!(matches!(ask(STRANGER, 1), Admit::Drop(RejectReason::TooOften)));
         assert!(matches!(ask(STRANGER, 100), Admit::Pass { .. }));
         assert!((0..100).all(|_| matches!(ask(FRIEND, 0), Admit::Pass { trusted: true, .. })));
     }
@@ -372,16 +381,16 @@ mod tests {
         let secret = Secret::from_bytes([7; 32]);
         let key_of = |text: &str| Key::from_text(text).unwrap();
         let trust = vec!["127.0.0.0/8".parse().unwrap()];
-        let mut gate = Gate::new(secret.baker(), trust, Rate { per_second: 0, burst: 0 });
+        let mut gate = Gate::new(secret.cookie_issuer(), trust, Rate { per_second: 0, burst: 0 });
         gate.set_keys(vec![key_of("the key of last year"), key_of("the key of this year")]);
-        let cookie = secret.baker().bake(proven.parse().unwrap(), now().wall.seconds32());
+        let cookie = secret.cookie_issuer().issue(proven.parse().unwrap(), now().wall.seconds32());
         let mut request = Request::Register(Register {
             name: Some("ana".parse().unwrap()),
             cookie: Some(cookie.as_str().to_owned()),
             ..Register::default()
         });
         if let Some(key) = key {
-            request.seal(|sealed| key_of(key).mac(sealed));
+            request.sign(|signed_bytes| key_of(key).mac(signed_bytes));
         }
         (gate, request.encode())
     }

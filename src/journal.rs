@@ -52,7 +52,7 @@ pub enum Outcome {
     Down(JournalError),
 }
 
-/// Why the engine is gone.
+/// RejectReason the engine is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum JournalError {
     /// A bug: its thread panicked.
@@ -97,7 +97,7 @@ pub struct Recovered {
     pub foreign: Vec<PathBuf>,
 }
 
-/// Why the log cannot be opened.
+/// RejectReason the log cannot be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The file system says no.

@@ -12,7 +12,7 @@ use crate::cookie::{Key, KeyError};
 /// The longest file that is read, in bytes.
 const MOST: u64 = 64 << 10;
 
-/// Why a key file cannot be used.
+/// RejectReason a key file cannot be used.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum KeyFileError {
@@ -83,8 +83,8 @@ mod tests {
         let keys = read(&path).unwrap();
         assert_eq!(keys.len(), 2);
         let same = Key::from_text("correct horse battery").unwrap();
-        assert!(keys[0].vouches(&same.mac(b"x"), b"x"));
-        assert!(!keys[1].vouches(&same.mac(b"x"), b"x"));
+        assert!(keys[0].verify(&same.mac(b"x"), b"x"));
+        assert!(!keys[1].verify(&same.mac(b"x"), b"x"));
     }
 
     #[test]

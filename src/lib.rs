@@ -10,8 +10,8 @@
 //! | 4 | [`server`] runs a registry, [`client`] a peer or one request, [`status`] shows a registry over HTTP |
 //! | 3 | [`snapshot`], [`registry`], [`fanout`], [`peer`]: pure state machines; [`journal`], [`archive`], [`datadir`], [`keyfile`]: the disk |
 //! | 2 | [`roster`], [`record`], [`gate`], [`ask`], [`store`] |
-//! | 1 | [`proto`]: the datagrams; [`clock`]: the only reader of time |
-//! | 0 | [`window`], [`mesh`], [`limit`], [`cookie`], [`tally`], [`udp`] |
+//! | 1 | [`proto`]: the datagrams; [`clock`]: the only reader of time; [`udp`]: batches of datagrams |
+//! | 0 | [`window`], [`mesh`], [`limit`], [`cookie`], [`tally`], [`path`] |
 //!
 //! To take part from another program: [`client::join`], or [`peer::Peer`] on sockets of its own.
 
@@ -27,6 +27,7 @@ pub mod journal;
 pub mod keyfile;
 pub mod limit;
 pub mod mesh;
+pub mod path;
 pub mod peer;
 pub mod proto;
 pub mod record;

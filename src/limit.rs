@@ -1,11 +1,10 @@
 //! Fixed-size token buckets: how often one address may ask.
 //!
 //! A table of buckets that never grows, whatever arrives, and is one for all cores: addresses that ask most recently keep
-//! theirs, and one that has been pushed out starts with a full bucket. An IPv6 client is its /64,
-//! of which it can have any address.
+//! theirs, and one that has been pushed out starts with a full bucket.
 
 use std::hash::BuildHasher;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,17 +16,6 @@ const WAYS: usize = 4;
 const ROWS: usize = 1 << 14;
 /// An address is told to slow down once in this time.
 const TELL: Duration = Duration::from_secs(1);
-
-/// What an address is limited by: itself, or its /64.
-pub fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) => {
-            let prefix = u128::from(v6) >> 64 << 64;
-            IpAddr::V6(Ipv6Addr::from(prefix))
-        }
-    }
-}
 
 /// How much one address may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,14 +66,15 @@ impl Limiter {
         Limiter { rate, hasher: RandomState::default(), rows }
     }
 
-    /// Takes a token out of the bucket of `ip`, at `now` of a clock that never steps.
-    pub fn take(&self, ip: IpAddr, now: Duration) -> Verdict {
+    /// Takes a token out of the bucket of `network` ([`network`](crate::path::network) says which is
+    /// an address's), at `now` of a clock that never steps.
+    pub fn take(&self, network: IpAddr, now: Duration) -> Verdict {
         if self.rows.is_empty() {
             return Verdict::Within;
         }
         let each = Duration::from_secs(1) / self.rate.per_second;
         let depth = each * self.rate.burst.max(1);
-        let owner = self.hasher.hash_one(network(ip)).max(1);
+        let owner = self.hasher.hash_one(network).max(1);
         let row = &self.rows[owner as usize % ROWS];
         // Whoever panicked with the lock left buckets, and any bucket is one.
         let mut row = row.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,14 +147,6 @@ mod tests {
         assert_eq!(limiter.take(ip(1), at(20)), Verdict::Silent);
         assert_eq!(limiter.take(ip(1), at(1000)), Verdict::Within);
         assert!(matches!(limiter.take(ip(1), at(1000)), Verdict::TooOften(_)));
-    }
-
-    #[test]
-    fn a_slash_64_is_one_client() {
-        let limiter = Limiter::new(RATE);
-        served(&limiter, "2001:db8::1".parse().unwrap(), at(0), 1000);
-        assert_eq!(served(&limiter, "2001:db8::ffff:2".parse().unwrap(), at(0), 10), 0);
-        assert_eq!(served(&limiter, "2001:db8:0:1::1".parse().unwrap(), at(0), 10), 10);
     }
 
     #[test]

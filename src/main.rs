@@ -40,9 +40,9 @@ use hosts::{bind, resolve};
 use show::{View, print, print_bytes, print_line, print_lines, print_message};
 
 /// How long a stop waits for work in the background.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Why the program ends early.
+/// RejectReason the program ends early.
 enum Failure {
     /// It failed, and says so.
     Told(String),
@@ -72,39 +72,39 @@ fn main() -> ExitCode {
 /// With `logs` it runs in a live view, which shows them.
 fn run(command: Command, logs: Option<Logs>) -> Result<(), Failure> {
     match command {
-        Command::Serve(words) => in_runtime(|runtime| serve(runtime, words, logs)),
-        Command::Join(words) => in_runtime(|runtime| join(runtime, words, logs)),
-        Command::Peers(words) => in_runtime(|runtime| show_peers(runtime, &words)),
-        Command::Watch(words) => in_runtime(|runtime| watch(runtime, words, logs)),
-        Command::History(words) => show_history(&words),
-        Command::Completions(words) => print_bytes(&pages::completions(words.shell)),
-        Command::Man(words) => manuals(words.dir.as_deref()),
+        Command::Serve(args) => in_runtime(|runtime| serve(runtime, args, logs)),
+        Command::Join(args) => in_runtime(|runtime| join(runtime, args, logs)),
+        Command::Peers(args) => in_runtime(|runtime| show_peers(runtime, &args)),
+        Command::Watch(args) => in_runtime(|runtime| watch(runtime, args, logs)),
+        Command::History(args) => show_history(&args),
+        Command::Completions(args) => print_bytes(&pages::completions(args.shell)),
+        Command::Man(args) => manuals(args.dir.as_deref()),
     }
 }
 
 fn in_runtime(work: impl FnOnce(&Runtime) -> Result<(), Failure>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = work(&runtime);
-    runtime.shutdown_timeout(LAST_WORDS);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     done
 }
 
-fn serve(runtime: &Runtime, words: cli::Serve, logs: Option<Logs>) -> Result<(), Failure> {
+fn serve(runtime: &Runtime, args: cli::Serve, logs: Option<Logs>) -> Result<(), Failure> {
     let (events, happened) = mpsc::unbounded_channel();
     let stop = Stop::default();
     let printer = runtime.block_on(async {
         let stopped = stop.signal()?;
-        let sockets = bind(words.host.as_deref(), words.port).await?;
+        let sockets = bind(args.host.as_deref(), args.port).await?;
         let listening = sockets.local_addrs();
-        let data = words.data.display().to_string();
-        let documents = words.data.join("windows");
-        let page = words.http.map(listen_http).transpose()?;
+        let data = args.data.display().to_string();
+        let documents = args.data.join("windows");
+        let page = args.http.map(listen_http).transpose()?;
         let (rekey, rekeyed) = mpsc::unbounded_channel();
-        if let Some(path) = words.key_file.clone() {
+        if let Some(path) = args.key_file.clone() {
             reread_keys(path, rekey)?;
         }
         let clock = Clock::start();
-        let server = start(words, clock)?;
+        let server = start(args, clock)?;
         let page = match page {
             Some(page) => Some(Status::start(page, server.watch(), documents, clock)?),
             None => None,
@@ -135,8 +135,8 @@ fn serve(runtime: &Runtime, words: cli::Serve, logs: Option<Logs>) -> Result<(),
     printed
 }
 
-fn start(words: cli::Serve, clock: Clock) -> Result<Server, Failure> {
-    let config = server_config(words)?;
+fn start(args: cli::Serve, clock: Clock) -> Result<Server, Failure> {
+    let config = server_config(args)?;
     let window_s = config.length.seconds();
     let (version, private) = (env!("CARGO_PKG_VERSION"), !config.keys.is_empty());
     tracing::info!(version, window_s, data = %config.data.display(), private, "starting");
@@ -196,26 +196,26 @@ fn listen_http(addr: SocketAddr) -> Result<TcpListener, Failure> {
     Ok(listener)
 }
 
-fn server_config(words: cli::Serve) -> Result<server::Config, Failure> {
+fn server_config(args: cli::Serve) -> Result<server::Config, Failure> {
     let loopback = || ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("these are nets"));
-    let trust: Vec<IpNet> = if words.trust.is_empty() { loopback().to_vec() } else { words.trust };
-    let keys = words.key_file.as_deref().map(keyfile::read).transpose()?;
+    let trust: Vec<IpNet> = if args.trust.is_empty() { loopback().to_vec() } else { args.trust };
+    let keys = args.key_file.as_deref().map(keyfile::read).transpose()?;
     Ok(server::Config {
-        length: words.window,
-        data: words.data,
-        cap: words.peers,
+        length: args.window,
+        data: args.data,
+        cap: args.peers,
         caps: Caps {
-            per_ip: words.max_per_ip,
-            room: words.max_room,
-            window: words.max_window,
-            rooms: words.max_rooms,
+            per_ip: args.max_per_ip,
+            room: args.max_room,
+            window: args.max_window,
+            rooms: args.max_rooms,
         },
-        rate: Rate { per_second: words.rate, burst: words.burst },
+        rate: Rate { per_second: args.rate, burst: args.burst },
         keys: keys.unwrap_or_default(),
         trust,
-        keep: words.keep.0,
-        accept_damage: words.accept_damage,
-        workers: words.workers.unwrap_or_else(cores),
+        keep: args.keep.0,
+        accept_damage: args.accept_damage,
+        workers: args.workers.unwrap_or_else(cores),
     })
 }
 
@@ -248,14 +248,14 @@ fn reread_keys(path: PathBuf, rekey: UnboundedSender<Vec<Key>>) -> Result<(), Fa
     Ok(())
 }
 
-fn join(runtime: &Runtime, words: cli::Join, logs: Option<Logs>) -> Result<(), Failure> {
+fn join(runtime: &Runtime, args: cli::Join, logs: Option<Logs>) -> Result<(), Failure> {
     let (events, happened) = mpsc::unbounded_channel();
-    let lines = if words.json { view::client_json } else { view::client_line };
+    let lines = if args.json { view::client_json } else { view::client_line };
     let (stop, clock) = (Stop::default(), Clock::start());
-    let registry = words.registry.to_string();
+    let registry = args.registry.to_string();
     let (stopped, config) = runtime.block_on(async {
         let stopped = stop.signal()?;
-        Ok::<_, Failure>((stopped, client_config(words).await?))
+        Ok::<_, Failure>((stopped, client_config(args).await?))
     })?;
     let view = logs.and_then(enter).map(|screen| {
         let live = view::Join::new(view::Who::new(&config, registry));
@@ -268,35 +268,35 @@ fn join(runtime: &Runtime, words: cli::Join, logs: Option<Logs>) -> Result<(), F
     printed
 }
 
-async fn client_config(words: cli::Join) -> Result<client::Config, Failure> {
+async fn client_config(args: cli::Join) -> Result<client::Config, Failure> {
     let host_name = || Name::nearest(&gethostname::gethostname().to_string_lossy());
     Ok(client::Config {
-        target: target(&words.registry, words.timeout).await?,
-        room: words.room,
-        name: words.name.or_else(host_name),
-        text: words.say,
-        once: words.once,
+        target: target(&args.registry, args.timeout).await?,
+        room: args.room,
+        name: args.name.or_else(host_name),
+        text: args.say,
+        once: args.once,
     })
 }
 
-fn watch(runtime: &Runtime, words: cli::Watch, logs: Option<Logs>) -> Result<(), Failure> {
+fn watch(runtime: &Runtime, args: cli::Watch, logs: Option<Logs>) -> Result<(), Failure> {
     let (seen, happened) = mpsc::unbounded_channel();
     let (stop, clock) = (Stop::default(), Clock::start());
     let (stopped, target) = runtime.block_on(async {
         let stopped = stop.signal()?;
-        Ok::<_, Failure>((stopped, target(&words.registry, words.timeout).await?))
+        Ok::<_, Failure>((stopped, target(&args.registry, args.timeout).await?))
     })?;
     let view = logs.and_then(enter).map(|screen| {
-        let live = view::Watch::new(words.room.clone(), words.registry.to_string());
+        let live = view::Watch::new(args.room.clone(), args.registry.to_string());
         View { screen, live, clock, leave: stop.left.clone() }
     });
-    let lines = if words.json { view::watched_json } else { view::watched_lines };
+    let lines = if args.json { view::watched_json } else { view::watched_lines };
     let mut last = None;
     let printer = show::show(happened, view, move |watched| match is_news(&mut last, &watched) {
         true => lines(&watched).into_iter().try_for_each(print),
         false => Ok(()),
     });
-    let done = runtime.block_on(client::watch(target, words.room, clock, stopped, seen));
+    let done = runtime.block_on(client::watch(target, args.room, clock, stopped, seen));
     let printed = printer.finish(stop.stopped.get());
     done?;
     printed
@@ -325,31 +325,31 @@ async fn target(registry: &cli::Registry, patience: Duration) -> Result<Target, 
     Ok(Target { registries, bind: registry.bind, key, patience })
 }
 
-fn show_peers(runtime: &Runtime, words: &cli::Peers) -> Result<(), Failure> {
+fn show_peers(runtime: &Runtime, args: &cli::Peers) -> Result<(), Failure> {
     let roster = runtime.block_on(async {
-        let target = target(&words.registry, words.timeout).await?;
-        Ok::<_, Failure>(client::peers(target, words.room.clone(), Clock::start()).await?)
+        let target = target(&args.registry, args.timeout).await?;
+        Ok::<_, Failure>(client::peers(target, args.room.clone(), Clock::start()).await?)
     })?;
-    match words.json {
+    match args.json {
         true => print_lines([view::roster_json(&roster)]),
         false => print_lines(view::roster_lines(&roster)),
     }
 }
 
-fn show_history(words: &cli::History) -> Result<(), Failure> {
-    if !words.data.is_dir() {
-        let data = view::plain(&words.data.display().to_string());
+fn show_history(args: &cli::History) -> Result<(), Failure> {
+    if !args.data.is_dir() {
+        let data = view::plain(&args.data.display().to_string());
         return Err(Failure::Told(format!("no folder {data}; name the registry's with --data")));
     }
-    let archive = Archive::new(Disk, words.data.join("windows"));
-    if let Some(window) = words.window {
+    let archive = Archive::new(Disk, args.data.join("windows"));
+    if let Some(window) = args.window {
         let document = archive.read(window)?;
-        return match words.json {
+        return match args.json {
             true => print_lines([view::document_json(&document)]),
             false => print_lines(view::document_lines(&document)),
         };
     }
-    show_windows(&archive, if words.json { view::history_json } else { view::history_line })
+    show_windows(&archive, if args.json { view::history_json } else { view::history_line })
 }
 
 /// A document that cannot be read is told of, and does not hide the others.
@@ -369,7 +369,7 @@ fn show_windows(archive: &Archive, show: fn(&Document) -> String) -> Result<(), 
     wrong.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// Why it stops.
+/// RejectReason it stops.
 #[derive(Default)]
 struct Stop {
     /// Told by a live view, where Ctrl-C is a key.

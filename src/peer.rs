@@ -48,7 +48,7 @@ const MAX_OUT: usize = 4096;
 
 /// The window that the registry has promised.
 #[derive(Debug)]
-struct Told {
+struct Promised {
     window: Window,
     /// By the own monotonic clock.
     opens_at: Duration,
@@ -90,7 +90,7 @@ pub struct Peer {
     unanswered: Option<Duration>,
     /// Of a window, once told.
     length: Option<Duration>,
-    told: Option<Told>,
+    told: Option<Promised>,
     open: Option<Open>,
     /// The latest window that the registry has shown to be open.
     last: Option<Window>,

@@ -14,7 +14,7 @@ pub(crate) mod plain;
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::tally::Why;
+use crate::tally::RejectReason;
 use crate::window::Window;
 
 pub use decode::{DecodeError, Envelope};
@@ -107,7 +107,7 @@ pub struct Register {
     pub lan: Option<SocketAddr>,
     /// What the last CHALLENGE gave.
     pub cookie: Option<String>,
-    /// To a private registry: see [`Envelope::sealed`].
+    /// To a private registry: see [`Envelope::signed_bytes`].
     pub mac: Option<String>,
 }
 
@@ -120,7 +120,7 @@ pub struct Leave {
     pub seq: Option<u64>,
     /// What the last CHALLENGE gave.
     pub cookie: Option<String>,
-    /// To a private registry: see [`Envelope::sealed`].
+    /// To a private registry: see [`Envelope::signed_bytes`].
     pub mac: Option<String>,
 }
 
@@ -137,7 +137,7 @@ pub struct Query {
     pub part: u32,
     /// What the last CHALLENGE gave.
     pub cookie: Option<String>,
-    /// To a private registry: see [`Envelope::sealed`].
+    /// To a private registry: see [`Envelope::signed_bytes`].
     pub mac: Option<String>,
 }
 
@@ -244,7 +244,7 @@ pub struct Opened<'a> {
     pub page: Page<'a>,
 }
 
-/// Why a request was refused: ERROR.
+/// RejectReason a request was refused: ERROR.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Of the request.
@@ -306,22 +306,22 @@ impl Code {
     }
 
     /// Whether the same request may succeed later.
-    pub fn is_passing(self) -> bool {
+    pub fn is_retryable(self) -> bool {
         matches!(self, Code::Full | Code::Unavailable | Code::SlowDown)
     }
 }
 
-impl From<Code> for Why {
-    fn from(code: Code) -> Why {
+impl From<Code> for RejectReason {
+    fn from(code: Code) -> RejectReason {
         match code {
-            Code::Malformed => Why::Malformed,
-            Code::UnknownType => Why::UnknownType,
-            Code::BadField => Why::BadField,
-            Code::TooLarge => Why::TooLarge,
-            Code::Full => Why::Full,
-            Code::Unavailable => Why::Unavailable,
-            Code::SlowDown => Why::SlowDown,
-            Code::Forbidden => Why::Forbidden,
+            Code::Malformed => RejectReason::Malformed,
+            Code::UnknownType => RejectReason::UnknownType,
+            Code::BadField => RejectReason::BadField,
+            Code::TooLarge => RejectReason::TooLarge,
+            Code::Full => RejectReason::Full,
+            Code::Unavailable => RejectReason::Unavailable,
+            Code::SlowDown => RejectReason::SlowDown,
+            Code::Forbidden => RejectReason::Forbidden,
         }
     }
 }
@@ -396,15 +396,15 @@ pub enum Request {
 
 impl Request {
     /// Signs it: `mac` gives the MAC of what it is given. An ACK is proven by its pass alone.
-    pub fn seal(&mut self, mac: impl FnOnce(&[u8]) -> String) {
+    pub fn sign(&mut self, mac: impl FnOnce(&[u8]) -> String) {
         let bytes = self.encode();
-        let sealed = Envelope::open(&bytes).map(|envelope| envelope.sealed());
+        let signed_bytes = Envelope::open(&bytes).map(|envelope| envelope.signed_bytes());
         let own = match self {
             Request::Register(register) => &mut register.mac,
             Request::Leave(leave) => &mut leave.mac,
             Request::Query(query) => &mut query.mac,
             Request::Ack(_) => return,
         };
-        *own = sealed.ok().map(|sealed| mac(&sealed));
+        *own = signed_bytes.ok().map(|signed_bytes| mac(&signed_bytes));
     }
 }

@@ -17,9 +17,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::path::Path;
 use crate::proto::object::Object;
 use crate::proto::{Id, Name, Room, plain};
-use crate::udp::Path;
 use crate::window::{Length, Wall, Window};
 
 /// The form of journal files that this program writes and reads.
@@ -96,7 +96,7 @@ pub struct Header {
     pub length: Length,
 }
 
-/// Why a line cannot be read.
+/// RejectReason a line cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LineError {
     /// It is not what was written.
@@ -414,7 +414,7 @@ mod tests {
     }
 
     /// A line of these fields with the checksum that fits.
-    fn sealed(fields: &str) -> Vec<u8> {
+    fn signed_bytes(fields: &str) -> Vec<u8> {
         format!(r#"{fields},"crc":"{:08x}"}}"#, crc32fast::hash(fields.as_bytes())).into_bytes()
     }
 
@@ -429,7 +429,7 @@ mod tests {
             fields.replace(",\"", " , \""),
             fields.replace("\"room\"", "\"later\":[{}],\"room\""),
         ] {
-            let record = Record::read_line(&sealed(&other), header());
+            let record = Record::read_line(&signed_bytes(&other), header());
             assert_eq!(record, Ok(registration()), "{other}");
         }
     }
@@ -448,7 +448,7 @@ mod tests {
             (",\"local\":\"127.0.0.1\"", ""),
             ("\"addr\":\"127.0.0.1:40112\"", "\"addr\":\"127.0.0.1\""),
         ] {
-            let line = sealed(&fields.replace(from, to));
+            let line = signed_bytes(&fields.replace(from, to));
             let told = Record::read_line(&line, header());
             assert!(matches!(told, Err(LineError::Shape(_))), "{to}: {told:?}");
         }

@@ -16,7 +16,7 @@
 
 mod answers;
 mod caps;
-mod flight;
+mod in_flight;
 #[cfg(test)]
 mod tests;
 
@@ -30,18 +30,18 @@ use thiserror::Error;
 use crate::clock::{Alarm, Now};
 use crate::cookie::Secret;
 use crate::mesh::ListCap;
+use crate::path::{Path, Transmit};
 use crate::proto::{Id, Leave, Register, Request};
 use crate::record::{Leaving, Opening, Record, Registration, Ticket};
-use crate::roster::{Filling, Frozen, Member, Memory, Slot, Standing};
-use crate::tally::Why;
-use crate::udp::{Path, Transmit};
+use crate::roster::{FinalizedWindow, Member, Memory, NextWindow, Slot, Standing};
+use crate::tally::RejectReason;
 use crate::window::{Length, Wall, Window};
 
 pub use caps::Caps;
-use flight::{Asked, Flight};
+use in_flight::{Action, InFlight};
 
 /// How long after a refused batch the next one is tried; told to clients as `retry_in_ms`.
-const REST: Duration = Duration::from_millis(250);
+const REFUSAL_BACKOFF: Duration = Duration::from_millis(250);
 
 /// What a registry is told when it is made.
 #[derive(Clone, Copy, Debug)]
@@ -62,21 +62,21 @@ pub enum Handled {
     /// It is answered when its record is durable: [`Registry::poll_proposal`] has it.
     Proposed,
     /// It is refused; here is the ERROR.
-    Refused(Transmit, Why),
+    Refused(Transmit, RejectReason),
     /// Nothing.
-    Nothing(Why),
+    Nothing(RejectReason),
 }
 
 /// What a registry tells its surroundings.
 #[derive(Debug)]
 pub enum Event {
     /// A window has opened: tell its members.
-    Opened(Arc<Frozen>),
+    Opened(Arc<FinalizedWindow>),
     /// A window with members was never opened, and its time is over.
-    Missed(Arc<Frozen>),
+    Missed(Arc<FinalizedWindow>),
 }
 
-/// Why a registry cannot go on from its log.
+/// RejectReason a registry cannot go on from its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ResumeError {
     /// Time never runs back (rule 6).
@@ -121,10 +121,10 @@ fn waiting(members: usize) -> String {
 pub struct Registry {
     config: Config,
     secret: Arc<Secret>,
-    current: Arc<Frozen>,
+    current: Arc<FinalizedWindow>,
     last_opened: Option<Window>,
-    next: Filling,
-    flight: Flight,
+    next: NextWindow,
+    in_flight: InFlight,
     tickets: u64,
     resting_until: Duration,
     proposals: VecDeque<(Ticket, Record)>,
@@ -137,7 +137,7 @@ enum Verdict<'a> {
     New,
     /// A retry of what was granted: where its member stands, or `None` if that was to leave.
     Retry(Window, Option<&'a Member>),
-    Nothing(Why),
+    Nothing(RejectReason),
 }
 
 impl Registry {
@@ -146,14 +146,14 @@ impl Registry {
     pub fn new(config: Config, secret: Arc<Secret>, now: Now) -> Registry {
         let window = config.length.window_at(now.wall);
         let before = config.length.window_at(Wall::from_millis(window.opens().millis() - 1));
-        let nobody = Filling::new(before, config.length);
+        let nobody = NextWindow::new(before, config.length);
         Registry {
-            current: Arc::new(nobody.freeze(None, &secret, config.cap)),
-            next: Filling::new(window, config.length),
+            current: Arc::new(nobody.finalize(None, &secret, config.cap)),
+            next: NextWindow::new(window, config.length),
             config,
             secret,
             last_opened: None,
-            flight: Flight::default(),
+            in_flight: InFlight::default(),
             tickets: 0,
             resting_until: Duration::ZERO,
             proposals: VecDeque::new(),
@@ -165,7 +165,7 @@ impl Registry {
     pub fn begin(&mut self, window: Window, length: Length) {
         self.miss_before(window);
         if self.next.is_empty() {
-            self.next = Filling::new(window, length);
+            self.next = NextWindow::new(window, length);
         }
     }
 
@@ -178,7 +178,7 @@ impl Registry {
             }
             let first = length.first_from(self.current.closes());
             if self.next.is_empty() && (self.next.window(), self.next.length()) != (first, length) {
-                self.next = Filling::new(first, length);
+                self.next = NextWindow::new(first, length);
             }
         }
         if self.next.is_empty() || self.next.length() == length {
@@ -192,7 +192,7 @@ impl Registry {
     }
 
     /// The current window.
-    pub fn current(&self) -> &Arc<Frozen> {
+    pub fn current(&self) -> &Arc<FinalizedWindow> {
         &self.current
     }
 
@@ -203,7 +203,7 @@ impl Registry {
 
     /// Whether the log is to say, or is being asked, that a window opens.
     pub fn is_opening(&self) -> bool {
-        self.flight.opening.is_some()
+        self.in_flight.opening.is_some()
     }
 
     /// Takes a request that passed the gate; of a trusted source there may be any number.
@@ -213,13 +213,13 @@ impl Registry {
             Request::Register(register) => self.handle_register(now, path, register, trusted),
             Request::Leave(leave) => self.handle_leave(now, path, leave, trusted),
             Request::Query(query) => self.answer_query(now, path, &query),
-            Request::Ack(_) => Handled::Nothing(Why::NoRequest),
+            Request::Ack(_) => Handled::Nothing(RejectReason::NoRequest),
         }
     }
 
     /// Proposes `open` when the next window's time has come.
     pub fn handle_timeout(&mut self, now: Now) {
-        if !self.is_due(now) || self.flight.opening.is_some() || self.is_resting(now) {
+        if !self.is_due(now) || self.in_flight.opening.is_some() || self.is_resting(now) {
             return;
         }
         let length = self.config.length;
@@ -245,7 +245,7 @@ impl Registry {
 
     /// When [`handle_timeout`](Registry::handle_timeout) has something to do.
     pub fn poll_timeout(&self, now: Now) -> Alarm {
-        if self.flight.opening.is_some() {
+        if self.in_flight.opening.is_some() {
             Alarm::default()
         } else if self.is_due(now) {
             Alarm::mono(Some(self.resting_until))
@@ -258,7 +258,7 @@ impl Registry {
     /// ticket, and nobody to answer.
     pub fn commit(&mut self, now: Now, ticket: Option<Ticket>, record: Record) -> Option<Transmit> {
         if let Some(ticket) = ticket {
-            self.flight.land(ticket, &record);
+            self.in_flight.remove(ticket, &record);
         }
         self.miss_before(record.window());
         match record {
@@ -282,8 +282,8 @@ impl Registry {
     /// The log refused what was proposed, and so everything that is under way: nothing of it takes
     /// effect, and its askers are told.
     pub fn refuse(&mut self, now: Now, batch: Vec<(Ticket, Record)>) -> Vec<Transmit> {
-        self.flight = Flight::default();
-        self.resting_until = now.mono + REST;
+        self.in_flight = InFlight::default();
+        self.resting_until = now.mono + REFUSAL_BACKOFF;
         let behind = std::mem::take(&mut self.proposals);
         batch
             .into_iter()
@@ -304,13 +304,13 @@ impl Registry {
     fn propose(&mut self, record: Record, known: Option<u64>) {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.flight.take_off(ticket, &record, known);
+        self.in_flight.insert(ticket, &record, known);
         self.proposals.push_back((ticket, record));
     }
 
     /// The window that a record proposed now is for.
     fn head(&self) -> Window {
-        match &self.flight.opening {
+        match &self.in_flight.opening {
             Some(opening) => self.after(opening),
             None => self.next.window(),
         }
@@ -329,9 +329,9 @@ impl Registry {
         trusted: bool,
     ) -> Handled {
         let Register { id, seq, room, name, lan, .. } = register;
-        match self.judge(now, Asked::ToRegister, id.as_ref(), seq, path.peer) {
+        match self.judge(now, Action::Register, id.as_ref(), seq, path.peer) {
             Verdict::Nothing(why) => return Handled::Nothing(why),
-            Verdict::Retry(_, None) => return Handled::Nothing(Why::Old),
+            Verdict::Retry(_, None) => return Handled::Nothing(RejectReason::Old),
             Verdict::Retry(window, Some(member)) => {
                 let room = member.room.clone();
                 return Handled::Answer(self.registered(now, path, id, seq, room, window));
@@ -350,11 +350,11 @@ impl Registry {
             return Handled::Answer(answer);
         }
         if self.cannot_propose(now) {
-            return Handled::Refused(answers::unavailable(path, seq), Why::Unavailable);
+            return Handled::Refused(answers::unavailable(path, seq), RejectReason::Unavailable);
         }
         if let Some(cap) = self.reached_cap(&registration, holder, trusted) {
             let opens_in = now.wall.until(window.opens());
-            return Handled::Refused(answers::full(path, seq, cap, opens_in), Why::Full);
+            return Handled::Refused(answers::full(path, seq, cap, opens_in), RejectReason::Full);
         }
         let known = self.known_before(now, registration.id.as_ref(), seq);
         self.propose(Record::Register(registration), known);
@@ -364,9 +364,9 @@ impl Registry {
     fn handle_leave(&mut self, now: Now, path: Path, leave: Leave, trusted: bool) -> Handled {
         let Leave { id, seq, .. } = leave;
         let window = self.head();
-        match self.judge(now, Asked::ToLeave, id.as_ref(), seq, path.peer) {
+        match self.judge(now, Action::Leave, id.as_ref(), seq, path.peer) {
             Verdict::Nothing(why) => return Handled::Nothing(why),
-            Verdict::Retry(_, Some(_)) => return Handled::Nothing(Why::Old),
+            Verdict::Retry(_, Some(_)) => return Handled::Nothing(RejectReason::Old),
             Verdict::Retry(window, None) => {
                 return Handled::Answer(answers::left(path, id, seq, window));
             }
@@ -377,7 +377,7 @@ impl Registry {
             return Handled::Answer(answers::left(path, id, seq, window));
         }
         if self.cannot_propose(now) {
-            return Handled::Refused(answers::unavailable(path, seq), Why::Unavailable);
+            return Handled::Refused(answers::unavailable(path, seq), RejectReason::Unavailable);
         }
         let known = self.known_before(now, id.as_ref(), seq);
         let leaving = Leaving { window, at: now.wall, path, id, seq };
@@ -388,7 +388,7 @@ impl Registry {
     /// Whether the log is not to be asked now: it has just refused, has too much to do, or an
     /// opening that is due must come first.
     fn cannot_propose(&self, now: Now) -> bool {
-        let waits = self.is_due(now) && self.flight.opening.is_none();
+        let waits = self.is_due(now) && self.in_flight.opening.is_none();
         self.is_resting(now) || self.is_overfull() || waits
     }
 
@@ -398,18 +398,18 @@ impl Registry {
     fn judge(
         &self,
         now: Now,
-        asked: Asked,
+        action: Action,
         id: Option<&Id>,
         seq: Option<u64>,
         addr: SocketAddr,
     ) -> Verdict<'_> {
         let (Some(id), Some(seq)) = (id, seq) else { return Verdict::New };
-        if let Some(airborne) = self.flight.of(id) {
-            return match airborne.seq {
-                Some(known) if seq < known => Verdict::Nothing(Why::Old),
-                Some(known) if seq > known || airborne.addr != addr => Verdict::New,
-                Some(_) if airborne.asked == asked => Verdict::Nothing(Why::UnderWay),
-                Some(_) => Verdict::Nothing(Why::Old),
+        if let Some(pending) = self.in_flight.of(id) {
+            return match pending.seq {
+                Some(known) if seq < known => Verdict::Nothing(RejectReason::Old),
+                Some(known) if seq > known || pending.addr != addr => Verdict::New,
+                Some(_) if pending.action == action => Verdict::Nothing(RejectReason::UnderWay),
+                Some(_) => Verdict::Nothing(RejectReason::Old),
                 None => Verdict::New,
             };
         }
@@ -432,9 +432,9 @@ impl Registry {
     /// back.
     fn known_before(&self, now: Now, id: Option<&Id>, seq: Option<u64>) -> Option<u64> {
         let id = id.filter(|_| seq.is_none() || self.is_due(now))?;
-        let airborne = self.flight.of(id).and_then(|airborne| airborne.seq);
+        let pending = self.in_flight.of(id).and_then(|pending| pending.seq);
         let filling = self.next.memory(id).and_then(|memory| memory.seq);
-        airborne.max(filling).max(self.current.memory(id).and_then(|memory| memory.seq))
+        pending.max(filling).max(self.current.memory(id).and_then(|memory| memory.seq))
     }
 
     /// Whether a registration finds itself in the next window already, as the `holder` of its
@@ -446,16 +446,16 @@ impl Registry {
             (it, its, there, called, beside) == (path, id, room, name, lan)
         };
         holder.is_some_and(same)
-            && !self.flight.touches(id.as_ref(), path.peer)
-            && self.flight.opening.is_none()
+            && !self.in_flight.touches(id.as_ref(), path.peer)
+            && self.in_flight.opening.is_none()
     }
 
     /// Whether a LEAVE changes anything: who is in gets out, and a `seq` is remembered.
     fn leaves_a_trace(&self, id: Option<&Id>, seq: Option<u64>, addr: SocketAddr) -> bool {
-        if self.flight.touches(id, addr) {
+        if self.in_flight.touches(id, addr) {
             return true;
         }
-        let filling = self.flight.opening.is_none().then_some(&self.next);
+        let filling = self.in_flight.opening.is_none().then_some(&self.next);
         match id {
             Some(id) => {
                 let memory = filling.and_then(|next| next.memory(id));
@@ -470,12 +470,12 @@ impl Registry {
 
     fn open(&mut self, opening: Opening) {
         let Opening { window, length, at } = opening;
-        let after = Filling::new(self.after(&opening), self.config.length);
+        let after = NextWindow::new(self.after(&opening), self.config.length);
         let filling = match self.next.window() == window {
             true => std::mem::replace(&mut self.next, after),
-            false => Filling::new(window, length),
+            false => NextWindow::new(window, length),
         };
-        self.current = Arc::new(filling.freeze(Some(at), &self.secret, self.config.cap));
+        self.current = Arc::new(filling.finalize(Some(at), &self.secret, self.config.cap));
         self.last_opened = Some(window);
         self.events.push_back(Event::Opened(self.current.clone()));
     }
@@ -485,10 +485,10 @@ impl Registry {
         if self.next.window() >= window {
             return;
         }
-        let next = Filling::new(window, self.config.length);
+        let next = NextWindow::new(window, self.config.length);
         let missed = std::mem::replace(&mut self.next, next);
         if !missed.is_empty() {
-            let missed = missed.freeze(None, &self.secret, self.config.cap);
+            let missed = missed.finalize(None, &self.secret, self.config.cap);
             self.events.push_back(Event::Missed(Arc::new(missed)));
         }
     }
@@ -503,7 +503,7 @@ fn recall<'a>(
     member: impl Fn(Slot) -> &'a Member,
 ) -> Verdict<'a> {
     match memory.seq {
-        Some(known) if seq < known => return Verdict::Nothing(Why::Old),
+        Some(known) if seq < known => return Verdict::Nothing(RejectReason::Old),
         Some(known) if seq == known => {}
         _ => return Verdict::New,
     }
@@ -512,7 +512,7 @@ fn recall<'a>(
             Verdict::Retry(window, Some(member(*slot)))
         }
         Standing::Left(from) if **from == addr => Verdict::Retry(window, None),
-        Standing::Displaced(from) if **from == addr => Verdict::Nothing(Why::Displaced),
+        Standing::Displaced(from) if **from == addr => Verdict::Nothing(RejectReason::Displaced),
         _ => Verdict::New,
     }
 }

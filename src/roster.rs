@@ -1,7 +1,7 @@
 //! Members: the window being filled, and the frozen rosters of one that has opened.
 //!
 //! ```text
-//!   register, leave ──▶ Filling ──freeze──▶ Frozen ── Arc ──▶ answers, fan-out, document
+//!   register, leave ──▶ NextWindow ──freeze──▶ FinalizedWindow ── Arc ──▶ answers, fan-out, document
 //!                       by id, by address    a Roster a room, ordered by address, rendered once
 //! ```
 
@@ -16,10 +16,10 @@ use std::net::{IpAddr, SocketAddr};
 use slab::Slab;
 
 use crate::cookie::Secret;
-use crate::limit::network;
 use crate::mesh::{ListCap, Mesh};
+use crate::path::Path;
+use crate::path::network;
 use crate::proto::{Candidate, Id, Listing, Name, Page, Pass, Room};
-use crate::udp::Path;
 use crate::window::{Length, Wall, Window};
 
 use places::Places;
@@ -91,7 +91,7 @@ impl Slot {
 
 /// The window that registrations are for.
 #[derive(Debug)]
-pub struct Filling {
+pub struct NextWindow {
     window: Window,
     length: Length,
     members: Slab<Member>,
@@ -103,10 +103,10 @@ pub struct Filling {
     rooms: Counts<Room>,
 }
 
-impl Filling {
+impl NextWindow {
     /// A window that nobody is in yet.
-    pub fn new(window: Window, length: Length) -> Filling {
-        Filling {
+    pub fn new(window: Window, length: Length) -> NextWindow {
+        NextWindow {
             window,
             length,
             members: Slab::new(),
@@ -297,7 +297,12 @@ impl Filling {
 
     /// Closes the registrations: from here on nothing changes. `opened` is when the window opened,
     /// or `None` if it was missed.
-    pub fn freeze(mut self, opened: Option<Wall>, secret: &Secret, cap: ListCap) -> Frozen {
+    pub fn finalize(
+        mut self,
+        opened: Option<Wall>,
+        secret: &Secret,
+        cap: ListCap,
+    ) -> FinalizedWindow {
         let (window, length) = (self.window, self.length);
         let slots = self.members.iter().map(|(slot, _)| slot + 1).max().unwrap_or(0);
         let mut places = vec![Place::default(); slots];
@@ -310,7 +315,15 @@ impl Filling {
             });
             rosters.push(Roster::new(window, room, members.collect(), secret, cap));
         }
-        Frozen { window, length, opened, rosters, places, by_id: self.by_id, by_addr: self.by_addr }
+        FinalizedWindow {
+            window,
+            length,
+            opened,
+            rosters,
+            places,
+            by_id: self.by_id,
+            by_addr: self.by_addr,
+        }
     }
 
     /// Where the members of each room stand, ordered by room, then by address. Only this much of
@@ -358,7 +371,7 @@ struct Place {
 
 /// A window whose registrations are closed.
 #[derive(Debug)]
-pub struct Frozen {
+pub struct FinalizedWindow {
     window: Window,
     length: Length,
     opened: Option<Wall>,
@@ -370,7 +383,7 @@ pub struct Frozen {
     by_addr: Places,
 }
 
-impl Frozen {
+impl FinalizedWindow {
     /// Which window.
     pub fn window(&self) -> Window {
         self.window
@@ -549,8 +562,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn freeze(filling: Filling) -> Frozen {
-        filling.freeze(Some(window().opens()), &Secret::from_bytes([7; 32]), ListCap::new(4))
+    fn finalize(filling: NextWindow) -> FinalizedWindow {
+        filling.finalize(Some(window().opens()), &Secret::from_bytes([7; 32]), ListCap::new(4))
     }
 
     fn ports(roster: &Roster) -> Vec<u16> {
@@ -559,11 +572,11 @@ mod tests {
 
     #[test]
     fn a_roster_is_ordered_by_address() {
-        let mut filling = Filling::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE);
         for port in [30, 9, 200] {
             filling.register(member("", port), Some(0));
         }
-        let frozen = freeze(filling);
+        let frozen = finalize(filling);
         assert_eq!(ports(&frozen.rosters()[0]), [9, 30, 200]);
         let page = frozen.page(&Room::default(), 0).unwrap();
         assert_eq!(page.peers, r#""10.0.0.1:9","10.0.0.1:30","10.0.0.1:200""#);
@@ -572,23 +585,23 @@ mod tests {
 
     #[test]
     fn an_id_that_moves_has_one_address() {
-        let mut filling = Filling::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE);
         filling.register(member("a", 1), Some(1));
         filling.register(member("a", 2), Some(2));
-        let frozen = freeze(filling);
+        let frozen = finalize(filling);
         assert_eq!(ports(&frozen.rosters()[0]), [2]);
         assert!(frozen.find_at(addr(1)).is_none());
     }
 
     #[test]
     fn an_address_that_is_taken_over_has_one_member() {
-        let mut filling = Filling::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE);
         filling.register(member("a", 1), Some(5));
         filling.register(member("b", 1), Some(1));
         let memory = filling.memory(&id("a")).unwrap();
         assert_eq!(memory.seq, Some(5));
         assert!(matches!(memory.standing, Standing::Displaced(_)));
-        let frozen = freeze(filling);
+        let frozen = finalize(filling);
         assert_eq!(frozen.len(), 1);
         assert!(frozen.find(&id("a")).is_none());
         let (roster, member) = frozen.find(&id("b")).unwrap();
@@ -597,45 +610,45 @@ mod tests {
 
     #[test]
     fn swapped_addresses_leave_no_ghost() {
-        let mut filling = Filling::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE);
         filling.register(member("a", 1), Some(1));
         filling.register(member("b", 2), Some(1));
         filling.register(member("a", 2), Some(2));
         assert_eq!(filling.len(), 1);
         filling.register(member("b", 1), Some(2));
         assert_eq!(filling.len(), 2);
-        assert_eq!(ports(&freeze(filling).rosters()[0]), [1, 2]);
+        assert_eq!(ports(&finalize(filling).rosters()[0]), [1, 2]);
     }
 
     #[test]
     fn who_left_is_remembered_and_not_in() {
-        let mut filling = Filling::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE);
         filling.register(member("a", 1), Some(1));
         filling.leave(Some(id("a")), addr(1), Some(2));
         filling.leave(Some(id("ghost")), addr(3), Some(9));
         assert!(filling.is_empty());
         assert_eq!(filling.memory(&id("a")).unwrap().seq, Some(2));
         assert_eq!(filling.memory(&id("ghost")).unwrap().seq, Some(9));
-        assert!(freeze(filling).rosters().is_empty());
+        assert!(finalize(filling).rosters().is_empty());
     }
 
     #[test]
     fn without_an_id_only_its_own_kind_leaves_by_address() {
-        let mut filling = Filling::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE);
         filling.register(member("a", 1), Some(1));
         filling.register(member("", 2), Some(1));
         filling.leave(None, addr(1), Some(0));
         filling.leave(None, addr(2), Some(0));
-        assert_eq!(ports(&freeze(filling).rosters()[0]), [1]);
+        assert_eq!(ports(&finalize(filling).rosters()[0]), [1]);
     }
 
     #[test]
     fn rooms_are_apart_and_empty_ones_have_a_page() {
-        let mut filling = Filling::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE);
         let room: Room = "sala".parse().unwrap();
         filling.register(member("a", 1), Some(1));
         filling.register(Member { room: room.clone(), ..member("b", 2) }, Some(1));
-        let frozen = freeze(filling);
+        let frozen = finalize(filling);
         assert_eq!(frozen.page(&room, 0).unwrap().peers, r#""10.0.0.1:2""#);
         assert_eq!(frozen.page(&room, 1), None);
         let nobody: Room = "nobody".parse().unwrap();
@@ -646,11 +659,11 @@ mod tests {
 
     #[test]
     fn only_own_lists_have_second_candidates() {
-        let mut filling = Filling::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE);
         let lan = Some("192.168.1.7:40".parse().unwrap());
         filling.register(Member { lan, ..member("a", 1) }, Some(1));
         filling.register(member("b", 2), Some(1));
-        let frozen = freeze(filling);
+        let frozen = finalize(filling);
         let roster = &frozen.rosters()[0];
         assert_eq!(roster.page(0).unwrap().peers, r#""10.0.0.1:1","10.0.0.1:2""#);
         let own = roster.own_list(1);
@@ -659,11 +672,11 @@ mod tests {
 
     #[test]
     fn a_share_of_a_larger_room_is_without_oneself() {
-        let mut filling = Filling::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE);
         for port in 1..=20 {
             filling.register(member("", port), Some(0));
         }
-        let frozen = freeze(filling);
+        let frozen = finalize(filling);
         let roster = &frozen.rosters()[0];
         for (member, own) in roster.members().iter().enumerate() {
             let list = roster.own_list(member).page(0, roster.len()).unwrap().candidates().unwrap();

@@ -4,7 +4,7 @@
 //!              ┌────────────── one task owns the registry ──────────────┐
 //!  sockets ──▶ │ gate ─▶ registry.handle ─▶ journal ─▶ registry.commit  │ ──▶ sockets
 //!              └───────────────────────────────┬────────────────────────┘
-//!                                 Opened(Arc<Frozen>)
+//!                                 Opened(Arc<FinalizedWindow>)
 //!                                              ├──▶ announce: WINDOW to every member
 //!                                              └──▶ archivist: the window's document
 //! ```
@@ -84,10 +84,10 @@ pub enum Event {
     /// A document could not be written; it is tried again.
     DocumentFails(String),
     /// What was dropped and refused since this was last told, at most every 10 s.
-    Turned(Tally),
+    Rejected(Tally),
 }
 
-/// Why a registry cannot start.
+/// RejectReason a registry cannot start.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum StartError {
@@ -99,7 +99,7 @@ pub enum StartError {
     Resume(#[from] ResumeError),
 }
 
-/// Why a registry stopped by itself.
+/// RejectReason a registry stopped by itself.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum RunError {
@@ -131,7 +131,7 @@ impl Server {
     pub fn start(config: Config, clock: Clock) -> Result<Server, StartError> {
         let data = DataDir::open(&config.data)?;
         let secret = Arc::new(Secret::from_bytes(*data.secret().as_bytes()));
-        let mut gate = Gate::new(secret.baker(), config.trust.clone(), config.rate);
+        let mut gate = Gate::new(secret.cookie_issuer(), config.trust.clone(), config.rate);
         gate.set_keys(config.keys.clone());
         let rules = registry::Config { length: config.length, cap: config.cap, caps: config.caps };
         let mut registry = Registry::new(rules, secret, clock.now());
@@ -197,7 +197,7 @@ fn first_snapshot(registry: &Registry, length: Length, clock: Clock) -> Snapshot
         waiting,
         past: VecDeque::new(),
         done: Done::default(),
-        turned: Tally::default(),
+        rejected: Tally::default(),
         log_works: true,
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::roster::Frozen;
+use crate::roster::FinalizedWindow;
 use crate::tally::Tally;
 use crate::window::{Length, Wall, Window};
 
@@ -21,7 +21,7 @@ pub struct Snapshot {
     /// How long windows are.
     pub length: Length,
     /// The current window, with its rosters.
-    pub current: Arc<Frozen>,
+    pub current: Arc<FinalizedWindow>,
     /// The window being filled.
     pub next: Window,
     /// How many are in it.
@@ -30,8 +30,8 @@ pub struct Snapshot {
     pub past: VecDeque<Past>,
     /// What was done since the start.
     pub done: Done,
-    /// What was turned away since the start.
-    pub turned: Tally,
+    /// What was rejected away since the start.
+    pub rejected: Tally,
     /// Whether the log takes records.
     pub log_works: bool,
 }
@@ -88,22 +88,22 @@ mod tests {
     use super::*;
     use crate::cookie::Secret;
     use crate::mesh::ListCap;
-    use crate::roster::Filling;
+    use crate::roster::NextWindow;
 
     #[test]
     fn the_past_is_an_hour_of_minutes() {
         let window = |minute: i64| Length::MINUTE.window_at(Wall::from_millis(minute * 60_000));
-        let nobody = Filling::new(window(0), Length::MINUTE);
+        let nobody = NextWindow::new(window(0), Length::MINUTE);
         let secret = Secret::from_bytes([7; 32]);
         let mut snapshot = Snapshot {
             at: Wall::from_millis(0),
             length: Length::MINUTE,
-            current: Arc::new(nobody.freeze(None, &secret, ListCap::default())),
+            current: Arc::new(nobody.finalize(None, &secret, ListCap::default())),
             next: window(1),
             waiting: 0,
             past: VecDeque::new(),
             done: Done::default(),
-            turned: Tally::default(),
+            rejected: Tally::default(),
             log_works: true,
         };
         for minute in 0..100 {

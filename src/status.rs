@@ -48,7 +48,7 @@ const READERS: usize = 2;
 const STACK: usize = 1 << 20;
 
 /// How long a stop waits for answers that are on their way.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// What the handlers share.
 struct Site {

@@ -173,7 +173,7 @@ pub struct StoreError {
     pub doing: &'static str,
     /// Where.
     pub path: PathBuf,
-    /// Why.
+    /// RejectReason.
     pub source: io::Error,
 }
 

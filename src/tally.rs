@@ -1,8 +1,8 @@
 //! Counters: datagrams that were dropped or refused, by reason.
 
-/// Why a datagram was dropped, or refused with an ERROR.
+/// RejectReason a datagram was dropped, or refused with an ERROR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Why {
+pub enum RejectReason {
     /// Dropped: its source can be nobody's.
     NoSource,
     /// Dropped: not one JSON object with a known type, from a source that is not answered.
@@ -41,61 +41,61 @@ pub enum Why {
     Forbidden,
 }
 
-impl Why {
+impl RejectReason {
     /// Every reason.
-    pub const ALL: [Why; 18] = [
-        Why::NoSource,
-        Why::Unreadable,
-        Why::NoRequest,
-        Why::NoMember,
-        Why::TooShort,
-        Why::Old,
-        Why::UnderWay,
-        Why::Displaced,
-        Why::TooOften,
-        Why::Unsent,
-        Why::Malformed,
-        Why::UnknownType,
-        Why::BadField,
-        Why::TooLarge,
-        Why::Full,
-        Why::Unavailable,
-        Why::SlowDown,
-        Why::Forbidden,
+    pub const ALL: [RejectReason; 18] = [
+        RejectReason::NoSource,
+        RejectReason::Unreadable,
+        RejectReason::NoRequest,
+        RejectReason::NoMember,
+        RejectReason::TooShort,
+        RejectReason::Old,
+        RejectReason::UnderWay,
+        RejectReason::Displaced,
+        RejectReason::TooOften,
+        RejectReason::Unsent,
+        RejectReason::Malformed,
+        RejectReason::UnknownType,
+        RejectReason::BadField,
+        RejectReason::TooLarge,
+        RejectReason::Full,
+        RejectReason::Unavailable,
+        RejectReason::SlowDown,
+        RejectReason::Forbidden,
     ];
 
     /// Its name in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
-            Why::NoSource => "no_source",
-            Why::Unreadable => "unreadable",
-            Why::NoRequest => "no_request",
-            Why::NoMember => "no_member",
-            Why::TooShort => "too_short",
-            Why::Old => "old",
-            Why::UnderWay => "under_way",
-            Why::Displaced => "displaced",
-            Why::TooOften => "too_often",
-            Why::Unsent => "unsent",
-            Why::Malformed => "malformed",
-            Why::UnknownType => "unknown_type",
-            Why::BadField => "bad_field",
-            Why::TooLarge => "too_large",
-            Why::Full => "full",
-            Why::Unavailable => "unavailable",
-            Why::SlowDown => "slow_down",
-            Why::Forbidden => "forbidden",
+            RejectReason::NoSource => "no_source",
+            RejectReason::Unreadable => "unreadable",
+            RejectReason::NoRequest => "no_request",
+            RejectReason::NoMember => "no_member",
+            RejectReason::TooShort => "too_short",
+            RejectReason::Old => "old",
+            RejectReason::UnderWay => "under_way",
+            RejectReason::Displaced => "displaced",
+            RejectReason::TooOften => "too_often",
+            RejectReason::Unsent => "unsent",
+            RejectReason::Malformed => "malformed",
+            RejectReason::UnknownType => "unknown_type",
+            RejectReason::BadField => "bad_field",
+            RejectReason::TooLarge => "too_large",
+            RejectReason::Full => "full",
+            RejectReason::Unavailable => "unavailable",
+            RejectReason::SlowDown => "slow_down",
+            RejectReason::Forbidden => "forbidden",
         }
     }
 }
 
 /// How often each reason came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally([u64; Why::ALL.len()]);
+pub struct Tally([u64; RejectReason::ALL.len()]);
 
 impl Tally {
     /// Counts one.
-    pub fn count(&mut self, why: Why) {
+    pub fn count(&mut self, why: RejectReason) {
         self.0[why as usize] += 1;
     }
 
@@ -105,12 +105,12 @@ impl Tally {
     }
 
     /// Takes a count over from where it is counted.
-    pub fn set(&mut self, why: Why, count: u64) {
+    pub fn set(&mut self, why: RejectReason, count: u64) {
         self.0[why as usize] = count;
     }
 
     /// How often it came.
-    pub fn of(&self, why: Why) -> u64 {
+    pub fn of(&self, why: RejectReason) -> u64 {
         self.0[why as usize]
     }
 
@@ -120,8 +120,8 @@ impl Tally {
     }
 
     /// Each reason that came, and how often.
-    pub fn counted(&self) -> impl Iterator<Item = (Why, u64)> {
-        Why::ALL.into_iter().map(|why| (why, self.of(why))).filter(|&(_, count)| count > 0)
+    pub fn counted(&self) -> impl Iterator<Item = (RejectReason, u64)> {
+        RejectReason::ALL.into_iter().map(|why| (why, self.of(why))).filter(|&(_, count)| count > 0)
     }
 }
 
@@ -132,12 +132,12 @@ mod tests {
     #[test]
     fn each_reason_has_its_own_counter_and_name() {
         let mut tally = Tally::default();
-        for (k, why) in Why::ALL.into_iter().enumerate() {
+        for (k, why) in RejectReason::ALL.into_iter().enumerate() {
             (0..k).for_each(|_| tally.count(why));
         }
-        let counts: Vec<u64> = Why::ALL.into_iter().map(|why| tally.of(why)).collect();
+        let counts: Vec<u64> = RejectReason::ALL.into_iter().map(|why| tally.of(why)).collect();
         assert_eq!(counts, (0..18).collect::<Vec<u64>>());
-        let mut names: Vec<&str> = Why::ALL.into_iter().map(Why::name).collect();
+        let mut names: Vec<&str> = RejectReason::ALL.into_iter().map(RejectReason::name).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), 18);
@@ -146,10 +146,10 @@ mod tests {
     #[test]
     fn what_came_since_is_told_once() {
         let mut tally = Tally::default();
-        tally.count(Why::Old);
+        tally.count(RejectReason::Old);
         let before = tally;
-        tally.count(Why::Full);
-        tally.count(Why::Full);
-        assert_eq!(tally.since(&before).counted().collect::<Vec<_>>(), [(Why::Full, 2)]);
+        tally.count(RejectReason::Full);
+        tally.count(RejectReason::Full);
+        assert_eq!(tally.since(&before).counted().collect::<Vec<_>>(), [(RejectReason::Full, 2)]);
     }
 }

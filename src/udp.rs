@@ -13,7 +13,7 @@ mod sockets;
 
 use std::io::{self, ErrorKind};
 use std::iter;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use quinn_udp::UdpSocketState;
@@ -21,6 +21,8 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::coop::consume_budget;
+
+use crate::path::{Path, Train, Transmit, canonical};
 
 pub use inbox::Inbox;
 pub use sockets::Sockets;
@@ -36,61 +38,6 @@ const PATIENCE: usize = 64;
 /// What a network card that cannot cut trains answers; one number on every Unix.
 const EIO: i32 = 5;
 
-/// Where a datagram came from and which of our addresses it was sent to; its answer travels the
-/// same path back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Path {
-    /// The other side.
-    pub peer: SocketAddr,
-    /// Our side; unspecified if that is not known: then the system chooses.
-    pub local: IpAddr,
-}
-
-impl Path {
-    /// The path between `peer` and `local`, both in the one form that compares equal.
-    pub fn new(peer: SocketAddr, local: IpAddr) -> Path {
-        Path { peer: canonical(peer), local: local.to_canonical() }
-    }
-}
-
-/// IPv4 as IPv4; and of IPv6's extras only the scope, and only where the address needs one.
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    match (addr.ip().to_canonical(), addr) {
-        (IpAddr::V6(ip), SocketAddr::V6(v6)) => {
-            let scope = if ip.is_unicast_link_local() { v6.scope_id() } else { 0 };
-            SocketAddrV6::new(ip, v6.port(), 0, scope).into()
-        }
-        (ip, _) => SocketAddr::new(ip, addr.port()),
-    }
-}
-
-/// One datagram to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transmit {
-    /// Where it goes, and from where.
-    pub path: Path,
-    /// What it says.
-    pub payload: Vec<u8>,
-}
-
-/// Datagrams to one peer, one behind the other: each `size` bytes long, the last may be shorter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Train {
-    /// Where they go, and from where.
-    pub path: Path,
-    /// What they say, one behind the other.
-    pub payload: Vec<u8>,
-    /// How long each is but the last, at least 1.
-    pub size: usize,
-}
-
-impl Train {
-    /// Each of them.
-    pub fn datagrams(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.payload.chunks(self.size)
-    }
-}
-
 /// What became of a batch.
 #[derive(Debug, Default)]
 pub struct Sent {
@@ -98,7 +45,7 @@ pub struct Sent {
     pub sent: usize,
     /// Datagrams that it refused.
     pub failed: usize,
-    /// Why it refused the last of those.
+    /// RejectReason it refused the last of those.
     pub last_error: Option<io::Error>,
 }
 
@@ -252,11 +199,11 @@ impl Socket {
     async fn send_crowd(&self, crowd: &[Transmit]) -> Sent {
         let [first, _, ..] = crowd else { return self.send_singly(crowd).await };
         let source = self.source(first.path.local);
-        let letters: Vec<batch::Letter<'_>> =
+        let messages: Vec<batch::Message<'_>> =
             crowd.iter().map(|it| (self.destination(it.path.peer), &it.payload[..])).collect();
         let (mut sent, mut done) = (Sent::default(), 0);
         while done < crowd.len() {
-            let put = || batch::send(&self.io, source, &letters[done..]);
+            let put = || batch::send(&self.io, source, &messages[done..]);
             match self.io.async_io(Interest::WRITABLE, put).await {
                 Ok(count) if count > 0 => {
                     sent.sent += count;
@@ -682,16 +629,5 @@ mod tests {
         let sockets = Sockets::new(vec![]);
         moves(sockets.send(&[]));
         moves(sockets.recv(&mut Inbox::new()));
-    }
-
-    #[test]
-    fn a_path_has_one_form() {
-        let form = |peer: SocketAddrV6| Path::new(peer.into(), ip("::ffff:192.0.2.2"));
-        let v6 = |text: &str| SocketAddrV6::new(text.parse().unwrap(), 9, 7, 3);
-        let mapped = form(v6("::ffff:192.0.2.1"));
-        assert_eq!(mapped, Path { peer: addr("192.0.2.1:9"), local: ip("192.0.2.2") });
-        assert_eq!(form(v6("2001:db8::1")).peer, addr("[2001:db8::1]:9"));
-        let near = SocketAddrV6::new("fe80::1".parse().unwrap(), 9, 0, 3);
-        assert_eq!(form(v6("fe80::1")).peer, near.into());
     }
 }

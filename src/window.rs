@@ -147,7 +147,7 @@ impl TryFrom<String> for Wall {
     }
 }
 
-/// Why a text is no moment, or no window.
+/// RejectReason a text is no moment, or no window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TimeError {
     /// Not RFC 3339.
@@ -165,7 +165,7 @@ pub enum TimeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Length(u32);
 
-/// Why a span cannot be a window's length.
+/// RejectReason a span cannot be a window's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a window is a whole number of seconds, from 1s to 1day")]
 pub struct LengthError;

@@ -9,8 +9,8 @@ use std::path::Path;
 
 /// The rooms by floor; a room's own folder stands where the room stands.
 const FLOORS: [&[&str]; 8] = [
-    &["window", "mesh", "limit", "cookie", "tally", "udp"],
-    &["proto", "clock"],
+    &["window", "mesh", "limit", "cookie", "tally", "path"],
+    &["proto", "clock", "udp"],
     &["roster", "record", "gate", "ask", "store"],
     &["registry", "fanout", "peer", "journal", "archive", "datadir", "keyfile", "snapshot"],
     &["server", "client", "status"],
@@ -20,14 +20,15 @@ const FLOORS: [&[&str]; 8] = [
 ];
 
 /// Rooms that must not know sockets, files or a runtime.
-const PURE: [&str; 8] = ["window", "mesh", "registry", "peer", "fanout", "gate", "ask", "roster"];
+const PURE: [&str; 9] =
+    ["window", "mesh", "path", "registry", "peer", "fanout", "gate", "ask", "roster"];
 
 /// What the pure rooms must not name.
 const SYSTEM: [&str; 5] = ["tokio", "std::fs", "UdpSocket", "std::thread", "std::process"];
 
 /// What the page must not name: it sees what the registry shows, and documents.
 const HIDDEN_FROM_STATUS: [&str; 6] =
-    ["UdpSocket", "crate::udp", "journal", "crate::registry", "crate::server", "Filling"];
+    ["UdpSocket", "crate::udp", "journal", "crate::registry", "crate::server", "NextWindow"];
 
 /// The only room that reads a clock.
 const CLOCK: &str = "clock";

@@ -86,7 +86,7 @@ fn write_log(path: &Path, window: Window, members: usize, at: &[UdpSocket]) -> i
         let registration = Registration {
             window,
             at: Wall::from_millis(window.opens().millis() - 30_000),
-            path: udp::Path::new(peer, Ipv4Addr::LOCALHOST.into()),
+            path: path::Path::new(peer, Ipv4Addr::LOCALHOST.into()),
             id: format!("{member:011x}").parse().ok(),
             seq: Some(1),
             room: "main".parse().expect("a room"),

@@ -14,7 +14,7 @@ use hit7::mesh::ListCap;
 use hit7::record::{Header, Record, Registration};
 use hit7::registry::{Caps, Config, Event, Registry};
 use hit7::store::Disk;
-use hit7::udp::Path;
+use hit7::path::Path;
 use hit7::window::{Length, Window};
 use serde::Serialize;
 

@@ -11,7 +11,7 @@ const DEFAULTS: usize = r#","room":"main","part":0,"reason":"""#.len();
 pub(crate) fn check(input: &[u8]) {
     let envelope = Envelope::open(input);
     if let Ok(envelope) = &envelope {
-        let _ = (envelope.seq(), envelope.cookie(), envelope.mac(), envelope.sealed());
+        let _ = (envelope.seq(), envelope.cookie(), envelope.mac(), envelope.signed_bytes());
     }
     let decoded = Datagram::decode(input);
     if let (Ok(Some(_)), Err(error)) = (envelope.and_then(|it| it.request()), &decoded) {

@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hit7::clock::Now;
-use hit7::cookie::{Baker, Key, Secret};
+use hit7::cookie::{CookieIssuer, Key, Secret};
 use hit7::gate::{Admit, Gate};
 use hit7::limit::Rate;
+use hit7::path::{Path, Transmit};
 use hit7::proto::{Datagram, Envelope, MAX_DATAGRAM};
-use hit7::udp::{Path, Transmit};
 use hit7::window::Wall;
 
 const SOURCES: [&str; 10] = [
@@ -45,7 +45,7 @@ pub(crate) fn check(input: &[u8]) {
     let [source, flags, rest @ ..] = input else { return };
     let peer: SocketAddr = SOURCES[usize::from(*source) % SOURCES.len()].parse().unwrap();
     let path = Path::new(peer, "192.0.2.1".parse().unwrap());
-    let baker = Secret::from_bytes([7; 32]).baker();
+    let cookies = Secret::from_bytes([7; 32]).cookie_issuer();
     let (private, limited) = (flags & PRIVATE != 0, flags & LIMITED != 0);
     let rate =
         if limited { Rate { per_second: 1, burst: 2 } } else { Rate { per_second: 0, burst: 0 } };
@@ -53,9 +53,9 @@ pub(crate) fn check(input: &[u8]) {
     // inputs, in which all that it counted is forgotten.
     let kind = usize::from(flags & (PRIVATE | LIMITED));
     let used = GATES.with_borrow_mut(|gates| gates[kind].take());
-    let gate = used.unwrap_or_else(|| gate(&baker, private, rate));
+    let gate = used.unwrap_or_else(|| gate(&cookies, private, rate));
     let mono = UPTIME.replace(UPTIME.get() + Duration::from_secs(3600));
-    let mut door = Door { gate, baker, path, mono, private, limited, passed: 0 };
+    let mut door = Door { gate, cookies, path, mono, private, limited, passed: 0 };
     for datagram in rest.split(|byte| *byte == 0) {
         door.knock(datagram);
     }
@@ -69,9 +69,9 @@ thread_local! {
     static UPTIME: Cell<Duration> = const { Cell::new(Duration::from_secs(3600)) };
 }
 
-fn gate(baker: &Baker, private: bool, rate: Rate) -> Gate {
+fn gate(cookies: &CookieIssuer, private: bool, rate: Rate) -> Gate {
     let trust = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
-    let mut gate = Gate::new(baker.clone(), trust, rate);
+    let mut gate = Gate::new(cookies.clone(), trust, rate);
     if private {
         gate.set_keys(vec![Key::from_text("the key of last year").unwrap(), key()]);
     }
@@ -84,7 +84,7 @@ fn key() -> Key {
 
 struct Door {
     gate: Gate,
-    baker: Baker,
+    cookies: CookieIssuer,
     path: Path,
     mono: Duration,
     private: bool,
@@ -122,7 +122,7 @@ impl Door {
     /// Puts cookies and MACs in the place of the words that stand for them.
     fn fill_in(&self, datagram: &[u8]) -> Vec<u8> {
         let Ok(text) = str::from_utf8(datagram) else { return datagram.to_vec() };
-        let bake = |source, seconds| self.baker.bake(source, seconds).as_str().to_owned();
+        let bake = |source, seconds| self.cookies.issue(source, seconds).as_str().to_owned();
         let other = SocketAddr::new(self.path.peer.ip(), self.path.peer.port() ^ 1);
         let text = text
             .replace(OWN, &bake(self.path.peer, SECONDS))
@@ -130,7 +130,7 @@ impl Door {
             .replace(OTHERS, &bake(other, SECONDS))
             .replace(STALE, &bake(self.path.peer, SECONDS - 121))
             .replace(FUTURE, &bake(self.path.peer, SECONDS + 1));
-        let mac = Envelope::open(text.as_bytes()).map(|it| key().mac(&it.sealed()));
+        let mac = Envelope::open(text.as_bytes()).map(|it| key().mac(&it.signed_bytes()));
         text.replace(MAC, &mac.unwrap_or_default()).into_bytes()
     }
 
@@ -167,7 +167,7 @@ impl Door {
     /// Whether it holds one of the two good cookies: no other can be made without the secret.
     fn is_proven(&self, datagram: &[u8]) -> bool {
         let Ok(envelope) = Envelope::open(datagram) else { return false };
-        let good = [SECONDS, SECONDS - 120].map(|then| self.baker.bake(self.path.peer, then));
+        let good = [SECONDS, SECONDS - 120].map(|then| self.cookies.issue(self.path.peer, then));
         envelope.cookie().is_some_and(|cookie| good.iter().any(|good| good.as_str() == cookie))
     }
 
@@ -182,7 +182,7 @@ impl Door {
 
 fn has_mac(datagram: &[u8]) -> bool {
     let Ok(envelope) = Envelope::open(datagram) else { return false };
-    envelope.mac().is_some_and(|mac| mac == key().mac(&envelope.sealed()))
+    envelope.mac().is_some_and(|mac| mac == key().mac(&envelope.signed_bytes()))
 }
 
 /// The `type`, read by another parser; of what is too large nothing is read.

@@ -9,11 +9,11 @@ use arbitrary::{Arbitrary, Unstructured};
 use hit7::clock::Now;
 use hit7::cookie::Secret;
 use hit7::mesh::ListCap;
+use hit7::path::{Path, Transmit};
 use hit7::proto::{Code, Datagram, Id, Leave, Page, Query, Register, Request, Room};
 use hit7::record::{Leaving, Record, Registration, Ticket};
 use hit7::registry::{Caps, Config, Event, Handled, Registry, ResumeError};
-use hit7::roster::Frozen;
-use hit7::udp::{Path, Transmit};
+use hit7::roster::FinalizedWindow;
 use hit7::window::{Length, Wall, Window};
 
 /// Longer lists find nothing that these do not.
@@ -225,7 +225,7 @@ fn config() -> Config {
     Config { length: LENGTH, cap: ListCap::new(2), caps: Caps::default() }
 }
 
-fn members(frozen: &Frozen) -> Vec<Member> {
+fn members(frozen: &FinalizedWindow) -> Vec<Member> {
     let mut members: Vec<Member> = Vec::new();
     for roster in frozen.rosters() {
         assert!(roster.members().is_sorted_by_key(|member| member.path.peer));

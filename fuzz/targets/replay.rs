@@ -59,7 +59,7 @@ fn header() -> Header {
 /// What was written: a registration or a LEAVE a record, and perhaps the opening.
 fn file(Valid { records, opened }: Valid) -> Vec<u8> {
     let (window, at) = (window(), "2026-11-23T11:28:34.120Z".parse().unwrap());
-    let path = hit7::udp::Path::new("[2001:db8::7]:40112".parse().unwrap(), [127, 0, 0, 1].into());
+    let path = hit7::path::Path::new("[2001:db8::7]:40112".parse().unwrap(), [127, 0, 0, 1].into());
     let id = Some("s3cret".parse().unwrap());
     let mut file = Vec::new();
     header().write_line(&mut file);

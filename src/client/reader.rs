@@ -183,7 +183,7 @@ impl Reader {
                         self.cookie = ask.cookie().to_owned();
                         return Ok(Some(Reading::from(peers)));
                     }
-                    (Heard::Refused, Datagram::Error(refusal)) if !refusal.code.is_passing() => {
+                    (Heard::Refused, Datagram::Error(refusal)) if !refusal.code.is_retryable() => {
                         return no_page(refusal, part);
                     }
                     _ => {}

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::Level;
 
-use super::{Failure, LAST_WORDS};
+use super::{Failure, SHUTDOWN_TIMEOUT};
 use crate::cli::{self, Format};
 
 /// How long a stop waits for the terminal to be given back.
@@ -27,9 +27,9 @@ pub(crate) fn can_draw() -> bool {
 }
 
 /// Begins to log: as text or JSON, coloured on a terminal that is not drawn on.
-pub(crate) fn log(words: &cli::Logs, live: bool) -> Logs {
+pub(crate) fn log(args: &cli::Logs, live: bool) -> Logs {
     let logs = Logs::new(io::stderr);
-    let level = match words.log_level {
+    let level = match args.log_level {
         cli::Level::Error => Level::ERROR,
         cli::Level::Warn => Level::WARN,
         cli::Level::Info => Level::INFO,
@@ -41,7 +41,7 @@ pub(crate) fn log(words: &cli::Logs, live: bool) -> Logs {
         .with_max_level(level)
         .with_ansi(colour)
         .with_target(false);
-    match words.log_format {
+    match args.log_format {
         Format::Text => subscriber.init(),
         Format::Json => subscriber.json().flatten_event(true).init(),
     }
@@ -80,7 +80,7 @@ pub(crate) fn show<L: Live>(
     print: impl FnMut(L::Event) -> Result<(), Failure> + Send + 'static,
 ) -> Printer {
     let (done, end) = sync_channel(1);
-    let patience = if view.is_some() { GIVE_BACK } else { LAST_WORDS };
+    let patience = if view.is_some() { GIVE_BACK } else { SHUTDOWN_TIMEOUT };
     thread::spawn(move || {
         let shown = match view {
             Some(view) => view.show(events),
@@ -129,7 +129,7 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// A message for who runs the program; whatever it quotes, a registry's words or a file's name, is
+/// A message for who runs the program; whatever it quotes, a registry's args or a file's name, is
 /// made harmless to a terminal.
 pub(crate) fn print_message(message: &str) {
     // Whoever closed stderr does not want to know.

@@ -100,7 +100,7 @@ pub enum Event {
     /// The registry refused: told once, not for each retry. If the code is final, this peer
     /// registers no more.
     Refused {
-        /// For programs; [`Code::is_passing`] tells whether it is tried again.
+        /// For programs; [`Code::is_retryable`] tells whether it is tried again.
         code: Code,
         /// A sentence for a person.
         reason: String,

@@ -33,13 +33,13 @@ const LAN_TRIES: u32 = 5;
 const NUDGES: u8 = 8;
 /// What of them is left when tries get rare is spent at this pace on a peer that has greeted, and so
 /// is there: it may have met us and be silent, and at 30 % loss each way half of the tries fail.
-const SURE: Duration = Duration::from_secs(1);
+const REACHABLE_RETRY: Duration = Duration::from_secs(1);
 /// No extra try sooner than this after the last: its answer may still be on the way.
 const NUDGE_AFTER: Duration = Duration::from_millis(100);
 /// GREETs a window to where greetings came from, if that is another host than the list says: some
 /// NATs have several addresses, but a member that forges one could otherwise have each name of a
 /// list tried there.
-const ASTRAY: u32 = 512;
+const OFF_LIST_BUDGET: u32 = 512;
 /// Unanswered tries remembered for each peer: an answer to an older one is not counted.
 const REMEMBERED: usize = 32;
 
@@ -57,7 +57,7 @@ fn gap(tries: u32) -> Duration {
 
 /// What this peer says of itself in one window.
 #[derive(Clone, Debug)]
-pub(super) struct Voice {
+pub(super) struct Identity {
     pub(super) room: Room,
     pub(super) window: Window,
     pub(super) pass: Pass,
@@ -68,7 +68,7 @@ pub(super) struct Voice {
 
 /// One listed peer.
 #[derive(Debug)]
-struct Pal {
+struct PeerState {
     addr: SocketAddr,
     lan: Option<SocketAddr>,
     /// Where it greeted from, if that is neither: its NAT has another port for each destination.
@@ -83,9 +83,9 @@ struct Pal {
     greeted: bool,
 }
 
-impl Pal {
-    fn new(peer: Candidate, reach: &Reach) -> Pal {
-        Pal {
+impl PeerState {
+    fn new(peer: Candidate, reach: &Reach) -> PeerState {
+        PeerState {
             addr: peer.addr,
             lan: reach.second(peer),
             via: None,
@@ -117,11 +117,11 @@ impl Pal {
 
     /// The time to the next try, shorter for a peer that is known to be there.
     fn spend_on_the_sure(&mut self, gap: Duration) -> Duration {
-        if gap <= SURE || !self.greeted || self.nudges == 0 {
+        if gap <= REACHABLE_RETRY || !self.greeted || self.nudges == 0 {
             return gap;
         }
         self.nudges -= 1;
-        SURE
+        REACHABLE_RETRY
     }
 
     fn remember(&mut self, seq: u64, now: Duration) {
@@ -150,13 +150,13 @@ pub(super) struct Reply {
 /// One window's greetings, from the moment that the own list is whole.
 #[derive(Debug)]
 pub(super) struct Meeting {
-    voice: Voice,
+    voice: Identity,
     reach: Reach,
     /// No delay between tries is longer.
     longest: Duration,
     rng: ChaCha8Rng,
     /// In the own list's order, without oneself.
-    pals: Vec<Pal>,
+    peers: Vec<PeerState>,
     places: HashMap<SocketAddr, usize>,
     /// First tries that are to come, shuffled: were all to follow the list, its first peer would
     /// be greeted by everyone at once.
@@ -167,38 +167,38 @@ pub(super) struct Meeting {
     again: BTreeSet<(Duration, usize)>,
     /// When the pace allows the next datagram.
     ready: Duration,
-    /// How many of [`ASTRAY`] are left.
+    /// How many of [`OFF_LIST_BUDGET`] are left.
     astray: u32,
     out: VecDeque<(SocketAddr, Vec<u8>)>,
 }
 
 impl Meeting {
     pub(super) fn new(
-        voice: Voice,
+        voice: Identity,
         reach: Reach,
         list: &[Candidate],
         longest: Duration,
         seed: u64,
         now: Duration,
     ) -> Meeting {
-        let (mut pals, mut places) = (Vec::new(), HashMap::new());
+        let (mut peers, mut places) = (Vec::new(), HashMap::new());
         for peer in list.iter().filter(|peer| !same(peer.addr, voice.me)) {
             places.entry(peer.addr).or_insert_with(|| {
-                pals.push(Pal::new(*peer, &reach));
-                pals.len() - 1
+                peers.push(PeerState::new(*peer, &reach));
+                peers.len() - 1
             });
         }
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut fresh: Vec<usize> = (0..pals.len()).collect();
+        let mut fresh: Vec<usize> = (0..peers.len()).collect();
         fresh.shuffle(&mut rng);
         let (nudged, again, out) = (VecDeque::new(), BTreeSet::new(), VecDeque::new());
-        let (ready, astray) = (now, ASTRAY);
+        let (ready, astray) = (now, OFF_LIST_BUDGET);
         Meeting {
             voice,
             reach,
             longest,
             rng,
-            pals,
+            peers,
             places,
             fresh,
             nudged,
@@ -209,18 +209,18 @@ impl Meeting {
         }
     }
 
-    pub(super) fn voice(&self) -> &Voice {
+    pub(super) fn voice(&self) -> &Identity {
         &self.voice
     }
 
     /// The own list, in its order, without oneself.
     pub(super) fn peers(&self) -> Vec<SocketAddr> {
-        self.pals.iter().map(|pal| pal.addr).collect()
+        self.peers.iter().map(|peer| peer.addr).collect()
     }
 
     /// Who was not met.
     pub(super) fn missing(&self) -> Vec<SocketAddr> {
-        self.pals.iter().filter(|pal| !pal.met).map(|pal| pal.addr).collect()
+        self.peers.iter().filter(|peer| !peer.met).map(|peer| peer.addr).collect()
     }
 
     /// The next GREET, if the pace allows one.
@@ -255,33 +255,33 @@ impl Meeting {
 
     /// One try at all addresses of a peer, and the moment of the next.
     fn greet_all(&mut self, place: usize, now: Duration) {
-        for to in self.pals[place].targets(&self.reach) {
+        for to in self.peers[place].targets(&self.reach) {
             self.greet_at(place, to, now);
         }
-        let pal = &mut self.pals[place];
-        if !pal.met {
-            pal.tries = pal.tries.saturating_add(1);
-            let gap = pal.spend_on_the_sure(gap(pal.tries));
+        let peer = &mut self.peers[place];
+        if !peer.met {
+            peer.tries = peer.tries.saturating_add(1);
+            let gap = peer.spend_on_the_sure(gap(peer.tries));
             let due = now.saturating_add(jitter(&mut self.rng, gap).min(self.longest));
-            pal.due = Some(due);
+            peer.due = Some(due);
             self.again.insert((due, place));
         }
     }
 
     fn greet_at(&mut self, place: usize, to: SocketAddr, now: Duration) {
-        let astray = self.pals[place].is_astray(to);
-        if self.pals[place].met || astray && self.astray == 0 {
+        let astray = self.peers[place].is_astray(to);
+        if self.peers[place].met || astray && self.astray == 0 {
             return;
         }
         self.astray -= u32::from(astray);
         let seq = self.rng.next_u64() % SEQ_END;
-        self.pals[place].remember(seq, now);
+        self.peers[place].remember(seq, now);
         self.ready = self.ready.max(now.saturating_sub(SLACK)).saturating_add(PACE);
         self.out.push_back((to, self.hello(seq)));
     }
 
     fn hello(&self, seq: u64) -> Vec<u8> {
-        let Voice { room, window, pass, me, name, text } = self.voice.clone();
+        let Identity { room, window, pass, me, name, text } = self.voice.clone();
         Greet { room, window, pass, seq, from: me, name, text }.encode()
     }
 
@@ -300,28 +300,28 @@ impl Meeting {
         }
         let place = *self.places.get(&greet.from)?;
         self.nudge(place, from, now);
-        let first = !std::mem::replace(&mut self.pals[place].greeted, true);
+        let first = !std::mem::replace(&mut self.peers[place].greeted, true);
         Some(Reply { first, datagram: self.welcome(greet.seq) })
     }
 
     fn welcome(&self, seq: u64) -> Vec<u8> {
-        let Voice { room, window, me, name, .. } = self.voice.clone();
+        let Identity { room, window, me, name, .. } = self.voice.clone();
         Greeted { room, window, seq, from: me, name }.encode()
     }
 
     /// A greeting shows that there is a path from `from`: the best moment to try it the other way.
     fn nudge(&mut self, place: usize, from: SocketAddr, now: Duration) {
-        let pal = &mut self.pals[place];
-        let known = pal.knows(from);
-        let waited = pal.last.is_some_and(|last| now >= last.saturating_add(NUDGE_AFTER));
-        if pal.met || pal.nudges == 0 || known && !waited {
+        let peer = &mut self.peers[place];
+        let known = peer.knows(from);
+        let waited = peer.last.is_some_and(|last| now >= last.saturating_add(NUDGE_AFTER));
+        if peer.met || peer.nudges == 0 || known && !waited {
             return;
         }
         if !known {
-            pal.via = Some(from);
+            peer.via = Some(from);
         }
-        pal.nudges -= 1;
-        pal.last = Some(now);
+        peer.nudges -= 1;
+        peer.last = Some(now);
         self.nudged.push_back((place, from));
     }
 
@@ -332,13 +332,13 @@ impl Meeting {
             return None;
         }
         let place = *self.places.get(&greeted.from)?;
-        let pal = &mut self.pals[place];
-        let &(_, sent) = pal.asked.iter().find(|(seq, _)| *seq == greeted.seq)?;
-        pal.met = true;
-        pal.asked = VecDeque::new();
-        if let Some(due) = pal.due.take() {
+        let peer = &mut self.peers[place];
+        let &(_, sent) = peer.asked.iter().find(|(seq, _)| *seq == greeted.seq)?;
+        peer.met = true;
+        peer.asked = VecDeque::new();
+        if let Some(due) = peer.due.take() {
             self.again.remove(&(due, place));
         }
-        Some(Met { peer: pal.addr, rtt: now.saturating_sub(sent) })
+        Some(Met { peer: peer.addr, rtt: now.saturating_sub(sent) })
     }
 }

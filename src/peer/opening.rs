@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use super::meeting::{Meeting, Voice};
+use super::meeting::{Identity, Meeting};
 use super::reach::Reach;
 use super::share::{Head, Share};
-use super::{Config, Event, Open, Peer, Stage, Told, millis, whole_seconds};
+use super::{Config, Event, Open, Peer, Promised, Stage, millis, whole_seconds};
 use crate::ask::jitter;
 use crate::clock::Now;
 use crate::proto::{Ack, Candidate, Datagram, Opened, Page, Peers, Query, Request};
@@ -90,7 +90,8 @@ impl Peer {
         let Some(open) = &mut self.open else { return };
         let Config { registry, room, name, text, interfaces, .. } = self.config.clone();
         let reach = Reach { registry, me: head.you, interfaces };
-        let voice = Voice { room, window: open.window, pass: head.pass, me: head.you, name, text };
+        let voice =
+            Identity { room, window: open.window, pass: head.pass, me: head.you, name, text };
         let meeting = Meeting::new(voice, reach, list, longest, seed, now.mono);
         self.events.push_back(Event::Opened {
             window: open.window,
@@ -202,7 +203,7 @@ impl Peer {
         }
         let Some(open) = self.open.take() else { return };
         let opens_at = now.mono.saturating_add(millis(closes_in_ms));
-        self.told = Some(Told { window: open.window, opens_at });
+        self.told = Some(Promised { window: open.window, opens_at });
         if self.errand.is_none() && !self.done {
             self.keep_alive(now);
         }

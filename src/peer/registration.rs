@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::reach::canonical;
-use super::{Event, Peer, Told, millis, whole_seconds};
+use super::{Event, Peer, Promised, millis, whole_seconds};
 use crate::clock::Now;
 use crate::proto::{Datagram, Leave, Refusal, Register, Registered, Request};
 use crate::window::Window;
@@ -40,7 +40,7 @@ impl Peer {
     /// Registers, renews or keeps alive: it is the same request.
     pub(super) fn register(&mut self, now: Now) {
         let clear = KEEP_CLEAR.min(self.quarter());
-        let late = |told: &Told| told.opens_at <= now.mono.saturating_add(clear);
+        let late = |told: &Promised| told.opens_at <= now.mono.saturating_add(clear);
         if self.done || self.errand.is_some() || self.told.as_ref().is_some_and(late) {
             return;
         }
@@ -72,7 +72,7 @@ impl Peer {
 
     fn on_refused(&mut self, refusal: &Refusal) {
         let Refusal { code, reason, retry_in_ms, .. } = refusal.clone();
-        self.done |= !code.is_passing();
+        self.done |= !code.is_retryable();
         if self.refused.replace(code) != Some(code) {
             let retry_in = retry_in_ms.map(Duration::from_millis);
             self.events.push_back(Event::Refused { code, reason, retry_in });
@@ -90,10 +90,10 @@ impl Peer {
         } else {
             now.mono.saturating_add(millis(registered.opens_in_ms))
         };
-        self.promise(now, Told { window, opens_at }, you);
+        self.promise(now, Promised { window, opens_at }, you);
     }
 
-    fn promise(&mut self, now: Now, told: Told, you: SocketAddr) {
+    fn promise(&mut self, now: Now, told: Promised, you: SocketAddr) {
         let (window, opens_in) = (told.window, told.opens_at.saturating_sub(now.mono));
         let open = self.open.as_ref().map(|open| open.window);
         let come = self.last.max(open) >= Some(window);

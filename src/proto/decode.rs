@@ -20,7 +20,7 @@ use super::{
     Opened, Page, Peers, Query, Refusal, Register, Registered, Request, SEQ_END, plain,
 };
 
-/// Why a datagram cannot be read.
+/// RejectReason a datagram cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
     /// More bytes than any datagram has.
@@ -86,7 +86,7 @@ keys! {
 }
 
 /// What a `mac` covers, in this order.
-const SEALED: [Key; 8] =
+const SIGNED: [Key; 8] =
     [Key::Type, Key::Id, Key::Seq, Key::Room, Key::Name, Key::Lan, Key::Part, Key::Cookie];
 
 /// The JSON text of each field's value, where one was given.
@@ -295,18 +295,18 @@ impl<'a> Envelope<'a> {
     /// What `mac` is made of: the fields that matter and the cookie, which binds them to the
     /// source's address and to two minutes. Each is its length in two bytes, big-endian, and its
     /// text (of a number, its digits as sent); one that was not given is the length 65535 alone.
-    pub fn sealed(&self) -> Vec<u8> {
-        let mut sealed = Vec::new();
-        for key in SEALED {
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        let mut signed_bytes = Vec::new();
+        for key in SIGNED {
             let text = match key {
                 Key::Seq | Key::Part => self.fields.raw(key).map(Cow::Borrowed),
                 key => self.fields.text(key).ok().flatten(),
             };
             let length = text.as_ref().map_or(u16::MAX, |text| text.len() as u16);
-            sealed.extend_from_slice(&length.to_be_bytes());
-            sealed.extend_from_slice(text.as_deref().unwrap_or_default().as_bytes());
+            signed_bytes.extend_from_slice(&length.to_be_bytes());
+            signed_bytes.extend_from_slice(text.as_deref().unwrap_or_default().as_bytes());
         }
-        sealed
+        signed_bytes
     }
 
     /// Reads a request, without the proof that is looked at before ([`Envelope::cookie`],
@@ -615,8 +615,9 @@ mod tests {
 
     #[test]
     fn a_seal_covers_every_field_with_its_length() {
-        let sealed = |text: &str| Envelope::open(text.as_bytes()).unwrap().sealed();
-        let whole = sealed(r#"{"seq":7,"type":"QUERY","room":"m\u0061in","cookie":"c","mac":"x"}"#);
+        let signed_bytes = |text: &str| Envelope::open(text.as_bytes()).unwrap().signed_bytes();
+        let whole =
+            signed_bytes(r#"{"seq":7,"type":"QUERY","room":"m\u0061in","cookie":"c","mac":"x"}"#);
         let expected = [
             &b"\x00\x05QUERY"[..],
             b"\xff\xff",
@@ -626,8 +627,11 @@ mod tests {
             b"\x00\x01c",
         ];
         assert_eq!(whole, expected.concat());
-        let moved = sealed(r#"{"type":"QUERY","room":"ab","name":"c"}"#);
-        assert_ne!(moved, sealed(r#"{"type":"QUERY","room":"a","name":"bc"}"#));
-        assert_ne!(sealed(r#"{"type":"QUERY"}"#), sealed(r#"{"type":"QUERY","id":""}"#));
+        let moved = signed_bytes(r#"{"type":"QUERY","room":"ab","name":"c"}"#);
+        assert_ne!(moved, signed_bytes(r#"{"type":"QUERY","room":"a","name":"bc"}"#));
+        assert_ne!(
+            signed_bytes(r#"{"type":"QUERY"}"#),
+            signed_bytes(r#"{"type":"QUERY","id":""}"#)
+        );
     }
 }

@@ -36,7 +36,7 @@ impl Page<'_> {
     }
 }
 
-/// Why a list cannot be read.
+/// RejectReason a list cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("must be a list of texts like 203.0.113.9:40112")]
 pub struct ListError;

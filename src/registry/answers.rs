@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::caps::Cap;
-use super::{Handled, REST, Registry};
+use super::{Handled, REFUSAL_BACKOFF, Registry};
 use crate::clock::Now;
+use crate::path::{Path, Transmit};
 use crate::proto::{Code, Current, Id, Left, Listing, Peers, Query, Refusal, Registered, Room};
 use crate::record::{Record, Registration};
 use crate::roster::Roster;
-use crate::tally::Why;
-use crate::udp::{Path, Transmit};
+use crate::tally::RejectReason;
 use crate::window::Window;
 
 impl Registry {
@@ -109,7 +109,7 @@ fn no_such_part(path: Path, seq: Option<u64>, parts: u32) -> Handled {
         _ => format!("part must be from 0 to {}", parts - 1),
     };
     let refusal = Refusal { seq, code: Code::BadField, reason, retry_in_ms: None };
-    Handled::Refused(Transmit { path, payload: refusal.encode() }, Why::BadField)
+    Handled::Refused(Transmit { path, payload: refusal.encode() }, RejectReason::BadField)
 }
 
 pub(super) fn unavailable(path: Path, seq: Option<u64>) -> Transmit {
@@ -117,7 +117,7 @@ pub(super) fn unavailable(path: Path, seq: Option<u64>) -> Transmit {
         seq,
         code: Code::Unavailable,
         reason: "the registry cannot store this now: nothing is promised, try again".to_owned(),
-        retry_in_ms: Some(REST.as_millis() as u64),
+        retry_in_ms: Some(REFUSAL_BACKOFF.as_millis() as u64),
     };
     Transmit { path, payload: refusal.encode() }
 }

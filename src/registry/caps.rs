@@ -4,10 +4,10 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::Registry;
-use crate::limit::network;
+use crate::path::network;
 use crate::proto::Id;
 use crate::record::Registration;
-use crate::roster::{Filling, Member};
+use crate::roster::{Member, NextWindow};
 
 /// The most of each; 0 is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,17 +77,18 @@ impl Registry {
         let replaced = self.replaced_by(registration, holder);
         let from_here = replaced.is_some_and(|it| self::network(it.path.peer.ip()) == network);
         let in_room = replaced.is_some_and(|it| it.room == *room);
-        let (next, flight) = (self.head_filling(), &self.flight);
+        let (next, in_flight) = (self.head_filling(), &self.in_flight);
         let reaches = |cap: usize, count: usize| cap != 0 && count >= cap;
 
         if !trusted && !from_here {
-            let from = next.map_or(0, |it| it.members_from(network)) + flight.members_from(network);
+            let from =
+                next.map_or(0, |it| it.members_from(network)) + in_flight.members_from(network);
             if reaches(per_ip, from) {
                 return Some(Cap::PerIp(per_ip));
             }
         }
         if !in_room {
-            let within = next.map_or(0, |it| it.members_in(room)) + flight.members_in(room);
+            let within = next.map_or(0, |it| it.members_in(room)) + in_flight.members_in(room);
             if reaches(per_room, within) {
                 return Some(Cap::Room(per_room));
             }
@@ -96,7 +97,7 @@ impl Registry {
             }
         }
         if replaced.is_none() {
-            let members = next.map_or(0, Filling::len) + flight.members();
+            let members = next.map_or(0, NextWindow::len) + in_flight.members();
             if reaches(window, members) {
                 return Some(Cap::Window(window));
             }
@@ -118,9 +119,9 @@ impl Registry {
         }
         let Caps { per_ip, window, .. } = self.config.caps;
         let (per_ip, window) = (per_ip.saturating_mul(IDS), window.saturating_mul(IDS));
-        let known = |next: &Filling| next.members_from(network) + next.traces_from(network);
-        let from = next.map_or(0, known) + self.flight.members_from(network);
-        let ids = next.map_or(0, Filling::ids) + self.flight.records();
+        let known = |next: &NextWindow| next.members_from(network) + next.traces_from(network);
+        let from = next.map_or(0, known) + self.in_flight.members_from(network);
+        let ids = next.map_or(0, NextWindow::ids) + self.in_flight.records();
         match (per_ip, window) {
             (1.., _) if !trusted && from >= per_ip => Some(Cap::IdsPerIp(per_ip)),
             (_, 1..) if ids >= window => Some(Cap::Ids(window)),
@@ -130,13 +131,13 @@ impl Registry {
 
     /// Whether so much waits for the disk that no more is taken.
     pub(super) fn is_overfull(&self) -> bool {
-        self.flight.records() >= UNDER_WAY
+        self.in_flight.records() >= UNDER_WAY
     }
 
     /// The window that a record proposed now is for, as far as it is filled; `None` if it is only
     /// begun when the `open` under way takes effect.
-    fn head_filling(&self) -> Option<&Filling> {
-        self.flight.opening.is_none().then_some(&self.next)
+    fn head_filling(&self) -> Option<&NextWindow> {
+        self.in_flight.opening.is_none().then_some(&self.next)
     }
 
     /// The member whose place a registration takes: its own, else its address's.
@@ -156,6 +157,6 @@ impl Registry {
     fn count_rooms(&self) -> usize {
         let next = self.head_filling();
         let is_begun = |room: &&_| next.is_none_or(|next| next.members_in(room) == 0);
-        next.map_or(0, Filling::rooms) + self.flight.rooms().filter(is_begun).count()
+        next.map_or(0, NextWindow::rooms) + self.in_flight.rooms().filter(is_begun).count()
     }
 }

@@ -7,10 +7,11 @@ use tokio::task::JoinHandle;
 
 use crate::clock::{Alarm, Clock, Now};
 use crate::fanout::{Fanout, acked_by};
+use crate::path::Path;
 use crate::proto::Ack;
-use crate::roster::Frozen;
-use crate::tally::Why;
-use crate::udp::{Path, Sockets};
+use crate::roster::FinalizedWindow;
+use crate::tally::RejectReason;
+use crate::udp::Sockets;
 
 use super::archivist::Archivist;
 
@@ -22,7 +23,7 @@ const WAITING_ACKS: usize = 4096;
 
 /// A window's announcement under way; dropped, it stops.
 pub(super) struct Announcement {
-    window: Arc<Frozen>,
+    window: Arc<FinalizedWindow>,
     acks: mpsc::Sender<(Path, Ack)>,
     task: JoinHandle<()>,
 }
@@ -30,7 +31,7 @@ pub(super) struct Announcement {
 impl Announcement {
     /// Begins to tell the members; once all have been told, the archivist gets the window.
     pub(super) fn begin(
-        window: Arc<Frozen>,
+        window: Arc<FinalizedWindow>,
         clock: Clock,
         sockets: Arc<Sockets>,
         archivist: Archivist,
@@ -43,8 +44,8 @@ impl Announcement {
     }
 
     /// Passes an ACK on, if it is a member's: others must not take their place in the queue.
-    pub(super) fn acked(&self, path: Path, ack: Ack) -> Result<(), Why> {
-        acked_by(&self.window, path, &ack).ok_or(Why::NoMember)?;
+    pub(super) fn acked(&self, path: Path, ack: Ack) -> Result<(), RejectReason> {
+        acked_by(&self.window, path, &ack).ok_or(RejectReason::NoMember)?;
         let _ = self.acks.try_send((path, ack));
         Ok(())
     }
@@ -62,7 +63,7 @@ struct Herald {
     sockets: Arc<Sockets>,
     acked: mpsc::Receiver<(Path, Ack)>,
     /// The window, until the archivist has it; also if this is dropped before.
-    unkept: Option<Arc<Frozen>>,
+    unkept: Option<Arc<FinalizedWindow>>,
     archivist: Archivist,
 }
 

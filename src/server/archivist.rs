@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::archive::{Archive, Document};
 use crate::clock::{Alarm, Clock};
-use crate::roster::Frozen;
+use crate::roster::FinalizedWindow;
 use crate::store::Disk;
 use crate::window::Window;
 
@@ -23,7 +23,7 @@ pub(super) enum Kept {
 }
 
 enum Errand {
-    Keep(Arc<Frozen>),
+    Keep(Arc<FinalizedWindow>),
     Finish(oneshot::Sender<()>),
 }
 
@@ -46,7 +46,7 @@ impl Archivist {
     }
 
     /// Has a window's document written.
-    pub(super) fn keep(&self, window: Arc<Frozen>) {
+    pub(super) fn keep(&self, window: Arc<FinalizedWindow>) {
         let _ = self.0.send(Errand::Keep(window));
     }
 
@@ -78,7 +78,7 @@ impl Clerk {
         }
     }
 
-    async fn write_until_durable(&self, window: Arc<Frozen>) {
+    async fn write_until_durable(&self, window: Arc<FinalizedWindow>) {
         let mut told = false;
         while let Err(why) = self.write(window.clone()).await {
             if !std::mem::replace(&mut told, true) {
@@ -93,7 +93,7 @@ impl Clerk {
         }
     }
 
-    async fn write(&self, window: Arc<Frozen>) -> Result<(), String> {
+    async fn write(&self, window: Arc<FinalizedWindow>) -> Result<(), String> {
         let archive = self.archive.clone();
         in_background(move || archive.write(&Document::from(&*window), window.length())).await
     }

@@ -13,12 +13,13 @@ use crate::cookie::Key;
 use crate::datadir::DataDir;
 use crate::gate::Gate;
 use crate::journal::{FileJournal, Journal, Outcome};
+use crate::path::Transmit;
 use crate::proto::Request;
 use crate::registry::{self, Handled, Registry};
-use crate::roster::Frozen;
+use crate::roster::FinalizedWindow;
 use crate::snapshot::{Past, Snapshot};
-use crate::tally::{Tally, Why};
-use crate::udp::{Inbox, Sockets, Transmit};
+use crate::tally::{RejectReason, Tally};
+use crate::udp::{Inbox, Sockets};
 use crate::window::{Wall, Window};
 
 use super::announce::Announcement;
@@ -31,13 +32,13 @@ use super::{Event, RunError, Server};
 const AT_ONCE: usize = 256;
 
 /// How long a stop waits for the log and the documents.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How often watchers are shown how it stands, at most.
 const SHOW: Duration = Duration::from_millis(250);
 
-/// How often it is told what was turned away, at most.
-const TELL_TURNED: Duration = Duration::from_secs(10);
+/// How often it is told what was rejected away, at most.
+const REPORT_REJECTED: Duration = Duration::from_secs(10);
 
 /// The one owner of the registry.
 pub(super) struct Desk {
@@ -66,8 +67,8 @@ pub(super) struct Desk {
     snapshot: Snapshot,
     shown: watch::Sender<Arc<Snapshot>>,
     show_at: Duration,
-    /// What was turned away, and what of it has been told.
-    turned: Tally,
+    /// What was rejected away, and what of it has been told.
+    rejected: Tally,
     told: Tally,
     tell_at: Duration,
 }
@@ -103,7 +104,7 @@ impl Desk {
             snapshot,
             shown,
             show_at: Duration::ZERO,
-            turned: Tally::default(),
+            rejected: Tally::default(),
             told: Tally::default(),
             tell_at: Duration::ZERO,
         }
@@ -160,10 +161,10 @@ impl Desk {
 
     fn take(&mut self, now: Now, Asked { path, request, trusted }: Asked) {
         if let Request::Ack(ack) = request {
-            let announcement = self.announcement.as_ref().ok_or(Why::NoMember);
+            let announcement = self.announcement.as_ref().ok_or(RejectReason::NoMember);
             return match announcement.and_then(|it| it.acked(path, ack)) {
                 Ok(()) => {}
-                Err(why) => self.turned.count(why),
+                Err(why) => self.rejected.count(why),
             };
         }
         match self.registry.handle(now, path, request, trusted) {
@@ -173,12 +174,12 @@ impl Desk {
             }
             Handled::Refused(transmit, why) => self.refuse(transmit, why),
             Handled::Proposed => {}
-            Handled::Nothing(why) => self.turned.count(why),
+            Handled::Nothing(why) => self.rejected.count(why),
         }
     }
 
-    fn refuse(&mut self, transmit: Transmit, why: Why) {
-        self.turned.count(why);
+    fn refuse(&mut self, transmit: Transmit, why: RejectReason) {
+        self.rejected.count(why);
         self.answers.push(transmit);
     }
 
@@ -215,7 +216,7 @@ impl Desk {
             Outcome::Refused { batch, why } => {
                 self.under_way -= batch.len();
                 for transmit in self.registry.refuse(now, batch) {
-                    self.refuse(transmit, Why::Unavailable);
+                    self.refuse(transmit, RejectReason::Unavailable);
                 }
                 self.log_is_out(why);
             }
@@ -267,7 +268,7 @@ impl Desk {
     fn follow_event(
         &mut self,
         event: registry::Event,
-        opened: impl FnOnce(&Frozen) -> Wall,
+        opened: impl FnOnce(&FinalizedWindow) -> Wall,
     ) -> Past {
         let (window, late) = match event {
             registry::Event::Opened(window) => {
@@ -289,7 +290,7 @@ impl Desk {
     }
 
     /// Tells the members of a window, unless its time is over already: it was replayed.
-    fn announce(&mut self, window: Arc<Frozen>) {
+    fn announce(&mut self, window: Arc<FinalizedWindow>) {
         self.forget_closed(window.window());
         let now = self.clock.now();
         self.announcement = None;
@@ -327,7 +328,7 @@ impl Desk {
         let seen = self.count();
         self.snapshot.done.received = seen.received;
         self.snapshot.done.challenged = seen.challenged;
-        self.snapshot.turned = seen.turned;
+        self.snapshot.rejected = seen.rejected;
         self.snapshot.log_works = !self.log_refuses;
         self.shown.send_replace(Arc::new(self.snapshot.clone()));
     }
@@ -354,12 +355,12 @@ impl Desk {
         }
     }
 
-    /// What has been seen at all doors and turned away here.
+    /// What has been seen at all doors and rejected away here.
     fn count(&self) -> Seen {
         let mut seen = self.seen;
         self.doors.count(&mut seen);
-        seen.turned.add(&self.turned);
-        seen.turned.set(Why::Unsent, self.sockets.failures() + self.doors.failures());
+        seen.rejected.add(&self.rejected);
+        seen.rejected.set(RejectReason::Unsent, self.sockets.failures() + self.doors.failures());
         seen
     }
 
@@ -369,10 +370,10 @@ impl Desk {
         if now < self.tell_at {
             return;
         }
-        let turned = self.count().turned;
-        if turned != self.told {
-            self.tell(Event::Turned(turned.since(&self.told)));
-            (self.told, self.tell_at) = (turned, now + TELL_TURNED);
+        let rejected = self.count().rejected;
+        if rejected != self.told {
+            self.tell(Event::Rejected(rejected.since(&self.told)));
+            (self.told, self.tell_at) = (rejected, now + REPORT_REJECTED);
         }
     }
 
@@ -395,6 +396,6 @@ impl Desk {
             self.archivist.finish().await;
             Ok(())
         };
-        tokio::time::timeout(LAST_WORDS, finish).await.unwrap_or(Ok(()))
+        tokio::time::timeout(SHUTDOWN_TIMEOUT, finish).await.unwrap_or(Ok(()))
     }
 }

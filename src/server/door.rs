@@ -18,9 +18,10 @@ use tokio::sync::{mpsc, watch};
 use crate::clock::{Clock, Now};
 use crate::cookie::Key;
 use crate::gate::{Admit, Gate};
+use crate::path::{Path, Transmit};
 use crate::proto::Request;
 use crate::tally::Tally;
-use crate::udp::{Inbox, Path, Sockets, Transmit};
+use crate::udp::{Inbox, Sockets};
 
 /// Batches of requests that may wait for the desk: what is behind them waits in the kernel's
 /// buffer, and is dropped there.
@@ -39,7 +40,7 @@ pub(super) struct Asked {
 pub(super) struct Seen {
     pub(super) received: u64,
     pub(super) challenged: u64,
-    pub(super) turned: Tally,
+    pub(super) rejected: Tally,
 }
 
 impl Seen {
@@ -47,7 +48,7 @@ impl Seen {
     pub(super) fn add(&mut self, other: &Seen) {
         self.received += other.received;
         self.challenged += other.challenged;
-        self.turned.add(&other.turned);
+        self.rejected.add(&other.rejected);
     }
 
     /// Decides about what has come: what is answered here goes to `answers`, what passes to `pass`.
@@ -68,10 +69,10 @@ impl Seen {
                     answers.push(transmit);
                 }
                 Admit::Refuse(transmit, why) => {
-                    self.turned.count(why);
+                    self.rejected.count(why);
                     answers.push(transmit);
                 }
-                Admit::Drop(why) => self.turned.count(why),
+                Admit::Drop(why) => self.rejected.count(why),
             }
         }
     }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::archive::Entry;
 use crate::proto::Room;
-use crate::roster::{Frozen, Roster};
+use crate::roster::{FinalizedWindow, Roster};
 use crate::window::{Wall, Window};
 
 use super::Site;
@@ -99,7 +99,7 @@ fn answer(site: &Site, asked: Result<Query<Asked>, QueryRejection>) -> Result<Re
 }
 
 impl Current {
-    fn rooms(&self, current: &Frozen) -> Result<Arc<RawValue>, Problem> {
+    fn rooms(&self, current: &FinalizedWindow) -> Result<Arc<RawValue>, Problem> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((window, rooms)) = &*kept
             && *window == current.window()
@@ -113,7 +113,7 @@ impl Current {
 }
 
 fn write_rooms(
-    current: &Frozen,
+    current: &FinalizedWindow,
     room: Option<&Room>,
     limit: usize,
 ) -> Result<Arc<RawValue>, Problem> {

@@ -227,7 +227,7 @@ pub(super) async fn show(
     whole(summary.path).await.ok_or(none)
 }
 
-/// Why a window has none, as far as that is known.
+/// RejectReason a window has none, as far as that is known.
 fn no_document(snapshot: &Snapshot, window: Window) -> Problem {
     let past = snapshot.past.iter().find(|past| past.window == window);
     match past {

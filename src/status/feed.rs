@@ -243,7 +243,7 @@ fn event(snapshot: &Snapshot, now: Now) -> Bytes {
             opened: done.opened,
             missed: done.missed,
         },
-        turned_away: snapshot.turned.counted().map(|(why, count)| (why.name(), count)).collect(),
+        turned_away: snapshot.rejected.counted().map(|(why, count)| (why.name(), count)).collect(),
     };
     let text = serde_json::to_string(&event).unwrap_or_default();
     Bytes::from(format!("data: {text}\n\n"))

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::LAST_WORDS;
+use super::SHUTDOWN_TIMEOUT;
 
 /// Connections at once.
 const SEATS: usize = 512;
@@ -34,7 +34,7 @@ const SYSTEM_BUFFER: usize = 64 << 10;
 const FIELDS: usize = 64;
 
 /// How long to wait when no connection can be taken: no files are left.
-const REST: Duration = Duration::from_millis(100);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
                       Content-Length: 0\r\nConnection: close\r\n\r\n";
@@ -60,7 +60,7 @@ pub(super) async fn serve(
                     }
                     Err(_) => drop(stream.try_write(FULL)),
                 },
-                Err(_) => tokio::time::sleep(REST).await,
+                Err(_) => tokio::time::sleep(ACCEPT_BACKOFF).await,
             },
             Some(_) = connections.join_next() => {}
         }
@@ -68,7 +68,7 @@ pub(super) async fn serve(
     drop((listener, stop));
     editor.abort();
     let rest = async { while connections.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(LAST_WORDS, rest).await;
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, rest).await;
 }
 
 async fn converse(

@@ -17,7 +17,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::snapshot::Snapshot;
-use crate::tally::Why;
+use crate::tally::RejectReason;
 use crate::window::Wall;
 
 use super::Site;
@@ -139,9 +139,9 @@ impl Sheet<'_> {
         let help = "Datagrams that were dropped or refused, by reason.";
         let mut family =
             self.0.encode_descriptor("hit7_turned_away", help, None, MetricType::Counter)?;
-        for why in Why::ALL {
+        for why in RejectReason::ALL {
             let labels = [("reason", why.name())];
-            ConstCounter::new(snapshot.turned.of(why)).encode(family.encode_family(&labels)?)?;
+            ConstCounter::new(snapshot.rejected.of(why)).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

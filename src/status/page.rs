@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_page_has_words_for_each_reason() {
-        for why in crate::tally::Why::ALL {
+        for why in crate::tally::RejectReason::ALL {
             assert!(SCRIPTS[1].contains(&format!("\n  {}: \"", why.name())), "{}", why.name());
         }
     }

@@ -10,33 +10,33 @@ use tokio::net::UdpSocket;
 pub(super) const MOST: usize = 64;
 
 /// One datagram: where it goes, as the socket's family writes it, and what it says.
-pub(super) type Letter<'a> = (SocketAddr, &'a [u8]);
+pub(super) type Message<'a> = (SocketAddr, &'a [u8]);
 
-/// Sends as many of `letters` as the system takes, at most [`MOST`], from `source`: how many. An
+/// Sends as many of `messages` as the system takes, at most [`MOST`], from `source`: how many. An
 /// error is that of the first one.
 #[cfg(target_os = "linux")]
 pub(super) fn send(
     socket: &UdpSocket,
     source: Option<IpAddr>,
-    letters: &[Letter<'_>],
+    messages: &[Message<'_>],
 ) -> io::Result<usize> {
     use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
     use nix::sys::socket::ControlMessage::{Ipv4PacketInfo, Ipv6PacketInfo};
 
     match source {
-        None => put(socket, &[], None, letters),
+        None => put(socket, &[], None, messages),
         Some(IpAddr::V4(ip)) => {
             let ipi_spec_dst = in_addr { s_addr: u32::from(ip).to_be() };
             let ipi_addr = in_addr { s_addr: 0 };
             let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst, ipi_addr };
             let room = nix::cmsg_space!(in_pktinfo);
-            put(socket, &[Ipv4PacketInfo(&info)], Some(room), letters)
+            put(socket, &[Ipv4PacketInfo(&info)], Some(room), messages)
         }
         Some(IpAddr::V6(ip)) => {
             let ipi6_addr = in6_addr { s6_addr: ip.octets() };
             let info = in6_pktinfo { ipi6_addr, ipi6_ifindex: 0 };
             let room = nix::cmsg_space!(in6_pktinfo);
-            put(socket, &[Ipv6PacketInfo(&info)], Some(room), letters)
+            put(socket, &[Ipv6PacketInfo(&info)], Some(room), messages)
         }
     }
 }
@@ -47,18 +47,18 @@ fn put(
     socket: &UdpSocket,
     source: &[nix::sys::socket::ControlMessage<'_>],
     room: Option<Vec<u8>>,
-    letters: &[Letter<'_>],
+    messages: &[Message<'_>],
 ) -> io::Result<usize> {
     use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
     use std::io::IoSlice;
     use std::os::fd::AsRawFd;
 
-    let letters = &letters[..letters.len().min(MOST)];
-    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(letters.len(), room);
+    let messages = &messages[..messages.len().min(MOST)];
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(messages.len(), room);
     let slices: Vec<[IoSlice<'_>; 1]> =
-        letters.iter().map(|(_, bytes)| [IoSlice::new(bytes)]).collect();
+        messages.iter().map(|(_, bytes)| [IoSlice::new(bytes)]).collect();
     let addrs: Vec<Option<SockaddrStorage>> =
-        letters.iter().map(|(addr, _)| Some((*addr).into())).collect();
+        messages.iter().map(|(addr, _)| Some((*addr).into())).collect();
     let flags = MsgFlags::MSG_DONTWAIT;
     let sent = sendmmsg(socket.as_raw_fd(), &mut headers, slices.iter(), &addrs, source, flags)?;
     Ok(sent.count())
@@ -94,6 +94,6 @@ pub(super) fn ask_for_less(_: &UdpSocket, _: bool) {}
 
 /// Elsewhere they go one by one.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn send(_: &UdpSocket, _: Option<IpAddr>, _: &[Letter<'_>]) -> io::Result<usize> {
+pub(super) fn send(_: &UdpSocket, _: Option<IpAddr>, _: &[Message<'_>]) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }

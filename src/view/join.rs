@@ -118,8 +118,8 @@ impl Join {
     }
 
     /// The registration for `window` is used up.
-    fn turn(&mut self, turned: Window) {
-        if matches!(&self.registration, Registration::For { window, .. } if *window <= turned) {
+    fn turn(&mut self, rejected: Window) {
+        if matches!(&self.registration, Registration::For { window, .. } if *window <= rejected) {
             self.registration = Registration::Asking;
         }
     }

@@ -108,12 +108,14 @@ pub fn log(event: &Event) {
         Event::LogRecovered => tracing::warn!("the log is written again"),
         Event::DocumentWritten(window) => tracing::info!(%window, "document written"),
         Event::DocumentFails(why) => tracing::error!("{why}; trying again"),
-        Event::Turned(tally) => tracing::warn!(counts = turned(tally), "datagrams turned away"),
+        Event::Rejected(tally) => {
+            tracing::warn!(counts = rejected(tally), "datagrams rejected away")
+        }
     }
 }
 
 /// How often each reason came, in a line.
-pub(super) fn turned(tally: &Tally) -> String {
+pub(super) fn rejected(tally: &Tally) -> String {
     let counts: Vec<String> =
         tally.counted().map(|(why, count)| format!("{} {count}", why.name())).collect();
     counts.join(", ")

@@ -68,7 +68,7 @@ impl Serve {
         self.snapshot = snapshot;
     }
 
-    /// What came, was answered, was registered and was turned away, a second.
+    /// What came, was answered, was registered and was rejected away, a second.
     fn rates(&self) -> [f64; 4] {
         let (Some(first), Some(last)) = (self.marks.front(), self.marks.back()) else {
             return [0.0; 4];
@@ -81,7 +81,7 @@ impl Serve {
 
 fn counts(snapshot: &Snapshot) -> [u64; 4] {
     let done = &snapshot.done;
-    [done.received, done.answered, done.registrations(), sum(&snapshot.turned)]
+    [done.received, done.answered, done.registrations(), sum(&snapshot.rejected)]
 }
 
 fn sum(tally: &Tally) -> u64 {
@@ -120,10 +120,10 @@ impl Live for Serve {
         let done = &self.snapshot.done;
         let windows = count(done.opened as usize, "window");
         let line = format!(
-            "{windows} opened, {} missed; {}, {} turned away",
+            "{windows} opened, {} missed; {}, {} rejected away",
             done.missed,
             count(done.registrations() as usize, "registration"),
-            count(sum(&self.snapshot.turned) as usize, "datagram"),
+            count(sum(&self.snapshot.rejected) as usize, "datagram"),
         );
         vec![line, format!("data in {}", plain(&self.data))]
     }

@@ -22,7 +22,7 @@ pub(crate) fn register(in_window: u64, seq: u64) -> Record {
     Record::Register(Registration {
         window: window(in_window),
         at: window(0).opens(),
-        path: hit7::udp::Path::new("[2001:db8::7]:40112".parse().unwrap(), [127, 0, 0, 1].into()),
+        path: hit7::path::Path::new("[2001:db8::7]:40112".parse().unwrap(), [127, 0, 0, 1].into()),
         id: Some("s3cret".parse().unwrap()),
         seq: Some(seq),
         room: "lab".parse().unwrap(),

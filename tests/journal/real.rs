@@ -18,7 +18,7 @@ use hit7::journal::{FileJournal, Journal, Outcome};
 use hit7::mesh::ListCap;
 use hit7::proto::{Datagram, Id, Leave, Register, Request};
 use hit7::registry::{Caps, Config, Event, Handled, Registry};
-use hit7::roster::Frozen;
+use hit7::roster::FinalizedWindow;
 use hit7::store::{Disk, Handle, Item, Store};
 use hit7::window::{Length, Wall, Window};
 
@@ -156,8 +156,8 @@ impl Ask {
         }
     }
 
-    fn path(&self) -> hit7::udp::Path {
-        hit7::udp::Path::new(self.addr, [127, 0, 0, 1].into())
+    fn path(&self) -> hit7::path::Path {
+        hit7::path::Path::new(self.addr, [127, 0, 0, 1].into())
     }
 }
 
@@ -289,7 +289,7 @@ impl<S: Store + Clone> Program<S> {
         Ok(())
     }
 
-    fn opened(&mut self, frozen: &Frozen, told: &mut Told) -> Result<(), Stopped> {
+    fn opened(&mut self, frozen: &FinalizedWindow, told: &mut Told) -> Result<(), Stopped> {
         told.opened = Some(frozen.window());
         told.rosters.insert(frozen.window(), roster(frozen));
         if !frozen.is_empty() {
@@ -315,7 +315,7 @@ fn note(told: &mut Told, peer: SocketAddr, answer: &[u8]) {
 }
 
 /// All that members are told of a window.
-fn roster(frozen: &Frozen) -> String {
+fn roster(frozen: &FinalizedWindow) -> String {
     let of = |it: &hit7::roster::Roster| {
         format!("{} {} {:?}", it.room(), it.pass().as_str(), it.page(0))
     };

@@ -112,7 +112,7 @@ fn register_all_the_while(
     told
 }
 
-/// Waits until the minute has turned and the log of the closed window is gone: what is freed while
+/// Waits until the minute has rejected and the log of the closed window is gone: what is freed while
 /// the disk is full may well be written to before the ballast takes it.
 fn settle(data: &Path, clock: Clock) {
     let is_early = || (300..1000).contains(&(clock.now().wall.millis() % 2000));

@@ -13,11 +13,11 @@ use hit7::fanout::Fanout;
 use hit7::gate::{Admit, Gate};
 use hit7::limit::Rate;
 use hit7::mesh::ListCap;
+use hit7::path::{Path, Transmit};
 use hit7::proto::{Ack, Kind, Request, Room};
 use hit7::record::{Record, Ticket};
 use hit7::registry::{Caps, Config, Event, Handled, Registry};
-use hit7::roster::Frozen;
-use hit7::udp::{Path, Transmit};
+use hit7::roster::FinalizedWindow;
 use hit7::window::{Length, Wall, Window};
 
 use crate::clock::HostClock;
@@ -57,8 +57,8 @@ pub(crate) struct Process {
     pub(crate) registry: Registry,
     fanout: Option<Fanout>,
     /// The announced window, until its document is under way.
-    unkept: Option<Arc<Frozen>>,
-    papers: VecDeque<(Duration, Arc<Frozen>)>,
+    unkept: Option<Arc<FinalizedWindow>>,
+    papers: VecDeque<(Duration, Arc<FinalizedWindow>)>,
     pub(crate) under_way: usize,
     /// What was asked and is not with the log yet.
     asked: VecDeque<Asked>,
@@ -112,7 +112,7 @@ impl World {
         let born = self.host.clock.mono(t);
         let now = self.host.now(t, born);
         let secret = Arc::new(Secret::from_bytes([self.host.secret; 32]));
-        let gate = Gate::new(secret.baker(), vec![TRUSTED.parse().unwrap()], NO_LIMIT);
+        let gate = Gate::new(secret.cookie_issuer(), vec![TRUSTED.parse().unwrap()], NO_LIMIT);
         let config = Config { length: self.host.length, cap: self.host.cap, caps: Caps::default() };
         let mut registry = Registry::new(config, secret, now);
         self.host.log.replay(|header, record| match record {
@@ -233,7 +233,7 @@ impl World {
         let mut handled = process.registry.handle(now, path, request.clone(), trusted);
         let mut asked = request.clone();
         if self.setup.mutation == Some(Mutation::OldTakenForNew)
-            && handled == Handled::Nothing(hit7::tally::Why::Old)
+            && handled == Handled::Nothing(hit7::tally::RejectReason::Old)
             && let Request::Register(register) = &mut request
         {
             let seq = register.seq.take();
@@ -386,7 +386,7 @@ impl World {
         }
     }
 
-    fn begin_announcement(&mut self, window: Arc<Frozen>, now: Now) {
+    fn begin_announcement(&mut self, window: Arc<FinalizedWindow>, now: Now) {
         self.trace(|| format!("opened {} with {}", window.window(), window.len()));
         self.seen.note("a window opened");
         if window.opened().is_some_and(|at| at >= window.window().opens().plus(LOOK)) {
@@ -440,7 +440,7 @@ impl World {
         }
     }
 
-    fn keep(&mut self, window: Arc<Frozen>) {
+    fn keep(&mut self, window: Arc<FinalizedWindow>) {
         let due = self.t + self.dice.millis(Fault::Chance, 1, 50);
         if let Some(process) = self.host.up.as_mut() {
             process.papers.push_back((due, window));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hit7::proto::{Id, Pass, Request, Room};
 use hit7::record::{Opening, Record};
-use hit7::roster::Frozen;
+use hit7::roster::FinalizedWindow;
 use hit7::window::{Length, Wall, Window};
 use serde_json::{Value, json};
 
@@ -282,7 +282,7 @@ impl Rules {
     /// After every step: the registry stands where the ledger does, and is not late.
     pub(crate) fn on_rest(
         &mut self,
-        current: &Frozen,
+        current: &FinalizedWindow,
         next: (Window, usize),
         wall: Wall,
         steady: Duration,
@@ -317,7 +317,7 @@ impl Rules {
 
     // Windows.
 
-    pub(crate) fn on_opened(&mut self, frozen: &Frozen) {
+    pub(crate) fn on_opened(&mut self, frozen: &FinalizedWindow) {
         self.check_book(frozen);
         if frozen.rosters().iter().any(|roster| roster.len() > self.cap + 1) {
             self.seen.note("a room larger than the list cap");
@@ -326,7 +326,7 @@ impl Rules {
     }
 
     /// Who is in a window is who the log says, also when it is opened again from the log.
-    fn check_book(&mut self, frozen: &Frozen) {
+    fn check_book(&mut self, frozen: &FinalizedWindow) {
         let window = frozen.window();
         let rosters = frozen.rosters().iter();
         let members: Members = rosters
@@ -342,7 +342,7 @@ impl Rules {
     }
 
     /// A window went by unopened; nothing was wrong with the registry for the time `steady`.
-    pub(crate) fn on_missed(&mut self, frozen: &Frozen, steady: Duration) {
+    pub(crate) fn on_missed(&mut self, frozen: &FinalizedWindow, steady: Duration) {
         let window = frozen.window();
         self.expect(steady < self.length.span(), 6, || format!("{window} was missed for nothing"));
         self.check_book(frozen);
@@ -350,7 +350,7 @@ impl Rules {
     }
 
     /// Rule 2: whoever was told to be in a window is.
-    fn check_promises(&mut self, frozen: &Frozen) {
+    fn check_promises(&mut self, frozen: &FinalizedWindow) {
         let window = frozen.window();
         let (due, rest) = std::mem::take(&mut self.promises)
             .into_iter()

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hit7::roster::{Frozen, Roster};
+use hit7::roster::{FinalizedWindow, Roster};
 use hit7::window::{Length, Wall};
 
 use crate::faults::{Dice, Fault, Faults};
@@ -163,7 +163,7 @@ impl World {
     }
 
     /// Who has to meet whom in a window that opens now.
-    pub(crate) fn expect_meetings(&mut self, window: &Frozen) {
+    pub(crate) fn expect_meetings(&mut self, window: &FinalizedWindow) {
         let due = self.host.clock.when_wall(window.closes()).saturating_sub(secs(1));
         let as_told = self.rules.ends_as_told(window.window(), due);
         if !as_told || due < self.t + secs(12) {

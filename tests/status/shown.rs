@@ -11,12 +11,12 @@ use hit7::archive::{Archive, Document};
 use hit7::clock::Clock;
 use hit7::cookie::Secret;
 use hit7::mesh::ListCap;
-use hit7::roster::{Filling, Frozen, Member};
+use hit7::path::Path;
+use hit7::roster::{FinalizedWindow, Member, NextWindow};
 use hit7::snapshot::{Done, Past, Snapshot};
 use hit7::status::Status;
 use hit7::store::Disk;
 use hit7::tally::Tally;
-use hit7::udp::Path;
 use hit7::window::{Length, Window};
 use tokio::sync::watch;
 
@@ -27,9 +27,9 @@ fn window(text: &str) -> Window {
     text.parse().unwrap()
 }
 
-fn frozen(rooms: usize, members: usize, opened: bool) -> Frozen {
+fn frozen(rooms: usize, members: usize, opened: bool) -> FinalizedWindow {
     let window = window("2026-11-23T11:29:00Z");
-    let mut filling = Filling::new(window, Length::MINUTE);
+    let mut filling = NextWindow::new(window, Length::MINUTE);
     for room in 0..rooms {
         for member in 0..members {
             let number = (room * members + member) as u32;
@@ -42,10 +42,10 @@ fn frozen(rooms: usize, members: usize, opened: bool) -> Frozen {
         }
     }
     let opened = opened.then(|| window.opens().plus(Duration::from_millis(3)));
-    filling.freeze(opened, &Secret::from_bytes([7; 32]), ListCap::default())
+    filling.finalize(opened, &Secret::from_bytes([7; 32]), ListCap::default())
 }
 
-fn snapshot(current: Frozen) -> Snapshot {
+fn snapshot(current: FinalizedWindow) -> Snapshot {
     Snapshot {
         at: current.window().opens(),
         length: Length::MINUTE,
@@ -54,7 +54,7 @@ fn snapshot(current: Frozen) -> Snapshot {
         waiting: 0,
         past: VecDeque::new(),
         done: Done::default(),
-        turned: Tally::default(),
+        rejected: Tally::default(),
         log_works: true,
     }
 }

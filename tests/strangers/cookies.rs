@@ -16,8 +16,8 @@ use crate::wire::{TRUST_NOBODY, Told, answer, cookie, register, socket, told};
 pub(crate) fn aged(data: &Path, to: &UdpSocket, seconds: i64) -> String {
     let secret: [u8; 32] = fs::read(data.join("secret")).unwrap().try_into().unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
-    let baker = Secret::from_bytes(secret).baker();
-    baker.bake(to.local_addr().unwrap(), (now - seconds) as u32).as_str().to_owned()
+    let cookies = Secret::from_bytes(secret).cookie_issuer();
+    cookies.issue(to.local_addr().unwrap(), (now - seconds) as u32).as_str().to_owned()
 }
 
 fn ask(registry: &Registry, socket: &UdpSocket, cookie: &str) -> Told {

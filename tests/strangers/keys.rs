@@ -23,7 +23,7 @@ fn key_file(dir: &Path, text: &str) -> PathBuf {
 
 fn signed(mut request: Request, key: &str) -> Vec<u8> {
     let key = Key::from_text(key).unwrap();
-    request.seal(|sealed| key.mac(sealed));
+    request.sign(|signed_bytes| key.mac(signed_bytes));
     request.encode()
 }
 

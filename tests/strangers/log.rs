@@ -1,4 +1,4 @@
-//! The log never grows by a line a datagram: what was turned away is told by reason, every ten
+//! The log never grows by a line a datagram: what was rejected away is told by reason, every ten
 //! seconds at most.
 
 use std::fs::{self, File};

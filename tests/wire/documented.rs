@@ -80,9 +80,9 @@ fn worked(name: &str) -> String {
 #[test]
 fn the_mac_is_what_the_program_makes() {
     let request = worked("request");
-    let sealed = Envelope::open(request.as_bytes()).unwrap().sealed();
-    let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(worked("sealed"), hex);
+    let signed_bytes = Envelope::open(request.as_bytes()).unwrap().signed_bytes();
+    let hex: String = signed_bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(worked("signed_bytes"), hex);
     let key = Key::from_text(&worked("key")).unwrap();
-    assert_eq!(worked("mac"), key.mac(&sealed));
+    assert_eq!(worked("mac"), key.mac(&signed_bytes));
 }

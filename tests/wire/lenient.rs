@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::samples::{bare, full};
 
-/// The same fields, one a line, turned round, with more between them.
+/// The same fields, one a line, rejected round, with more between them.
 fn rewritten(text: &str) -> String {
     let fields: Map<String, Value> = serde_json::from_str(text).unwrap();
     let mut entries: Vec<String> =

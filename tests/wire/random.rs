@@ -145,7 +145,7 @@ fn read(bytes: &[u8]) {
     let _ = Datagram::decode(bytes);
     if let Ok(envelope) = Envelope::open(bytes) {
         let _ = (envelope.kind(), envelope.seq(), envelope.cookie(), envelope.mac());
-        let _ = (envelope.request(), envelope.sealed());
+        let _ = (envelope.request(), envelope.signed_bytes());
     }
 }
 

@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use super::{Serve, counts};
 use crate::clock::Now;
 use crate::snapshot::Past;
-use crate::view::logs::turned;
+use crate::view::logs::rejected;
 use crate::view::parts::{
     boxed, cell, column, countdown, counting, cut, footer, header, inside, log_lines, share, short,
     slice,
@@ -99,7 +99,7 @@ fn draw_rates(serve: &Serve, frame: &mut Frame<'_>, area: Rect) {
         let cells: Vec<String> = numbers.iter().map(|number| format!("{number:>11}")).collect();
         cut(&format!("{head:<9}{}", cells.join(" ")), width)
     };
-    let names = ["received", "answered", "registered", "turned away"].map(str::to_owned);
+    let names = ["received", "answered", "registered", "rejected away"].map(str::to_owned);
     let lines = vec![
         Line::from(numbers("", names).dim()),
         Line::from(numbers("a second", rates.map(|rate| format!("{rate:.1}")))).bold(),
@@ -114,10 +114,10 @@ fn draw_log(serve: &Serve, logs: &[String], frame: &mut Frame<'_>, area: Rect) {
     if lines.is_empty() {
         lines.push("nothing".dim().into());
     }
-    let reasons = turned(&serve.snapshot.turned);
+    let reasons = rejected(&serve.snapshot.rejected);
     let title = match reasons.as_str() {
         "" => "log".to_owned(),
-        reasons => format!("log · turned away: {reasons}"),
+        reasons => format!("log · rejected away: {reasons}"),
     };
     boxed(frame, area, &title, lines);
 }

@@ -1,10 +1,10 @@
 use super::*;
 use crate::cookie::Secret;
 use crate::mesh::ListCap;
-use crate::roster::{Filling, Member};
+use crate::path::Path;
+use crate::roster::{Member, NextWindow};
 use crate::snapshot::{Done, Past};
-use crate::tally::Why;
-use crate::udp::Path;
+use crate::tally::RejectReason;
 use crate::view::stage::{at, drawn, try_every_size};
 use crate::window::{Length, Wall};
 
@@ -25,7 +25,7 @@ fn member(k: u16, room: &str) -> Member {
 }
 
 fn snapshot(minute: u32, rooms: &[(&str, u16)]) -> Snapshot {
-    let mut filling = Filling::new(window(minute), Length::MINUTE);
+    let mut filling = NextWindow::new(window(minute), Length::MINUTE);
     let mut k = 0;
     for (room, members) in rooms {
         for _ in 0..*members {
@@ -34,7 +34,7 @@ fn snapshot(minute: u32, rooms: &[(&str, u16)]) -> Snapshot {
         }
     }
     let opened = Some(window(minute).opens());
-    let current = filling.freeze(opened, &Secret::from_bytes([7; 32]), ListCap::default());
+    let current = filling.finalize(opened, &Secret::from_bytes([7; 32]), ListCap::default());
     let (members, rooms) = (usize::from(k), rooms.len());
     let late = Some(Duration::from_millis(1));
     Snapshot {
@@ -45,7 +45,7 @@ fn snapshot(minute: u32, rooms: &[(&str, u16)]) -> Snapshot {
         waiting: 7,
         past: [Past { window: window(minute), members, rooms, late }].into(),
         done: Done::default(),
-        turned: Tally::default(),
+        rejected: Tally::default(),
         log_works: true,
     }
 }
@@ -93,13 +93,13 @@ fn rates_are_taken_over_a_few_seconds() {
     for second in 0..60 {
         let mut snapshot = snapshot(28, &[]);
         snapshot.done.received = second * 10;
-        snapshot.turned.set(Why::Full, second);
+        snapshot.rejected.set(RejectReason::Full, second);
         serve.take(at(second * 1000), Arc::new(snapshot));
     }
     assert_eq!(serve.rates(), [10.0, 0.0, 0.0, 1.0]);
     assert!(serve.marks.len() <= 7);
     let text = drawn(&serve, at(0), (80, 24)).join("\n");
-    assert!(text.contains("turned away: full 59"), "{text}");
+    assert!(text.contains("rejected away: full 59"), "{text}");
     assert!(text.contains("│in all           590"), "{text}");
 }
 

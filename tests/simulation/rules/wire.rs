@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
+use hit7::path::{Path, Transmit};
 use hit7::proto::{Ack, Datagram, Id, Page, Pass, Registered, Request, Room};
 use hit7::registry::Handled;
-use hit7::udp::{Path, Transmit};
 use hit7::window::{Wall, Window};
 
 use crate::model::Verdict;

@@ -2,17 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::limit::network;
+use crate::path::network;
 use crate::proto::{Id, Room};
 use crate::record::{Opening, Record, Registration, Ticket};
 use crate::roster::{Counts, Map, count, decrease, increase};
 
 /// The records that are under way to the log.
 #[derive(Debug, Default)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     /// The `open` under way: what is proposed after it is for the window after.
     pub(super) opening: Option<Opening>,
-    ids: Map<Id, Airborne>,
+    ids: Map<Id, Pending>,
     addrs: Map<SocketAddr, Ticket>,
     /// Records but `open`, and of them the registrations, counted for the caps.
     records: usize,
@@ -23,42 +23,42 @@ pub(super) struct Flight {
 
 /// The last record of an id that is under way.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Airborne {
+pub(super) struct Pending {
     ticket: Ticket,
     /// The highest of its id, as far as is known.
     pub(super) seq: Option<u64>,
     pub(super) addr: SocketAddr,
-    pub(super) asked: Asked,
+    pub(super) action: Action,
 }
 
 /// What an id last asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    ToRegister,
-    ToLeave,
+pub(super) enum Action {
+    Register,
+    Leave,
 }
 
-impl Flight {
+impl InFlight {
     /// Notes a record that has just been proposed. `known` is the highest `seq` of its id before.
-    pub(super) fn take_off(&mut self, ticket: Ticket, record: &Record, known: Option<u64>) {
-        let (id, addr, seq, asked) = match record {
+    pub(super) fn insert(&mut self, ticket: Ticket, record: &Record, known: Option<u64>) {
+        let (id, addr, seq, action) = match record {
             Record::Open(opening) => return self.opening = Some(*opening),
             Record::Register(it) => {
                 self.count(it);
-                (&it.id, it.path.peer, it.seq, Asked::ToRegister)
+                (&it.id, it.path.peer, it.seq, Action::Register)
             }
-            Record::Leave(it) => (&it.id, it.path.peer, it.seq, Asked::ToLeave),
+            Record::Leave(it) => (&it.id, it.path.peer, it.seq, Action::Leave),
         };
         self.records += 1;
         self.addrs.insert(addr, ticket);
         if let Some(id) = id {
-            let airborne = Airborne { ticket, seq: known.max(seq), addr, asked };
-            self.ids.insert(id.clone(), airborne);
+            let pending = Pending { ticket, seq: known.max(seq), addr, action };
+            self.ids.insert(id.clone(), pending);
         }
     }
 
     /// Forgets what has landed, unless a later record of the same id or address is under way.
-    pub(super) fn land(&mut self, ticket: Ticket, record: &Record) {
+    pub(super) fn remove(&mut self, ticket: Ticket, record: &Record) {
         let (id, addr) = match record {
             Record::Open(_) => return self.opening = None,
             Record::Register(it) => {
@@ -72,13 +72,13 @@ impl Flight {
             self.addrs.remove(&addr);
         }
         if let Some(id) = id
-            && self.ids.get(id).is_some_and(|airborne| airborne.ticket == ticket)
+            && self.ids.get(id).is_some_and(|pending| pending.ticket == ticket)
         {
             self.ids.remove(id);
         }
     }
 
-    pub(super) fn of(&self, id: &Id) -> Option<&Airborne> {
+    pub(super) fn of(&self, id: &Id) -> Option<&Pending> {
         self.ids.get(id)
     }
 

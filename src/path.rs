@@ -1,0 +1,105 @@
+//! Plain values of the network: where a datagram came from, what is to be sent, and networks of
+//! addresses. Nothing here knows a socket.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+/// Where a datagram came from and which of our addresses it was sent to; its answer travels the
+/// same path back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Path {
+    /// The other side.
+    pub peer: SocketAddr,
+    /// Our side; unspecified if that is not known: then the system chooses.
+    pub local: IpAddr,
+}
+
+impl Path {
+    /// The path between `peer` and `local`, both in the one form that compares equal.
+    pub fn new(peer: SocketAddr, local: IpAddr) -> Path {
+        Path { peer: canonical(peer), local: local.to_canonical() }
+    }
+}
+
+/// The one form of an address that compares equal: IPv4 as IPv4; and of IPv6's extras only the scope, and only where the address needs one.
+pub fn canonical(addr: SocketAddr) -> SocketAddr {
+    match (addr.ip().to_canonical(), addr) {
+        (IpAddr::V6(ip), SocketAddr::V6(v6)) => {
+            let scope = if ip.is_unicast_link_local() { v6.scope_id() } else { 0 };
+            SocketAddrV6::new(ip, v6.port(), 0, scope).into()
+        }
+        (ip, _) => SocketAddr::new(ip, addr.port()),
+    }
+}
+
+/// One datagram to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where it goes, and from where.
+    pub path: Path,
+    /// What it says.
+    pub payload: Vec<u8>,
+}
+
+/// Datagrams to one peer, one behind the other: each `size` bytes long, the last may be shorter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Train {
+    /// Where they go, and from where.
+    pub path: Path,
+    /// What they say, one behind the other.
+    pub payload: Vec<u8>,
+    /// How long each is but the last, at least 1.
+    pub size: usize,
+}
+
+impl Train {
+    /// Each of them.
+    pub fn datagrams(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.payload.chunks(self.size)
+    }
+}
+
+/// The network that caps and rates count by: an IPv4 address itself, the /64 of an IPv6 one, of which
+/// a client can have any address.
+pub fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => {
+            let prefix = u128::from(v6) >> 64 << 64;
+            IpAddr::V6(Ipv6Addr::from(prefix))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_addresses_are_ipv4_and_scopes_stay_where_they_are_needed() {
+        let path =
+            Path::new("[::ffff:192.0.2.1]:5".parse().unwrap(), "::ffff:10.0.0.1".parse().unwrap());
+        assert_eq!(path, Path::new("192.0.2.1:5".parse().unwrap(), "10.0.0.1".parse().unwrap()));
+        let scoped = |ip: &str| SocketAddrV6::new(ip.parse().unwrap(), 5, 7, 3).into();
+        let scope = |addr| match canonical(addr) {
+            SocketAddr::V6(v6) => (v6.flowinfo(), v6.scope_id()),
+            SocketAddr::V4(v4) => panic!("{v4}"),
+        };
+        assert_eq!(scope(scoped("fe80::1")), (0, 3));
+        assert_eq!(scope(scoped("2001:db8::1")), (0, 0));
+    }
+
+    #[test]
+    fn a_slash_64_is_one_network() {
+        let of = |ip: &str| network(ip.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("192.0.2.1"), IpAddr::from([192, 0, 2, 1]));
+    }
+
+    #[test]
+    fn a_train_is_cut_into_datagrams() {
+        let path = Path::new("192.0.2.1:5".parse().unwrap(), "10.0.0.1".parse().unwrap());
+        let train = Train { path, payload: b"aaabbbcc".to_vec(), size: 3 };
+        assert!(train.datagrams().eq([&b"aaa"[..], b"bbb", b"cc"]));
+    }
+}
