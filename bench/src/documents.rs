@@ -19,7 +19,7 @@ use hdrhistogram::Histogram;
 use hit7::clock::Clock;
 use hit7::proto::{Datagram, Register};
 use hit7::record::{Header, Record, Registration};
-use hit7::udp;
+use hit7::path;
 use hit7::window::{Length, Wall, Window};
 use serde::Serialize;
 
