@@ -27,6 +27,13 @@ pub struct Now {
     pub mono: Duration,
 }
 
+impl Now {
+    /// The monotonic clock in tenths of a second: 32 bits of them are 13 years.
+    pub fn tenths(self) -> u32 {
+        (self.mono.as_millis() / 100) as u32
+    }
+}
+
 /// When to wake: at the earlier of both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Alarm {

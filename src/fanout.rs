@@ -21,7 +21,7 @@ use crate::proto::{Ack, MAX_DATAGRAM, MAX_LIST, Opened, Page};
 use crate::roster::{FinalizedWindow, Member, Roster};
 
 /// How long after its own push a member is told again, until it has acknowledged.
-const AGAIN: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
+const REPEATS: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 
 /// Datagrams a second: 10,000 members with 200 peers each, 50,000 datagrams, are told within
 /// 250 ms, and no interface's queue is handed more than it drains.
@@ -30,42 +30,104 @@ const PACE: u64 = 250_000;
 /// Datagrams that may leave at once.
 const BURST: u64 = 256;
 
+/// Members heard from within this time, in tenths of a second, are told first: they keep their NATs
+/// open every 15 s. A host that is gone may hold up what is sent after it to its own network.
+const RECENT: u32 = 200;
+
+/// How long after it found a full socket a push is offered again.
+const OFFER_AGAIN: Duration = Duration::from_millis(10);
+
 /// One window's announcement.
 #[derive(Debug)]
 pub struct Fanout {
     window: Arc<FinalizedWindow>,
-    /// The next member to be told: its roster, and its number within.
-    turn: (usize, usize),
-    /// Who is told again, and when, in order of time; one queue for each of [`AGAIN`].
-    again: [VecDeque<(Duration, usize, usize)>; AGAIN.len()],
+    /// Who is told next; `None` once everyone has been.
+    next: Option<(Pass, Recipient)>,
+    /// Who is told again, and when, in order of time; one queue for each of [`REPEATS`].
+    repeats: [VecDeque<(Duration, Recipient)>; REPEATS.len()],
+    /// Pushes that found a full socket: when each is offered again, and until when.
+    returned: VecDeque<(Duration, Duration, Recipient)>,
     /// Who has acknowledged, by roster and number.
     acked: Vec<Vec<bool>>,
-    begun: Duration,
+    begun: Now,
     sent: u64,
+}
+
+/// Members are gone through twice: first those heard from recently, then the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    Recent,
+    Others,
+}
+
+/// A member of the window: its roster, and its number within.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Recipient {
+    roster: u32,
+    member: u32,
+}
+
+/// What one member is told at once.
+#[derive(Debug)]
+pub struct Push {
+    /// The datagrams, and where they go.
+    pub train: Train,
+    to: Recipient,
+    /// From this moment on it is not offered again.
+    until: Duration,
+}
+
+impl Push {
+    /// Sends the train by `send`, which gives it back if it finds a full socket.
+    pub fn send(self, send: impl FnOnce(Train) -> Result<(), Train>) -> Result<(), Push> {
+        let Push { train, to, until } = self;
+        send(train).map_err(|train| Push { train, to, until })
+    }
 }
 
 impl Fanout {
     /// Begins to tell the members of a window that has just opened.
     pub fn new(window: Arc<FinalizedWindow>, now: Now) -> Fanout {
         let acked = window.rosters().iter().map(|roster| vec![false; roster.len()]).collect();
-        Fanout {
+        let mut fanout = Fanout {
             window,
-            turn: (0, 0),
-            again: [VecDeque::new(), VecDeque::new()],
+            next: Some((Pass::Recent, Recipient::default())),
+            repeats: [VecDeque::new(), VecDeque::new()],
+            returned: VecDeque::new(),
             acked,
-            begun: now.mono,
+            begun: now,
             sent: 0,
-        }
+        };
+        fanout.skip_to_pass();
+        fanout
     }
 
-    /// What to send to the next member now, if one is due: first pushes before repeats.
-    pub fn poll_transmit(&mut self, now: Now) -> Option<Train> {
+    /// The window that is announced.
+    pub fn window(&self) -> &Arc<FinalizedWindow> {
+        &self.window
+    }
+
+    /// What to send to the next member now, if one is due: first pushes, then those that found a
+    /// full socket, then repeats.
+    pub fn poll_transmit(&mut self, now: Now) -> Option<Push> {
         if self.sent >= self.allowed(now) || now.wall >= self.window.closes() {
             return None;
         }
-        let train = self.first_push(now).or_else(|| self.repeat(now))?;
-        self.sent += train.datagrams().len() as u64;
-        Some(train)
+        let push = self.first_push(now).or_else(|| self.returned_push(now));
+        let push = push.or_else(|| self.repeat(now))?;
+        self.sent += push.train.datagrams().len() as u64;
+        Some(push)
+    }
+
+    /// Takes back a push that found a full socket: it is offered again soon, while it has not been
+    /// for long. Whether it will be; if not, its repeats are left.
+    pub fn give_back(&mut self, now: Now, push: &Push) -> bool {
+        self.sent = self.sent.saturating_sub(push.train.datagrams().len() as u64);
+        let again = now.mono + OFFER_AGAIN;
+        if again < push.until {
+            self.returned.push_back((again, push.until, push.to));
+        }
+        again < push.until
     }
 
     /// When there is something to send next; `None` if everything has been said.
@@ -73,63 +135,116 @@ impl Fanout {
         if now.wall >= self.window.closes() {
             return None;
         }
-        let paced = self.begun + pace(self.sent / BURST * BURST);
+        let paced = self.begun.mono + pace(self.sent / BURST * BURST);
         if !self.has_told_all() {
             return Some(paced);
         }
-        let due = self.again.iter().filter_map(|queue| queue.front()).map(|&(due, ..)| due).min();
-        due.map(|due| due.max(paced))
+        let repeats = self.repeats.iter().filter_map(|queue| queue.front()).map(|&(due, _)| due);
+        let returned = self.returned.front().map(|&(due, ..)| due);
+        repeats.chain(returned).min().map(|due| due.max(paced))
     }
 
     /// Whether every member has been told once.
     pub fn has_told_all(&self) -> bool {
-        self.turn.0 >= self.window.rosters().len()
+        self.next.is_none()
     }
 
-    /// A member holds its whole list: it is not told again. Counts only with the window's pass.
-    pub fn handle_ack(&mut self, path: Path, ack: &Ack) {
-        if let Some((roster, member)) = acked_by(&self.window, path, ack) {
-            self.acked[roster][member] = true;
+    /// A member holds its whole list: it is not told again. Whether it is a member's ACK: one counts
+    /// only with the pass of its window and room.
+    pub fn handle_ack(&mut self, path: Path, ack: &Ack) -> bool {
+        let sender = acked_by(&self.window, path, ack);
+        if let Some(Recipient { roster, member }) = sender {
+            self.acked[roster as usize][member as usize] = true;
         }
+        sender.is_some()
     }
 
     /// How many datagrams may have left by now: whole bursts.
     fn allowed(&self, now: Now) -> u64 {
-        let micros = now.mono.saturating_sub(self.begun).as_micros();
+        let micros = now.mono.saturating_sub(self.begun.mono).as_micros();
         let paced = u64::try_from(micros).unwrap_or(u64::MAX / PACE) * PACE / 1_000_000;
         BURST + paced / BURST * BURST
     }
 
-    fn first_push(&mut self, now: Now) -> Option<Train> {
-        let (place, member) = self.turn;
-        let roster = self.window.rosters().get(place)?;
-        self.turn = if member + 1 < roster.len() { (place, member + 1) } else { (place + 1, 0) };
-        for (queue, after) in self.again.iter_mut().zip(AGAIN) {
-            queue.push_back((now.mono + after, place, member));
+    fn first_push(&mut self, now: Now) -> Option<Push> {
+        let (pass, to) = self.next?;
+        self.next = self.successor(pass, to);
+        self.skip_to_pass();
+        for (queue, after) in self.repeats.iter_mut().zip(REPEATS) {
+            queue.push_back((now.mono + after, to));
         }
-        Some(push(&self.window, roster, member, now, u32::MAX))
+        Some(self.push(to, now, u32::MAX, now.mono + REPEATS[0]))
     }
 
-    fn repeat(&mut self, now: Now) -> Option<Train> {
+    /// The place after, whoever is there.
+    fn successor(
+        &self,
+        pass: Pass,
+        Recipient { roster, member }: Recipient,
+    ) -> Option<(Pass, Recipient)> {
+        let rosters = self.window.rosters();
+        if (member as usize) + 1 < rosters.get(roster as usize)?.len() {
+            return Some((pass, Recipient { roster, member: member + 1 }));
+        }
+        match pass {
+            _ if (roster as usize) + 1 < rosters.len() => {
+                Some((pass, Recipient { roster: roster + 1, member: 0 }))
+            }
+            Pass::Recent => Some((Pass::Others, Recipient::default())),
+            Pass::Others => None,
+        }
+    }
+
+    /// Goes on to the next member whose pass it is.
+    fn skip_to_pass(&mut self) {
+        while let Some((pass, to)) = self.next
+            && self.pass_of(to) != Some(pass)
+        {
+            self.next = self.successor(pass, to);
+        }
+    }
+
+    /// In which pass a member is told; `None` if there is no such member.
+    fn pass_of(&self, to: Recipient) -> Option<Pass> {
+        let roster = self.window.rosters().get(to.roster as usize)?;
+        let heard = roster.members().get(to.member as usize)?.heard;
+        let recent = self.begun.tenths().saturating_sub(heard) <= RECENT;
+        Some(if recent { Pass::Recent } else { Pass::Others })
+    }
+
+    fn returned_push(&mut self, now: Now) -> Option<Push> {
+        self.returned.front().filter(|(due, ..)| *due <= now.mono)?;
+        let (_, until, to) = self.returned.pop_front()?;
+        Some(self.push(to, now, u32::MAX, until))
+    }
+
+    /// Part 0 again, for a member that has not acknowledged.
+    fn repeat(&mut self, now: Now) -> Option<Push> {
         loop {
-            let (place, member) = self.take_due(now)?;
-            if !self.acked[place][member] {
-                return Some(push(&self.window, &self.window.rosters()[place], member, now, 1));
+            let to = self.take_due_repeat(now)?;
+            if !self.acked[to.roster as usize][to.member as usize] {
+                return Some(self.push(to, now, 1, now.mono));
             }
         }
     }
 
-    fn take_due(&mut self, now: Now) -> Option<(usize, usize)> {
-        let is_due = |queue: &&mut VecDeque<(Duration, usize, usize)>| {
-            queue.front().is_some_and(|&(due, ..)| due <= now.mono)
+    fn take_due_repeat(&mut self, now: Now) -> Option<Recipient> {
+        let is_due = |queue: &&mut VecDeque<(Duration, Recipient)>| {
+            queue.front().is_some_and(|&(due, _)| due <= now.mono)
         };
-        let (_, roster, member) = self.again.iter_mut().find(is_due)?.pop_front()?;
-        Some((roster, member))
+        let (_, to) = self.repeats.iter_mut().find(is_due)?.pop_front()?;
+        Some(to)
+    }
+
+    /// The first parts of what a member is told, at most so many.
+    fn push(&self, to: Recipient, now: Now, most: u32, until: Duration) -> Push {
+        let roster = &self.window.rosters()[to.roster as usize];
+        Push { train: train(&self.window, roster, to.member as usize, now, most), to, until }
     }
 }
 
-/// Whose ACK that is, by roster and number; of nobody without the pass of its window and room.
-pub fn acked_by(window: &FinalizedWindow, path: Path, ack: &Ack) -> Option<(usize, usize)> {
+/// Whose ACK that is; of nobody without the pass of its window and room.
+fn acked_by(window: &FinalizedWindow, path: Path, ack: &Ack) -> Option<Recipient> {
     let (roster, member) = match &ack.id {
         Some(id) => window.find(id),
         None => window.find_at(path.peer),
@@ -140,7 +255,7 @@ pub fn acked_by(window: &FinalizedWindow, path: Path, ack: &Ack) -> Option<(usiz
     }
     // A member can say it as often as it likes: of ten thousand rooms, each is not looked at.
     let place = window.rosters().binary_search_by_key(&roster.room(), Roster::room);
-    place.ok().map(|place| (place, member))
+    place.ok().map(|place| Recipient { roster: place as u32, member: member as u32 })
 }
 
 /// The time that so many datagrams take.
@@ -150,7 +265,7 @@ fn pace(datagrams: u64) -> Duration {
 
 /// The first parts of one member's WINDOW, at most so many; all but the last are padded to one
 /// length, so that segmentation offload can cut them apart.
-fn push(window: &FinalizedWindow, roster: &Roster, member: usize, now: Now, most: u32) -> Train {
+fn train(window: &FinalizedWindow, roster: &Roster, member: usize, now: Now, most: u32) -> Train {
     let own = roster.own_list(member);
     let page = |part| own.page(part, roster.len()).expect("the part is one of the list's");
     let Member { id, path, .. } = &roster.members()[member];
@@ -217,6 +332,7 @@ mod tests {
                 name: None,
                 lan: None,
                 registered: window().opens(),
+                heard: 0,
             };
             filling.register(known, None);
         }
@@ -226,7 +342,7 @@ mod tests {
 
     /// Each datagram that leaves now, and to whom.
     fn sent(fanout: &mut Fanout, now: Now) -> Vec<(SocketAddr, Vec<u8>)> {
-        let trains = std::iter::from_fn(|| fanout.poll_transmit(now));
+        let trains = std::iter::from_fn(|| fanout.poll_transmit(now)).map(|push| push.train);
         let to = |peer| move |datagram: &[u8]| (peer, datagram.to_vec());
         trains
             .flat_map(|train| train.datagrams().map(to(train.path.peer)).collect::<Vec<_>>())
@@ -267,7 +383,7 @@ mod tests {
             let frozen = opened(members, cap);
             let roster = &frozen.rosters()[0];
             for member in [0, 1, members - 1] {
-                let train = push(&frozen, roster, member, after(0), u32::MAX);
+                let train = super::train(&frozen, roster, member, after(0), u32::MAX);
                 let parts: Vec<&[u8]> = train.datagrams().collect();
                 let read = |part: &&[u8]| match Datagram::decode(part) {
                     Ok(Datagram::Window(opened)) => opened.page.part,
@@ -279,7 +395,7 @@ mod tests {
                 assert!(full.iter().all(|part| part.len() == train.size));
                 assert!(last.len() <= train.size && train.size <= MAX_DATAGRAM);
                 assert!(!last.ends_with(b" "), "{members}: nothing is padded for nothing");
-                let again = push(&frozen, roster, member, after(0), 1);
+                let again = super::train(&frozen, roster, member, after(0), 1);
                 assert!(parts[0].starts_with(&again.payload), "part 0 again is part 0");
                 assert_eq!(again.size, again.payload.len());
             }
@@ -322,14 +438,18 @@ mod tests {
         for (k, room) in ["sala", "a", "lab", "main"].into_iter().enumerate() {
             let (id, room) = (Some(format!("id{k}").parse().unwrap()), room.parse().unwrap());
             let (path, registered) = (path(k), window().opens());
-            filling.register(Member { path, id, room, name: None, lan: None, registered }, None);
+            filling.register(
+                Member { path, id, room, name: None, lan: None, registered, heard: 0 },
+                None,
+            );
         }
         let secret = Secret::from_bytes([7; 32]);
         let frozen = filling.finalize(Some(window().opens()), &secret, ListCap::new(200));
         for (place, roster) in frozen.rosters().iter().enumerate() {
             let id = roster.members()[0].id.clone();
             let right = Ack { id, window: window(), pass: roster.pass().clone() };
-            assert_eq!(acked_by(&frozen, path(9), &right), Some((place, 0)));
+            let first = Recipient { roster: place as u32, member: 0 };
+            assert_eq!(acked_by(&frozen, path(9), &right), Some(first));
             let pass = frozen.rosters()[(place + 1) % 4].pass().clone();
             assert_eq!(acked_by(&frozen, path(9), &Ack { pass, ..right }), None, "of another room");
         }
@@ -357,5 +477,58 @@ mod tests {
         }
         assert_eq!(datagrams, 5000);
         assert!(last >= pace(5000 - BURST - 5) && last <= pace(5000), "{last:?}");
+    }
+
+    /// Members of which only some were heard from recently, at a monotonic clock of 100 s.
+    fn heard(recently: impl Fn(usize) -> bool) -> (Arc<FinalizedWindow>, Now) {
+        let mut filling = NextWindow::new(window(), Length::MINUTE);
+        for member in 0..6 {
+            let heard = if recently(member) { 950 } else { 500 };
+            let (path, registered) = (path(member), window().opens());
+            let known = Member {
+                path,
+                id: None,
+                room: Room::default(),
+                name: None,
+                lan: None,
+                registered,
+                heard,
+            };
+            filling.register(known, None);
+        }
+        let secret = Secret::from_bytes([7; 32]);
+        let finalized = filling.finalize(Some(window().opens()), &secret, ListCap::new(200));
+        (Arc::new(finalized), Now { mono: Duration::from_secs(100), ..after(0) })
+    }
+
+    #[test]
+    fn who_was_heard_from_recently_is_told_first() {
+        let (finalized, now) = heard(|member| member % 2 == 1);
+        let mut fanout = Fanout::new(finalized, now);
+        let told: Vec<SocketAddr> = sent(&mut fanout, now).into_iter().map(|(to, _)| to).collect();
+        assert_eq!(told, [1, 3, 5, 0, 2, 4].map(addr));
+        assert!(fanout.has_told_all());
+    }
+
+    #[test]
+    fn a_push_that_found_a_full_socket_is_offered_again_for_a_while() {
+        let (finalized, begun) = heard(|_| true);
+        let mut fanout = Fanout::new(finalized, begun);
+        let first = fanout.poll_transmit(begun).unwrap();
+        assert!(fanout.give_back(begun, &first));
+        assert_eq!(fanout.sent, 0, "the pace counts what has left");
+        let others = std::iter::from_fn(|| fanout.poll_transmit(begun)).count();
+        assert_eq!(others, 5, "nobody waits for it");
+        let (mut now, mut offers) = (begun, 0);
+        loop {
+            now = Now { mono: fanout.poll_timeout(now).unwrap(), ..now };
+            let push = fanout.poll_transmit(now).unwrap();
+            assert_eq!(push.train.path.peer, addr(0));
+            offers += 1;
+            if !fanout.give_back(now, &push) {
+                break;
+            }
+        }
+        assert!(now.mono < begun.mono + REPEATS[0] && offers > 10, "{offers} until {now:?}");
     }
 }

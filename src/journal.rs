@@ -28,7 +28,7 @@ use std::thread::{self, JoinHandle};
 use thiserror::Error;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::record::{Header, Record, Ticket};
+use crate::record::{Entry, Header, Record};
 use crate::store::{Store, StoreError};
 use crate::window::{Length, Window};
 
@@ -36,23 +36,73 @@ use engine::{Engine, Order};
 use logs::Logs;
 use replay::Replay;
 
-/// What became of proposed records.
-#[derive(Debug)]
-pub enum Outcome {
-    /// They are in the log, in this order, and survive any crash.
-    Durable(Vec<(Ticket, Record)>),
-    /// They are not in the log.
-    Refused {
-        /// What was not taken.
-        batch: Vec<(Ticket, Record)>,
-        /// For the people who run the registry.
-        why: String,
-    },
-    /// The engine is gone; nothing more will come.
-    Down(JournalError),
+/// What its submitter knew when it put a batch together: how many refusals it had been told of.
+///
+/// A batch is put together as if all that was submitted before it were in the journal. When some
+/// of that is refused, whatever was submitted before the refusal was known must not enter either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// The epoch that begins with the refusal of this one.
+    pub fn next(self) -> Epoch {
+        Epoch(self.0 + 1)
+    }
 }
 
-/// RejectReason the engine is gone.
+/// What became of submitted batches.
+#[derive(Debug)]
+pub enum Outcome {
+    /// These are in the journal, in this order, and survive any crash. Where registries share a
+    /// journal, the records of others are among them.
+    Durable(Vec<Entry>),
+    /// These are not in the journal, now and after any restart.
+    Refused {
+        /// Whatever was submitted in this epoch or an earlier one, and has not been told durable
+        /// before, is refused as well, here or in what is told next.
+        epoch: Epoch,
+        /// What was not taken, in the order of submission.
+        batch: Vec<Entry>,
+        /// The reason, for the people who run the registry.
+        why: String,
+    },
+    /// The engine cannot say what becomes of what is under way. It is told later, as durable or
+    /// refused, or never if the process ends before. Told once an outage, with the reason, for the
+    /// people who run the registry.
+    Down(String),
+}
+
+/// A part of what a journal holds, as it is read back at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// The journal of another window begins; the records that follow fill it.
+    Begin(Header),
+    /// The next record of that window.
+    Record(Record),
+}
+
+/// What was found at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The windows that have a journal, oldest first.
+    pub windows: Vec<Window>,
+    /// What was mended or left alone, a sentence each, for people.
+    pub notes: Vec<String>,
+}
+
+/// temporary
+pub struct FileOptions<S> {
+    /// a
+    pub store: S,
+    /// b
+    pub dir: PathBuf,
+    /// c
+    pub length: Length,
+    /// d
+    pub accept_damage: bool,
+}
+
+/// Why the engine is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum JournalError {
     /// A bug: its thread panicked.
@@ -64,7 +114,7 @@ pub enum JournalError {
 pub trait Journal: Send {
     /// Puts a batch at the end of the log. Each of its records is told of once, in order, by
     /// [`Journal::next`].
-    fn propose(&mut self, batch: Vec<(Ticket, Record)>);
+    fn submit(&mut self, epoch: Epoch, batch: Vec<Entry>);
 
     /// Waits for what became of the next records. Nothing is lost if the wait is given up.
     fn next(&mut self) -> impl Future<Output = Outcome> + Send;
@@ -79,8 +129,6 @@ pub struct FileJournal {
     /// `None` while it is dropped.
     orders: Option<mpsc::Sender<Order>>,
     outcomes: UnboundedReceiver<Outcome>,
-    /// How many refusals `next` has told of.
-    refusals: u64,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -97,7 +145,7 @@ pub struct Recovered {
     pub foreign: Vec<PathBuf>,
 }
 
-/// RejectReason the log cannot be opened.
+/// Why the log cannot be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The file system says no.
@@ -145,12 +193,33 @@ pub enum OpenError {
 }
 
 impl FileJournal {
+    /// temporary
+    pub fn open<S: Store>(
+        o: FileOptions<S>,
+        fold: &mut dyn FnMut(Replayed),
+    ) -> Result<(FileJournal, Found), OpenError> {
+        let (journal, recovered) = FileJournal::open_files(
+            o.store,
+            o.dir,
+            o.length,
+            o.accept_damage,
+            &mut |header, record| {
+                fold(match record {
+                    None => Replayed::Begin(header),
+                    Some(record) => Replayed::Record(record),
+                })
+            },
+        )?;
+        let windows = recovered.files.iter().map(|header| header.window).collect();
+        Ok((journal, Found { windows, notes: Vec::new() }))
+    }
+
     /// Opens the log in `dir`, which is made if it is missing, and folds over what it holds: each
     /// file begins with its header alone, the oldest window first, and then comes each record.
     ///
     /// What was folded counts only if this succeeds. `length` is that of new windows. Damaged lines
     /// are an error, or with `accept_damage` left out.
-    pub fn open<S: Store>(
+    pub fn open_files<S: Store>(
         store: S,
         dir: PathBuf,
         length: Length,
@@ -165,7 +234,7 @@ impl FileJournal {
         let thread = thread::Builder::new().name("journal".into());
         let thread = thread.spawn(move || engine.run()).map_err(OpenError::Thread)?;
         let (orders, thread) = (Some(orders), Some(thread));
-        let journal = FileJournal { orders, outcomes, refusals: 0, thread };
+        let journal = FileJournal { orders, outcomes, thread };
         Ok((journal, recovered))
     }
 
@@ -176,14 +245,12 @@ impl FileJournal {
 }
 
 impl Journal for FileJournal {
-    fn propose(&mut self, batch: Vec<(Ticket, Record)>) {
-        self.order(Order::Propose(batch, self.refusals));
+    fn submit(&mut self, epoch: Epoch, batch: Vec<Entry>) {
+        self.order(Order::Propose(batch, epoch));
     }
 
     async fn next(&mut self) -> Outcome {
-        let outcome = self.outcomes.recv().await;
-        self.refusals += u64::from(matches!(outcome, Some(Outcome::Refused { .. })));
-        outcome.unwrap_or(Outcome::Down(JournalError::Stopped))
+        self.outcomes.recv().await.expect("the thread lives")
     }
 
     fn discard(&mut self, window: Window) {

@@ -27,6 +27,7 @@ pub mod journal;
 pub mod keyfile;
 pub mod limit;
 pub mod mesh;
+pub mod node;
 pub mod path;
 pub mod peer;
 pub mod proto;

@@ -141,7 +141,7 @@ fn start(args: cli::Serve, clock: Clock) -> Result<Server, Failure> {
     let (version, private) = (env!("CARGO_PKG_VERSION"), !config.keys.is_empty());
     tracing::info!(version, window_s, data = %config.data.display(), private, "starting");
     let server = Server::start(config, clock)?;
-    server.mended().iter().for_each(|line| tracing::warn!("{line}"));
+    server.notes().iter().for_each(|line| tracing::warn!("{line}"));
     Ok(server)
 }
 

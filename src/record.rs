@@ -11,6 +11,7 @@
 //! The registry's state is a fold over these. A line tells a flipped bit from what was written.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -27,7 +28,27 @@ const FORMAT: u32 = 1;
 
 /// What a proposed record is known by until it is durable or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
+pub struct Ticket(NonZeroU64);
+
+impl Ticket {
+    /// The ticket of the first record that is proposed.
+    pub const FIRST: Ticket = Ticket(NonZeroU64::MIN);
+
+    /// The ticket of the record after.
+    pub fn next(self) -> Ticket {
+        Ticket(self.0.saturating_add(1))
+    }
+}
+
+/// A record on its way through the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What its proposer knows it by; `None` if another registry has proposed it, or a replay
+    /// yields it.
+    pub ticket: Option<Ticket>,
+    /// The record itself.
+    pub record: Record,
+}
 
 /// One fact of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]

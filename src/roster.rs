@@ -5,23 +5,23 @@
 //!                       by id, by address    a Roster a room, ordered by address, rendered once
 //! ```
 
+mod census;
 mod places;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
-use std::hash::Hash;
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use slab::Slab;
 
 use crate::cookie::Secret;
 use crate::mesh::{ListCap, Mesh};
 use crate::path::Path;
-use crate::path::network;
 use crate::proto::{Candidate, Id, Listing, Name, Page, Pass, Room};
 use crate::window::{Length, Wall, Window};
 
+pub use census::Census;
 use places::Places;
 
 /// Maps by what clients send: keyed anew in each process, so that nobody can choose what collides;
@@ -43,6 +43,8 @@ pub struct Member {
     pub lan: Option<SocketAddr>,
     /// When it registered.
     pub registered: Wall,
+    /// When it was last heard from, in tenths of a second of the monotonic clock; 0 after a restart.
+    pub heard: u32,
 }
 
 /// What is remembered of an id until the window that it was told closes.
@@ -66,11 +68,11 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Where an id was that is out: what is remembered of it is a trace.
-    fn trace(&self) -> Option<IpAddr> {
+    /// Where an id was last that is out.
+    fn departed_from(&self) -> Option<SocketAddr> {
         match self {
             Standing::In(_) => None,
-            Standing::Left(addr) | Standing::Displaced(addr) => Some(network(addr.ip())),
+            Standing::Left(addr) | Standing::Displaced(addr) => Some(**addr),
         }
     }
 }
@@ -97,10 +99,7 @@ pub struct NextWindow {
     members: Slab<Member>,
     by_id: Map<Id, Memory>,
     by_addr: Places,
-    /// Members by network and by room, and ids that are out by network, counted.
-    networks: Counts<IpAddr>,
-    traces: Counts<IpAddr>,
-    rooms: Counts<Room>,
+    census: Census,
 }
 
 impl NextWindow {
@@ -112,9 +111,7 @@ impl NextWindow {
             members: Slab::new(),
             by_id: Map::default(),
             by_addr: Places::default(),
-            networks: Map::default(),
-            traces: Map::default(),
-            rooms: Map::default(),
+            census: Census::default(),
         }
     }
 
@@ -166,29 +163,19 @@ impl NextWindow {
         }
     }
 
-    /// How many members it has from a network.
-    pub fn members_from(&self, network: IpAddr) -> usize {
-        count(&self.networks, &network)
+    /// What its caps are held against.
+    pub fn census(&self) -> &Census {
+        &self.census
     }
 
-    /// How many ids from a network are remembered that are out: they left, or were displaced.
-    pub fn traces_from(&self, network: IpAddr) -> usize {
-        count(&self.traces, &network)
+    /// Counts a registration that is on its way to the journal, or takes it back.
+    pub fn census_mut(&mut self) -> &mut Census {
+        &mut self.census
     }
 
     /// How many ids are remembered.
     pub fn ids(&self) -> usize {
         self.by_id.len()
-    }
-
-    /// How many members a room has.
-    pub fn members_in(&self, room: &Room) -> usize {
-        count(&self.rooms, room)
-    }
-
-    /// How many rooms have members.
-    pub fn rooms(&self) -> usize {
-        self.rooms.len()
     }
 
     /// Takes a client in. One id has one address, one address one registration: the latest stands.
@@ -207,16 +194,12 @@ impl NextWindow {
         member.id.iter().for_each(|id| self.touch(id, seq));
         let own = &mut self.members[slot.key()];
         let before = mem::replace(own, member);
-        if before.room != own.room {
-            increase(&mut self.rooms, &own.room);
-            decrease(&mut self.rooms, &before.room);
-        }
+        self.census.change_room(&before.room, &own.room);
     }
 
     fn take_in(&mut self, member: Member, seq: Option<u64>) {
         let (id, addr) = (member.id.clone(), member.path.peer);
-        increase(&mut self.networks, &network(addr.ip()));
-        increase(&mut self.rooms, &member.room);
+        self.census.expect(addr, &member.room);
         let slot = Slot::of(self.members.insert(member));
         let at = |slot: Slot| self.members[slot.key()].path.peer;
         if let Some(before) = self.by_addr.insert(addr, slot, at) {
@@ -242,6 +225,13 @@ impl NextWindow {
         }
     }
 
+    /// Notes that a member was heard from, `at` tenths of a second of the monotonic clock.
+    pub fn hear(&mut self, addr: SocketAddr, at: u32) {
+        if let Some(slot) = self.by_addr.find(addr, |slot| self.member(slot).path.peer) {
+            self.members[slot.key()].heard = at;
+        }
+    }
+
     /// Notes that an id sent a higher `seq` which changed nothing.
     pub fn touch(&mut self, id: &Id, seq: Option<u64>) {
         if let Some(memory) = self.by_id.get_mut(id) {
@@ -250,8 +240,8 @@ impl NextWindow {
     }
 
     fn remember(&mut self, id: Id, seq: Option<u64>, standing: Standing) {
-        if let Some(network) = standing.trace() {
-            increase(&mut self.traces, &network);
+        if let Some(addr) = standing.departed_from() {
+            self.census.depart(addr);
         }
         let before = match self.by_id.entry(id) {
             Entry::Occupied(known) => {
@@ -264,8 +254,8 @@ impl NextWindow {
                 return;
             }
         };
-        if let Some(network) = before.trace() {
-            decrease(&mut self.traces, &network);
+        if let Some(addr) = before.departed_from() {
+            self.census.come_back(addr);
         }
     }
 
@@ -290,8 +280,7 @@ impl NextWindow {
 
     fn remove(&mut self, slot: Slot) -> Member {
         let member = self.members.remove(slot.key());
-        decrease(&mut self.networks, &network(member.path.peer.ip()));
-        decrease(&mut self.rooms, &member.room);
+        self.census.release(member.path.peer, &member.room);
         member
     }
 
@@ -306,7 +295,7 @@ impl NextWindow {
         let (window, length) = (self.window, self.length);
         let slots = self.members.iter().map(|(slot, _)| slot + 1).max().unwrap_or(0);
         let mut places = vec![Place::default(); slots];
-        let mut rosters = Vec::with_capacity(self.rooms.len());
+        let mut rosters = Vec::with_capacity(self.census.rooms());
         for (room, order) in self.in_order() {
             let roster = rosters.len() as u32;
             let members = (0..).zip(order).map(|(member, (_, slot))| {
@@ -329,37 +318,15 @@ impl NextWindow {
     /// Where the members of each room stand, ordered by room, then by address. Only this much of
     /// them is moved about.
     fn in_order(&self) -> BTreeMap<Room, Vec<(SocketAddr, usize)>> {
-        let counted =
-            |(room, &count): (&Room, &u32)| (room.clone(), Vec::with_capacity(count as usize));
-        let mut rooms: BTreeMap<_, Vec<_>> = self.rooms.iter().map(counted).collect();
+        let mut rooms: BTreeMap<Room, Vec<_>> = BTreeMap::new();
         for (slot, Member { room, path, .. }) in &self.members {
-            rooms.get_mut(room).expect("a member's room is counted").push((path.peer, slot));
+            match rooms.get_mut(room) {
+                Some(order) => order.push((path.peer, slot)),
+                None => drop(rooms.insert(room.clone(), vec![(path.peer, slot)])),
+            }
         }
         rooms.values_mut().for_each(|order| order.sort_unstable());
         rooms
-    }
-}
-
-/// How many there are of each kind: none of a kind that has no count.
-pub type Counts<K> = Map<K, u32>;
-
-/// How many of a kind.
-pub fn count<K: Eq + Hash>(counts: &Counts<K>, kind: &K) -> usize {
-    counts.get(kind).map_or(0, |&count| count as usize)
-}
-
-/// One more of a kind.
-pub fn increase<K: Clone + Eq + Hash>(counts: &mut Counts<K>, kind: &K) {
-    *counts.entry(kind.clone()).or_default() += 1;
-}
-
-/// One less of a kind; the last takes its count along.
-pub fn decrease<K: Eq + Hash>(counts: &mut Counts<K>, kind: &K) {
-    if let Some(count) = counts.get_mut(kind) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(kind);
-        }
     }
 }
 
@@ -555,6 +522,7 @@ mod tests {
             name: None,
             lan: None,
             registered: Wall::from_millis(i64::from(port)),
+            heard: 0,
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod batch;
 mod inbox;
+mod outbox;
 mod sockets;
 
 use std::io::{self, ErrorKind};
@@ -25,6 +26,7 @@ use tokio::task::coop::consume_budget;
 use crate::path::{Path, Train, Transmit, canonical};
 
 pub use inbox::Inbox;
+pub use outbox::{Class, Outbox, Unsent};
 pub use sockets::Sockets;
 
 /// The most bytes in one train: 65,535 less the headers of IPv6 and UDP.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::Clock;
-use crate::record::{Record, Ticket};
+use crate::record::{Entry, Record};
 use crate::store::Store;
 use crate::window::Window;
 
-use super::Outcome;
 use super::logs::Logs;
+use super::{Epoch, Outcome};
 
 /// From one sync to the next at the least: under load, a line costs a third of what it costs when
 /// one syncs without pause; when idle, nothing waits. Nor does an opening, which many wait for.
@@ -22,7 +22,7 @@ const PACE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) enum Order {
     /// Write these, which were proposed when so many refusals were known.
-    Propose(Vec<(Ticket, Record)>, u64),
+    Propose(Vec<Entry>, Epoch),
     /// Forget the log of this window.
     Discard(Window),
 }
@@ -36,11 +36,12 @@ pub(super) struct Engine<S: Store> {
     /// Not before this is written again.
     due: Duration,
     /// Proposed, and not written yet.
-    group: Vec<(Ticket, Record)>,
+    group: Vec<Entry>,
     /// Whether an opening is among it.
     opens: bool,
     /// How many refusals have been told.
-    refusals: u64,
+    fence: Epoch,
+    epoch: Epoch,
     /// Closed windows whose logs go when the group is written.
     discards: Vec<Window>,
 }
@@ -54,7 +55,18 @@ impl<S: Store> Engine<S> {
     ) -> Engine<S> {
         let (clock, due) = (Clock::start(), Duration::ZERO);
         let (group, discards) = (Vec::new(), Vec::new());
-        Engine { logs, queue, outcomes, clock, due, group, opens: false, refusals: 0, discards }
+        Engine {
+            logs,
+            queue,
+            outcomes,
+            clock,
+            due,
+            group,
+            opens: false,
+            fence: Epoch::default(),
+            epoch: Epoch::default(),
+            discards,
+        }
     }
 
     /// Until whoever gives the orders is gone, and all of them are done.
@@ -76,11 +88,14 @@ impl<S: Store> Engine<S> {
 
     fn take(&mut self, order: Order) {
         match order {
-            Order::Propose(batch, known) if known < self.refusals => {
+            Order::Propose(batch, epoch) if epoch < self.fence => {
+                self.epoch = epoch;
                 self.refuse(batch, "what was proposed before it was refused".to_owned());
             }
-            Order::Propose(batch, _) => {
-                self.opens |= batch.iter().any(|(_, record)| matches!(record, Record::Open(_)));
+            Order::Propose(batch, epoch) => {
+                self.epoch = epoch;
+                self.opens |=
+                    batch.iter().any(|Entry { record, .. }| matches!(record, Record::Open(_)));
                 match self.group.is_empty() {
                     true => self.group = batch,
                     false => self.group.extend(batch),
@@ -128,9 +143,10 @@ impl<S: Store> Engine<S> {
     }
 
     /// What is proposed before this is known is proposed as if the batch were in the log.
-    fn refuse(&mut self, batch: Vec<(Ticket, Record)>, why: String) {
-        self.refusals += 1;
-        self.tell(Outcome::Refused { batch, why });
+    fn refuse(&mut self, batch: Vec<Entry>, why: String) {
+        let epoch = self.epoch;
+        self.fence = self.fence.max(epoch.next());
+        self.tell(Outcome::Refused { epoch, batch, why });
     }
 
     /// Nobody listens any more while the journal is dropped.
@@ -140,7 +156,10 @@ impl<S: Store> Engine<S> {
 }
 
 /// The window of the first record, and how many there are of it in a row.
-fn first_run(group: &[(Ticket, Record)]) -> Option<(Window, usize)> {
-    let window = group.first()?.1.window();
-    Some((window, group.iter().take_while(|(_, record)| record.window() == window).count()))
+fn first_run(group: &[Entry]) -> Option<(Window, usize)> {
+    let window = group.first()?.record.window();
+    Some((
+        window,
+        group.iter().take_while(|Entry { record, .. }| record.window() == window).count(),
+    ))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::record::{Header, Record, Ticket};
+use crate::record::{Entry, Header, Record};
 use crate::store::{At, Handle, Store, StoreError, parent, remove_if_there};
 use crate::window::{Length, Window};
 
@@ -51,11 +51,7 @@ impl<S: Store> Logs<S> {
 
     /// Writes records of one window at the end of its log, and makes them durable. After an error
     /// none of them is in the log, or the log is broken and takes nothing until it is mended.
-    pub(super) fn append(
-        &mut self,
-        window: Window,
-        run: &[(Ticket, Record)],
-    ) -> Result<(), StoreError> {
+    pub(super) fn append(&mut self, window: Window, run: &[Entry]) -> Result<(), StoreError> {
         self.mend()?;
         let mut log = self.take(window)?;
         self.encode(window, log.synced == 0, run);
@@ -139,13 +135,13 @@ impl<S: Store> Logs<S> {
         Ok(Log { file, path, synced: 0 })
     }
 
-    fn encode(&mut self, window: Window, new: bool, run: &[(Ticket, Record)]) {
+    fn encode(&mut self, window: Window, new: bool, run: &[Entry]) {
         self.buffer.clear();
         if new {
             let length = self.length(window);
             Header { window, length }.write_line(&mut self.buffer);
         }
-        for (_, record) in run {
+        for Entry { record, .. } in run {
             record.write_line(&mut self.buffer);
         }
     }

@@ -122,7 +122,9 @@ pub(super) fn unavailable(path: Path, seq: Option<u64>) -> Transmit {
     Transmit { path, payload: refusal.encode() }
 }
 
-pub(super) fn refused(record: &Record) -> Option<Transmit> {
+/// What whoever asked for a record is told that is certainly not in the journal; nobody asks for an
+/// opening.
+pub fn refused(record: &Record) -> Option<Transmit> {
     match record {
         Record::Register(registration) => Some(unavailable(registration.path, registration.seq)),
         Record::Leave(leaving) => Some(unavailable(leaving.path, leaving.seq)),

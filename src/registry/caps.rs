@@ -7,7 +7,7 @@ use super::Registry;
 use crate::path::network;
 use crate::proto::Id;
 use crate::record::Registration;
-use crate::roster::{Member, NextWindow};
+use crate::roster::Member;
 
 /// The most of each; 0 is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,20 +23,20 @@ pub struct Caps {
 }
 
 impl Default for Caps {
-    /// What a registry takes that is not told else.
+    /// The default limits.
     fn default() -> Caps {
         Caps { per_ip: 256, room: 100_000, window: 1_000_000, rooms: 10_000 }
     }
 }
 
-/// Ids that are remembered for each member that may be: those that left or were displaced are, so
-/// that late copies of their requests come to nothing. Without an end to it, one address could
-/// register under a new id as often as its rate allows, all of a long window.
+/// The most ids that are remembered, as a multiple of the most members: ids that left or were
+/// displaced are remembered too, so that late copies of their requests come to nothing. Without a
+/// bound, one address could register under a new id as often as its rate allows, all of a long window.
 const IDS: usize = 4;
 
-/// Records that may be under way at once, whoever sends them: while the disk stands still, what is
+/// The most records in flight at once, whoever sends them: while the disk stands still, what is
 /// proposed waits in memory.
-const UNDER_WAY: usize = 1 << 16;
+const MAX_IN_FLIGHT: usize = 1 << 16;
 
 /// A cap that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +64,8 @@ impl fmt::Display for Cap {
 }
 
 impl Registry {
-    /// The cap that a registration would exceed, all that is under way counted as in. `holder` has
-    /// its address now.
+    /// The cap that a registration would exceed, where all that is in flight counts as in. `holder`
+    /// has its address now.
     pub(super) fn reached_cap(
         &self,
         registration: &Registration,
@@ -73,37 +73,27 @@ impl Registry {
         trusted: bool,
     ) -> Option<Cap> {
         let Caps { per_ip, room: per_room, window, rooms } = self.config.caps;
-        let (room, network) = (&registration.room, network(registration.path.peer.ip()));
+        let (room, addr) = (&registration.room, registration.path.peer);
         let replaced = self.replaced_by(registration, holder);
-        let from_here = replaced.is_some_and(|it| self::network(it.path.peer.ip()) == network);
+        let from_here = replaced.is_some_and(|it| network(it.path.peer.ip()) == network(addr.ip()));
         let in_room = replaced.is_some_and(|it| it.room == *room);
-        let (next, in_flight) = (self.head_filling(), &self.in_flight);
+        let census = self.filling().census();
         let reaches = |cap: usize, count: usize| cap != 0 && count >= cap;
 
-        if !trusted && !from_here {
-            let from =
-                next.map_or(0, |it| it.members_from(network)) + in_flight.members_from(network);
-            if reaches(per_ip, from) {
-                return Some(Cap::PerIp(per_ip));
-            }
+        if !trusted && !from_here && reaches(per_ip, census.members_from(addr)) {
+            return Some(Cap::PerIp(per_ip));
         }
-        if !in_room {
-            let within = next.map_or(0, |it| it.members_in(room)) + in_flight.members_in(room);
-            if reaches(per_room, within) {
-                return Some(Cap::Room(per_room));
-            }
-            if within == 0 && reaches(rooms, self.count_rooms()) {
-                return Some(Cap::Rooms(rooms));
-            }
+        if !in_room && reaches(per_room, census.members_in(room)) {
+            return Some(Cap::Room(per_room));
         }
-        if replaced.is_none() {
-            let members = next.map_or(0, NextWindow::len) + in_flight.members();
-            if reaches(window, members) {
-                return Some(Cap::Window(window));
-            }
+        if census.members_in(room) == 0 && reaches(rooms, census.rooms()) {
+            return Some(Cap::Rooms(rooms));
+        }
+        if replaced.is_none() && reaches(window, census.members()) {
+            return Some(Cap::Window(window));
         }
         let id = registration.id.as_ref()?;
-        self.reached_cap_of_ids(id, registration.path.peer, trusted)
+        self.reached_cap_of_ids(id, addr, trusted)
     }
 
     /// The cap that remembering an id would exceed; none if it is remembered already.
@@ -113,17 +103,17 @@ impl Registry {
         addr: SocketAddr,
         trusted: bool,
     ) -> Option<Cap> {
-        let (next, network) = (self.head_filling(), network(addr.ip()));
-        if next.is_some_and(|next| next.memory(id).is_some()) {
+        let filling = self.filling();
+        if filling.memory(id).is_some() {
             return None;
         }
         let Caps { per_ip, window, .. } = self.config.caps;
         let (per_ip, window) = (per_ip.saturating_mul(IDS), window.saturating_mul(IDS));
-        let known = |next: &NextWindow| next.members_from(network) + next.traces_from(network);
-        let from = next.map_or(0, known) + self.in_flight.members_from(network);
-        let ids = next.map_or(0, NextWindow::ids) + self.in_flight.records();
+        let ids = filling.ids() + self.in_flight.records();
         match (per_ip, window) {
-            (1.., _) if !trusted && from >= per_ip => Some(Cap::IdsPerIp(per_ip)),
+            (1.., _) if !trusted && filling.census().known_from(addr) >= per_ip => {
+                Some(Cap::IdsPerIp(per_ip))
+            }
             (_, 1..) if ids >= window => Some(Cap::Ids(window)),
             _ => None,
         }
@@ -131,13 +121,7 @@ impl Registry {
 
     /// Whether so much waits for the disk that no more is taken.
     pub(super) fn is_overfull(&self) -> bool {
-        self.in_flight.records() >= UNDER_WAY
-    }
-
-    /// The window that a record proposed now is for, as far as it is filled; `None` if it is only
-    /// begun when the `open` under way takes effect.
-    fn head_filling(&self) -> Option<&NextWindow> {
-        self.in_flight.opening.is_none().then_some(&self.next)
+        self.in_flight.records() >= MAX_IN_FLIGHT
     }
 
     /// The member whose place a registration takes: its own, else its address's.
@@ -146,17 +130,10 @@ impl Registry {
         registration: &Registration,
         holder: Option<&'a Member>,
     ) -> Option<&'a Member> {
-        let next = self.head_filling()?;
         match (&registration.id, holder) {
             (id, Some(holder)) if *id == holder.id => Some(holder),
-            (Some(id), holder) => next.find(id).or(holder),
+            (Some(id), holder) => self.filling().find(id).or(holder),
             (None, holder) => holder,
         }
-    }
-
-    fn count_rooms(&self) -> usize {
-        let next = self.head_filling();
-        let is_begun = |room: &&_| next.is_none_or(|next| next.members_in(room) == 0);
-        next.map_or(0, NextWindow::rooms) + self.in_flight.rooms().filter(is_begun).count()
     }
 }

@@ -1,31 +1,28 @@
 //! What has been proposed and is not durable yet.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 
-use crate::path::network;
 use crate::proto::{Id, Room};
-use crate::record::{Opening, Record, Registration, Ticket};
-use crate::roster::{Counts, Map, count, decrease, increase};
+use crate::record::{Opening, Record, Ticket};
+use crate::roster::{Map, NextWindow};
+use crate::window::Window;
 
-/// The records that are under way to the log.
+/// The records that are on their way to the journal.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    /// The `open` under way: what is proposed after it is for the window after.
-    pub(super) opening: Option<Opening>,
+    opening: Option<Opening>,
     ids: Map<Id, Pending>,
     addrs: Map<SocketAddr, Ticket>,
-    /// Records but `open`, and of them the registrations, counted for the caps.
-    records: usize,
-    members: usize,
-    networks: Counts<IpAddr>,
-    rooms: Counts<Room>,
+    /// Every record but an opening, in the order of their tickets.
+    claims: VecDeque<Claim>,
 }
 
-/// The last record of an id that is under way.
+/// The last record of an id that is in flight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
     ticket: Ticket,
-    /// The highest of its id, as far as is known.
+    /// The highest `seq` of its id, as far as is known.
     pub(super) seq: Option<u64>,
     pub(super) addr: SocketAddr,
     pub(super) action: Action,
@@ -38,18 +35,50 @@ pub(super) enum Action {
     Leave,
 }
 
+/// What a record counts for in the census of its window.
+#[derive(Debug)]
+struct Claim {
+    ticket: Ticket,
+    window: Window,
+    /// The place of a registration; a withdrawal claims none.
+    place: Option<(SocketAddr, Room)>,
+}
+
+impl Claim {
+    fn release(self, window: &mut NextWindow) {
+        if let Some((addr, room)) = self.place
+            && self.window == window.window()
+        {
+            window.census_mut().release(addr, &room);
+        }
+    }
+}
+
 impl InFlight {
-    /// Notes a record that has just been proposed. `known` is the highest `seq` of its id before.
-    pub(super) fn insert(&mut self, ticket: Ticket, record: &Record, known: Option<u64>) {
-        let (id, addr, seq, action) = match record {
+    /// The `open` in flight: what is proposed after it is for the window after.
+    pub(super) fn opening(&self) -> Option<&Opening> {
+        self.opening.as_ref()
+    }
+
+    /// Notes a record that has just been proposed for `window`. `known` is the highest `seq` of its
+    /// id before.
+    pub(super) fn insert(
+        &mut self,
+        ticket: Ticket,
+        record: &Record,
+        known: Option<u64>,
+        window: &mut NextWindow,
+    ) {
+        let (id, addr, seq, action, place) = match record {
             Record::Open(opening) => return self.opening = Some(*opening),
             Record::Register(it) => {
-                self.count(it);
-                (&it.id, it.path.peer, it.seq, Action::Register)
+                window.census_mut().expect(it.path.peer, &it.room);
+                let place = Some((it.path.peer, it.room.clone()));
+                (&it.id, it.path.peer, it.seq, Action::Register, place)
             }
-            Record::Leave(it) => (&it.id, it.path.peer, it.seq, Action::Leave),
+            Record::Leave(it) => (&it.id, it.path.peer, it.seq, Action::Leave, None),
         };
-        self.records += 1;
+        self.claims.push_back(Claim { ticket, window: record.window(), place });
         self.addrs.insert(addr, ticket);
         if let Some(id) = id {
             let pending = Pending { ticket, seq: known.max(seq), addr, action };
@@ -57,17 +86,19 @@ impl InFlight {
         }
     }
 
-    /// Forgets what has landed, unless a later record of the same id or address is under way.
-    pub(super) fn remove(&mut self, ticket: Ticket, record: &Record) {
+    /// Forgets a record that has become durable; of its id and address, unless a later record of
+    /// the same is in flight.
+    pub(super) fn remove(&mut self, ticket: Ticket, record: &Record, window: &mut NextWindow) {
         let (id, addr) = match record {
             Record::Open(_) => return self.opening = None,
-            Record::Register(it) => {
-                self.uncount(it);
-                (&it.id, it.path.peer)
-            }
+            Record::Register(it) => (&it.id, it.path.peer),
             Record::Leave(it) => (&it.id, it.path.peer),
         };
-        self.records = self.records.saturating_sub(1);
+        while self.claims.front().is_some_and(|claim| claim.ticket <= ticket)
+            && let Some(claim) = self.claims.pop_front()
+        {
+            claim.release(window);
+        }
         if self.addrs.get(&addr) == Some(&ticket) {
             self.addrs.remove(&addr);
         }
@@ -78,48 +109,24 @@ impl InFlight {
         }
     }
 
+    /// Forgets everything: the journal has refused it. `window` is the one being filled.
+    pub(super) fn clear(&mut self, window: &mut NextWindow) {
+        let InFlight { claims, .. } = std::mem::take(self);
+        claims.into_iter().for_each(|claim| claim.release(window));
+    }
+
+    /// The last record of an id that is in flight.
     pub(super) fn of(&self, id: &Id) -> Option<&Pending> {
         self.ids.get(id)
     }
 
+    /// Whether a record of that id or address is in flight.
     pub(super) fn touches(&self, id: Option<&Id>, addr: SocketAddr) -> bool {
         self.addrs.contains_key(&addr) || id.is_some_and(|id| self.ids.contains_key(id))
     }
 
-    /// Records under way, but `open`.
+    /// How many records are in flight, openings left out.
     pub(super) fn records(&self) -> usize {
-        self.records
-    }
-
-    /// Registrations under way.
-    pub(super) fn members(&self) -> usize {
-        self.members
-    }
-
-    /// Registrations under way from a network.
-    pub(super) fn members_from(&self, network: IpAddr) -> usize {
-        count(&self.networks, &network)
-    }
-
-    /// Registrations under way for a room.
-    pub(super) fn members_in(&self, room: &Room) -> usize {
-        count(&self.rooms, room)
-    }
-
-    /// Rooms that registrations under way are for.
-    pub(super) fn rooms(&self) -> impl Iterator<Item = &Room> {
-        self.rooms.keys()
-    }
-
-    fn count(&mut self, registration: &Registration) {
-        self.members += 1;
-        increase(&mut self.networks, &network(registration.path.peer.ip()));
-        increase(&mut self.rooms, &registration.room);
-    }
-
-    fn uncount(&mut self, registration: &Registration) {
-        self.members = self.members.saturating_sub(1);
-        decrease(&mut self.networks, &network(registration.path.peer.ip()));
-        decrease(&mut self.rooms, &registration.room);
+        self.claims.len()
     }
 }

@@ -1,16 +1,18 @@
 //! A registry on a clock of its own, and a log that takes everything, or nothing.
 
 use super::*;
-use crate::proto::{Code, Datagram, Query, Room};
+use std::net::SocketAddr;
+
+use crate::proto::{Code, Datagram, Leave, Query, Register, Room};
 
 const ANA: &str = "203.0.113.9:1";
 const BO: &str = "203.0.113.9:2";
 
 /// A registry with a log that takes everything at once, or when it is told to.
-struct Desk {
+struct Journaled {
     registry: Registry,
     log: Vec<Record>,
-    waiting: Vec<(Ticket, Record)>,
+    waiting: Vec<Entry>,
 }
 
 fn at(time: &str) -> Now {
@@ -49,25 +51,26 @@ fn replayed(log: &[Record], config: Config, now: Now) -> Result<Registry, Resume
         if begun.replace(record.window()) != Some(record.window()) {
             registry.begin(record.window(), Length::MINUTE);
         }
-        assert_eq!(registry.commit(now, None, record.clone()), None);
+        let entry = Entry { ticket: None, record: record.clone() };
+        assert_eq!(registry.commit(now, entry), None);
     }
     registry.resume(now).map(|()| registry)
 }
 
-impl Desk {
-    fn new(now: Now) -> Desk {
+impl Journaled {
+    fn new(now: Now) -> Journaled {
         let secret = Arc::new(Secret::from_bytes([7; 32]));
         let registry = Registry::new(config(), secret, now);
-        let mut desk = Desk { registry, log: Vec::new(), waiting: Vec::new() };
-        desk.tick(now);
-        desk
+        let mut it = Journaled { registry, log: Vec::new(), waiting: Vec::new() };
+        it.tick(now);
+        it
     }
 
-    fn restarted(&self, now: Now) -> Result<Desk, ResumeError> {
+    fn restarted(&self, now: Now) -> Result<Journaled, ResumeError> {
         let registry = replayed(&self.log, config(), now)?;
-        let mut desk = Desk { registry, log: self.log.clone(), waiting: Vec::new() };
-        desk.tick(now);
-        Ok(desk)
+        let mut it = Journaled { registry, log: self.log.clone(), waiting: Vec::new() };
+        it.tick(now);
+        Ok(it)
     }
 
     fn tick(&mut self, now: Now) {
@@ -79,22 +82,24 @@ impl Desk {
     fn sync(&mut self, now: Now) -> Vec<Vec<u8>> {
         self.collect();
         let mut answers = Vec::new();
-        for (ticket, record) in std::mem::take(&mut self.waiting) {
-            self.log.push(record.clone());
-            let answer = self.registry.commit(now, Some(ticket), record);
+        for entry in std::mem::take(&mut self.waiting) {
+            self.log.push(entry.record.clone());
+            let answer = self.registry.commit(now, entry);
             answers.extend(answer.map(|transmit| transmit.payload));
         }
         answers
     }
 
     fn collect(&mut self) {
-        self.waiting.extend(std::iter::from_fn(|| self.registry.poll_proposal()));
+        self.waiting.extend(self.registry.take_proposals());
     }
 
     fn refuse(&mut self, now: Now) -> Vec<Vec<u8>> {
         self.collect();
-        let batch = std::mem::take(&mut self.waiting);
-        self.registry.refuse(now, batch).into_iter().map(|transmit| transmit.payload).collect()
+        let mut batch = std::mem::take(&mut self.waiting);
+        batch.extend(self.registry.refuse(now));
+        let told = batch.iter().filter_map(|entry| refused(&entry.record));
+        told.map(|transmit| transmit.payload).collect()
     }
 
     /// The answer to a request, once it is durable.
@@ -132,224 +137,224 @@ impl Desk {
 
 #[test]
 fn who_registers_is_in_the_next_minute_and_no_other() {
-    let mut desk = Desk::new(at("11:28:00"));
-    assert_eq!(desk.told_window(at("11:28:34"), ANA, register("a", 1)), window("11:29"));
-    assert_eq!(desk.told_window(at("11:28:59.999"), BO, register("b", 1)), window("11:29"));
-    assert_eq!(desk.members(), [""; 0]);
-    desk.tick(at("11:29:00"));
-    assert_eq!(desk.members(), [ANA, BO]);
-    desk.tick(at("11:30:00"));
-    assert_eq!(desk.members(), [""; 0]);
+    let mut it = Journaled::new(at("11:28:00"));
+    assert_eq!(it.told_window(at("11:28:34"), ANA, register("a", 1)), window("11:29"));
+    assert_eq!(it.told_window(at("11:28:59.999"), BO, register("b", 1)), window("11:29"));
+    assert_eq!(it.members(), [""; 0]);
+    it.tick(at("11:29:00"));
+    assert_eq!(it.members(), [ANA, BO]);
+    it.tick(at("11:30:00"));
+    assert_eq!(it.members(), [""; 0]);
 }
 
 #[test]
 fn at_the_boundary_it_is_the_minute_after() {
-    let mut desk = Desk::new(at("11:28:00"));
-    assert_eq!(desk.told_window(at("11:29:00.000"), ANA, register("a", 1)), window("11:30"));
-    assert_eq!(desk.registry.current().window(), window("11:29"));
+    let mut it = Journaled::new(at("11:28:00"));
+    assert_eq!(it.told_window(at("11:29:00.000"), ANA, register("a", 1)), window("11:30"));
+    assert_eq!(it.registry.current().window(), window("11:29"));
 }
 
 #[test]
 fn what_is_asked_while_an_opening_is_stored_is_for_the_minute_after() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:30"), ANA, register("a", 1));
-    desk.registry.handle_timeout(at("11:29:00"));
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:30"), ANA, register("a", 1));
+    it.registry.handle_timeout(at("11:29:00"));
     assert_eq!(
-        desk.registry.handle(at("11:29:00.001"), path(BO), register("b", 1), false),
+        it.registry.handle(at("11:29:00.001"), path(BO), register("b", 1), false),
         Handled::Proposed
     );
-    assert_eq!(desk.registry.current().window(), window("11:28"), "not before it is durable");
-    desk.sync(at("11:29:00.002"));
-    assert_eq!(desk.members(), [ANA]);
-    desk.tick(at("11:30:00"));
-    assert_eq!(desk.members(), [BO]);
+    assert_eq!(it.registry.current().window(), window("11:28"), "not before it is durable");
+    it.sync(at("11:29:00.002"));
+    assert_eq!(it.members(), [ANA]);
+    it.tick(at("11:30:00"));
+    assert_eq!(it.members(), [BO]);
 }
 
 #[test]
 fn a_retry_gets_the_same_window_across_the_boundary() {
-    let mut desk = Desk::new(at("11:28:00"));
-    let first = desk.told_window(at("11:28:59.900"), ANA, register("a", 4));
+    let mut it = Journaled::new(at("11:28:00"));
+    let first = it.told_window(at("11:28:59.900"), ANA, register("a", 4));
     assert_eq!(first, window("11:29"));
-    assert_eq!(desk.told_window(at("11:29:00.100"), ANA, register("a", 4)), first);
-    let mut desk = desk.restarted(at("11:29:10")).unwrap();
-    assert_eq!(desk.told_window(at("11:29:59.900"), ANA, register("a", 4)), first);
-    assert_eq!(desk.told_window(at("11:30:00.000"), ANA, register("a", 4)), window("11:31"));
+    assert_eq!(it.told_window(at("11:29:00.100"), ANA, register("a", 4)), first);
+    let mut it = it.restarted(at("11:29:10")).unwrap();
+    assert_eq!(it.told_window(at("11:29:59.900"), ANA, register("a", 4)), first);
+    assert_eq!(it.told_window(at("11:30:00.000"), ANA, register("a", 4)), window("11:31"));
 }
 
 #[test]
 fn a_retry_changes_nothing() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:10"), ANA, register("a", 1));
-    let lines = desk.log.len();
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:10"), ANA, register("a", 1));
+    let lines = it.log.len();
     let room = "other".parse().unwrap();
     let id = Some("a".parse().unwrap());
     let retry = Request::Register(Register { id, seq: Some(1), room, ..Register::default() });
-    desk.told_window(at("11:28:11"), ANA, retry);
-    desk.told_window(at("11:28:20"), ANA, register("a", 2));
-    assert_eq!(desk.log.len(), lines, "neither a retry nor a keep-alive is written");
-    desk.tick(at("11:29:00"));
-    assert_eq!(desk.registry.current().rosters()[0].room(), &Room::default());
+    it.told_window(at("11:28:11"), ANA, retry);
+    it.told_window(at("11:28:20"), ANA, register("a", 2));
+    assert_eq!(it.log.len(), lines, "neither a retry nor a keep-alive is written");
+    it.tick(at("11:29:00"));
+    assert_eq!(it.registry.current().rosters()[0].room(), &Room::default());
 }
 
 #[test]
 fn an_older_request_comes_to_nothing() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:10"), ANA, register("a", 5));
-    assert_eq!(desk.ask(at("11:28:11"), BO, register("a", 4)), None);
-    desk.told_window(at("11:28:12"), ANA, leave("a", 6));
-    assert_eq!(desk.ask(at("11:28:13"), ANA, register("a", 5)), None);
-    assert_eq!(desk.told_window(at("11:28:14"), ANA, leave("a", 6)), window("11:29"));
-    let mut desk = desk.restarted(at("11:28:20")).unwrap();
-    assert_eq!(desk.ask(at("11:28:21"), ANA, register("a", 5)), None);
-    desk.tick(at("11:29:00"));
-    assert_eq!(desk.members(), [""; 0]);
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:10"), ANA, register("a", 5));
+    assert_eq!(it.ask(at("11:28:11"), BO, register("a", 4)), None);
+    it.told_window(at("11:28:12"), ANA, leave("a", 6));
+    assert_eq!(it.ask(at("11:28:13"), ANA, register("a", 5)), None);
+    assert_eq!(it.told_window(at("11:28:14"), ANA, leave("a", 6)), window("11:29"));
+    let mut it = it.restarted(at("11:28:20")).unwrap();
+    assert_eq!(it.ask(at("11:28:21"), ANA, register("a", 5)), None);
+    it.tick(at("11:29:00"));
+    assert_eq!(it.members(), [""; 0]);
 }
 
 #[test]
 fn a_request_without_a_seq_does_not_let_older_ones_in() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:10"), ANA, register("a", 5));
-    desk.tick(at("11:29:00"));
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:10"), ANA, register("a", 5));
+    it.tick(at("11:29:00"));
     let id = Some("a".parse().unwrap());
     let without = Request::Register(Register { id, ..Register::default() });
-    assert_eq!(desk.told_window(at("11:29:10"), BO, without), window("11:30"));
-    assert_eq!(desk.ask(at("11:29:11"), ANA, register("a", 4)), None);
-    assert_eq!(desk.told_window(at("11:29:12"), ANA, register("a", 5)), window("11:29"));
-    desk.tick(at("11:30:00"));
-    assert_eq!(desk.members(), [BO]);
+    assert_eq!(it.told_window(at("11:29:10"), BO, without), window("11:30"));
+    assert_eq!(it.ask(at("11:29:11"), ANA, register("a", 4)), None);
+    assert_eq!(it.told_window(at("11:29:12"), ANA, register("a", 5)), window("11:29"));
+    it.tick(at("11:30:00"));
+    assert_eq!(it.members(), [BO]);
 }
 
 #[test]
 fn a_request_without_a_seq_that_is_under_way_does_not_either() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:10"), ANA, register("a", 5));
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:10"), ANA, register("a", 5));
     let id = Some("a".parse().unwrap());
     let without = Request::Register(Register { id, ..Register::default() });
     let (now, path_of_bo) = (at("11:28:11"), path(BO));
-    assert_eq!(desk.registry.handle(now, path_of_bo, without, false), Handled::Proposed);
-    let older = desk.registry.handle(now, path(ANA), register("a", 4), false);
+    assert_eq!(it.registry.handle(now, path_of_bo, without, false), Handled::Proposed);
+    let older = it.registry.handle(now, path(ANA), register("a", 4), false);
     assert_eq!(older, Handled::Nothing(RejectReason::Old));
-    desk.tick(at("11:29:00"));
-    assert_eq!(desk.members(), [BO]);
+    it.tick(at("11:29:00"));
+    assert_eq!(it.members(), [BO]);
 }
 
 #[test]
 fn an_equal_seq_from_another_address_is_newer() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:10"), ANA, register("a", 1));
-    desk.told_window(at("11:28:11"), BO, register("a", 1));
-    desk.tick(at("11:29:00"));
-    assert_eq!(desk.members(), [BO]);
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:10"), ANA, register("a", 1));
+    it.told_window(at("11:28:11"), BO, register("a", 1));
+    it.tick(at("11:29:00"));
+    assert_eq!(it.members(), [BO]);
 }
 
 #[test]
 fn a_displaced_id_does_not_come_back_by_an_old_copy() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:10"), ANA, register("a", 1));
-    desk.told_window(at("11:28:11"), ANA, register("b", 1));
-    assert_eq!(desk.ask(at("11:28:12"), ANA, register("a", 1)), None);
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:10"), ANA, register("a", 1));
+    it.told_window(at("11:28:11"), ANA, register("b", 1));
+    assert_eq!(it.ask(at("11:28:12"), ANA, register("a", 1)), None);
     let frozen =
-        |desk: &Desk, id: &str| desk.registry.current().find(&id.parse().unwrap()).is_some();
-    desk.tick(at("11:29:00"));
-    assert!(frozen(&desk, "b") && !frozen(&desk, "a"));
+        |it: &Journaled, id: &str| it.registry.current().find(&id.parse().unwrap()).is_some();
+    it.tick(at("11:29:00"));
+    assert!(frozen(&it, "b") && !frozen(&it, "a"));
 }
 
 #[test]
 fn a_leave_never_touches_the_current_window() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:10"), ANA, register("a", 1));
-    assert_eq!(desk.told_window(at("11:29:10"), ANA, leave("a", 2)), window("11:30"));
-    assert_eq!(desk.members(), [ANA]);
-    assert_eq!(desk.told_window(at("11:29:11"), BO, leave("", 0)), window("11:30"));
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:10"), ANA, register("a", 1));
+    assert_eq!(it.told_window(at("11:29:10"), ANA, leave("a", 2)), window("11:30"));
+    assert_eq!(it.members(), [ANA]);
+    assert_eq!(it.told_window(at("11:29:11"), BO, leave("", 0)), window("11:30"));
 }
 
 #[test]
 fn without_an_id_the_address_is_the_identity() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:10"), ANA, register("", 9));
-    desk.told_window(at("11:28:11"), ANA, register("", 3));
-    desk.told_window(at("11:28:12"), BO, register("", 3));
-    desk.told_window(at("11:28:13"), BO, leave("", 0));
-    desk.tick(at("11:29:00"));
-    assert_eq!(desk.members(), [ANA]);
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:10"), ANA, register("", 9));
+    it.told_window(at("11:28:11"), ANA, register("", 3));
+    it.told_window(at("11:28:12"), BO, register("", 3));
+    it.told_window(at("11:28:13"), BO, leave("", 0));
+    it.tick(at("11:29:00"));
+    assert_eq!(it.members(), [ANA]);
 }
 
 #[test]
 fn nothing_is_answered_before_it_is_durable() {
-    let mut desk = Desk::new(at("11:28:00"));
+    let mut it = Journaled::new(at("11:28:00"));
     let now = at("11:28:30");
-    assert_eq!(desk.registry.handle(now, path(ANA), register("a", 1), false), Handled::Proposed);
-    let again = desk.registry.handle(now, path(ANA), register("a", 1), false);
+    assert_eq!(it.registry.handle(now, path(ANA), register("a", 1), false), Handled::Proposed);
+    let again = it.registry.handle(now, path(ANA), register("a", 1), false);
     assert_eq!(again, Handled::Nothing(RejectReason::UnderWay));
-    assert_eq!(desk.registry.handle(now, path(ANA), register("a", 2), false), Handled::Proposed);
-    assert_eq!(desk.sync(now).len(), 2);
+    assert_eq!(it.registry.handle(now, path(ANA), register("a", 2), false), Handled::Proposed);
+    assert_eq!(it.sync(now).len(), 2);
     assert!(matches!(
-        desk.registry.handle(now, path(ANA), register("a", 2), false),
+        it.registry.handle(now, path(ANA), register("a", 2), false),
         Handled::Answer(_)
     ));
 }
 
 #[test]
 fn what_the_log_refuses_takes_no_effect_and_is_told() {
-    let mut desk = Desk::new(at("11:28:00"));
+    let mut it = Journaled::new(at("11:28:00"));
     assert_eq!(
-        desk.registry.handle(at("11:28:30"), path(ANA), register("a", 1), false),
+        it.registry.handle(at("11:28:30"), path(ANA), register("a", 1), false),
         Handled::Proposed
     );
-    let told = desk.refuse(at("11:28:30"));
+    let told = it.refuse(at("11:28:30"));
     assert!(String::from_utf8_lossy(&told[0]).contains(r#""code":"unavailable""#));
-    let resting = desk.ask(at("11:28:30.100"), ANA, register("a", 1)).unwrap();
+    let resting = it.ask(at("11:28:30.100"), ANA, register("a", 1)).unwrap();
     assert!(String::from_utf8_lossy(&resting).contains(r#""retry_in_ms":250"#));
-    assert_eq!(desk.told_window(at("11:28:31"), ANA, register("a", 1)), window("11:29"));
+    assert_eq!(it.told_window(at("11:28:31"), ANA, register("a", 1)), window("11:29"));
 }
 
 #[test]
 fn an_opening_that_is_refused_is_tried_again_and_late() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:30"), ANA, register("a", 1));
-    desk.registry.handle_timeout(at("11:29:00"));
-    desk.refuse(at("11:29:00"));
-    desk.tick(at("11:29:00.100"));
-    assert_eq!(desk.members(), [""; 0]);
-    let refused = desk.ask(at("11:29:00.100"), BO, register("b", 1)).unwrap();
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:30"), ANA, register("a", 1));
+    it.registry.handle_timeout(at("11:29:00"));
+    it.refuse(at("11:29:00"));
+    it.tick(at("11:29:00.100"));
+    assert_eq!(it.members(), [""; 0]);
+    let refused = it.ask(at("11:29:00.100"), BO, register("b", 1)).unwrap();
     assert!(String::from_utf8_lossy(&refused).contains("unavailable"));
-    let alarm = desk.registry.poll_timeout(at("11:29:00.100"));
+    let alarm = it.registry.poll_timeout(at("11:29:00.100"));
     assert_eq!(alarm, Alarm::mono(Some(at("11:29:00.250").mono)));
-    desk.tick(at("11:29:00.250"));
-    assert_eq!(desk.members(), [ANA]);
-    assert_eq!(desk.told_window(at("11:29:00.300"), BO, register("b", 1)), window("11:30"));
+    it.tick(at("11:29:00.250"));
+    assert_eq!(it.members(), [ANA]);
+    assert_eq!(it.told_window(at("11:29:00.300"), BO, register("b", 1)), window("11:30"));
 }
 
 #[test]
 fn a_window_whose_time_passed_is_missed_and_never_opened() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:30"), ANA, register("a", 1));
-    desk.events();
-    let mut desk = desk.restarted(at("11:30:20")).unwrap();
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:30"), ANA, register("a", 1));
+    it.events();
+    let mut it = it.restarted(at("11:30:20")).unwrap();
     let expected =
         [(true, window("11:28"), 0), (false, window("11:29"), 1), (true, window("11:30"), 0)];
-    assert_eq!(desk.events(), expected);
-    let mut again = desk.restarted(at("11:30:30")).unwrap();
+    assert_eq!(it.events(), expected);
+    let mut again = it.restarted(at("11:30:30")).unwrap();
     assert_eq!(again.events(), expected);
 }
 
 #[test]
 fn a_window_that_still_runs_is_opened_late() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:30"), ANA, register("a", 1));
-    let desk = desk.restarted(at("11:29:40")).unwrap();
-    assert_eq!(desk.members(), [ANA]);
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:30"), ANA, register("a", 1));
+    let it = it.restarted(at("11:29:40")).unwrap();
+    assert_eq!(it.members(), [ANA]);
 }
 
 #[test]
 fn opened_windows_only_grow_whatever_the_clock_does() {
-    let mut desk = Desk::new(at("11:28:00"));
+    let mut it = Journaled::new(at("11:28:00"));
     for time in ["11:29:00", "11:28:10", "10:00:00", "11:29:30", "12:00:05", "11:59:00"] {
-        desk.tick(at(time));
+        it.tick(at(time));
     }
-    let opened: Vec<_> = desk.events().into_iter().map(|(_, window, _)| window).collect();
+    let opened: Vec<_> = it.events().into_iter().map(|(_, window, _)| window).collect();
     assert_eq!(opened, [window("11:28"), window("11:29"), window("12:00")]);
-    assert_eq!(desk.told_window(at("11:59:30"), ANA, register("a", 1)), window("12:01"));
+    assert_eq!(it.told_window(at("11:59:30"), ANA, register("a", 1)), window("12:01"));
 }
 
 #[test]
@@ -360,104 +365,107 @@ fn before_the_first_opening_a_clock_set_back_opens_nothing_early() {
         registry.handle(at("11:27:00"), path(ANA), register("a", 1), false),
         Handled::Proposed
     );
-    let log: Vec<Record> = registry.poll_proposal().into_iter().map(|(_, record)| record).collect();
+    let proposed = registry.take_proposals().into_iter();
+    let log: Vec<Record> = proposed.map(|entry| entry.record).collect();
     let mut registry = replayed(&log, config(), at("11:30:01")).unwrap();
     registry.handle_timeout(at("11:29:59"));
-    match registry.poll_proposal() {
-        Some((_, Record::Open(opening))) => assert_eq!(opening.window, window("11:29")),
+    match &registry.take_proposals()[..] {
+        [Entry { record: Record::Open(opening), .. }] => {
+            assert_eq!(opening.window, window("11:29"));
+        }
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn a_start_far_behind_the_log_is_refused() {
-    let desk = Desk::new(at("11:28:00"));
-    assert!(desk.restarted(at("11:27:00")).is_ok());
-    let error = desk.restarted(at("11:26:59.999")).err();
+    let it = Journaled::new(at("11:28:00"));
+    assert!(it.restarted(at("11:27:00")).is_ok());
+    let error = it.restarted(at("11:26:59.999")).err();
     let (last, now) = (window("11:28"), at("11:26:59.999").wall);
     assert_eq!(error, Some(ResumeError::ClockBehind { last, now }));
 }
 
-fn resumed_with(desk: &Desk, seconds: u64, now: Now) -> Result<Registry, ResumeError> {
+fn resumed_with(it: &Journaled, seconds: u64, now: Now) -> Result<Registry, ResumeError> {
     let length = Length::new(Duration::from_secs(seconds)).unwrap();
-    replayed(&desk.log, Config { length, ..config() }, now)
+    replayed(&it.log, Config { length, ..config() }, now)
 }
 
 #[test]
 fn another_length_waits_for_those_who_were_told_a_window() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:30"), ANA, register("a", 1));
-    let error = resumed_with(&desk, 2, at("11:28:40")).err();
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:30"), ANA, register("a", 1));
+    let error = resumed_with(&it, 2, at("11:28:40")).err();
     let window = window("11:29");
     assert_eq!(error, Some(ResumeError::OtherLength { window, members: 1, was: 60 }));
-    desk.told_window(at("11:28:41"), ANA, leave("a", 2));
-    let registry = resumed_with(&desk, 2, at("11:28:42")).unwrap();
+    it.told_window(at("11:28:41"), ANA, leave("a", 2));
+    let registry = resumed_with(&it, 2, at("11:28:42")).unwrap();
     assert_eq!(registry.next().0, window, "the current window keeps its length to its end");
 }
 
 #[test]
 fn another_length_begins_when_the_current_window_closes() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:30"), ANA, register("a", 1));
-    desk.tick(at("11:29:00"));
-    let mut registry = resumed_with(&desk, 7, at("11:29:10")).unwrap();
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:30"), ANA, register("a", 1));
+    it.tick(at("11:29:00"));
+    let mut registry = resumed_with(&it, 7, at("11:29:10")).unwrap();
     assert_eq!(registry.current().window(), window("11:29"));
     assert_eq!(registry.next().0.to_string(), "2026-11-23T11:30:02Z");
     registry.handle_timeout(at("11:30:01"));
-    assert!(registry.poll_proposal().is_none());
+    assert!(registry.take_proposals().is_empty());
 }
 
 #[test]
 fn a_restart_keeps_roster_pass_and_lists() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:30"), ANA, register("a", 1));
-    desk.told_window(at("11:28:31"), BO, register("b", 1));
-    desk.tick(at("11:29:00"));
-    let ask = |desk: &mut Desk| {
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:30"), ANA, register("a", 1));
+    it.told_window(at("11:28:31"), BO, register("b", 1));
+    it.tick(at("11:29:00"));
+    let ask = |it: &mut Journaled| {
         let query = Query { id: Some("a".parse().unwrap()), ..Query::default() };
-        desk.ask(at("11:29:30"), ANA, Request::Query(query)).unwrap()
+        it.ask(at("11:29:30"), ANA, Request::Query(query)).unwrap()
     };
-    let before = ask(&mut desk);
+    let before = ask(&mut it);
     assert!(String::from_utf8_lossy(&before).contains(r#""you":"203.0.113.9:1","pass":""#));
-    assert_eq!(ask(&mut desk.restarted(at("11:29:20")).unwrap()), before);
+    assert_eq!(ask(&mut it.restarted(at("11:29:20")).unwrap()), before);
 }
 
 #[test]
 fn only_a_member_is_told_the_pass() {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.told_window(at("11:28:30"), ANA, register("a", 1));
-    let peers = |desk: &mut Desk, time: &str, id: Option<&str>| {
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:30"), ANA, register("a", 1));
+    let peers = |it: &mut Journaled, time: &str, id: Option<&str>| {
         let id = id.map(|id| id.parse().unwrap());
         let query = Request::Query(Query { id, ..Query::default() });
-        String::from_utf8(desk.ask(at(time), BO, query).unwrap()).unwrap()
+        String::from_utf8(it.ask(at(time), BO, query).unwrap()).unwrap()
     };
     for id in [Some("a"), None] {
-        let text = peers(&mut desk, "11:28:59.999", id);
+        let text = peers(&mut it, "11:28:59.999", id);
         assert!(text.contains(r#""count":0,"peers":[]"#) && !text.contains("pass"), "{text}");
     }
-    desk.tick(at("11:29:00"));
-    assert!(peers(&mut desk, "11:29:00", Some("a")).contains("pass"));
+    it.tick(at("11:29:00"));
+    assert!(peers(&mut it, "11:29:00", Some("a")).contains("pass"));
     for id in [Some("b"), None] {
-        let text = peers(&mut desk, "11:29:00", id);
+        let text = peers(&mut it, "11:29:00", id);
         assert!(text.contains(r#""peers":["203.0.113.9:1"]"#) && !text.contains("pass"));
     }
 }
 
 #[test]
 fn a_part_out_of_range_is_a_bad_field() {
-    let mut desk = Desk::new(at("11:28:00"));
+    let mut it = Journaled::new(at("11:28:00"));
     let query = Request::Query(Query { part: 1, seq: Some(2), ..Query::default() });
-    let answer = desk.ask(at("11:28:30"), ANA, query).unwrap();
+    let answer = it.ask(at("11:28:30"), ANA, query).unwrap();
     assert_eq!(
         String::from_utf8(answer).unwrap(),
         r#"{"type":"ERROR","seq":2,"code":"bad_field","reason":"part must be 0: the list has one part"}"#
     );
 }
 
-fn capped(caps: Caps) -> Desk {
-    let mut desk = Desk::new(at("11:28:00"));
-    desk.registry.config.caps = caps;
-    desk
+fn capped(caps: Caps) -> Journaled {
+    let mut it = Journaled::new(at("11:28:00"));
+    it.registry.config.caps = caps;
+    it
 }
 
 fn in_room(id: &str, room: &str) -> Request {
@@ -465,12 +473,12 @@ fn in_room(id: &str, room: &str) -> Request {
     Request::Register(Register { id, seq: Some(1), room, ..Register::default() })
 }
 
-fn is_full(desk: &mut Desk, addr: &str, request: Request) -> bool {
-    is_full_at(desk, at("11:28:30"), addr, request)
+fn is_full(it: &mut Journaled, addr: &str, request: Request) -> bool {
+    is_full_at(it, at("11:28:30"), addr, request)
 }
 
-fn is_full_at(desk: &mut Desk, now: Now, addr: &str, request: Request) -> bool {
-    let answer = desk.ask(now, addr, request).expect("an answer");
+fn is_full_at(it: &mut Journaled, now: Now, addr: &str, request: Request) -> bool {
+    let answer = it.ask(now, addr, request).expect("an answer");
     matches!(
         Datagram::decode(&answer).unwrap(),
         Datagram::Error(refusal) if refusal.code == Code::Full && refusal.retry_in_ms == Some(30_000)
@@ -479,100 +487,144 @@ fn is_full_at(desk: &mut Desk, now: Now, addr: &str, request: Request) -> bool {
 
 #[test]
 fn an_address_is_held_at_its_cap_and_others_are_not_touched() {
-    let mut desk = capped(Caps { per_ip: 2, ..Caps::default() });
-    assert!(!is_full(&mut desk, ANA, register("a", 1)));
-    assert!(!is_full(&mut desk, BO, register("b", 1)));
-    assert!(is_full(&mut desk, "203.0.113.9:3", register("c", 1)));
-    assert!(!is_full(&mut desk, "203.0.113.10:3", register("d", 1)));
-    assert!(!is_full(&mut desk, BO, register("b", 2)), "who is in may change its room or name");
-    assert!(!is_full(&mut desk, "203.0.113.9:4", register("b", 3)), "or its port");
-    let trusted =
-        desk.registry.handle(at("11:28:31"), path("203.0.113.9:5"), register("e", 1), true);
+    let mut it = capped(Caps { per_ip: 2, ..Caps::default() });
+    assert!(!is_full(&mut it, ANA, register("a", 1)));
+    assert!(!is_full(&mut it, BO, register("b", 1)));
+    assert!(is_full(&mut it, "203.0.113.9:3", register("c", 1)));
+    assert!(!is_full(&mut it, "203.0.113.10:3", register("d", 1)));
+    assert!(!is_full(&mut it, BO, register("b", 2)), "who is in may change its room or name");
+    assert!(!is_full(&mut it, "203.0.113.9:4", register("b", 3)), "or its port");
+    let trusted = it.registry.handle(at("11:28:31"), path("203.0.113.9:5"), register("e", 1), true);
     assert_eq!(trusted, Handled::Proposed);
 }
 
 #[test]
 fn of_ipv6_a_slash_64_is_one_address() {
-    let mut desk = capped(Caps { per_ip: 1, ..Caps::default() });
-    assert!(!is_full(&mut desk, "[2001:db8::1]:5", register("a", 1)));
-    assert!(is_full(&mut desk, "[2001:db8::ffff:2]:5", register("b", 1)));
-    assert!(!is_full(&mut desk, "[2001:db8:0:1::1]:5", register("c", 1)));
+    let mut it = capped(Caps { per_ip: 1, ..Caps::default() });
+    assert!(!is_full(&mut it, "[2001:db8::1]:5", register("a", 1)));
+    assert!(is_full(&mut it, "[2001:db8::ffff:2]:5", register("b", 1)));
+    assert!(!is_full(&mut it, "[2001:db8:0:1::1]:5", register("c", 1)));
 }
 
 #[test]
 fn rooms_and_windows_have_their_caps() {
-    let mut desk = capped(Caps { room: 1, rooms: 2, ..Caps::default() });
-    assert!(!is_full(&mut desk, ANA, in_room("a", "one")));
-    assert!(is_full(&mut desk, BO, in_room("b", "one")));
-    assert!(!is_full(&mut desk, BO, in_room("b", "two")));
-    assert!(is_full(&mut desk, "203.0.113.9:3", in_room("c", "three")));
-    let mut desk = capped(Caps { window: 1, ..Caps::default() });
-    assert!(!is_full(&mut desk, ANA, register("a", 1)));
-    assert!(is_full(&mut desk, BO, register("b", 1)));
-    desk.ask(at("11:28:40"), ANA, leave("a", 2));
-    assert!(!is_full(&mut desk, BO, register("b", 1)), "who leaves makes room");
+    let mut it = capped(Caps { room: 1, rooms: 2, ..Caps::default() });
+    assert!(!is_full(&mut it, ANA, in_room("a", "one")));
+    assert!(is_full(&mut it, BO, in_room("b", "one")));
+    assert!(!is_full(&mut it, BO, in_room("b", "two")));
+    assert!(is_full(&mut it, "203.0.113.9:3", in_room("c", "three")));
+    let mut it = capped(Caps { window: 1, ..Caps::default() });
+    assert!(!is_full(&mut it, ANA, register("a", 1)));
+    assert!(is_full(&mut it, BO, register("b", 1)));
+    it.ask(at("11:28:40"), ANA, leave("a", 2));
+    assert!(!is_full(&mut it, BO, register("b", 1)), "who leaves makes room");
 }
 
 #[test]
 fn what_is_under_way_counts() {
-    let mut desk = capped(Caps { per_ip: 2, rooms: 1, ..Caps::default() });
+    let mut it = capped(Caps { per_ip: 2, rooms: 1, ..Caps::default() });
     let now = at("11:28:30");
     for (addr, id) in [(ANA, "a"), (BO, "b")] {
-        let handled = desk.registry.handle(now, path(addr), register(id, 1), false);
+        let handled = it.registry.handle(now, path(addr), register(id, 1), false);
         assert_eq!(handled, Handled::Proposed);
     }
-    let third = desk.registry.handle(now, path("203.0.113.9:3"), register("c", 1), false);
+    let third = it.registry.handle(now, path("203.0.113.9:3"), register("c", 1), false);
     assert!(matches!(third, Handled::Refused(_, RejectReason::Full)));
-    let room = desk.registry.handle(now, path("203.0.113.7:1"), in_room("d", "two"), false);
+    let room = it.registry.handle(now, path("203.0.113.7:1"), in_room("d", "two"), false);
     assert!(matches!(room, Handled::Refused(_, RejectReason::Full)));
-    desk.refuse(now);
+    it.refuse(now);
     let later = at("11:28:31");
-    let third = desk.registry.handle(later, path("203.0.113.9:3"), register("c", 1), false);
+    let third = it.registry.handle(later, path("203.0.113.9:3"), register("c", 1), false);
     assert_eq!(third, Handled::Proposed, "what was refused does not count");
 }
 
 /// Ids that come and go from one address are remembered, and so must have an end.
 #[test]
 fn ids_from_one_address_come_to_an_end() {
-    let mut desk = capped(Caps { per_ip: 2, ..Caps::default() });
+    let mut it = capped(Caps { per_ip: 2, ..Caps::default() });
     for k in 0..8 {
-        assert!(!is_full(&mut desk, ANA, register(&format!("id{k}"), 1)), "{k}");
+        assert!(!is_full(&mut it, ANA, register(&format!("id{k}"), 1)), "{k}");
     }
-    assert!(is_full(&mut desk, ANA, register("id8", 1)));
-    let recorded = desk.log.len();
-    desk.ask(at("11:28:40"), ANA, leave("id9", 1)).expect("LEFT, although nothing is remembered");
-    assert_eq!((desk.log.len(), desk.registry.next.ids()), (recorded, 8));
-    assert!(!is_full(&mut desk, BO, register("id3", 2)), "who is known goes on");
-    desk.ask(at("11:28:41"), BO, leave("id3", 3)).unwrap();
-    assert!(!is_full(&mut desk, BO, register("id3", 4)), "also out and in again");
-    assert!(!is_full(&mut desk, "203.0.113.10:3", register("d", 1)), "others are not touched");
-    desk.tick(at("11:29:00"));
-    assert!(!is_full_at(&mut desk, at("11:29:30"), ANA, register("id8", 1)), "a window's alone");
+    assert!(is_full(&mut it, ANA, register("id8", 1)));
+    let recorded = it.log.len();
+    it.ask(at("11:28:40"), ANA, leave("id9", 1)).expect("LEFT, although nothing is remembered");
+    assert_eq!((it.log.len(), it.registry.next.ids()), (recorded, 8));
+    assert!(!is_full(&mut it, BO, register("id3", 2)), "who is known goes on");
+    it.ask(at("11:28:41"), BO, leave("id3", 3)).unwrap();
+    assert!(!is_full(&mut it, BO, register("id3", 4)), "also out and in again");
+    assert!(!is_full(&mut it, "203.0.113.10:3", register("d", 1)), "others are not touched");
+    it.tick(at("11:29:00"));
+    assert!(!is_full_at(&mut it, at("11:29:30"), ANA, register("id8", 1)), "a window's alone");
 }
 
 #[test]
 fn ids_from_everywhere_come_to_an_end() {
-    let mut desk = capped(Caps { window: 1, per_ip: 0, ..Caps::default() });
+    let mut it = capped(Caps { window: 1, per_ip: 0, ..Caps::default() });
     for k in 0..4 {
-        assert!(!is_full(&mut desk, ANA, register(&format!("id{k}"), 1)), "{k}");
+        assert!(!is_full(&mut it, ANA, register(&format!("id{k}"), 1)), "{k}");
     }
-    assert!(is_full(&mut desk, ANA, register("id4", 1)));
-    assert!(!is_full(&mut desk, ANA, register("", 1)), "without an id nothing is remembered");
+    assert!(is_full(&mut it, ANA, register("id4", 1)));
+    assert!(!is_full(&mut it, ANA, register("", 1)), "without an id nothing is remembered");
 }
 
 #[test]
 fn while_the_disk_stands_still_what_waits_is_bounded() {
-    let mut desk = capped(Caps { per_ip: 0, room: 0, window: 0, rooms: 0 });
+    let mut it = capped(Caps { per_ip: 0, room: 0, window: 0, rooms: 0 });
     let now = at("11:28:30");
     let mut ask = |k: u32| {
         let [_, a, b, c] = k.to_be_bytes();
         let path = Path::new(SocketAddr::from(([10, a, b, c], 5)), [198, 51, 100, 10].into());
-        desk.registry.handle(now, path, register("", 1), true)
+        it.registry.handle(now, path, register("", 1), true)
     };
     let proposed = (0..100_000).take_while(|k| ask(*k) == Handled::Proposed).count();
     assert_eq!(proposed, 1 << 16);
     assert!(matches!(ask(200_000), Handled::Refused(_, RejectReason::Unavailable)));
-    desk.sync(now);
-    desk.tick(at("11:29:00"));
-    assert_eq!(desk.registry.current().len(), 1 << 16, "it opens all the same");
+    it.sync(now);
+    it.tick(at("11:29:00"));
+    assert_eq!(it.registry.current().len(), 1 << 16, "it opens all the same");
+}
+
+/// At 11:29:00 the window of 11:29 is full, and its opening is on its way to the disk: what comes
+/// meanwhile is for 11:30, which has its own count.
+#[test]
+fn while_an_opening_is_in_flight_the_caps_count_the_window_after_alone() {
+    let mut it = capped(Caps { per_ip: 2, room: 2, window: 2, rooms: 1 });
+    for (id, addr) in [("a", ANA), ("b", BO)] {
+        assert!(!is_full(&mut it, addr, register(id, 1)));
+    }
+    let now = at("11:29:00");
+    it.registry.handle_timeout(now);
+    let mut handle = |id, addr| it.registry.handle(now, path(addr), register(id, 9), false);
+    assert_eq!(handle("c", ANA), Handled::Proposed);
+    assert_eq!(handle("d", BO), Handled::Proposed);
+    let third = handle("e", "203.0.113.9:3");
+    assert!(matches!(third, Handled::Refused(_, RejectReason::Full)), "{third:?}");
+    it.sync(now);
+    assert_eq!((it.registry.current().len(), it.registry.next().1), (2, 2));
+}
+
+#[test]
+fn what_is_refused_counts_no_more() {
+    let mut it = capped(Caps { per_ip: 1, room: 1, window: 1, rooms: 1 });
+    let now = at("11:28:30");
+    assert_eq!(it.registry.handle(now, path(ANA), register("a", 1), false), Handled::Proposed);
+    assert_eq!(it.refuse(now).len(), 1);
+    let later = at("11:28:31");
+    assert_eq!(it.registry.handle(later, path(BO), register("b", 1), false), Handled::Proposed);
+    it.sync(later);
+    assert_eq!(it.registry.next().1, 1);
+}
+
+#[test]
+fn while_the_journal_is_down_nothing_is_proposed() {
+    let mut it = Journaled::new(at("11:28:00"));
+    it.registry.suspend();
+    let asked = it.registry.handle(at("11:28:30"), path(ANA), register("a", 1), false);
+    assert!(matches!(asked, Handled::Refused(_, RejectReason::Unavailable)));
+    it.registry.handle_timeout(at("11:29:00"));
+    assert!(it.registry.take_proposals().is_empty());
+    assert_eq!(it.registry.poll_timeout(at("11:29:00")), Alarm::default());
+    it.registry.go_on();
+    it.tick(at("11:29:00"));
+    assert_eq!(it.registry.current().window(), window("11:29"));
 }

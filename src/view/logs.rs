@@ -101,13 +101,16 @@ pub fn log(event: &Event) {
         Event::Window(Past { window, members, rooms, late: None }) => {
             tracing::warn!(%window, members, rooms, "window missed: it was never opened");
         }
-        Event::LogRefuses(why) => tracing::error!(
+        Event::JournalRefuses(why) => tracing::error!(
             why,
             "the log cannot be written; clients are told unavailable until it can"
         ),
-        Event::LogRecovered => tracing::warn!("the log is written again"),
+        Event::JournalRecovered => tracing::warn!("the log is written again"),
         Event::DocumentWritten(window) => tracing::info!(%window, "document written"),
         Event::DocumentFails(why) => tracing::error!("{why}; trying again"),
+        Event::EventsLost(count) => {
+            tracing::warn!(count, "events not shown: nobody took them in time")
+        }
         Event::Rejected(tally) => {
             tracing::warn!(counts = rejected(tally), "datagrams rejected away")
         }

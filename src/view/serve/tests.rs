@@ -21,6 +21,7 @@ fn member(k: u16, room: &str) -> Member {
         name: None,
         lan: None,
         registered: Wall::from_millis(0),
+        heard: 0,
     }
 }
 

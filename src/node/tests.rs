@@ -1,0 +1,307 @@
+//! A node on a journal that answers when it is told to.
+
+use std::net::SocketAddr;
+
+use super::*;
+use crate::cookie::Secret;
+use crate::mesh::ListCap;
+use crate::proto::{Datagram, Kind, Register};
+use crate::record::Record;
+use crate::registry::{Caps, Config};
+use crate::window::{Length, Wall};
+
+const ANA: &str = "203.0.113.9:1";
+const BO: &str = "203.0.113.9:2";
+
+/// A node, and all that it has wanted done.
+struct Harness {
+    node: Node,
+    now: Now,
+    sent: Vec<Transmit>,
+    told: Vec<SocketAddr>,
+    batches: VecDeque<(Epoch, Vec<Entry>)>,
+    archiving: VecDeque<Arc<FinalizedWindow>>,
+    discarded: Vec<Window>,
+    events: Vec<Event>,
+}
+
+fn at(time: &str) -> Now {
+    let wall: Wall = format!("2026-11-23T{time}Z").parse().unwrap();
+    let start: Wall = "2026-11-23T00:00:00Z".parse().unwrap();
+    Now { wall, mono: start.until(wall) }
+}
+
+fn window(time: &str) -> Window {
+    format!("2026-11-23T{time}:00Z").parse().unwrap()
+}
+
+fn registry(now: Now) -> Registry {
+    let config = Config { length: Length::MINUTE, cap: ListCap::new(200), caps: Caps::default() };
+    Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), now)
+}
+
+impl Harness {
+    /// A node whose first window is open.
+    fn new(time: &str) -> Harness {
+        let now = at(time);
+        let node = Node::new(registry(now), [], now);
+        let mut harness = Harness {
+            node,
+            now,
+            sent: Vec::new(),
+            told: Vec::new(),
+            batches: VecDeque::new(),
+            archiving: VecDeque::new(),
+            discarded: Vec::new(),
+            events: Vec::new(),
+        };
+        harness.work();
+        harness.sync();
+        harness
+    }
+
+    fn work(&mut self) {
+        while let Some(output) = self.node.poll(self.now) {
+            match output {
+                Output::Send(transmit) => self.sent.push(transmit),
+                Output::SendTrain(push) => self.told.push(push.train.path.peer),
+                Output::Append(epoch, batch) => self.batches.push_back((epoch, batch)),
+                Output::Archive(window) => self.archiving.push_back(window),
+                Output::Discard(window) => self.discarded.push(window),
+                Output::Event(event) => self.events.push(event),
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.node.handle(self.now, input);
+        self.work();
+    }
+
+    fn wait_until(&mut self, time: &str) {
+        self.now = at(time);
+        self.input(Input::Timeout);
+    }
+
+    fn ask(&mut self, id: &str, addr: &str, seq: u64) {
+        let path = Path::new(addr.parse().unwrap(), "198.51.100.10".parse().unwrap());
+        let id = Some(id.parse().unwrap());
+        let request = Request::Register(Register { id, seq: Some(seq), ..Register::default() });
+        self.input(Input::Request(Inbound { path, request, trusted: false }));
+    }
+
+    /// The first batch that is under way is durable.
+    fn sync(&mut self) {
+        let (_, batch) = self.batches.pop_front().expect("a batch is under way");
+        self.input(Input::Journal(Outcome::Durable(batch)));
+    }
+
+    fn refuse(&mut self) {
+        let (epoch, batch) = self.batches.pop_front().expect("a batch is under way");
+        self.input(Input::Journal(Outcome::Refused { epoch, batch, why: "full".to_owned() }));
+    }
+
+    /// The kinds of what was sent since this was asked last.
+    fn take_sent(&mut self) -> Vec<Kind> {
+        let kind = |transmit: Transmit| match Datagram::decode(&transmit.payload).unwrap() {
+            Datagram::Registered(_) => Kind::Registered,
+            Datagram::Error(_) => Kind::Error,
+            other => panic!("{other:?}"),
+        };
+        std::mem::take(&mut self.sent).into_iter().map(kind).collect()
+    }
+
+    fn archived(&mut self, result: Result<(), String>) -> Window {
+        let window = self.archiving.pop_front().expect("a window is to be archived").window();
+        self.input(Input::Archived(window, result));
+        window
+    }
+}
+
+#[test]
+fn an_answer_leaves_after_its_record_is_durable_and_what_comes_meanwhile_shares_a_batch() {
+    let mut it = Harness::new("11:28:00");
+    it.ask("a", ANA, 1);
+    it.ask("b", BO, 1);
+    it.ask("c", "203.0.113.9:3", 1);
+    assert_eq!((it.sent.len(), it.batches.len(), it.batches[0].1.len()), (0, 1, 1));
+    it.sync();
+    assert_eq!(it.take_sent(), [Kind::Registered]);
+    assert_eq!((it.batches.len(), it.batches[0].1.len()), (1, 2));
+    it.sync();
+    assert_eq!(it.take_sent(), [Kind::Registered; 2]);
+    assert!(it.node.is_settled());
+}
+
+#[test]
+fn an_opening_does_not_wait_for_the_batch_before_it() {
+    let mut it = Harness::new("11:28:00");
+    it.ask("a", ANA, 1);
+    it.wait_until("11:29:00");
+    assert_eq!(it.batches.len(), 2);
+    assert!(matches!(it.batches[1].1[..], [Entry { record: Record::Open(_), .. }]));
+    it.sync();
+    it.sync();
+    assert_eq!(it.node.current().len(), 1);
+    assert_eq!(it.told, [ANA.parse().unwrap()]);
+}
+
+/// The batch with the opening was put together as if the one before it were in the journal.
+#[test]
+fn a_refusal_ends_the_epoch_of_all_that_is_under_way() {
+    let mut it = Harness::new("11:28:00");
+    it.ask("a", ANA, 1);
+    it.wait_until("11:29:00");
+    it.ask("b", BO, 1);
+    let epochs: Vec<Epoch> = it.batches.iter().map(|(epoch, _)| *epoch).collect();
+    assert!(epochs.len() >= 2 && epochs.iter().all(|epoch| *epoch == Epoch::default()));
+    while !it.batches.is_empty() {
+        it.refuse();
+    }
+    assert_eq!(it.take_sent(), [Kind::Error; 2]);
+    assert_eq!(it.node.counts().rejected.of(RejectReason::Unavailable), 2);
+    it.wait_until("11:29:00.300");
+    assert_eq!(it.batches[0].0, Epoch::default().next(), "only one refusal was news");
+    it.sync();
+    assert_eq!((it.node.current().window(), it.node.current().len()), (window("11:29"), 0));
+    let refusals = it.events.iter().filter(|event| matches!(event, Event::JournalRefuses(_)));
+    assert_eq!(refusals.count(), 1);
+    assert!(it.events.iter().any(|event| matches!(event, Event::JournalRecovered)));
+}
+
+#[test]
+fn while_the_journal_is_down_clients_are_told_so() {
+    let mut it = Harness::new("11:28:00");
+    it.ask("a", ANA, 1);
+    it.input(Input::Journal(Outcome::Down("no answer".to_owned())));
+    assert!(!it.node.journal_works());
+    it.ask("b", BO, 1);
+    assert_eq!(it.take_sent(), [Kind::Error]);
+    it.sync();
+    assert_eq!(it.take_sent(), [Kind::Registered]);
+    assert!(it.node.journal_works());
+    it.ask("b", BO, 2);
+    it.sync();
+    assert_eq!(it.take_sent(), [Kind::Registered]);
+}
+
+/// A window with a member each minute, from 11:29 on.
+fn turn_a_minute(it: &mut Harness, minute: u32) {
+    it.now = at(&format!("11:{minute}:30"));
+    it.ask("a", ANA, minute.into());
+    it.sync();
+    it.wait_until(&format!("11:{}:00", minute + 1));
+    it.sync();
+}
+
+#[test]
+fn a_journal_is_let_go_when_its_window_has_closed_and_its_document_is_durable() {
+    let mut it = Harness::new("11:28:00");
+    turn_a_minute(&mut it, 28);
+    assert_eq!(it.archived(Ok(())), window("11:29"), "as soon as all have been told");
+    assert_eq!(it.discarded, [window("11:28")], "nobody was in it");
+    turn_a_minute(&mut it, 29);
+    assert_eq!(it.discarded, [window("11:28"), window("11:29")]);
+    turn_a_minute(&mut it, 30);
+    assert_eq!(it.discarded.len(), 2, "the document of 11:30 is not durable");
+    assert_eq!(it.archived(Ok(())), window("11:30"));
+    assert_eq!(it.discarded.last(), Some(&window("11:30")));
+}
+
+#[test]
+fn a_document_that_cannot_be_written_is_tried_again_behind_the_others() {
+    let mut it = Harness::new("11:28:00");
+    turn_a_minute(&mut it, 28);
+    turn_a_minute(&mut it, 29);
+    assert_eq!(it.archiving.len(), 1, "one at a time");
+    assert_eq!(it.archived(Err("no room".to_owned())), window("11:29"));
+    assert!(it.archiving.is_empty(), "not at once");
+    it.wait_until("11:30:01");
+    assert_eq!(it.archived(Err("no room".to_owned())), window("11:30"));
+    it.wait_until("11:30:02");
+    assert_eq!(it.archived(Err("no room".to_owned())), window("11:29"));
+    let told = it.events.iter().filter(|event| matches!(event, Event::DocumentFails(..)));
+    assert_eq!(told.count(), 2, "once for each document");
+    assert!(!it.discarded.contains(&window("11:29")));
+}
+
+#[test]
+fn while_no_document_can_be_written_memory_is_bounded_and_the_journals_stay() {
+    let mut it = Harness::new("11:00:00");
+    for minute in 0..30 {
+        let (now, next) = (format!("11:{minute:02}:30"), format!("11:{:02}:00", minute + 1));
+        it.now = at(&now);
+        it.ask("a", ANA, minute);
+        it.sync();
+        it.wait_until(&next);
+        it.sync();
+    }
+    assert_eq!(it.archiving.len(), 1, "it stands still");
+    let postponed: Vec<Window> = it.events.iter().filter_map(postponed).collect();
+    assert_eq!(postponed.len(), 30 - 1 - 16);
+    assert_eq!(postponed[0], window("11:02"));
+    assert_eq!(it.discarded, [window("11:00")], "a journal stays while its document is needed");
+}
+
+fn postponed(event: &Event) -> Option<Window> {
+    match event {
+        Event::DocumentPostponed(window) => Some(*window),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_was_replayed_is_announced_while_it_lasts_and_archived() {
+    let record = |time: &str, kind: fn(Window, Wall) -> Record, of: &str| Entry {
+        ticket: None,
+        record: kind(window(of), at(time).wall),
+    };
+    let register = |window, at| {
+        let path = Path::new(ANA.parse().unwrap(), "198.51.100.10".parse().unwrap());
+        let Register { room, .. } = Register::default();
+        let (id, seq, name, lan) = (None, None, None, None);
+        let it = crate::record::Registration { window, at, path, id, seq, room, name, lan };
+        Record::Register(it)
+    };
+    let open =
+        |window, at| Record::Open(crate::record::Opening { window, length: Length::MINUTE, at });
+    for (starts, announced) in [("11:29:30", true), ("11:30:30", false)] {
+        let now = at(starts);
+        let mut registry = registry(now);
+        registry.begin(window("11:29"), Length::MINUTE);
+        registry.commit(now, record("11:28:30", register, "11:29"));
+        registry.commit(now, record("11:29:00.007", open, "11:29"));
+        registry.resume(now).unwrap();
+        let mut it = Harness {
+            node: Node::new(registry, [window("11:29")], now),
+            now,
+            ..Harness::new(starts)
+        };
+        it.events.clear();
+        it.work();
+        assert_eq!(it.told.is_empty(), !announced, "{starts}");
+        assert!(matches!(&it.events[..], [Event::Replayed(window)] if window.len() == 1));
+        assert_eq!(it.archived(Ok(())), window("11:29"));
+    }
+}
+
+#[test]
+fn an_announcement_that_ends_early_is_archived_all_the_same() {
+    let mut it = Harness::new("11:28:00");
+    it.ask("a", ANA, 1);
+    it.sync();
+    it.now = at("11:29:00");
+    it.node.handle(it.now, Input::Timeout);
+    it.work();
+    let (_, batch) = it.batches.pop_front().unwrap();
+    it.node.handle(it.now, Input::Journal(Outcome::Durable(batch)));
+    while it.node.fanout.is_none() {
+        let _ = it.node.poll(it.now).expect("the opening takes effect");
+    }
+    it.node.end_announcement();
+    it.work();
+    assert!(it.told.is_empty(), "nobody was told before the stop");
+    assert!(!it.node.is_archived());
+    assert_eq!(it.archived(Ok(())), window("11:29"));
+    assert!(it.node.is_archived());
+}

@@ -1,0 +1,99 @@
+//! Writes the documents of windows on a thread of its own, made at the start: a disk that is slow
+//! holds up nobody, and no thread has to be had later.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::archive::{Archive, Document};
+use crate::clock::Clock;
+use crate::roster::FinalizedWindow;
+use crate::store::Disk;
+use crate::window::Window;
+
+/// What became of a document, or of the old ones.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The document of a window is durable, or why it is not.
+    Written(Window, Result<(), String>),
+    /// Old documents could not be removed.
+    PruneFails(String),
+}
+
+/// The thread, as its owner sees it. Dropped, it lets the thread finish what it was given.
+#[derive(Debug)]
+pub(super) struct ArchiveThread {
+    windows: SyncSender<Arc<FinalizedWindow>>,
+    outcomes: mpsc::Receiver<Outcome>,
+}
+
+impl ArchiveThread {
+    /// Starts the thread; documents older than `keep` are removed.
+    pub(super) fn start(
+        archive: Archive<Disk>,
+        keep: Option<Duration>,
+        clock: Clock,
+    ) -> io::Result<ArchiveThread> {
+        // One window at a time, and at most two outcomes of it: neither queue is ever full.
+        let (windows, to_write) = sync_channel(1);
+        let (report, outcomes) = mpsc::channel(2);
+        let writer = Writer { archive, keep, clock, report };
+        thread::Builder::new().name("archive".into()).spawn(move || writer.run(to_write))?;
+        Ok(ArchiveThread { windows, outcomes })
+    }
+
+    /// Has a window's document written; not before the outcome of the one before.
+    pub(super) fn write(&self, window: Arc<FinalizedWindow>) {
+        self.windows
+            .try_send(window)
+            .expect("one window at a time, and the thread only ends after us");
+    }
+
+    /// Waits for the next outcome.
+    pub(super) async fn next(&mut self) -> Outcome {
+        self.outcomes.recv().await.expect("the thread ends only after us")
+    }
+}
+
+/// What runs on the thread.
+struct Writer {
+    archive: Archive<Disk>,
+    keep: Option<Duration>,
+    clock: Clock,
+    report: mpsc::Sender<Outcome>,
+}
+
+impl Writer {
+    fn run(self, to_write: Receiver<Arc<FinalizedWindow>>) {
+        for window in to_write {
+            let written = self.archive.write(&Document::from(&*window), window.length());
+            let written = written.map_err(|error| error.to_string());
+            let prunes = written.is_ok();
+            self.tell(Outcome::Written(window.window(), written));
+            if prunes {
+                self.prune();
+            }
+        }
+    }
+
+    /// Removes one day that is older than is kept.
+    fn prune(&self) {
+        let Some(keep) = self.keep else { return };
+        match self.archive.prune(self.clock.now().wall, keep) {
+            Ok(None) => {}
+            Ok(Some(day)) => {
+                tracing::info!(day = %day.display(), "documents removed: older than --keep");
+            }
+            Err(error) => self.tell(Outcome::PruneFails(error.to_string())),
+        }
+    }
+
+    /// While the registry stops, nobody may listen any more.
+    fn tell(&self, outcome: Outcome) {
+        let _ = self.report.blocking_send(outcome);
+    }
+}

@@ -1,0 +1,164 @@
+//! Tells those who watch: how the registry stands, what happened, what was turned away.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::{Clock, Now};
+use crate::node::{self, Node};
+use crate::roster::FinalizedWindow;
+use crate::snapshot::{Done, Past, Snapshot};
+use crate::tally::Tally;
+use crate::window::Length;
+
+use super::Event;
+use super::workers::GateCounts;
+
+/// How often watchers are shown how the registry stands, at most.
+const SHOW_EVERY: Duration = Duration::from_millis(250);
+
+/// How often it is told what was turned away, at most: never a line a datagram, or whoever sends
+/// them would fill the log.
+const REPORT_REJECTED_EVERY: Duration = Duration::from_secs(10);
+
+/// What watchers are shown, and when they are shown it again.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    events: mpsc::Sender<Event>,
+    /// Events that nobody has taken in time.
+    lost: u64,
+    shown: watch::Sender<Arc<Snapshot>>,
+    snapshot: Snapshot,
+    show_at: Duration,
+    /// What was turned away when that was last told.
+    last_reported: Tally,
+    report_at: Duration,
+}
+
+/// How a registry stands that has done nothing yet.
+pub(super) fn snapshot(node: &Node, length: Length, clock: Clock) -> Snapshot {
+    let (next, waiting) = node.next();
+    Snapshot {
+        at: clock.now().wall,
+        length,
+        current: node.current().clone(),
+        next,
+        waiting,
+        past: VecDeque::new(),
+        done: Done::default(),
+        rejected: Tally::default(),
+        log_works: true,
+    }
+}
+
+impl Reporter {
+    /// Reports to `shown`, which has the first snapshot, and to `events`.
+    pub(super) fn new(
+        shown: watch::Sender<Arc<Snapshot>>,
+        events: mpsc::Sender<Event>,
+    ) -> Reporter {
+        let snapshot = shown.borrow().as_ref().clone();
+        Reporter {
+            events,
+            lost: 0,
+            shown,
+            snapshot,
+            show_at: Duration::ZERO,
+            last_reported: Tally::default(),
+            report_at: Duration::ZERO,
+        }
+    }
+
+    /// Takes note of what happened to the node.
+    pub(super) fn note(&mut self, event: node::Event) {
+        let event = match event {
+            node::Event::Opened(window, late) => {
+                self.snapshot.done.opened += 1;
+                Event::Window(self.remember(&window, Some(late)))
+            }
+            node::Event::Missed(window) => {
+                self.snapshot.done.missed += 1;
+                Event::Window(self.remember(&window, None))
+            }
+            node::Event::Replayed(window) => {
+                let late = window.opened().map(|opened| window.window().opens().until(opened));
+                self.remember(&window, late);
+                return;
+            }
+            node::Event::JournalRefuses(why) => Event::JournalRefuses(why),
+            node::Event::JournalRecovered => Event::JournalRecovered,
+            node::Event::DocumentWritten(window) => Event::DocumentWritten(window),
+            node::Event::DocumentFails(_, why) => Event::DocumentFails(why),
+            node::Event::DocumentPostponed(window) => Event::DocumentFails(format!(
+                "too many documents wait to be written: that of {window} is written at the next \
+                 start"
+            )),
+        };
+        self.tell(event);
+    }
+
+    /// Adds a window to the past that is shown, which is then shown at once.
+    fn remember(&mut self, window: &FinalizedWindow, late: Option<Duration>) -> Past {
+        let (members, rooms) = (window.len(), window.rosters().len());
+        let past = Past { window: window.window(), members, rooms, late };
+        self.snapshot.remember(past);
+        self.show_at = Duration::ZERO;
+        past
+    }
+
+    /// Tells an event. The receiver may be slow, then it is dropped and counted, or gone.
+    pub(super) fn tell(&mut self, event: Event) {
+        if self.lost > 0 && self.events.try_send(Event::EventsLost(self.lost)).is_ok() {
+            self.lost = 0;
+        }
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+            self.lost += 1;
+        }
+    }
+
+    /// When [`Reporter::report`] has something to show, if anyone watches.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        (!self.shown.is_closed()).then_some(self.show_at)
+    }
+
+    /// Tells what is due: `counts` is what has come to the gates.
+    pub(super) fn report(&mut self, now: Now, node: &Node, counts: impl FnOnce() -> GateCounts) {
+        let shows = now.mono >= self.show_at && !self.shown.is_closed();
+        let reports = now.mono >= self.report_at;
+        if !shows && !reports {
+            return;
+        }
+        let mut counts = counts();
+        counts.rejected.add(&node.counts().rejected);
+        if reports {
+            self.report_rejected(now, counts.rejected);
+        }
+        if shows {
+            self.show(now, node, &counts);
+        }
+    }
+
+    fn report_rejected(&mut self, now: Now, rejected: Tally) {
+        if rejected != self.last_reported {
+            self.tell(Event::Rejected(rejected.since(&self.last_reported)));
+            (self.last_reported, self.report_at) = (rejected, now.mono + REPORT_REJECTED_EVERY);
+        }
+    }
+
+    fn show(&mut self, now: Now, node: &Node, counts: &GateCounts) {
+        self.show_at = now.mono + SHOW_EVERY;
+        let snapshot = &mut self.snapshot;
+        (snapshot.next, snapshot.waiting) = node.next();
+        snapshot.at = now.wall;
+        snapshot.current = node.current().clone();
+        snapshot.done.received = counts.received;
+        snapshot.done.challenged = counts.challenged;
+        snapshot.done.answered = node.counts().answered;
+        snapshot.done.recorded = node.counts().recorded;
+        snapshot.rejected = counts.rejected;
+        snapshot.log_works = node.journal_works();
+        self.shown.send_replace(Arc::new(snapshot.clone()));
+    }
+}
