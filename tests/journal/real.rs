@@ -1,4 +1,4 @@
-//! On real files: a registry, its log and its documents in the program's order, stopped after
+//! On real files: the program's own node, its journal and its documents, stopped after
 //! every single write, sync, rename, cut and removal in turn, and once more while that is mended.
 //! What is read back satisfies rules 2, 3, 5 and 6. `HIT7_LONG=1` is thorough.
 
@@ -14,10 +14,13 @@ use std::time::Duration;
 use hit7::archive::{Archive, Document};
 use hit7::clock::Now;
 use hit7::cookie::Secret;
-use hit7::journal::{FileJournal, Journal, Outcome};
+use hit7::journal::{FileJournal, FileOptions, Journal, Outcome, Replayed};
 use hit7::mesh::ListCap;
+use hit7::node::{Event, Inbound, Input, Node, Output};
+use hit7::path::Transmit;
 use hit7::proto::{Datagram, Id, Leave, Register, Request};
-use hit7::registry::{Caps, Config, Event, Handled, Registry};
+use hit7::record::Entry;
+use hit7::registry::{Caps, Config, Registry};
 use hit7::roster::FinalizedWindow;
 use hit7::store::{Disk, Handle, Item, Store};
 use hit7::window::{Length, Wall, Window};
@@ -206,7 +209,7 @@ struct Told {
 struct Stopped;
 
 struct Program<S: Store> {
-    registry: Registry,
+    node: Node,
     journal: FileJournal,
     archive: Archive<S>,
     now: Now,
@@ -227,16 +230,17 @@ fn at(wall: Wall) -> Now {
 impl<S: Store + Clone> Program<S> {
     fn start(store: S, home: &Path, now: Now) -> Result<Program<S>, Stopped> {
         let mut registry = Registry::new(config(), secret(), now);
-        let mut fold = |header: hit7::record::Header, record| match record {
-            None => registry.begin(header.window, header.length),
-            Some(record) => drop(registry.commit(now, None, record)),
+        let mut fold = |replayed| match replayed {
+            Replayed::Begin(header) => registry.begin(header.window, header.length),
+            Replayed::Record(record) => drop(registry.commit(now, Entry { ticket: None, record })),
         };
-        let dir = home.join("journal");
-        let opened = FileJournal::open(store.clone(), dir, LENGTH, false, &mut fold);
-        let Ok((journal, _)) = opened else { return Err(Stopped) };
+        let (dir, accept_damage) = (home.join("journal"), false);
+        let options = FileOptions { store: store.clone(), dir, length: LENGTH, accept_damage };
+        let Ok((journal, found)) = FileJournal::open(options, &mut fold) else { return Err(Stopped) };
         registry.resume(now).expect("the clock is right");
+        let node = Node::new(registry, found.windows, now);
         let archive = Archive::new(store, home.join("windows"));
-        Ok(Program { registry, journal, archive, now })
+        Ok(Program { node, journal, archive, now })
     }
 
     fn live(&mut self, script: Vec<Step>, told: &mut Told) -> Result<(), Stopped> {
@@ -246,7 +250,8 @@ impl<S: Store + Clone> Program<S> {
             match step {
                 Step::Ask(asks) => self.ask(asks, told)?,
                 Step::Boundary => {
-                    self.now.wall = self.registry.next().0.opens().plus(Duration::from_millis(3));
+                    self.now.wall = self.node.next().0.opens().plus(Duration::from_millis(3));
+                    self.node.handle(self.now, Input::Timeout);
                     self.turn(told)?;
                 }
             }
@@ -256,47 +261,62 @@ impl<S: Store + Clone> Program<S> {
 
     fn ask(&mut self, asks: Vec<Ask>, told: &mut Told) -> Result<(), Stopped> {
         told.open_questions = asks.clone();
+        let before = *self.node.counts();
         for ask in asks {
-            let handled = self.registry.handle(self.now, ask.path(), ask.request(ask.seq), false);
-            assert_eq!(handled, Handled::Proposed, "{ask:?}");
+            self.request(&ask, ask.seq);
+            assert_eq!(*self.node.counts(), before, "{ask:?} waits for the journal");
         }
         self.turn(told)?;
         told.open_questions.clear();
         Ok(())
     }
 
-    /// Proposals, answers, openings and documents, as the program does them.
-    fn turn(&mut self, told: &mut Told) -> Result<(), Stopped> {
-        self.registry.handle_timeout(self.now);
-        let batch: Vec<_> = std::iter::from_fn(|| self.registry.poll_proposal()).collect();
-        let mut waiting = batch.len();
-        if waiting > 0 {
-            self.journal.propose(batch);
-        }
-        while waiting > 0 {
-            let Outcome::Durable(batch) = block_on(self.journal.next()) else {
-                return Err(Stopped);
-            };
-            waiting -= batch.len();
-            for (ticket, record) in batch {
-                let answer = self.registry.commit(self.now, Some(ticket), record);
-                answer.iter().for_each(|it| note(told, it.path.peer, &it.payload));
-            }
-        }
-        while let Some(Event::Opened(frozen)) = self.registry.poll_event() {
-            self.opened(&frozen, told)?;
-        }
-        Ok(())
+    fn request(&mut self, ask: &Ask, seq: u64) {
+        let inbound = Inbound { path: ask.path(), request: ask.request(seq), trusted: false };
+        self.node.handle(self.now, Input::Request(inbound));
     }
 
-    fn opened(&mut self, frozen: &FinalizedWindow, told: &mut Told) -> Result<(), Stopped> {
-        told.opened = Some(frozen.window());
-        told.rosters.insert(frozen.window(), roster(frozen));
-        if !frozen.is_empty() {
-            self.archive.write(&Document::from(frozen), LENGTH).map_err(|_| Stopped)?;
+    /// What is answered at once; nothing else is due.
+    fn answered_at_once(&mut self, ask: &Ask, seq: u64) -> Option<Transmit> {
+        self.request(ask, seq);
+        match self.node.poll(self.now) {
+            Some(Output::Send(transmit)) => Some(transmit),
+            None => None,
+            other => panic!("{ask:?}: {other:?}"),
         }
-        let before = Wall::from_millis(frozen.window().opens().millis() - 1);
-        self.journal.discard(LENGTH.window_at(before));
+    }
+
+    /// Does what the node wants done, until it waits for nothing but time and requests.
+    fn turn(&mut self, told: &mut Told) -> Result<(), Stopped> {
+        loop {
+            while let Some(output) = self.node.poll(self.now) {
+                self.follow(output, told)?;
+            }
+            if self.node.is_settled() {
+                return Ok(());
+            }
+            let outcome = block_on(self.journal.next());
+            let Outcome::Durable(_) = &outcome else { return Err(Stopped) };
+            self.node.handle(self.now, Input::Journal(outcome));
+        }
+    }
+
+    fn follow(&mut self, output: Output, told: &mut Told) -> Result<(), Stopped> {
+        match output {
+            Output::Send(transmit) => note(told, transmit.path.peer, &transmit.payload),
+            Output::Append(epoch, batch) => self.journal.submit(epoch, batch),
+            Output::Discard(window) => self.journal.discard(window),
+            Output::Archive(window) => {
+                let written = self.archive.write(&Document::from(&*window), LENGTH);
+                written.map_err(|_| Stopped)?;
+                self.node.handle(self.now, Input::Archived(window.window(), Ok(())));
+            }
+            Output::Event(Event::Opened(window, _)) => {
+                told.opened = Some(window.window());
+                told.rosters.insert(window.window(), roster(&window));
+            }
+            Output::SendTrain(_) | Output::Event(_) => {}
+        }
         Ok(())
     }
 }
@@ -324,14 +344,14 @@ fn roster(frozen: &FinalizedWindow) -> String {
 
 /// What is read back keeps what was told.
 fn check<S: Store + Clone>(program: &mut Program<S>, told: &Told, home: &Path) {
-    let current = program.registry.current().clone();
+    let current = program.node.current().clone();
     // Rule 6: nothing is opened again, and no clock far behind is gone on with.
     assert!(told.opened.is_none_or(|opened| current.window() >= opened), "{:?}", told.opened);
     // Rule 3.
     if let Some(before) = told.rosters.get(&current.window()) {
         assert_eq!(roster(&current), *before);
     }
-    let next = program.registry.next().0;
+    let next = program.node.next().0;
     let documents = Archive::new(Disk, home.join("windows"));
     for (ask, window) in told.acked.values() {
         let maybe = |other: &Ask| other.id == ask.id || other.addr == ask.addr;
@@ -350,27 +370,24 @@ fn check<S: Store + Clone>(program: &mut Program<S>, told: &Told, home: &Path) {
         }
         // Rules 2 and 5: a retry is told the same window, an older copy nothing.
         assert!(*window == current.window() || *window == next, "{window} is forgotten");
-        let retry = program.registry.handle(program.now, ask.path(), ask.request(ask.seq), false);
-        let Handled::Answer(answer) = &retry else { panic!("{ask:?} is {retry:?}") };
+        let retry = program.answered_at_once(ask, ask.seq);
+        let Some(answer) = retry else { panic!("{ask:?} is not answered") };
         match Datagram::decode(&answer.payload).unwrap() {
             Datagram::Registered(it) => assert_eq!((it.window, ask.leaves), (*window, false)),
             Datagram::Left(it) => assert_eq!((it.window, ask.leaves), (*window, true)),
             other => panic!("{other:?}"),
         }
-        let older =
-            program.registry.handle(program.now, ask.path(), ask.request(ask.seq - 1), false);
-        assert!(matches!(older, Handled::Nothing(_)), "{ask:?} before: {older:?}");
+        let older = program.answered_at_once(ask, ask.seq - 1);
+        assert!(older.is_none(), "{ask:?} before: {older:?}");
     }
 }
 
 /// Rule 2, at the opening: who was acked for the next window is in it, where it was last.
 fn check_opening(program: &mut Program<Disk>, told: &mut Told) {
-    // What is due already opens first.
-    assert!(program.turn(told).is_ok());
-    let window = program.registry.next().0;
+    let window = program.node.next().0;
     let (acked, maybe) = (told.acked.clone(), std::mem::take(&mut told.open_questions));
     assert!(program.live(vec![Step::Boundary], told).is_ok());
-    let current = program.registry.current();
+    let current = program.node.current().clone();
     assert_eq!(current.window(), window);
     for (ask, _) in acked.values().filter(|(_, of)| *of == window) {
         if !maybe.iter().any(|other| other.id == ask.id || other.addr == ask.addr) {
@@ -411,9 +428,12 @@ fn stopped_after_any_step_and_again_while_it_is_mended_it_keeps_its_word() {
             went_on = !stopped;
             let disk = Stopping::at(again);
             if let Ok(mut second) = Program::start(disk.clone(), home.path(), at(wall)) {
+                // What it wants done is not: this life is looked at, and no more.
+                while second.node.poll(second.now).is_some() {}
                 check(&mut second, &told, home.path());
             }
             let mut third = Program::start(Disk, home.path(), at(wall)).ok().unwrap();
+            assert!(third.turn(&mut told).is_ok());
             check(&mut third, &told, home.path());
             refused_far_behind(home.path(), &told);
             check_opening(&mut third, &mut told);
@@ -436,11 +456,12 @@ fn refused_far_behind(home: &Path, told: &Told) {
     let Some(opened) = told.opened else { return };
     let now = at(Wall::from_millis(opened.opens().millis() - 61_000));
     let mut registry = Registry::new(config(), secret(), now);
-    let mut fold = |header: hit7::record::Header, record| match record {
-        None => registry.begin(header.window, header.length),
-        Some(record) => drop(registry.commit(now, None, record)),
+    let mut fold = |replayed| match replayed {
+        Replayed::Begin(header) => registry.begin(header.window, header.length),
+        Replayed::Record(record) => drop(registry.commit(now, Entry { ticket: None, record })),
     };
     let dir: PathBuf = home.join("journal");
-    FileJournal::open(Disk, dir, LENGTH, false, &mut fold).unwrap();
+    let options = FileOptions { store: Disk, dir, length: LENGTH, accept_damage: false };
+    drop(FileJournal::open(options, &mut fold).unwrap());
     assert!(registry.resume(now).is_err(), "{opened} was opened, and it is {}", now.wall);
 }

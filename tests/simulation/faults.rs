@@ -26,6 +26,7 @@ pub(crate) enum Fault {
     Short,
     Full,
     Slow,
+    Hang,
     Kept,
     Torn,
     PeerDeath,
@@ -34,12 +35,14 @@ pub(crate) enum Fault {
     Outsiders,
     Forgers,
     Crowd,
+    FullSocket,
+    HelperDeath,
     /// Not a fault: what every world draws.
     Chance,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 24] = [
+    pub(crate) const ALL: [Fault; 27] = [
         Fault::Loss,
         Fault::Delay,
         Fault::Double,
@@ -56,6 +59,7 @@ impl Fault {
         Fault::Short,
         Fault::Full,
         Fault::Slow,
+        Fault::Hang,
         Fault::Kept,
         Fault::Torn,
         Fault::PeerDeath,
@@ -64,6 +68,8 @@ impl Fault {
         Fault::Outsiders,
         Fault::Forgers,
         Fault::Crowd,
+        Fault::FullSocket,
+        Fault::HelperDeath,
     ];
 }
 

@@ -1,5 +1,5 @@
-//! The registry's host: the pure rooms in the order in which the program runs them, on a log that
-//! fails and a clock that steps, killed and started again.
+//! The registry's host: it runs the program's own node on a journal that fails, sockets that are
+//! full and a clock that steps, kills it and starts it again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -9,15 +9,18 @@ use std::time::Duration;
 use hit7::archive::Document;
 use hit7::clock::{Alarm, Now};
 use hit7::cookie::Secret;
-use hit7::fanout::Fanout;
+use hit7::fanout::Push;
 use hit7::gate::{Admit, Gate};
+use hit7::journal::{Epoch, Outcome};
 use hit7::limit::Rate;
 use hit7::mesh::ListCap;
+use hit7::node::{Event, Inbound, Input, Node, Output};
 use hit7::path::{Path, Transmit};
-use hit7::proto::{Ack, Kind, Request, Room};
-use hit7::record::{Record, Ticket};
-use hit7::registry::{Caps, Config, Event, Handled, Registry};
+use hit7::proto::{Kind, Request, Room};
+use hit7::record::{Entry, Record};
+use hit7::registry::{Caps, Config, Handled, Registry};
 use hit7::roster::FinalizedWindow;
+use hit7::tally::RejectReason;
 use hit7::window::{Length, Wall, Window};
 
 use crate::clock::HostClock;
@@ -34,6 +37,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Rates are tested elsewhere.
 const NO_LIMIT: Rate = Rate { per_second: 0, burst: 0 };
 
+/// Sockets that share the destinations of the fan-out.
+const FANOUT_SOCKETS: u8 = 4;
+
 /// What survives the process.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -47,6 +53,8 @@ pub(crate) struct Host {
     pub(crate) up: Option<Process>,
     /// Nothing was wrong with it since then.
     pub(crate) steady_since: Duration,
+    /// Sockets that take nothing until then.
+    full: BTreeMap<Socket, Duration>,
 }
 
 /// What a kill -9 takes away.
@@ -54,16 +62,34 @@ pub(crate) struct Host {
 pub(crate) struct Process {
     born: Duration,
     gate: Gate,
-    pub(crate) registry: Registry,
-    fanout: Option<Fanout>,
-    /// The announced window, until its document is under way.
-    unkept: Option<Arc<FinalizedWindow>>,
-    papers: VecDeque<(Duration, Arc<FinalizedWindow>)>,
-    pub(crate) under_way: usize,
-    /// What was asked and is not with the log yet.
+    pub(crate) node: Node,
+    /// What was asked and is not with the log yet, and the epoch in which it is.
     asked: VecDeque<Asked>,
-    logged: BTreeSet<Window>,
-    done: BTreeSet<Window>,
+    epoch: Epoch,
+    /// What the archive's thread has to write, and when it has done so; `None` once it has died.
+    archive: Option<Option<(Duration, Arc<FinalizedWindow>)>>,
+    /// The windows whose document was written in this life, or which nobody was in.
+    archived: BTreeSet<Window>,
+    /// The members of the current window that have not been told.
+    untold: BTreeSet<SocketAddr>,
+}
+
+/// A socket of the registry, by what leaves there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Socket {
+    Answers,
+    Challenges,
+    Fanout(u8),
+}
+
+impl Socket {
+    fn of_member(addr: SocketAddr) -> Socket {
+        let last = match addr.ip() {
+            std::net::IpAddr::V4(ip) => ip.octets()[3],
+            std::net::IpAddr::V6(ip) => ip.octets()[15],
+        };
+        Socket::Fanout(last % FANOUT_SOCKETS)
+    }
 }
 
 impl Host {
@@ -77,6 +103,7 @@ impl Host {
             secret: 7,
             up: None,
             steady_since: Duration::ZERO,
+            full: BTreeMap::new(),
         }
     }
 
@@ -89,16 +116,19 @@ impl Host {
     pub(crate) fn next(&self, t: Duration) -> Option<Duration> {
         let process = self.up.as_ref()?;
         let now = self.now(t, process.born);
-        let Alarm { wall, mono } = process.registry.poll_timeout(now);
-        let fanout = process.fanout.as_ref().and_then(|fanout| fanout.poll_timeout(now));
-        let when = |mono: Duration| self.clock.when(mono + process.born);
-        let paper = process.papers.front().map(|(at, _)| *at);
+        let Alarm { wall, mono } = process.node.poll_timeout(now);
+        let mono = mono.map(|mono| self.clock.when(mono + process.born));
         let wall = wall.map(|wall| self.clock.when_wall(wall));
-        let moments = [mono.map(when), fanout.map(when), wall, paper, self.log.next()];
+        let paper = process.archive.as_ref().and_then(|writing| writing.as_ref());
+        let moments = [mono, wall, paper.map(|(at, _)| *at), self.log.next()];
         // Told to wait for what is past, it is looked at again a little later, as a task would be.
         let soon = t + Duration::from_micros(20);
         let next = moments.into_iter().flatten().min().unwrap_or(t + LOOK);
         Some(next.max(soon).min(t + LOOK))
+    }
+
+    fn is_full(&self, socket: Socket, t: Duration) -> bool {
+        self.full.get(&socket).is_some_and(|until| t < *until)
     }
 }
 
@@ -117,9 +147,7 @@ impl World {
         let mut registry = Registry::new(config, secret, now);
         self.host.log.replay(|header, record| match record {
             None => registry.begin(header.window, header.length),
-            Some(record) => {
-                registry.commit(now, None, record);
-            }
+            Some(record) => drop(registry.commit(now, Entry { ticket: None, record })),
         });
         let resumed = registry.resume(now);
         self.trace(|| format!("the registry starts: {resumed:?}"));
@@ -130,28 +158,25 @@ impl World {
             self.agenda(self.t + Duration::from_secs(5), Agenda::SetClockRight);
             return false;
         }
-        let logged = self.host.log.windows().into_iter().collect();
         self.host.up = Some(Process {
             born,
             gate,
-            registry,
-            fanout: None,
-            unkept: None,
-            papers: VecDeque::new(),
-            under_way: 0,
+            node: Node::new(registry, self.host.log.windows(), now),
             asked: VecDeque::new(),
-            logged,
-            done: BTreeSet::new(),
+            epoch: Epoch::default(),
+            archive: Some(None),
+            archived: BTreeSet::new(),
+            untold: BTreeSet::new(),
         });
         self.wake_registry();
         true
     }
 
-    /// kill -9, or the power fails.
+    /// kill -9, or the power fails, or a thread has panicked, which ends the program.
     pub(crate) fn crash(&mut self) {
         let Some(process) = self.host.up.take() else { return };
         self.trace(|| "the registry is killed".to_owned());
-        if process.unkept.is_some() || !process.papers.is_empty() {
+        if !process.node.is_archived() {
             self.seen.note("a crash before a document was durable");
         }
         self.seen.note("the registry was killed");
@@ -184,122 +209,137 @@ impl World {
         Some(now)
     }
 
+    fn process(&mut self) -> &mut Process {
+        self.host.up.as_mut().expect("the registry is up")
+    }
+
     pub(crate) fn registry_hears(&mut self, packet: Packet) {
         let Some(now) = self.now() else { return self.seen.note("nobody was there to hear") };
-        let local = addr(REGISTRY).ip();
-        let path = Path::new(packet.from, local);
+        let path = Path::new(packet.from, addr(REGISTRY).ip());
         self.rules.on_hear(packet.from, &packet.bytes);
-        let process = self.host.up.as_mut().unwrap();
-        let admitted = process.gate.admit(now, path, &packet.bytes);
+        let admitted = self.process().gate.admit(now, path, &packet.bytes);
         let admitted = match self.setup.mutation {
             Some(Mutation::NoProof) => without_proof(admitted, &packet.bytes),
             _ => admitted,
         };
-        let answers = match admitted {
+        match admitted {
             Admit::Pass { request: Request::Ack(ack), .. } => {
                 self.seen.note("an ACK came");
                 self.rules.on_ack(path.peer, &ack);
-                self.take_ack(path, &ack);
-                Vec::new()
+                if self.setup.mutation != Some(Mutation::DeafToAcks) {
+                    self.process().node.handle(now, Input::Ack(path, ack));
+                }
             }
             Admit::Pass { request, trusted } => {
                 self.rules.on_passed(path.peer);
-                self.take(now, path, request, trusted)
+                self.take(now, &packet, Inbound { path, request, trusted });
             }
             Admit::Refuse(transmit, why) => {
                 self.seen.note(why.name());
-                vec![transmit]
+                self.answer(&packet, transmit, Socket::Answers);
             }
             Admit::Answer(mut transmit) => {
                 if self.setup.mutation == Some(Mutation::PaddedChallenge) {
                     transmit.payload.resize(1200, b' ');
                 }
-                vec![transmit]
+                self.answer(&packet, transmit, Socket::Challenges);
             }
-            Admit::Drop(why) => {
-                self.seen.note(why.name());
-                Vec::new()
-            }
-        };
-        self.rules.on_answered(&packet, &answers);
-        let answers = self.checked(answers, true);
-        answers.into_iter().for_each(|answer| self.say(answer));
-        self.registry_turn();
+            Admit::Drop(why) => self.seen.note(why.name()),
+        }
+        self.work();
     }
 
-    fn take(&mut self, now: Now, path: Path, mut request: Request, trusted: bool) -> Vec<Transmit> {
-        let quiet = self.is_quiet();
-        let process = self.host.up.as_mut().unwrap();
-        let mut handled = process.registry.handle(now, path, request.clone(), trusted);
-        let mut asked = request.clone();
+    /// Answers a datagram at once.
+    fn answer(&mut self, packet: &Packet, transmit: Transmit, socket: Socket) {
+        self.rules.on_answered(packet, std::slice::from_ref(&transmit));
+        self.say(transmit, socket, true);
+    }
+
+    /// A request goes to the node; what it is answered at once is looked at.
+    fn take(&mut self, now: Now, packet: &Packet, inbound: Inbound) {
+        let (quiet, path) = (self.is_quiet(), inbound.path);
+        let mut handled = self.handle(now, &inbound);
         if self.setup.mutation == Some(Mutation::OldTakenForNew)
-            && handled == Handled::Nothing(hit7::tally::RejectReason::Old)
-            && let Request::Register(register) = &mut request
+            && handled == Handled::Nothing(RejectReason::Old)
+            && let Some(newer) = without_seq(&inbound.request)
         {
-            let seq = register.seq.take();
-            handled = process.registry.handle(now, path, request.clone(), trusted);
-            asked = request.clone();
-            if let Request::Register(register) = &mut request {
-                register.seq = seq;
-            }
+            handled = self.handle(now, &Inbound { request: newer.clone(), ..inbound });
+            self.note_proposed(now, path, &newer, &handled);
+        } else {
+            self.note_proposed(now, path, &inbound.request, &handled);
         }
         if quiet {
-            self.rules.on_handled(now.wall, path, &request, &handled);
+            self.rules.on_handled(now.wall, path, &inbound.request, &handled);
         }
         match handled {
-            Handled::Answer(transmit) | Handled::Refused(transmit, _) => vec![transmit],
-            Handled::Proposed => {
-                if self.host.log.is_opening() {
-                    self.seen.note("a registration while an opening was stored");
-                }
-                self.seen.note("a request went into the log");
-                let process = self.host.up.as_mut().unwrap();
-                process.asked.push_back((path.peer, now.wall, asked));
-                Vec::new()
+            Handled::Answer(transmit) | Handled::Refused(transmit, _) => {
+                self.answer(packet, transmit, Socket::Answers);
             }
-            Handled::Nothing(why) => {
-                self.seen.note(why.name());
-                Vec::new()
-            }
+            Handled::Nothing(why) => self.seen.note(why.name()),
+            Handled::Proposed => {}
         }
+    }
+
+    /// What the node makes of a request, by what it counts and wants sent.
+    fn handle(&mut self, now: Now, inbound: &Inbound) -> Handled {
+        let Inbound { path, request, trusted } = inbound;
+        let input = Inbound { path: *path, request: request.clone(), trusted: *trusted };
+        let node = &mut self.process().node;
+        let before = *node.counts();
+        node.handle(now, Input::Request(input));
+        let counts = *node.counts();
+        let reason = counts.rejected.since(&before.rejected).counted().next().map(|(why, _)| why);
+        if counts.answered == before.answered && reason.is_none() {
+            return Handled::Proposed;
+        }
+        if let Some(why) = reason.filter(|why| !is_told(*why)) {
+            return Handled::Nothing(why);
+        }
+        // All that was due before has been done: the answer is what comes first.
+        match (node.poll(now), reason) {
+            (Some(Output::Send(transmit)), None) => Handled::Answer(transmit),
+            (Some(Output::Send(transmit)), Some(why)) => Handled::Refused(transmit, why),
+            (other, _) => panic!("counted as answered, and {other:?}"),
+        }
+    }
+
+    fn note_proposed(&mut self, now: Now, path: Path, request: &Request, handled: &Handled) {
+        if *handled != Handled::Proposed {
+            return;
+        }
+        if self.host.log.is_opening() {
+            self.seen.note("a registration while an opening was stored");
+        }
+        self.seen.note("a request went into the log");
+        self.process().asked.push_back((path.peer, now.wall, request.clone()));
     }
 
     /// Whether nothing is under way: then what becomes of a request can be told from the log.
     fn is_quiet(&self) -> bool {
-        self.host.up.as_ref().is_some_and(|process| process.under_way == 0)
-            && self.host.log.next().is_none()
+        let settled = self.host.up.as_ref().is_some_and(|process| process.node.is_settled());
+        settled && self.host.log.next().is_none()
     }
 
-    fn take_ack(&mut self, path: Path, ack: &Ack) {
-        if self.setup.mutation == Some(Mutation::DeafToAcks) {
-            return;
-        }
-        if let Some(fanout) = self.host.up.as_mut().and_then(|process| process.fanout.as_mut()) {
-            fanout.handle_ack(path, ack);
-        }
-    }
-
-    /// The registry's timers and its log's news.
+    /// The registry's timers, and the news of its journal and its archive.
     pub(crate) fn wake_registry(&mut self) {
         let Some(mut now) = self.now() else { return };
         if self.setup.mutation == Some(Mutation::OpensEarly) {
             now.wall = now.wall.plus(Duration::from_millis(700));
         }
-        self.host.up.as_mut().unwrap().registry.handle_timeout(now);
+        self.process().node.handle(now, Input::Timeout);
         while let Some(step) = self.host.log.advance(self.t, &mut self.dice, &mut self.seen) {
             self.settle(step);
             if self.host.up.is_none() {
                 return;
             }
         }
-        self.write_documents();
-        self.registry_turn();
+        self.write_document();
+        self.work();
     }
 
     fn settle(&mut self, step: Step) {
-        let now = self.now().unwrap();
-        let mut answers = Vec::new();
-        match step {
+        let now = self.now().expect("the registry is up");
+        let outcome = match step {
             Step::Synced(records) => {
                 self.rules.on_synced(&records);
                 if self.dice.roll(Fault::Crash, 0.004) {
@@ -307,202 +347,241 @@ impl World {
                 }
                 return;
             }
-            Step::Durable(batch) => {
-                self.host.up.as_mut().unwrap().under_way -= batch.len();
-                for (ticket, record) in batch {
+            Step::Durable(entries) => {
+                for Entry { record, .. } in &entries {
                     self.trace(|| format!("commits {record:?}"));
-                    self.rules.on_commit(&record, now.wall);
-                    let process = self.host.up.as_mut().unwrap();
-                    let answer = process.registry.commit(now, Some(ticket), record);
-                    answers.extend(self.checked(answer.into_iter().collect(), true));
+                    self.rules.on_commit(record, now.wall);
                 }
-                if self.dice.roll(Fault::Crash, 0.004) {
-                    self.seen.note("a crash between commit and answer");
-                    return self.crash();
-                }
+                Outcome::Durable(entries)
             }
-            Step::Refused(batch) => {
+            Step::Refused(epoch, batch) => {
                 self.disturb_registry();
                 self.seen.note("the log refused a batch");
-                let process = self.host.up.as_mut().unwrap();
-                process.under_way -= batch.len();
-                process.asked.clear();
-                let refused = process.registry.refuse(now, batch);
-                answers = self.checked(refused, false);
+                self.rules.on_refused(&batch);
+                let process = self.process();
+                if epoch == process.epoch {
+                    process.epoch = epoch.next();
+                    process.asked.clear();
+                }
+                Outcome::Refused { epoch, batch, why: "the disk fails".to_owned() }
             }
-        }
-        answers.into_iter().for_each(|answer| self.say(answer));
+            Step::Down => {
+                self.disturb_registry();
+                Outcome::Down("the disk fails".to_owned())
+            }
+        };
+        self.process().node.handle(now, Input::Journal(outcome));
+        self.work();
     }
 
-    /// As the program's one task: events, proposals, answers; and the fan-out beside it.
-    fn registry_turn(&mut self) {
-        self.follow_events();
-        let Some(process) = self.host.up.as_mut() else { return };
-        if process.under_way == 0 {
-            let batch: Vec<_> = std::iter::from_fn(|| process.registry.poll_proposal()).collect();
-            if !batch.is_empty() {
-                process.under_way = batch.len();
-                process.logged.extend(batch.iter().map(|(_, record)| record.window()));
-                let batch = self.as_asked(batch);
-                self.host.log.propose(self.t, batch, &mut self.dice, &mut self.seen);
-                if self.dice.roll(Fault::Crash, 0.004) {
-                    return self.crash();
+    /// Does what the node wants done, as the program's loop does.
+    fn work(&mut self) {
+        while let Some(now) = self.now()
+            && let Some(output) = self.process().node.poll(now)
+        {
+            if self.dies_before(&output) {
+                return;
+            }
+            match output {
+                Output::Send(transmit) => self.say(transmit, Socket::Answers, true),
+                Output::SendTrain(push) => self.push(now, push),
+                Output::Append(epoch, batch) => self.append(epoch, batch),
+                Output::Archive(window) => self.archive(window),
+                Output::Discard(window) => {
+                    self.host.log.discard(window);
+                    self.seen.note("the log of a closed window was let go");
                 }
+                Output::Event(event) => self.follow(event, now),
             }
         }
-        self.announce();
+        self.check_announcement();
+        self.check_discards();
+    }
+
+    /// Whether the process is killed, or one of its threads dies, which ends it, before this is done.
+    fn dies_before(&mut self, output: &Output) -> bool {
+        let (what, chance) = match output {
+            Output::Send(_) => ("a crash between commit and answer", 0.001),
+            Output::SendTrain(_) => ("a crash amid the fan-out", 0.01),
+            Output::Append(..) => ("a crash before a batch was submitted", 0.002),
+            Output::Archive(_) => ("a crash before a document was written", 0.01),
+            Output::Discard(_) => ("a crash before a log was let go", 0.01),
+            Output::Event(_) => return false,
+        };
+        if self.dice.roll(Fault::Crash, chance) {
+            self.seen.note(what);
+            self.crash();
+            return true;
+        }
+        if self.dice.roll(Fault::HelperDeath, chance / 2.0) {
+            self.seen.note("a helper died, and the program with it");
+            self.crash();
+            return true;
+        }
+        false
+    }
+
+    fn append(&mut self, epoch: Epoch, batch: Vec<Entry>) {
+        let batch = self.as_asked(batch);
+        self.host.log.submit(self.t, epoch, batch, &mut self.dice, &mut self.seen);
+        self.host.steady_since = self.host.steady_since.max(self.host.log.hangs_until);
     }
 
     /// What is handed to the log is what was asked.
-    fn as_asked(&mut self, mut batch: Vec<(Ticket, Record)>) -> Vec<(Ticket, Record)> {
+    fn as_asked(&mut self, mut batch: Vec<Entry>) -> Vec<Entry> {
         let wall = self.host.clock.wall(self.t);
-        for (_, record) in &mut batch {
+        for Entry { record, .. } in &mut batch {
             if let Record::Register(it) = record
                 && self.setup.mutation == Some(Mutation::RoomForgotten)
             {
                 it.room = Room::default();
             }
             let is_open = matches!(record, Record::Open(_));
-            let asked = &mut self.host.up.as_mut().unwrap().asked;
+            let asked = &mut self.process().asked;
             let asked = if is_open { None } else { asked.pop_front() };
             self.rules.on_proposed(record, asked, wall);
         }
         batch
     }
 
-    fn follow_events(&mut self) {
-        let now = self.now().unwrap();
-        while let Some(event) = self.host.up.as_mut().unwrap().registry.poll_event() {
-            match event {
-                Event::Missed(window) => {
-                    self.seen.note("a window was missed");
-                    self.trace(|| format!("missed {}", window.window()));
-                    let steady = self.t.saturating_sub(self.host.steady_since);
-                    self.rules.on_missed(&window, steady);
-                    self.keep(window);
-                }
-                Event::Opened(window) => self.begin_announcement(window, now),
-            }
+    fn follow(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Opened(window, _) => self.follow_opening(&window, now),
+            Event::Missed(window) => self.follow_missed(&window),
+            Event::Replayed(window) => match window.opened() {
+                Some(_) => self.follow_opening(&window, now),
+                None => self.follow_missed(&window),
+            },
+            Event::DocumentFails(..) => self.seen.note("a document had to wait for the disk"),
+            Event::DocumentPostponed(_) => self.seen.note("too many documents waited"),
+            Event::JournalRefuses(_) | Event::JournalRecovered | Event::DocumentWritten(_) => {}
         }
     }
 
-    fn begin_announcement(&mut self, window: Arc<FinalizedWindow>, now: Now) {
+    fn follow_missed(&mut self, window: &FinalizedWindow) {
+        self.seen.note("a window was missed");
+        self.trace(|| format!("missed {}", window.window()));
+        let steady = self.t.saturating_sub(self.host.steady_since);
+        self.rules.on_missed(window, steady);
+    }
+
+    fn follow_opening(&mut self, window: &FinalizedWindow, now: Now) {
         self.trace(|| format!("opened {} with {}", window.window(), window.len()));
         self.seen.note("a window opened");
         if window.opened().is_some_and(|at| at >= window.window().opens().plus(LOOK)) {
             self.seen.note("a window opened late");
         }
-        self.rules.on_opened(&window);
-        self.forget_closed(window.window());
-        let process = self.host.up.as_mut().unwrap();
-        process.fanout = None;
-        if let Some(before) = process.unkept.take() {
-            self.keep(before);
-        }
-        let process = self.host.up.as_mut().unwrap();
+        self.rules.on_opened(window);
+        let lasts = now.wall < window.closes();
+        let members = window.rosters().iter().flat_map(|roster| roster.members());
+        let untold = members.filter(|_| lasts).map(|member| member.path.peer).collect();
+        self.process().untold = untold;
         if window.is_empty() {
-            process.done.insert(window.window());
-        } else if now.wall < window.closes() {
-            process.fanout = Some(Fanout::new(window.clone(), now));
-            process.unkept = Some(window.clone());
-            self.expect_meetings(&window);
-        } else {
-            self.keep(window);
+            self.process().archived.insert(window.window());
+        } else if lasts {
+            self.expect_meetings(window);
         }
     }
 
-    fn announce(&mut self) {
-        let Some(now) = self.now() else { return };
-        let mut pushes = Vec::new();
-        let process = self.host.up.as_mut().unwrap();
-        let Some(fanout) = &mut process.fanout else { return };
-        while let Some(train) = fanout.poll_transmit(now) {
-            let single = |datagram: &[u8]| Transmit { path: train.path, payload: datagram.into() };
-            pushes.extend(train.datagrams().map(single));
+    /// A member is told, unless its socket is full: then the push is given back.
+    fn push(&mut self, now: Now, push: Push) {
+        let socket = Socket::of_member(push.train.path.peer);
+        self.fill_some_socket(socket);
+        if self.host.is_full(socket, self.t) {
+            self.seen.note("a push found a full socket");
+            return self.process().node.handle(now, Input::Returned(push));
         }
-        let told = fanout.has_told_all();
-        let unkept = process.unkept.take_if(|_| told);
-        if let Some(window) = unkept {
-            self.keep(window);
+        let (path, train) = (push.train.path, push.train);
+        for datagram in train.datagrams() {
+            self.say(Transmit { path, payload: datagram.into() }, socket, false);
         }
-        if pushes.is_empty() {
+        self.process().untold.remove(&path.peer);
+    }
+
+    fn fill_some_socket(&mut self, socket: Socket) {
+        if self.dice.roll(Fault::FullSocket, 0.02) {
+            self.seen.note("a socket was full");
+            let until = self.t + self.dice.millis(Fault::FullSocket, 5, 600);
+            self.host.full.insert(socket, until);
+        }
+    }
+
+    /// Nobody whose own socket has room waits for one that is full.
+    fn check_announcement(&mut self) {
+        let Some(process) = &self.host.up else { return };
+        let waits = |addr: &&SocketAddr| !self.host.is_full(Socket::of_member(**addr), self.t);
+        let held_up = process.untold.iter().find(waits).copied();
+        if self.setup.mutation == Some(Mutation::WaitsForSockets) || held_up.is_some() {
+            self.rules.on_held_up(held_up);
+        }
+    }
+
+    fn archive(&mut self, window: Arc<FinalizedWindow>) {
+        let due = self.t + self.dice.millis(Fault::Chance, 1, 50);
+        if let Some(writing) = &mut self.process().archive {
+            assert!(writing.is_none(), "one document at a time");
+            *writing = Some((due, window));
+        }
+    }
+
+    fn write_document(&mut self) {
+        let t = self.t;
+        let Some(Some(writing)) = self.host.up.as_mut().map(|it| &mut it.archive) else { return };
+        let Some((_, window)) = writing.take_if(|(due, _)| *due <= t) else { return };
+        if self.setup.mutation == Some(Mutation::HelperDiesInSilence) {
+            self.process().archive = None;
             return;
         }
-        let dies = self.dice.roll(Fault::Crash, 0.05);
-        if dies {
-            self.seen.note("a crash amid the fan-out");
-            pushes.truncate(pushes.len() / 2);
-        }
-        let pushes = self.checked(pushes, false);
-        pushes.into_iter().for_each(|push| self.say(push));
-        if dies {
-            self.crash();
-        }
+        let (window, result) = (window.window(), self.document_of(&window));
+        let now = self.now().expect("the registry is up");
+        self.process().node.handle(now, Input::Archived(window, result));
     }
 
-    fn keep(&mut self, window: Arc<FinalizedWindow>) {
-        let due = self.t + self.dice.millis(Fault::Chance, 1, 50);
-        if let Some(process) = self.host.up.as_mut() {
-            process.papers.push_back((due, window));
+    fn document_of(&mut self, window: &FinalizedWindow) -> Result<(), String> {
+        if self.t < self.host.log.full_until {
+            return Err("the disk is full".to_owned());
         }
-    }
-
-    fn write_documents(&mut self) {
-        let t = self.t;
-        let full = t < self.host.log.full_until;
-        loop {
-            let Some(process) = self.host.up.as_mut() else { return };
-            let Some((due, _)) = process.papers.front_mut() else { return };
-            if *due > t {
-                return;
-            }
-            if full {
-                self.seen.note("a document had to wait for the disk");
-                *due = t + LOOK;
-                return;
-            }
-            let (_, window) = process.papers.pop_front().unwrap();
-            let document = serde_json::to_string(&Document::from(&*window)).unwrap();
-            process.done.insert(window.window());
-            let current = process.registry.current().window();
-            self.rules.on_document(window.window(), &document);
-            self.host.documents.insert(window.window(), document);
-            self.forget_closed(current);
-        }
-    }
-
-    fn forget_closed(&mut self, current: Window) {
-        let process = self.host.up.as_mut().unwrap();
-        let mut closed: Vec<Window> = process.logged.range(..current).copied().collect();
+        let document = serde_json::to_string(&Document::from(window)).unwrap();
+        let window = window.window();
+        self.process().archived.insert(window);
+        self.rules.on_document(window, &document);
+        self.host.documents.insert(window, document);
         if self.setup.mutation == Some(Mutation::DiscardsEarly) {
-            closed.push(current);
+            self.host.log.discard(window);
         }
-        for window in closed {
-            if process.done.remove(&window) {
-                process.logged.remove(&window);
-                self.host.log.discard(window);
-                self.seen.note("the log of a closed window was let go");
+        Ok(())
+    }
+
+    /// The log of a window that has closed stays until its document is durable, and no longer.
+    fn check_discards(&mut self) {
+        let Some(process) = &self.host.up else { return };
+        let current = process.node.current().window();
+        let is_needed = |window: &&Window| **window >= current || !process.archived.contains(window);
+        let needed = self.host.log.windows().iter().filter(is_needed).count();
+        self.rules.on_discards(&self.host.log, needed);
+    }
+
+    /// A datagram leaves, looked at as it leaves, unless its socket is full; `promised`: as an answer
+    /// to a request.
+    fn say(&mut self, transmit: Transmit, socket: Socket, promised: bool) {
+        let Some(now) = self.now() else { return };
+        if promised {
+            self.fill_some_socket(socket);
+            if self.host.is_full(socket, self.t) {
+                return self.seen.note("an answer found a full socket");
             }
         }
-        self.rules.on_discards(&self.host.log, process.logged.len());
-    }
-
-    /// What leaves the registry, looked at as it leaves; `promised`: as answers to requests.
-    fn checked(&mut self, transmits: Vec<Transmit>, promised: bool) -> Vec<Transmit> {
-        let Some(now) = self.now() else { return Vec::new() };
-        let meant = transmits.len();
-        let transmits = self.mutate(transmits);
-        self.rules.on_said(meant, transmits.len());
+        let transmits = self.mutate(vec![transmit]);
+        self.rules.on_said(1, transmits.len());
         self.rules.on_transmits(&transmits, now.wall);
-        if promised {
-            transmits.iter().for_each(|transmit| self.rules.on_promise(transmit));
+        for transmit in transmits {
+            if promised {
+                self.rules.on_promise(&transmit);
+            }
+            let Transmit { path, payload } = transmit;
+            let from = SocketAddr::new(path.local, addr(REGISTRY).port());
+            self.send(Packet { from, to: path.peer, bytes: payload });
         }
-        transmits
-    }
-
-    fn say(&mut self, Transmit { path, payload }: Transmit) {
-        let from = SocketAddr::new(path.local, addr(REGISTRY).port());
-        self.send(Packet { from, to: path.peer, bytes: payload });
     }
 
     fn mutate(&mut self, transmits: Vec<Transmit>) -> Vec<Transmit> {
@@ -554,5 +633,20 @@ fn without_proof(admitted: Admit, bytes: &[u8]) -> Admit {
     match (admitted, request) {
         (Admit::Answer(_), Ok(Some(request))) => Admit::Pass { request, trusted: false },
         (admitted, _) => admitted,
+    }
+}
+
+/// Whether whoever asked is told that it was rejected, and why.
+fn is_told(why: RejectReason) -> bool {
+    matches!(why, RejectReason::Full | RejectReason::Unavailable | RejectReason::BadField)
+}
+
+/// The same request without a `seq`, which is new always.
+fn without_seq(request: &Request) -> Option<Request> {
+    match request {
+        Request::Register(register) => {
+            Some(Request::Register(hit7::proto::Register { seq: None, ..register.clone() }))
+        }
+        _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! The simulated log: what is synced stays; what is not is lost in a crash, or kept, or half.
 //!
 //! ```text
-//!  propose ─▶ queue ─▶ written ──sync──▶ synced ──▶ told
+//!  submit ──▶ queue ─▶ written ──sync──▶ synced ──▶ told
 //!                  crash: lost, kept,    crash: kept, and never told
 //!                  a prefix, torn
 //! ```
@@ -9,7 +9,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use hit7::record::{Header, Record, Ticket};
+use hit7::journal::Epoch;
+use hit7::record::{Entry, Header, Record};
 use hit7::window::{Length, Window};
 
 use crate::faults::{Counts, Dice, Fault};
@@ -17,15 +18,15 @@ use crate::mutations::Mutation;
 
 const SHORT: &str = "a write was short";
 
-type Batch = Vec<(Ticket, Record)>;
-
 /// What a log does next.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// These are durable now; nobody knows yet.
     Synced(Vec<Record>),
-    Durable(Batch),
-    Refused(Batch),
+    Durable(Vec<Entry>),
+    Refused(Epoch, Vec<Entry>),
+    /// It cannot say what becomes of what is under way.
+    Down,
 }
 
 #[derive(Debug)]
@@ -34,14 +35,31 @@ pub(crate) struct Log {
     pub(crate) mutation: Option<Mutation>,
     /// No write succeeds before.
     pub(crate) full_until: Duration,
+    /// The sync under way takes until then, longer than a window.
+    pub(crate) hangs_until: Duration,
     synced: Vec<Record>,
-    written: Option<(Duration, Batch)>,
-    queue: Batch,
+    files: Files,
+    /// What was submitted last; and what is of an earlier epoch than the fence is refused.
+    epoch: Epoch,
+    fence: Epoch,
+    queue: Vec<Entry>,
     outcomes: VecDeque<(Duration, Step)>,
-    /// Refused, and perhaps still in the file.
+}
+
+/// What is in the files and not durable.
+#[derive(Debug, Default)]
+struct Files {
+    written: Option<(Duration, Vec<Entry>)>,
+    /// A write that failed, and is not taken away before then.
+    doubtful: Option<(Duration, Vec<Entry>)>,
+    /// Refused, and still in the file: what a mutation leaves there.
     ghosts: Vec<Record>,
     /// Removed, and perhaps not durably.
     discarded: Vec<Record>,
+}
+
+fn records(entries: &[Entry]) -> Vec<Record> {
+    entries.iter().map(|entry| entry.record.clone()).collect()
 }
 
 impl Log {
@@ -50,12 +68,13 @@ impl Log {
             length,
             mutation,
             full_until: Duration::ZERO,
+            hangs_until: Duration::ZERO,
             synced: Vec::new(),
-            written: None,
+            files: Files::default(),
+            epoch: Epoch::default(),
+            fence: Epoch::default(),
             queue: Vec::new(),
             outcomes: VecDeque::new(),
-            ghosts: Vec::new(),
-            discarded: Vec::new(),
         }
     }
 
@@ -71,19 +90,30 @@ impl Log {
         windows
     }
 
-    pub(crate) fn propose(
+    pub(crate) fn submit(
         &mut self,
         t: Duration,
-        mut batch: Batch,
+        epoch: Epoch,
+        mut batch: Vec<Entry>,
         dice: &mut Dice,
         seen: &mut Counts,
     ) {
+        self.epoch = epoch;
+        if self.is_fenced_off(epoch) {
+            seen.note("a batch of an earlier epoch came");
+            return self.outcomes.push_back((t, Step::Refused(epoch, batch)));
+        }
+        if self.files.doubtful.is_some() {
+            self.fence = self.fence.max(epoch.next());
+            return self.outcomes.push_back((t, Step::Refused(epoch, batch)));
+        }
+        let records = batch.iter_mut().map(|entry| &mut entry.record);
         match self.mutation {
             Some(Mutation::OpenLast) => {
-                batch.sort_by_key(|(_, record)| matches!(record, Record::Open(_)));
+                batch.sort_by_key(|entry| matches!(entry.record, Record::Open(_)));
             }
-            Some(Mutation::WindowTooFar) => batch.iter_mut().for_each(|(_, it)| postpone(it)),
-            Some(Mutation::OpensTheFirst) => batch.iter_mut().for_each(|(_, it)| retard(it)),
+            Some(Mutation::WindowTooFar) => records.for_each(postpone),
+            Some(Mutation::OpensTheFirst) => records.for_each(retard),
             _ => {}
         }
         if self.mutation == Some(Mutation::AckBeforeSync) {
@@ -93,16 +123,21 @@ impl Log {
         self.write(t, dice, seen);
     }
 
+    fn is_fenced_off(&self, epoch: Epoch) -> bool {
+        epoch < self.fence && self.mutation != Some(Mutation::NoFence)
+    }
+
     pub(crate) fn next(&self) -> Option<Duration> {
-        let written = self.written.as_ref().map(|(done, _)| *done);
+        let Files { written, doubtful, .. } = &self.files;
+        let files = [written, doubtful].map(|it| it.as_ref().map(|(done, _)| *done));
         let outcome = self.outcomes.front().map(|(at, _)| *at);
-        written.into_iter().chain(outcome).min()
+        files.into_iter().chain([outcome]).flatten().min()
     }
 
     /// Whether an opening is being stored.
     pub(crate) fn is_opening(&self) -> bool {
-        let written = self.written.iter().flat_map(|(_, run)| run);
-        written.chain(&self.queue).any(|(_, record)| matches!(record, Record::Open(_)))
+        let written = self.files.written.iter().flat_map(|(_, run)| run);
+        written.chain(&self.queue).any(|entry| matches!(entry.record, Record::Open(_)))
     }
 
     pub(crate) fn advance(
@@ -111,39 +146,42 @@ impl Log {
         dice: &mut Dice,
         seen: &mut Counts,
     ) -> Option<Step> {
+        if let Some((_, batch)) = self.files.doubtful.take_if(|(mended, _)| *mended <= t) {
+            self.outcomes.push_back((t, Step::Refused(self.epoch, batch)));
+        }
         if self.outcomes.front().is_some_and(|(at, _)| *at <= t) {
             return self.outcomes.pop_front().map(|(_, step)| step);
         }
-        let (_, run) = self.written.take_if(|(done, _)| *done <= t)?;
+        let (_, run) = self.files.written.take_if(|(done, _)| *done <= t)?;
         let told_at = t + dice.millis(Fault::Chance, 0, 2);
-        let acked = self.mutation == Some(Mutation::AckBeforeSync);
-        let fails = self.fails(t, dice).filter(|_| !acked);
-        if let Some(why) = fails {
-            seen.note(why);
-            self.ghosts = run.iter().map(|(_, record)| record.clone()).collect();
-            if why == SHORT {
-                self.ghosts.truncate(run.len() / 2);
-            }
-            let behind = std::mem::take(&mut self.queue);
-            let batch = run.into_iter().chain(behind).collect();
-            self.outcomes.push_back((told_at, Step::Refused(batch)));
+        let acked = self.is_acked_early(t);
+        if let Some(why) = self.fails(t, dice).filter(|_| !acked) {
+            self.refuse(told_at, why, run, dice, seen);
             return None;
         }
-        let mut records: Vec<Record> = run.iter().map(|(_, record)| record.clone()).collect();
+        let mut records = records(&run);
         if self.mutation == Some(Mutation::LastNotWritten) && records.len() > 1 {
             records.pop();
         }
         if self.mutation == Some(Mutation::Reversed) {
             records.reverse();
         }
-        self.ghosts.clear();
-        self.discarded.clear();
+        (self.files.ghosts, self.files.discarded) = (Vec::new(), Vec::new());
         self.synced.extend(records.iter().cloned());
-        if self.mutation != Some(Mutation::AckBeforeSync) {
+        if !acked {
             self.outcomes.push_back((told_at, Step::Durable(run)));
         }
         self.write(t, dice, seen);
         Some(Step::Synced(records))
+    }
+
+    /// Whether a mutation has told that what is written is durable.
+    fn is_acked_early(&self, t: Duration) -> bool {
+        match self.mutation {
+            Some(Mutation::AckBeforeSync) => true,
+            Some(Mutation::AckWhileHung) => self.hangs_until == t,
+            _ => false,
+        }
     }
 
     fn fails(&self, t: Duration, dice: &mut Dice) -> Option<&'static str> {
@@ -154,25 +192,74 @@ impl Log {
         sync.then_some("a sync failed").or(short.then_some(SHORT))
     }
 
-    /// The records of one window together, each such run durable before the next is written.
-    fn write(&mut self, t: Duration, dice: &mut Dice, seen: &mut Counts) {
-        let Some((_, first)) = self.queue.first() else { return };
-        if self.written.is_some() {
+    /// A write failed: it is taken away, and refused with all behind it; or it cannot be taken away
+    /// at once, and nobody can tell what becomes of it.
+    fn refuse(
+        &mut self,
+        t: Duration,
+        why: &'static str,
+        run: Vec<Entry>,
+        dice: &mut Dice,
+        seen: &mut Counts,
+    ) {
+        seen.note(why);
+        self.fence = self.fence.max(self.epoch.next());
+        let behind = std::mem::take(&mut self.queue);
+        if self.mutation == Some(Mutation::RefusedStays) {
+            self.files.ghosts = records(&run);
+        }
+        if dice.roll(Fault::SyncFail, 0.3) {
+            seen.note("a failed write could not be taken away at once");
+            let mended = t + dice.millis(Fault::SyncFail, 10, 2_000);
+            self.files.doubtful = Some((mended, run));
+            self.outcomes.push_back((t, Step::Down));
+            if !behind.is_empty() {
+                self.outcomes.push_back((t, Step::Refused(self.epoch, behind)));
+            }
             return;
         }
-        let window = first.window();
-        let run = self.queue.iter().take_while(|(_, record)| record.window() == window).count();
+        let batch = run.into_iter().chain(behind).collect();
+        self.outcomes.push_back((t, Step::Refused(self.epoch, batch)));
+    }
+
+    /// The records of one window together, each such run durable before the next is written.
+    fn write(&mut self, t: Duration, dice: &mut Dice, seen: &mut Counts) {
+        let Some(first) = self.queue.first() else { return };
+        if self.files.written.is_some() {
+            return;
+        }
+        let window = first.record.window();
+        let run = self.queue.iter().take_while(|entry| entry.record.window() == window).count();
         let rest = self.queue.split_off(run);
         let run = std::mem::replace(&mut self.queue, rest);
         if run.len() > 1 {
             seen.note("a group was committed at once");
         }
-        let mut takes = dice.millis(Fault::Chance, 0, 4);
-        if dice.roll(Fault::Slow, 0.1) {
-            seen.note("a sync took long");
-            takes = dice.millis(Fault::Slow, 50, 3_000);
+        let done = t + self.sync_takes(dice, seen);
+        if dice.roll(Fault::Hang, 0.002) {
+            return self.hang(t, run, dice, seen);
         }
-        self.written = Some((t + takes, run));
+        self.files.written = Some((done, run));
+    }
+
+    fn sync_takes(&self, dice: &mut Dice, seen: &mut Counts) -> Duration {
+        let takes = dice.millis(Fault::Chance, 0, 4);
+        if !dice.roll(Fault::Slow, 0.1) {
+            return takes;
+        }
+        seen.note("a sync took long");
+        dice.millis(Fault::Slow, 50, 3_000)
+    }
+
+    /// A sync takes longer than a window.
+    fn hang(&mut self, t: Duration, run: Vec<Entry>, dice: &mut Dice, seen: &mut Counts) {
+        seen.note("a sync took longer than a window");
+        let length = self.length.millis();
+        self.hangs_until = t + dice.millis(Fault::Hang, length, length * 5 / 2);
+        if self.mutation == Some(Mutation::AckWhileHung) {
+            self.outcomes.push_back((t + Duration::from_secs(5), Step::Durable(run.clone())));
+        }
+        self.files.written = Some((self.hangs_until, run));
     }
 
     pub(crate) fn discard(&mut self, window: Window) {
@@ -181,7 +268,7 @@ impl Log {
         }
         let all = std::mem::take(&mut self.synced);
         let (gone, kept) = all.into_iter().partition(|record| record.window() == window);
-        (self.discarded, self.synced) = (gone, kept);
+        (self.files.discarded, self.synced) = (gone, kept);
     }
 
     /// The host dies. What was under way is lost, or kept as far as it came.
@@ -191,24 +278,24 @@ impl Log {
         }
         self.outcomes.clear();
         self.queue.clear();
-        let written = self.written.take().map(|(_, run)| run).unwrap_or_default();
-        let mut written: Vec<Record> = written.into_iter().map(|(_, record)| record).collect();
-        if !written.is_empty() {
+        (self.epoch, self.fence, self.hangs_until) = Default::default();
+        let Files { written, doubtful, ghosts, discarded } = std::mem::take(&mut self.files);
+        if written.is_some() {
             seen.note("a crash between append and ack");
-        } else {
-            written = std::mem::take(&mut self.ghosts);
         }
-        self.ghosts.clear();
+        if doubtful.is_some() {
+            seen.note("a crash before a failed write was taken away");
+        }
+        let under_way = written.or(doubtful).map(|(_, run)| records(&run)).unwrap_or(ghosts);
         let kept = match dice.roll(Fault::Kept, 0.5) {
-            true => keep_some(written, self.length, dice, seen),
+            true => keep_some(under_way, self.length, dice, seen),
             false => Vec::new(),
         };
         self.synced.extend(kept.iter().cloned());
-        if !self.discarded.is_empty() && dice.roll(Fault::Kept, 0.5) {
+        if !discarded.is_empty() && dice.roll(Fault::Kept, 0.5) {
             seen.note("a discarded log came back");
-            self.synced.splice(0..0, std::mem::take(&mut self.discarded));
+            self.synced.splice(0..0, discarded);
         }
-        self.discarded.clear();
         kept
     }
 

@@ -28,17 +28,25 @@ pub(crate) enum Mutation {
     DiscardsEarly,
     OpensLate,
     DeafToAcks,
+    NoFence,
+    RefusedStays,
+    AckWhileHung,
+    WaitsForSockets,
+    HelperDiesInSilence,
 }
 
 impl Mutation {
     /// Each, the rules one of which has to catch it, and what it does.
-    pub(crate) const ALL: [(Mutation, &'static [u8], &'static str); 24] = [
+    pub(crate) const ALL: [(Mutation, &'static [u8], &'static str); 29] = [
         (Mutation::WindowTooFar, &[1], "registrations are written for the window after the next"),
         (Mutation::OpenLast, &[1], "within a batch, `open` is written behind the registrations"),
         (Mutation::AckBeforeSync, &[2, 6], "the log says durable before the sync"),
         (Mutation::LastNotWritten, &[2], "the log drops the last record of a batch"),
         (Mutation::RoomForgotten, &[2], "the log is handed another room than was asked for"),
         (Mutation::Reversed, &[2, 3, 5], "the log writes a batch in reverse"),
+        (Mutation::NoFence, &[1, 2, 5], "the log takes batches of an epoch that ended with a refusal"),
+        (Mutation::RefusedStays, &[2, 5], "what the log refused stays in its file"),
+        (Mutation::AckWhileHung, &[2, 6], "the log says durable while a sync hangs"),
         (Mutation::NewSecret, &[3], "a restart makes a new secret: other passes"),
         (Mutation::DiscardsEarly, &[3, 6], "the log of the current window is let go"),
         (Mutation::PageChanged, &[3], "QUERY is answered without the roster's first member"),
@@ -57,5 +65,7 @@ impl Mutation {
         (Mutation::NeverDiscards, &[9], "the log of closed windows is never let go"),
         (Mutation::DeafToAcks, &[9], "ACKs are not heeded"),
         (Mutation::Chatty, &[9], "every answer is sent three times"),
+        (Mutation::WaitsForSockets, &[10], "the registry waits for a socket that is full"),
+        (Mutation::HelperDiesInSilence, &[11], "the archive's thread dies, and nobody notices"),
     ];
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hit7::proto::{Id, Pass, Request, Room};
-use hit7::record::{Opening, Record};
+use hit7::record::{Entry, Opening, Record};
 use hit7::roster::FinalizedWindow;
 use hit7::window::{Length, Wall, Window};
 use serde_json::{Value, json};
@@ -84,6 +84,8 @@ pub(crate) struct Rules {
     latest: Option<Wall>,
     /// Whether that clock was ever stepped.
     stepped: bool,
+    /// What was refused.
+    refused: Vec<Record>,
     promises: Vec<Promise>,
     /// The windows that every id was told.
     told: BTreeSet<(Id, Window)>,
@@ -126,6 +128,7 @@ impl Rules {
             opened: None,
             latest: None,
             stepped: false,
+            refused: Vec::new(),
             promises: Vec::new(),
             told: BTreeSet::new(),
             books: BTreeMap::new(),
@@ -240,6 +243,8 @@ impl Rules {
     /// These records are durable.
     pub(crate) fn on_synced(&mut self, records: &[Record]) {
         for record in records {
+            let was_refused = self.refused.contains(record);
+            self.expect(!was_refused, 2, || format!("refused, and in the log: {record:?}"));
             let peer = match record {
                 Record::Register(it) => Some(it.path.peer),
                 Record::Leave(it) => Some(it.path.peer),
@@ -332,7 +337,7 @@ impl Rules {
         let members: Members = rosters
             .flat_map(|roster| roster.members().iter())
             .map(|it| {
-                let hit7::roster::Member { path, id, room, name, lan, registered } = it.clone();
+                let hit7::roster::Member { path, id, room, name, lan, registered, .. } = it.clone();
                 (path.peer, Member { id, room, name, lan, registered })
             })
             .collect();
@@ -391,7 +396,7 @@ impl Rules {
             Some(**window) < current && !members.is_empty() && !written.contains_key(window)
         };
         let lacking = self.books.iter().find(lacks).map(|(window, _)| *window);
-        self.expect(steady < PATIENCE || lacking.is_none(), 6, || {
+        self.expect(steady < PATIENCE || lacking.is_none(), 11, || {
             format!("{lacking:?} is over, and has no document")
         });
     }
@@ -409,6 +414,16 @@ impl Rules {
         let closes = self.length.window_at(self.length.closes(window)).to_string();
         let opened = self.opened_at.get(&window).map(Wall::to_string);
         json!({ "window": window.to_string(), "closes": closes, "opened": opened, "rooms": rooms })
+    }
+
+    /// Records were refused: they are in no window, now or after a restart.
+    pub(crate) fn on_refused(&mut self, batch: &[Entry]) {
+        self.refused.extend(batch.iter().map(|entry| entry.record.clone()));
+    }
+
+    /// A member could have been told and was not: something held it up.
+    pub(crate) fn on_held_up(&mut self, member: Option<SocketAddr>) {
+        self.expect(member.is_none(), 10, || format!("{member:?} is not told, and could be"));
     }
 
     /// Rule 9: what is closed and kept as a document is let go.

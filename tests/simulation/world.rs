@@ -273,8 +273,8 @@ impl World {
     fn rest(&mut self) {
         let Some(process) = &self.host.up else { return };
         let steady = self.t.saturating_sub(self.host.steady_since);
-        let (registry, wall) = (&process.registry, self.host.clock.wall(self.t));
-        self.rules.on_rest(registry.current(), registry.next(), wall, steady);
+        let (node, wall) = (&process.node, self.host.clock.wall(self.t));
+        self.rules.on_rest(node.current(), node.next(), wall, steady);
         if self.dice.roll(Fault::Crash, 0.0005) {
             self.crash();
         }
