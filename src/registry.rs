@@ -125,7 +125,8 @@ pub struct Registry {
     last_opened: Option<Window>,
     next: NextWindow,
     in_flight: InFlight,
-    tickets: u64,
+    /// The ticket of the next record that is proposed.
+    ticket: Ticket,
     resting_until: Duration,
     proposals: VecDeque<(Ticket, Record)>,
     events: VecDeque<Event>,
@@ -154,7 +155,7 @@ impl Registry {
             secret,
             last_opened: None,
             in_flight: InFlight::default(),
-            tickets: 0,
+            ticket: Ticket::FIRST,
             resting_until: Duration::ZERO,
             proposals: VecDeque::new(),
             events: VecDeque::new(),
@@ -302,8 +303,8 @@ impl Registry {
 
     /// Puts a record into the log's order. `known` is the highest `seq` of its id before.
     fn propose(&mut self, record: Record, known: Option<u64>) {
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
+        let ticket = self.ticket;
+        self.ticket = ticket.next();
         self.in_flight.insert(ticket, &record, known);
         self.proposals.push_back((ticket, record));
     }

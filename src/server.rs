@@ -30,10 +30,9 @@ use crate::clock::Clock;
 use crate::cookie::{Key, Secret};
 use crate::datadir::{DataDir, DataDirError};
 use crate::gate::Gate;
-use crate::journal::{FileJournal, JournalError, OpenError, Recovered};
+use crate::journal::{FileJournal, FileOptions, Journal, OpenError, Replayed};
 use crate::limit::Rate;
 use crate::mesh::ListCap;
-use crate::record::{Header, Record};
 use crate::registry::{self, Caps, Registry, ResumeError};
 use crate::snapshot::{Done, Past, Snapshot};
 use crate::store::Disk;
@@ -107,8 +106,6 @@ pub enum RunError {
     Socket(#[from] io::Error),
     #[error("cannot share the port among workers: {0}; start with --workers 1")]
     Workers(io::Error),
-    #[error(transparent)]
-    Log(#[from] JournalError),
 }
 
 /// A registry that has read its log and is ready to run.
@@ -136,25 +133,24 @@ impl Server {
         let rules = registry::Config { length: config.length, cap: config.cap, caps: config.caps };
         let mut registry = Registry::new(rules, secret, clock.now());
         let (began, mut records) = (clock.now().mono, 0_u64);
-        let mut fold = |header: Header, record: Option<Record>| match record {
-            None => registry.begin(header.window, header.length),
-            Some(record) => {
+        let mut fold = |replayed| match replayed {
+            Replayed::Begin(header) => registry.begin(header.window, header.length),
+            Replayed::Record(record) => {
                 records += 1;
                 registry.commit(clock.now(), None, record);
             }
         };
-        let (journal, recovered) = FileJournal::open(
-            Disk,
-            data.journal(),
-            config.length,
-            config.accept_damage,
-            &mut fold,
-        )?;
+        let options = FileOptions {
+            store: Disk,
+            dir: data.journal(),
+            length: config.length,
+            accept_damage: config.accept_damage,
+        };
+        let (journal, found) = FileJournal::open(options, &mut fold)?;
         registry.resume(clock.now())?;
         let took_ms = (clock.now().mono - began).as_millis() as u64;
-        tracing::info!(records, files = recovered.files.len(), took_ms, "log replayed");
-        let logged = recovered.files.iter().map(|header| header.window).collect();
-        let mended = mended(&recovered);
+        tracing::info!(records, files = found.windows.len(), took_ms, "journal replayed");
+        let (logged, mended) = (found.windows.into_iter().collect(), found.notes);
         let (shown, _) = watch::channel(Arc::new(first_snapshot(&registry, config.length, clock)));
         Ok(Server { config, clock, data, gate, registry, journal, shown, mended, logged })
     }
@@ -200,19 +196,4 @@ fn first_snapshot(registry: &Registry, length: Length, clock: Clock) -> Snapshot
         rejected: Tally::default(),
         log_works: true,
     }
-}
-
-/// What was found wrong with the log, and what was done about it.
-fn mended(recovered: &Recovered) -> Vec<String> {
-    let cut = recovered.cut.iter().map(|path| {
-        format!("{}: a torn last line was cut off; nothing that was acked", path.display())
-    });
-    let damaged = recovered.damaged.iter().map(|copy| {
-        format!("{}: a damaged log was copied here, and its good lines were kept", copy.display())
-    });
-    let foreign = recovered
-        .foreign
-        .iter()
-        .map(|path| format!("{}: not a file of the log; left alone", path.display()));
-    cut.chain(damaged).chain(foreign).collect()
 }

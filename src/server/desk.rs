@@ -12,9 +12,10 @@ use crate::clock::{Alarm, Clock, Now};
 use crate::cookie::Key;
 use crate::datadir::DataDir;
 use crate::gate::Gate;
-use crate::journal::{FileJournal, Journal, Outcome};
+use crate::journal::{Epoch, FileJournal, Journal, Outcome};
 use crate::path::Transmit;
 use crate::proto::Request;
+use crate::record::Entry;
 use crate::registry::{self, Handled, Registry};
 use crate::roster::FinalizedWindow;
 use crate::snapshot::{Past, Snapshot};
@@ -47,6 +48,7 @@ pub(super) struct Desk {
     _data: DataDir,
     registry: Registry,
     journal: FileJournal,
+    epoch: Epoch,
     sockets: Arc<Sockets>,
     /// The first door, which is this thread's, and the others.
     gate: Gate,
@@ -89,6 +91,7 @@ impl Desk {
             _data: data,
             registry,
             journal,
+            epoch: Epoch::default(),
             sockets: Arc::new(sockets),
             gate,
             seen: Seen::default(),
@@ -193,7 +196,8 @@ impl Desk {
         if !batch.is_empty() {
             self.under_way += batch.len();
             self.logged.extend(batch.iter().map(|(_, record)| record.window()));
-            self.journal.propose(batch);
+            let entry = |(ticket, record)| Entry { ticket: Some(ticket), record };
+            self.journal.submit(self.epoch, batch.into_iter().map(entry).collect());
         }
     }
 
@@ -203,8 +207,8 @@ impl Desk {
             Outcome::Durable(batch) => {
                 self.under_way -= batch.len();
                 self.snapshot.done.recorded += batch.len() as u64;
-                for (ticket, record) in batch {
-                    let answer = self.registry.commit(now, Some(ticket), record);
+                for Entry { ticket, record } in batch {
+                    let answer = self.registry.commit(now, ticket, record);
                     self.snapshot.done.answered += u64::from(answer.is_some());
                     self.answers.extend(answer);
                     if self.answers.len() >= AT_ONCE {
@@ -213,14 +217,17 @@ impl Desk {
                 }
                 self.log_is_back();
             }
-            Outcome::Refused { batch, why } => {
+            Outcome::Refused { epoch, batch, why } => {
+                self.epoch = self.epoch.max(epoch.next());
                 self.under_way -= batch.len();
+                let own = |entry: Entry| Some((entry.ticket?, entry.record));
+                let batch = batch.into_iter().filter_map(own).collect();
                 for transmit in self.registry.refuse(now, batch) {
                     self.refuse(transmit, RejectReason::Unavailable);
                 }
                 self.log_is_out(why);
             }
-            Outcome::Down(error) => return Err(error.into()),
+            Outcome::Down(why) => self.log_is_out(why),
         }
         Ok(())
     }

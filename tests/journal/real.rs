@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,15 +14,16 @@ use std::time::Duration;
 use hit7::archive::{Archive, Document};
 use hit7::clock::Now;
 use hit7::cookie::Secret;
-use hit7::journal::{FileJournal, Journal, Outcome};
+use hit7::journal::{Epoch, FileJournal, FileOptions, Journal, Outcome, Replayed};
 use hit7::mesh::ListCap;
 use hit7::proto::{Datagram, Id, Leave, Register, Request};
+use hit7::record::Entry;
 use hit7::registry::{Caps, Config, Event, Handled, Registry};
 use hit7::roster::FinalizedWindow;
 use hit7::store::{Disk, Handle, Item, Store};
 use hit7::window::{Length, Wall, Window};
 
-use crate::ledger::block_on;
+use crate::subjects::block_on;
 
 const LENGTH: Length = Length::MINUTE;
 const BEGINS: &str = "2026-11-23T23:57:10Z";
@@ -207,7 +208,7 @@ struct Stopped;
 
 struct Program<S: Store> {
     registry: Registry,
-    journal: FileJournal,
+    journal: FileJournal<S>,
     archive: Archive<S>,
     now: Now,
 }
@@ -224,15 +225,18 @@ fn at(wall: Wall) -> Now {
     Now { wall, mono: Duration::from_secs(60) }
 }
 
+fn options<S>(store: S, home: &Path) -> FileOptions<S> {
+    FileOptions { store, dir: home.join("journal"), length: LENGTH, accept_damage: false }
+}
+
 impl<S: Store + Clone> Program<S> {
     fn start(store: S, home: &Path, now: Now) -> Result<Program<S>, Stopped> {
         let mut registry = Registry::new(config(), secret(), now);
-        let mut fold = |header: hit7::record::Header, record| match record {
-            None => registry.begin(header.window, header.length),
-            Some(record) => drop(registry.commit(now, None, record)),
+        let mut fold = |replayed| match replayed {
+            Replayed::Begin(header) => registry.begin(header.window, header.length),
+            Replayed::Record(record) => drop(registry.commit(now, None, record)),
         };
-        let dir = home.join("journal");
-        let opened = FileJournal::open(store.clone(), dir, LENGTH, false, &mut fold);
+        let opened = FileJournal::open(options(store.clone(), home), &mut fold);
         let Ok((journal, _)) = opened else { return Err(Stopped) };
         registry.resume(now).expect("the clock is right");
         let archive = Archive::new(store, home.join("windows"));
@@ -271,15 +275,16 @@ impl<S: Store + Clone> Program<S> {
         let batch: Vec<_> = std::iter::from_fn(|| self.registry.poll_proposal()).collect();
         let mut waiting = batch.len();
         if waiting > 0 {
-            self.journal.propose(batch);
+            let entry = |(ticket, record)| Entry { ticket: Some(ticket), record };
+            self.journal.submit(Epoch::default(), batch.into_iter().map(entry).collect());
         }
         while waiting > 0 {
             let Outcome::Durable(batch) = block_on(self.journal.next()) else {
                 return Err(Stopped);
             };
             waiting -= batch.len();
-            for (ticket, record) in batch {
-                let answer = self.registry.commit(self.now, Some(ticket), record);
+            for Entry { ticket, record } in batch {
+                let answer = self.registry.commit(self.now, ticket, record);
                 answer.iter().for_each(|it| note(told, it.path.peer, &it.payload));
             }
         }
@@ -436,11 +441,10 @@ fn refused_far_behind(home: &Path, told: &Told) {
     let Some(opened) = told.opened else { return };
     let now = at(Wall::from_millis(opened.opens().millis() - 61_000));
     let mut registry = Registry::new(config(), secret(), now);
-    let mut fold = |header: hit7::record::Header, record| match record {
-        None => registry.begin(header.window, header.length),
-        Some(record) => drop(registry.commit(now, None, record)),
+    let mut fold = |replayed| match replayed {
+        Replayed::Begin(header) => registry.begin(header.window, header.length),
+        Replayed::Record(record) => drop(registry.commit(now, None, record)),
     };
-    let dir: PathBuf = home.join("journal");
-    FileJournal::open(Disk, dir, LENGTH, false, &mut fold).unwrap();
+    FileJournal::open(options(Disk, home), &mut fold).unwrap();
     assert!(registry.resume(now).is_err(), "{opened} was opened, and it is {}", now.wall);
 }
