@@ -1,4 +1,4 @@
-//! A start: the log is read, line by line, and folded into a registry.
+//! A start: the journal is read, line by line, and folded into a registry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hit7::clock::Now;
 use hit7::cookie::Secret;
-use hit7::journal::FileJournal;
+use hit7::journal::{FileJournal, FileOptions, Journal, Replayed};
 use hit7::mesh::ListCap;
 use hit7::path::Path;
 use hit7::record::{Header, Record, Registration};
@@ -35,18 +35,18 @@ fn registration(member: u32) -> Record {
     })
 }
 
-fn log() -> Vec<u8> {
-    let mut log = Vec::new();
-    header().write_line(&mut log);
-    (0..MEMBERS).for_each(|member| registration(member).write_line(&mut log));
-    log
+fn file() -> Vec<u8> {
+    let mut file = Vec::new();
+    header().write_line(&mut file);
+    (0..MEMBERS).for_each(|member| registration(member).write_line(&mut file));
+    file
 }
 
 fn replay(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a folder");
     let day = dir.path().join("2026-11-23");
     std::fs::create_dir(&day).expect("a folder");
-    std::fs::write(day.join("11-29.jsonl"), log()).expect("a file");
+    std::fs::write(day.join("11-29.jsonl"), file()).expect("a file");
     let wall: Wall = "2026-11-23T11:28:40Z".parse().expect("a time");
     let now = Now { wall, mono: Duration::ZERO };
     let config = Config { length: Length::MINUTE, cap: ListCap::new(200), caps: Caps::default() };
@@ -57,12 +57,13 @@ fn replay(criterion: &mut Criterion) {
     group.bench_function("every line", |bench| {
         bench.iter(|| {
             let mut registry = Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), now);
-            let mut fold = |header: Header, record: Option<Record>| match record {
-                None => registry.begin(header.window, header.length),
-                Some(record) => drop(registry.commit(now, None, record)),
+            let mut fold = |replayed| match replayed {
+                Replayed::Begin(header) => registry.begin(header.window, header.length),
+                Replayed::Record(record) => drop(registry.commit(now, None, record)),
             };
             let (dir, length) = (dir.path().to_owned(), Length::MINUTE);
-            FileJournal::open(Disk, dir, length, false, &mut fold).expect("it is whole");
+            let options = FileOptions { store: Disk, dir, length, accept_damage: false };
+            FileJournal::open(options, &mut fold).expect("it is whole");
             assert_eq!(registry.next().1, MEMBERS as usize);
         });
     });

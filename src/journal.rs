@@ -1,40 +1,27 @@
-//! The log's engine: a record that it calls durable is there after any crash.
+//! The journal: the ordered records that a registry's state is a fold over. What it calls durable
+//! is there after any crash.
 //!
 //! ```text
-//! journal/                     propose ──▶ queue ──▶ thread: write, fdatasync ──▶ next
-//!   2026-11-23/                            ▲ whatever comes during a sync is the next write
-//!     11-29.jsonl              header, records, `open`: the log of what fills 11:29
-//!     11-30.jsonl
-//!     11-29.jsonl.damaged-1    a copy of what was not as it was written
+//!   submit(epoch, batch) ──▶ engine ──▶ next: Durable | Refused | Down
+//!                              │
+//!   open: Begin, Record, … ◀───┘ what it holds, folded over once at the start
 //! ```
 //!
-//! [`Journal`] is what the registry's runner knows; [`FileJournal`] keeps one file per window. Its
-//! thread is in `engine`, its files in `logs`; at the start `replay` reads them back, line by line
-//! as `lines` judges them, and `mend` takes away what a crash or damage left.
+//! [`Journal`] is what every engine promises, and what a registry's runner knows of it.
+//! [`FileJournal`] is the engine that keeps one file a window.
 
-mod ahead;
-mod engine;
-mod lines;
-mod logs;
-mod mend;
-mod names;
-mod replay;
+mod file;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
 
 use thiserror::Error;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::record::{Entry, Header, Record};
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 use crate::window::{Length, Window};
 
-use engine::{Engine, Order};
-use logs::Logs;
-use replay::Replay;
+pub use file::{FileJournal, FileOptions};
 
 /// What its submitter knew when it put a batch together: how many refusals it had been told of.
 ///
@@ -90,178 +77,91 @@ pub struct Found {
     pub notes: Vec<String>,
 }
 
-/// temporary
-pub struct FileOptions<S> {
-    /// a
-    pub store: S,
-    /// b
-    pub dir: PathBuf,
-    /// c
-    pub length: Length,
-    /// d
-    pub accept_damage: bool,
-}
+/// A journal of records.
+///
+/// Every engine keeps these promises, and `tests/conformance` holds each to them:
+///
+/// - **Order.** Batches become durable in the order in which they are submitted, and each entry is
+///   told of exactly once, in that order. Only when the engine is [`Outcome::Down`] may later
+///   entries be told (refused) before those that it cannot speak of.
+/// - **Fence.** When [`Outcome::Refused`] names an epoch, nothing submitted in that epoch or an
+///   earlier one enters the journal any more. The submitter goes on in `epoch.next()` once it has
+///   been told, and never goes back.
+/// - **No gaps.** The records of one window are durable before any of the next is written: whatever
+///   crashes, the journal holds no record without all that were submitted before it.
+/// - **Refused is final.** What was refused never comes back at a replay. What was never told of,
+///   because the process ended, may be there or not.
+/// - **Nothing waits.** `submit` and `discard` return at once, whatever the disk or a peer does.
+pub trait Journal: Send + Sized {
+    /// What the engine needs to know to begin.
+    type Options;
 
-/// Why the engine is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum JournalError {
-    /// A bug: its thread panicked.
-    #[error("the journal's thread has stopped; start the registry again: nothing acked is lost")]
-    Stopped,
-}
+    /// Opens the journal, and folds over what it holds: of each window, the oldest first, its header
+    /// and then its records. What was folded counts only if this succeeds.
+    fn open(
+        options: Self::Options,
+        fold: &mut dyn FnMut(Replayed),
+    ) -> Result<(Self, Found), OpenError>;
 
-/// A log of records, in the order in which they are proposed.
-pub trait Journal: Send {
-    /// Puts a batch at the end of the log. Each of its records is told of once, in order, by
-    /// [`Journal::next`].
+    /// Puts a batch at the end of the journal, or refuses it: [`Journal::next`] tells. `epoch` is
+    /// that of the last refusal told, `next`, and never lower than before.
     fn submit(&mut self, epoch: Epoch, batch: Vec<Entry>);
 
-    /// Waits for what became of the next records. Nothing is lost if the wait is given up.
+    /// Waits for what became of the entries that were submitted first. Nothing is lost if the wait
+    /// is given up.
     fn next(&mut self) -> impl Future<Output = Outcome> + Send;
 
-    /// Forgets the log of a window that has closed and whose document is durable.
+    /// Lets go of the journal of a window that has closed and whose document is durable. After a
+    /// crash it may be there again, as a whole.
     fn discard(&mut self, window: Window);
 }
 
-/// The log in files, one per window.
-#[derive(Debug)]
-pub struct FileJournal {
-    /// `None` while it is dropped.
-    orders: Option<mpsc::Sender<Order>>,
-    outcomes: UnboundedReceiver<Outcome>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// What was found at the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// The windows whose logs are there, oldest first.
-    pub files: Vec<Header>,
-    /// Copies of damaged files, whose good lines were kept.
-    pub damaged: Vec<PathBuf>,
-    /// Files with a torn last line, which was cut off: a crash, and nothing that was acked.
-    pub cut: Vec<PathBuf>,
-    /// What is not the journal's, and was left alone.
-    pub foreign: Vec<PathBuf>,
-}
-
-/// Why the log cannot be opened.
+/// The reason a journal cannot be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// The file system says no.
+    /// The file system refused something.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What was acked may be lost.
+    /// A file is not as it was written, so that something acked may be lost.
     #[error(
         "{}: line {line} is damaged ({why}); a copy of the file is {}; start with \
          --accept-damage to go on without its damaged lines",
         path.display(), copy.display()
     )]
     Damaged {
-        /// The file.
+        /// The damaged file, which is left as it is.
         path: PathBuf,
-        /// Its first damaged line, from 1.
+        /// The number of its first damaged line, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// What is wrong with that line.
         why: String,
-        /// The file as it was found.
+        /// Where a copy of the file is.
         copy: PathBuf,
     },
-    /// Nothing says how long its window is.
+    /// Neither a file's first line nor its name says how long its window is.
     #[error(
         "{}: its first line is damaged, and its name is none of a window of {} s; start with the \
          --window that it was written with, or move it away",
         path.display(), length.seconds()
     )]
     Unnamed {
-        /// The file.
+        /// The file whose first line is damaged.
         path: PathBuf,
         /// How long windows are now.
         length: Length,
     },
-    /// A downgrade.
+    /// Another version of hit7 wrote the file.
     #[error("{}: {why}; start the hit7 that wrote it, or a newer one", path.display())]
     Format {
-        /// The file.
+        /// The file of another format.
         path: PathBuf,
-        /// Which format it is.
+        /// Which format it has, and which one this program knows.
         why: String,
     },
-    /// The operating system gives no thread.
-    #[error("cannot start the journal's thread: {0}")]
+    /// The operating system gives no thread to read or write with.
+    #[error(
+        "cannot start a thread for the journal: {0}; end some processes of this user, or allow it \
+         more (ulimit -u)"
+    )]
     Thread(io::Error),
-}
-
-impl FileJournal {
-    /// temporary
-    pub fn open<S: Store>(
-        o: FileOptions<S>,
-        fold: &mut dyn FnMut(Replayed),
-    ) -> Result<(FileJournal, Found), OpenError> {
-        let (journal, recovered) = FileJournal::open_files(
-            o.store,
-            o.dir,
-            o.length,
-            o.accept_damage,
-            &mut |header, record| {
-                fold(match record {
-                    None => Replayed::Begin(header),
-                    Some(record) => Replayed::Record(record),
-                })
-            },
-        )?;
-        let windows = recovered.files.iter().map(|header| header.window).collect();
-        Ok((journal, Found { windows, notes: Vec::new() }))
-    }
-
-    /// Opens the log in `dir`, which is made if it is missing, and folds over what it holds: each
-    /// file begins with its header alone, the oldest window first, and then comes each record.
-    ///
-    /// What was folded counts only if this succeeds. `length` is that of new windows. Damaged lines
-    /// are an error, or with `accept_damage` left out.
-    pub fn open_files<S: Store>(
-        store: S,
-        dir: PathBuf,
-        length: Length,
-        accept_damage: bool,
-        fold: &mut dyn FnMut(Header, Option<Record>),
-    ) -> Result<(FileJournal, Recovered), OpenError> {
-        let recovered = Replay { store: &store, dir: &dir, length, accept_damage }.run(fold)?;
-        let logs = Logs::new(store, dir, length, &recovered.files);
-        let (orders, queue) = mpsc::channel();
-        let (results, outcomes) = unbounded_channel();
-        let engine = Engine::new(logs, queue, results);
-        let thread = thread::Builder::new().name("journal".into());
-        let thread = thread.spawn(move || engine.run()).map_err(OpenError::Thread)?;
-        let (orders, thread) = (Some(orders), Some(thread));
-        let journal = FileJournal { orders, outcomes, thread };
-        Ok((journal, recovered))
-    }
-
-    /// A thread that is gone takes no orders, and is told of by `next`.
-    fn order(&self, order: Order) {
-        let _ = self.orders.as_ref().map(|orders| orders.send(order));
-    }
-}
-
-impl Journal for FileJournal {
-    fn submit(&mut self, epoch: Epoch, batch: Vec<Entry>) {
-        self.order(Order::Propose(batch, epoch));
-    }
-
-    async fn next(&mut self) -> Outcome {
-        self.outcomes.recv().await.expect("the thread lives")
-    }
-
-    fn discard(&mut self, window: Window) {
-        self.order(Order::Discard(window));
-    }
-}
-
-impl Drop for FileJournal {
-    /// Waits until what was proposed is written: who opens the directory next finds it whole.
-    fn drop(&mut self) {
-        self.orders = None;
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
 }

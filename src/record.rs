@@ -26,27 +26,26 @@ use crate::window::{Length, Wall, Window};
 /// The form of journal files that this program writes and reads.
 const FORMAT: u32 = 1;
 
-/// What a proposed record is known by until it is durable or refused.
+/// The number that a proposed record is known by until it is durable or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(NonZeroU64);
 
 impl Ticket {
-    /// The ticket of the first record that is proposed.
+    /// The ticket of the first record that a registry proposes.
     pub const FIRST: Ticket = Ticket(NonZeroU64::MIN);
 
-    /// The ticket of the record after.
+    /// The ticket of the record that is proposed after this one's.
     pub fn next(self) -> Ticket {
-        Ticket(self.0.saturating_add(1))
+        Ticket(self.0.checked_add(1).expect("nobody proposes 2^64 records"))
     }
 }
 
 /// A record on its way through the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What its proposer knows it by; `None` if another registry has proposed it, or a replay
-    /// yields it.
+    /// What its proposer knows it by; `None` if another registry proposed it, or a replay yields it.
     pub ticket: Option<Ticket>,
-    /// The record itself.
+    /// The fact itself.
     pub record: Record,
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// A file system.
+/// A file system, as far as this program uses one.
 pub trait Store: Send + Sync + 'static {
     /// A file that is open for writing at its end.
     type File: Handle;
@@ -21,11 +21,11 @@ pub trait Store: Send + Sync + 'static {
     fn make_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes a new file, mode 0600; an existing one is an error.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
-    /// Opens an existing file.
+    /// Opens an existing file for writing at its end.
     fn append(&self, path: &Path) -> io::Result<Self::File>;
     /// Reads a file from its beginning.
     fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>>;
-    /// What is in a folder, in no order.
+    /// Lists what is in a folder, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<Item>>;
     /// Gives a file another name, in place of what had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -41,18 +41,18 @@ pub trait Store: Send + Sync + 'static {
 pub trait Handle: Write + Send + 'static {
     /// Makes what was written, and the length, durable.
     fn sync(&mut self) -> io::Result<()>;
-    /// Cuts the file to `length`.
+    /// Cuts the file to its first `length` bytes.
     fn cut(&mut self, length: u64) -> io::Result<()>;
-    /// How long the file is.
+    /// How long the file is, in bytes.
     fn length(&self) -> io::Result<u64>;
 }
 
 /// Something in a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Item {
-    /// Folder and name.
+    /// The folder that was listed, and its name there.
     pub path: PathBuf,
-    /// What it is.
+    /// Whether it is a file, a folder or something else.
     pub kind: Kind,
 }
 
@@ -63,7 +63,7 @@ pub enum Kind {
     File,
     /// A folder.
     Dir,
-    /// A symbolic link, a pipe, a device.
+    /// Anything else: a symbolic link, a pipe, a device.
     Other,
 }
 
@@ -169,21 +169,21 @@ impl Handle for fs::File {
 #[derive(Debug, Error)]
 #[error("cannot {doing} {}: {source}{}", path.display(), remedy(source.kind()))]
 pub struct StoreError {
-    /// `write`, `sync`, …
+    /// The verb of the message: `write`, `sync`, …
     pub doing: &'static str,
-    /// Where.
+    /// The file or folder that it was done to.
     pub path: PathBuf,
-    /// RejectReason.
+    /// What the operating system says.
     pub source: io::Error,
 }
 
 impl StoreError {
-    /// `doing` to `path` failed.
+    /// The error that came of `doing` something to `path`.
     pub fn new(doing: &'static str, path: &Path, source: io::Error) -> StoreError {
         StoreError { doing, path: path.to_owned(), source }
     }
 
-    /// Whether it was not there.
+    /// Whether the file or folder was not there.
     pub fn is_missing(&self) -> bool {
         self.source.kind() == ErrorKind::NotFound
     }
@@ -202,7 +202,7 @@ fn remedy(kind: ErrorKind) -> &'static str {
 
 /// Says what was being done, and where, when an error came.
 pub trait At<T> {
-    /// `doing` to `path`.
+    /// Names what was being done to which `path`.
     fn at(self, doing: &'static str, path: &Path) -> Result<T, StoreError>;
 }
 
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_created_is_its_owners_alone() {
+    fn what_is_created_is_for_its_owner_alone() {
         let home = tempfile::tempdir().unwrap();
         let (dir, file) = (home.path().join("dir"), home.path().join("dir/file"));
         Disk.make_dir(&dir).unwrap();
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn no_link_is_followed() {
+    fn symbolic_links_are_not_followed() {
         let home = tempfile::tempdir().unwrap();
         let (target, link) = (home.path().join("target"), home.path().join("link"));
         fs::write(&target, "precious").unwrap();
@@ -321,7 +321,7 @@ mod tests {
 
     /// A pipe that nobody writes to would be waited for without end.
     #[test]
-    fn what_is_no_file_is_not_opened() {
+    fn only_regular_files_are_opened() {
         let home = tempfile::tempdir().unwrap();
         let socket = home.path().join("socket");
         let _socket = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_of_a_bare_name_is_here() {
+    fn the_parent_of_a_bare_name_is_the_current_folder() {
         assert_eq!(parent(Path::new("hit7-data")), Path::new("."));
         assert_eq!(parent(Path::new("a/b")), Path::new("a"));
         assert_eq!(parent(Path::new("/")), Path::new("/"));

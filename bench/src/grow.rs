@@ -9,7 +9,7 @@ use std::time::Duration;
 use hit7::clock::{Clock, Now};
 use hit7::cookie::Secret;
 use hit7::fanout::Fanout;
-use hit7::journal::FileJournal;
+use hit7::journal::{FileJournal, FileOptions, Journal, Replayed};
 use hit7::mesh::ListCap;
 use hit7::record::{Header, Record, Registration};
 use hit7::registry::{Caps, Config, Event, Registry};
@@ -89,12 +89,13 @@ fn run_in(dir: &std::path::Path, members: usize, rooms: usize, peers: usize) -> 
 
     let begun = clock.now().mono;
     let mut registry = Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), now);
-    let mut fold = |header: Header, record: Option<Record>| match record {
-        None => registry.begin(header.window, header.length),
-        Some(record) => drop(registry.commit(now, None, record)),
+    let mut fold = |replayed| match replayed {
+        Replayed::Begin(header) => registry.begin(header.window, header.length),
+        Replayed::Record(record) => drop(registry.commit(now, None, record)),
     };
-    FileJournal::open(Disk, dir.to_owned(), Length::MINUTE, false, &mut fold)
-        .map_err(io::Error::other)?;
+    let (dir, length) = (dir.to_owned(), Length::MINUTE);
+    let options = FileOptions { store: Disk, dir, length, accept_damage: false };
+    FileJournal::open(options, &mut fold).map_err(io::Error::other)?;
     let replay = clock.now().mono - begun;
     let full = proc::memory(own)?;
 

@@ -1,19 +1,19 @@
-//! Any bytes as a journal file, and damaged valid ones: nothing panics, nothing that is whole
-//! before the damage is lost, and with damage accepted it always opens.
+//! Any bytes as a journal file, and damaged valid ones: nothing panics, nothing that is whole before
+//! the damage is lost, and with damage accepted it always opens.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use arbitrary::{Arbitrary, Unstructured};
-use hit7::journal::{FileJournal, OpenError, Recovered};
+use hit7::journal::{FileJournal, FileOptions, Journal, OpenError, Replayed};
 use hit7::record::{Header, Leaving, LineError, Opening, Record, Registration};
 use hit7::store::{Handle, Store};
 use hit7::window::{Length, Window};
 
-use crate::disk::FlakyDisk;
+use crate::disk::{FlakyDisk, ROOT};
 
-const ROOT: &str = "/hit7-data";
 const FIRST: &str = "2026-11-23T11:29:00Z";
+const COPIED: &str = ": a damaged journal was copied here, and its good lines were kept";
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Blow {
@@ -119,7 +119,7 @@ fn path() -> PathBuf {
 }
 
 fn disk_with(file: &[u8]) -> FlakyDisk {
-    let disk = FlakyDisk::new(ROOT);
+    let disk = FlakyDisk::new();
     for dir in ["journal", "journal/2026-11-23"] {
         disk.make_dir(&Path::new(ROOT).join(dir)).unwrap();
     }
@@ -135,14 +135,19 @@ fn read(disk: &FlakyDisk, path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-type Opened = Result<(Recovered, Vec<Record>), OpenError>;
+/// The notes, and the records that were read.
+type Opened = Result<(Vec<String>, Vec<Record>), OpenError>;
 
 fn open(disk: &FlakyDisk, accept_damage: bool) -> Opened {
     let mut seen = Vec::new();
-    let mut fold = |_, record| seen.extend(record);
-    let dir = Path::new(ROOT).join("journal");
-    let opened = FileJournal::open(disk.clone(), dir, Length::MINUTE, accept_damage, &mut fold);
-    opened.map(|(_, recovered)| (recovered, seen))
+    let mut fold = |replayed| match replayed {
+        Replayed::Begin(_) => {}
+        Replayed::Record(record) => seen.push(record),
+    };
+    let (store, dir) = (disk.clone(), Path::new(ROOT).join("journal"));
+    let options = FileOptions { store, dir, length: Length::MINUTE, accept_damage };
+    let (_, found) = FileJournal::open(options, &mut fold)?;
+    Ok((found.notes, seen))
 }
 
 /// The records of the whole valid lines before the first that is not, and whether that is all.
@@ -178,9 +183,9 @@ fn check_file(file: &[u8], whole: &[u8]) {
     assert!(good.starts_with(&before));
     let disk = disk_with(file);
     match open(&disk, false) {
-        Ok((recovered, seen)) => {
+        Ok((notes, seen)) => {
             assert!(seen == good, "{seen:?} of {good:?}");
-            assert!(recovered.damaged.is_empty());
+            assert!(notes.iter().all(|note| note.contains("torn")), "{notes:?}");
             let end = file.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             assert_eq!(is_whole, end == file.len(), "only a torn last line is cut off");
             assert_eq!(read(&disk, &path()).unwrap_or_default(), file[..end]);
@@ -193,13 +198,13 @@ fn check_file(file: &[u8], whole: &[u8]) {
         Err(OpenError::Format { .. }) => return assert!(is_of_another_format(file)),
         Err(error) => panic!("{error}"),
     }
-    let (recovered, seen) = open(&disk, true).expect("with damage accepted it opens");
+    let (notes, seen) = open(&disk, true).expect("with damage accepted it opens");
     assert!(seen.starts_with(&good));
-    for copy in &recovered.damaged {
-        assert_eq!(read(&disk, copy).as_deref(), Some(file));
+    for copy in notes.iter().filter_map(|note| note.strip_suffix(COPIED)) {
+        assert_eq!(read(&disk, Path::new(copy)).as_deref(), Some(file));
     }
-    let (recovered, again) = open(&disk, false).expect("what was mended is whole");
-    assert!(again == seen && recovered.damaged.is_empty() && recovered.cut.is_empty());
+    let (notes, again) = open(&disk, false).expect("what was mended is whole");
+    assert!(again == seen && notes.is_empty());
 }
 
 fn is_of_another_format(file: &[u8]) -> bool {

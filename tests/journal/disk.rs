@@ -12,14 +12,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use hit7::store::{Handle, Item, Kind, Store};
 
+/// The only folder that is there at first.
+pub(crate) const ROOT: &str = "/hit7-data";
+
 /// What goes wrong.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Fault {
     /// The step and all later ones are not done.
+    #[default]
     Crash,
     /// The step is not done.
     Fail(ErrorKind),
-    /// Of a write only half is done; other steps are.
+    /// Of a write only half is done; other steps are not done.
     Short,
 }
 
@@ -32,9 +36,10 @@ pub(crate) struct Plan {
 }
 
 /// What a crash leaves of what was not durable.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum After {
     /// Nothing: the power failed.
+    #[default]
     Lost,
     /// Everything, still not durable: the process was killed.
     Kept,
@@ -74,11 +79,26 @@ struct World {
 
 type Hook = Arc<dyn Fn() + Send + Sync>;
 
-/// The disk; clones are the same one.
+/// A disk that a journal can be tried on; clones are the same one.
+pub(crate) trait TestDisk: Store + Clone {
+    /// The folder of the journal.
+    fn journal(&self) -> PathBuf;
+    /// Lets `times` steps in a row fail, once `after` have been done.
+    fn fail(&self, after: usize, times: usize);
+    /// Lets nothing fail any more; whether anything has.
+    fn heal(&self) -> bool;
+    /// The disk as it is found after a crash, which ends this one.
+    fn crashed(&self) -> Self;
+}
+
+/// The disk in memory.
 #[derive(Clone, Default)]
 pub(crate) struct FlakyDisk {
     world: Arc<Mutex<World>>,
     before_sync: Option<Hook>,
+    /// What goes wrong, and what a crash leaves, unless a plan says.
+    fault: Fault,
+    after: After,
 }
 
 /// A file of it.
@@ -88,14 +108,19 @@ pub(crate) struct FlakyFile {
 }
 
 impl FlakyDisk {
-    /// With one folder, which is durable.
-    pub(crate) fn new(root: &str) -> FlakyDisk {
+    /// A disk with one folder, which is durable.
+    pub(crate) fn new() -> FlakyDisk {
         let disk = FlakyDisk::default();
-        let root = Path::new(root).ancestors().map(|dir| (dir.to_owned(), Node::Dir));
+        let root = Path::new(ROOT).ancestors().map(|dir| (dir.to_owned(), Node::Dir));
         disk.world().names.extend(root);
         let names = disk.world().names.clone();
         disk.world().durable = names;
         disk
+    }
+
+    /// What goes wrong by [`TestDisk::fail`], and what [`TestDisk::crashed`] leaves.
+    pub(crate) fn with(self, fault: Fault, after: After) -> FlakyDisk {
+        FlakyDisk { fault, after, ..self }
     }
 
     /// Calls `hook` before each sync of a file.
@@ -113,7 +138,7 @@ impl FlakyDisk {
     /// Whether the plan has come to its end.
     pub(crate) fn is_past_plan(&self) -> bool {
         let world = self.world();
-        world.plan.is_none_or(|plan| world.steps >= plan.at + plan.times)
+        world.plan.is_none_or(|plan| world.steps >= plan.at.saturating_add(plan.times))
     }
 
     /// How many files were synced.
@@ -134,7 +159,7 @@ impl FlakyDisk {
         if !matches!(after, After::Kept) {
             world.lose(after);
         }
-        FlakyDisk { world: Arc::new(Mutex::new(world)), before_sync: None }
+        FlakyDisk { world: Arc::new(Mutex::new(world)), before_sync: None, ..*self }
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -142,15 +167,24 @@ impl FlakyDisk {
     }
 
     /// Takes one step, if it does not fail.
-    fn step(&self) -> io::Result<(MutexGuard<'_, World>, bool)> {
+    fn step(&self) -> io::Result<MutexGuard<'_, World>> {
+        match self.write_step()? {
+            (_, true) => Err(ErrorKind::StorageFull.into()),
+            (world, false) => Ok(world),
+        }
+    }
+
+    /// Takes one step that can be done by half, and says whether it is.
+    fn write_step(&self) -> io::Result<(MutexGuard<'_, World>, bool)> {
         let mut world = self.world();
         let step = world.steps;
         world.steps += 1;
         let Some(Plan { at, times, fault }) = world.plan else { return Ok((world, false)) };
+        let planned = (at..at.saturating_add(times)).contains(&step);
         match fault {
             Fault::Crash if step >= at => Err(io::Error::other("crashed")),
-            Fault::Fail(kind) if (at..at + times).contains(&step) => Err(kind.into()),
-            Fault::Short => Ok((world, (at..at + times).contains(&step))),
+            Fault::Fail(kind) if planned => Err(kind.into()),
+            Fault::Short => Ok((world, planned)),
             _ => Ok((world, false)),
         }
     }
@@ -235,6 +269,26 @@ impl Content {
     }
 }
 
+impl TestDisk for FlakyDisk {
+    fn journal(&self) -> PathBuf {
+        Path::new(ROOT).join("journal")
+    }
+
+    fn fail(&self, at: usize, times: usize) {
+        self.plan(Some(Plan { at, times, fault: self.fault }));
+    }
+
+    fn heal(&self) -> bool {
+        let mut world = self.world();
+        let steps = world.steps;
+        world.plan.take().is_some_and(|plan| steps > plan.at)
+    }
+
+    fn crashed(&self) -> FlakyDisk {
+        self.reboot(self.after)
+    }
+}
+
 impl Store for FlakyDisk {
     type File = FlakyFile;
 
@@ -242,11 +296,11 @@ impl Store for FlakyDisk {
         if self.world().names.get(dir) == Some(&Node::Dir) {
             return Ok(());
         }
-        self.step()?.0.put(dir, Node::Dir)
+        self.step()?.put(dir, Node::Dir)
     }
 
     fn create(&self, path: &Path) -> io::Result<FlakyFile> {
-        let (mut world, _) = self.step()?;
+        let mut world = self.step()?;
         let content = world.contents.len();
         world.put(path, Node::File(content))?;
         world.contents.push(Content::default());
@@ -272,7 +326,7 @@ impl Store for FlakyDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let (mut world, _) = self.step()?;
+        let mut world = self.step()?;
         let node = world.take(from)?;
         let _ = world.take(to);
         world.put(to, node)
@@ -280,14 +334,14 @@ impl Store for FlakyDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.open(path)?;
-        self.step()?.0.take(path).map(drop)
+        self.step()?.take(path).map(drop)
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
         if !self.list(dir)?.is_empty() {
             return Err(ErrorKind::DirectoryNotEmpty.into());
         }
-        self.step()?.0.take(dir).map(drop)
+        self.step()?.take(dir).map(drop)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -312,7 +366,7 @@ impl Store for FlakyDisk {
 
 impl Write for FlakyFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (mut world, short) = self.disk.step()?;
+        let (mut world, short) = self.disk.write_step()?;
         let written = if short { bytes.len() / 2 } else { bytes.len() };
         world.contents[self.content].bytes.extend_from_slice(&bytes[..written]);
         Ok(written)
@@ -347,7 +401,7 @@ impl Handle for FlakyFile {
     }
 
     fn cut(&mut self, length: u64) -> io::Result<()> {
-        let (mut world, _) = self.disk.step()?;
+        let mut world = self.disk.step()?;
         let content = &mut world.contents[self.content];
         content.bytes.resize(length as usize, 0);
         content.dropped = content.dropped.take().filter(|dropped| dropped.end <= length as usize);

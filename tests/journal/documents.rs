@@ -6,8 +6,8 @@ use std::path::Path;
 use hit7::archive::{Archive, Document, ReadError};
 use hit7::window::Length;
 
-use crate::disk::{After, Fault, FlakyDisk, Plan};
-use crate::ledger::{ROOT, window};
+use crate::conformance::window;
+use crate::disk::{After, Fault, FlakyDisk, Plan, ROOT};
 
 fn archive(disk: &FlakyDisk) -> Archive<FlakyDisk> {
     Archive::new(disk.clone(), Path::new(ROOT).join("windows"))
@@ -23,7 +23,7 @@ fn document(index: u64) -> Document {
 #[test]
 fn no_crash_at_any_step_loses_a_document_or_leaves_half_of_one() {
     for at in 0.. {
-        let disk = FlakyDisk::new(ROOT);
+        let disk = FlakyDisk::new();
         disk.plan(Some(Plan { at, times: 1, fault: Fault::Crash }));
         let durable =
             (0..4).take_while(|&n| archive(&disk).write(&document(n), Length::MINUTE).is_ok());

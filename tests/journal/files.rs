@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hit7::journal::{FileJournal, Journal};
-use hit7::record::{Header, Record};
+use hit7::journal::{FileJournal, FileOptions, Journal, Replayed};
+use hit7::record::Record;
 use hit7::store::{Disk, Store};
 use hit7::window::Length;
 
-use crate::ledger::{Ledger, Opened, block_on, leave, open, register, try_open, window};
+use crate::conformance::{leave, open, register, window};
+use crate::subjects::{Opened, try_open, write};
 
 /// A journal on the real disk that holds the script's first window and a part of its second.
 struct Home {
@@ -33,13 +34,17 @@ impl Home {
         self.dir().join("2026-11-23").join(format!("{stem}.jsonl"))
     }
 
-    fn open(&self, accept_damage: bool) -> Opened {
+    fn open(&self, accept_damage: bool) -> Opened<Disk> {
         try_open(Disk, &self.dir(), accept_damage)
     }
 
     fn write(&self, records: &[Record]) {
         let (mut journal, ..) = self.open(false).unwrap();
-        block_on(Ledger::default().propose(&mut journal, vec![records.to_vec()]));
+        write(&mut journal, records);
+    }
+
+    fn note(path: &Path, what: &str) -> String {
+        format!("{}: {what}", path.display())
     }
 
     /// Changes the lines of a file.
@@ -52,7 +57,7 @@ impl Home {
 }
 
 #[test]
-fn the_log_is_text_of_its_owner_alone() {
+fn the_journal_is_text_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
     let text = std::fs::read_to_string(home.file("23-58")).unwrap();
@@ -60,8 +65,9 @@ fn the_log_is_text_of_its_owner_alone() {
     assert_eq!(types, ["window", "register", "leave", "open"]);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&home.dir()), mode(&home.file("23-58"))), (0o700, 0o600));
-    let (_, recovered, seen) = home.open(false).unwrap();
-    assert_eq!((seen, recovered.cut.len(), recovered.damaged.len()), (home.records, 0, 0));
+    let (_, found, seen) = home.open(false).unwrap();
+    assert_eq!((seen, found.windows), (home.records, vec![window(0), window(1)]));
+    assert_eq!(found.notes, [""; 0]);
 }
 
 #[test]
@@ -78,27 +84,31 @@ fn damage_is_copied_and_refused_and_with_the_flag_only_it_is_lost() {
             assert!(said.contains(&format!("23-59.jsonl: line {line} is damaged")), "{said}");
             assert!(said.contains("--accept-damage") && said.contains(&copy), "{said}");
         }
-        let (_, recovered, seen) = home.open(true).unwrap();
+        let (_, found, seen) = home.open(true).unwrap();
         let kept = |(index, _): &(usize, &Record)| Some(*index) != lost;
         let good: Vec<_> = home.records.iter().enumerate().filter(kept).map(|(_, r)| r).collect();
         assert_eq!(seen.iter().collect::<Vec<_>>(), good, "line {line}");
-        assert_eq!(recovered.damaged, [home.file("23-59.jsonl.damaged-1").with_extension("")]);
-        let (_, recovered, again) = home.open(false).unwrap();
-        assert_eq!((again, recovered.damaged.len(), recovered.foreign.len()), (seen, 0, 0));
+        let copy = home.file("23-59.jsonl.damaged-1").with_extension("");
+        let what = "a damaged journal was copied here, and its good lines were kept";
+        assert_eq!(found.notes, [Home::note(&copy, what)]);
+        let (_, found, again) = home.open(false).unwrap();
+        assert_eq!((again, found.notes.len()), (seen, 0));
     }
 }
 
 #[test]
 fn a_torn_end_is_cut_off_and_written_over() {
     let home = Home::new();
+    let path = home.file("23-59");
     for torn in ["{\"type\":\"regis", "\0\0\0\0\0\0\0\0"] {
         home.edit("23-59", |lines| lines.push(torn.into()));
-        let (_, recovered, seen) = home.open(false).unwrap();
-        assert_eq!((seen, recovered.cut), (home.records.clone(), vec![home.file("23-59")]));
+        let (_, found, seen) = home.open(false).unwrap();
+        let what = "a torn last line was cut off; nothing that was acked";
+        assert_eq!((seen, found.notes), (home.records.clone(), vec![Home::note(&path, what)]));
     }
     home.write(&[open(1)]);
-    let (_, recovered, seen) = home.open(false).unwrap();
-    assert_eq!((seen.len(), recovered.cut.len()), (home.records.len() + 1, 0));
+    let (_, found, seen) = home.open(false).unwrap();
+    assert_eq!((seen.len(), found.notes.len()), (home.records.len() + 1, 0));
 }
 
 #[test]
@@ -125,19 +135,20 @@ fn a_newer_format_is_refused_even_with_damage_accepted() {
 }
 
 #[test]
-fn what_is_not_ours_is_named_and_left_alone() {
+fn what_is_not_the_journals_is_named_and_left_alone() {
     let home = Home::new();
     let foreign = [home.dir().join("2026-11-23/23-59.jsonl~"), home.dir().join("notes")];
     for path in &foreign {
         std::fs::write(path, "").unwrap();
     }
-    let (_, recovered, seen) = home.open(false).unwrap();
-    assert_eq!((seen, recovered.foreign), (home.records, foreign.to_vec()));
+    let (_, found, seen) = home.open(false).unwrap();
+    let notes = foreign.clone().map(|it| Home::note(&it, "not a file of the journal; left alone"));
+    assert_eq!((seen, found.notes), (home.records, notes.to_vec()));
     assert!(foreign.iter().all(|path| path.exists()));
 }
 
 #[test]
-fn a_discarded_window_goes_and_its_days_folder_with_the_last() {
+fn a_discarded_window_is_removed_and_its_days_folder_with_the_last() {
     let home = Home::new();
     let (mut journal, ..) = home.open(false).unwrap();
     journal.discard(window(0));
@@ -145,7 +156,7 @@ fn a_discarded_window_goes_and_its_days_folder_with_the_last() {
     assert!(!home.file("23-58").exists() && home.file("23-59").exists());
     let (mut journal, ..) = home.open(false).unwrap();
     journal.discard(window(1));
-    block_on(Ledger::default().propose(&mut journal, vec![vec![register(2, 1)]]));
+    write(&mut journal, &[register(2, 1)]);
     drop(journal);
     let left: Vec<_> = Disk.list(&home.dir()).unwrap();
     assert_eq!(left.iter().map(|item| item.name().unwrap()).collect::<Vec<_>>(), ["2026-11-24"]);
@@ -157,18 +168,23 @@ fn windows_of_another_length_are_read_written_and_discarded_under_their_names() 
     let dir = home.path().join("journal");
     let open = |seconds| {
         let (mut seen, length) = (0, Length::new(Duration::from_secs(seconds)).unwrap());
-        let mut fold = |_: Header, record: Option<Record>| seen += usize::from(record.is_some());
-        let (journal, found) =
-            FileJournal::open(Disk, dir.clone(), length, false, &mut fold).unwrap();
-        (journal, found.files, seen)
+        let mut lengths = Vec::new();
+        let mut fold = |replayed| match replayed {
+            Replayed::Begin(header) => lengths.push(header.length.seconds()),
+            Replayed::Record(_) => seen += 1,
+        };
+        let dir = dir.clone();
+        let options = FileOptions { store: Disk, dir, length, accept_damage: false };
+        let (journal, _) = FileJournal::open(options, &mut fold).unwrap();
+        (journal, lengths, seen)
     };
     let (mut journal, ..) = open(2);
-    block_on(Ledger::default().propose(&mut journal, vec![vec![register(0, 1)]]));
+    write(&mut journal, &[register(0, 1)]);
     drop(journal);
     let path = dir.join("2026-11-23/23-58-00.jsonl");
-    let (mut journal, files, seen) = open(60);
-    assert_eq!((files[0].length.seconds(), seen, path.exists()), (2, 1, true));
-    block_on(Ledger::default().propose(&mut journal, vec![vec![leave(0, 2)]]));
+    let (mut journal, lengths, seen) = open(60);
+    assert_eq!((lengths, seen, path.exists()), (vec![2], 1, true));
+    write(&mut journal, &[leave(0, 2)]);
     drop(journal);
     let (mut journal, _, seen) = open(60);
     assert_eq!(seen, 2);

@@ -1,11 +1,15 @@
-//! The log on a disk that crashes at every step, fails at every step, and is damaged.
+//! The journal on a disk that crashes at every step, fails at every step, and is damaged.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "../conformance/mod.rs"]
+mod conformance;
 mod crashes;
 mod disk;
 mod documents;
+mod failing;
 mod files;
-mod ledger;
+mod promises;
 mod real;
+mod subjects;
 mod thread;

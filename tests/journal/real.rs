@@ -25,7 +25,7 @@ use hit7::roster::FinalizedWindow;
 use hit7::store::{Disk, Handle, Item, Store};
 use hit7::window::{Length, Wall, Window};
 
-use crate::ledger::block_on;
+use crate::subjects::block_on;
 
 const LENGTH: Length = Length::MINUTE;
 const BEGINS: &str = "2026-11-23T23:57:10Z";
@@ -210,7 +210,7 @@ struct Stopped;
 
 struct Program<S: Store> {
     node: Node,
-    journal: FileJournal,
+    journal: FileJournal<S>,
     archive: Archive<S>,
     now: Now,
 }

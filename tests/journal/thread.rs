@@ -3,18 +3,22 @@
 use std::io::ErrorKind;
 use std::sync::{Mutex, mpsc};
 
-use hit7::journal::{FileJournal, Journal, JournalError, Outcome};
-use hit7::record::{Record, Ticket};
+use hit7::journal::{Epoch, FileJournal, Journal, Outcome};
+use hit7::record::{Entry, Record, Ticket};
 
+use crate::conformance::{open, register, window};
 use crate::disk::{After, Fault, FlakyDisk, Plan};
-use crate::ledger::{ROOT, block_on, register, reopen, try_flaky};
+use crate::subjects::{block_on, reopen, try_flaky};
+
+/// More orders than wait for the thread.
+const MANY: u64 = 100;
 
 /// A journal whose syncs wait: `entered` tells that one has begun, `go` lets it go on.
-fn held() -> (FlakyDisk, FileJournal, mpsc::Receiver<()>, mpsc::Sender<()>) {
+fn held() -> (FlakyDisk, FileJournal<FlakyDisk>, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (enter, entered) = mpsc::channel();
     let (go, wait) = mpsc::channel();
     let wait = Mutex::new(wait);
-    let disk = FlakyDisk::new(ROOT).before_sync(move || {
+    let disk = FlakyDisk::new().before_sync(move || {
         let _ = enter.send(());
         let _ = wait.lock().unwrap().recv();
     });
@@ -22,72 +26,175 @@ fn held() -> (FlakyDisk, FileJournal, mpsc::Receiver<()>, mpsc::Sender<()>) {
     (disk, journal, entered, go)
 }
 
-fn tickets(records: &[(Ticket, Record)]) -> Vec<u64> {
-    records.iter().map(|(ticket, _)| ticket.0).collect()
+/// The registration with that number, from 1, which is also its ticket's.
+fn entry(number: u64) -> Entry {
+    let ticket = (1..number).fold(Ticket::FIRST, |ticket, _| ticket.next());
+    Entry { ticket: Some(ticket), record: register(0, number) }
+}
+
+fn batch(numbers: impl IntoIterator<Item = u64>) -> Vec<Entry> {
+    numbers.into_iter().map(entry).collect()
+}
+
+fn records(numbers: impl IntoIterator<Item = u64>) -> Vec<Record> {
+    numbers.into_iter().map(|number| register(0, number)).collect()
+}
+
+fn durable(journal: &mut FileJournal<FlakyDisk>) -> Vec<Entry> {
+    match block_on(journal.next()) {
+        Outcome::Durable(entries) => entries,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(journal: &mut FileJournal<FlakyDisk>) -> (Epoch, Vec<Entry>, String) {
+    match block_on(journal.next()) {
+        Outcome::Refused { epoch, batch, why } => (epoch, batch, why),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
 fn what_comes_during_a_sync_is_written_together() {
     let (disk, mut journal, entered, go) = held();
-    journal.propose(vec![(Ticket(0), register(0, 0))]);
+    journal.submit(Epoch::default(), batch([1]));
     entered.recv().unwrap();
-    for seq in 1..=3 {
-        journal.propose(vec![(Ticket(seq), register(0, seq))]);
+    for number in 2..=4 {
+        journal.submit(Epoch::default(), batch([number]));
     }
     drop(go);
-    for expected in [vec![0], vec![1, 2, 3]] {
-        match block_on(journal.next()) {
-            Outcome::Durable(records) => assert_eq!(tickets(&records), expected),
-            other => panic!("{other:?}"),
-        }
-    }
+    assert_eq!(durable(&mut journal), batch([1]));
+    assert_eq!(durable(&mut journal), batch([2, 3, 4]));
     assert_eq!(disk.syncs(), 2);
 }
 
 #[test]
-fn a_failed_sync_refuses_all_that_is_proposed_before_it_is_known() {
+fn a_failed_sync_refuses_all_that_is_submitted_before_it_is_known() {
     let (disk, mut journal, entered, go) = held();
-    journal.propose(vec![(Ticket(0), register(0, 0)), (Ticket(1), register(1, 1))]);
+    let (first, second) = (Epoch::default(), Epoch::default().next());
+    journal.submit(first, batch([1, 2]));
     entered.recv().unwrap();
-    journal.propose(vec![(Ticket(2), register(0, 2))]);
+    journal.submit(first, batch([3]));
     disk.plan(Some(Plan { at: 0, times: 1, fault: Fault::Fail(ErrorKind::StorageFull) }));
     drop(go);
-    let refused = |journal: &mut FileJournal| match block_on(journal.next()) {
-        Outcome::Refused { batch, why } => (tickets(&batch), why),
-        other => panic!("{other:?}"),
-    };
-    let (batch, why) = refused(&mut journal);
-    assert_eq!(batch, [0, 1]);
+    let (epoch, refused_batch, why) = refused(&mut journal);
+    assert_eq!((epoch, refused_batch), (first, batch([1, 2])));
     assert!(why.contains("23-58.jsonl") && why.contains("make room"), "{why}");
-    // The disk is well again, but what became of ticket 2 is not known yet.
-    journal.propose(vec![(Ticket(3), register(0, 3))]);
-    assert_eq!(refused(&mut journal).0, [2]);
-    assert_eq!(refused(&mut journal).0, [3]);
-    journal.propose(vec![(Ticket(4), register(0, 4))]);
-    assert!(matches!(block_on(journal.next()), Outcome::Durable(it) if tickets(&it) == [4]));
+    // The disk is well again, but what became of the third is not known yet.
+    journal.submit(first, batch([4]));
+    assert_eq!(refused(&mut journal).1, batch([3]));
+    assert_eq!(refused(&mut journal).1, batch([4]));
+    journal.submit(second, batch([5]));
+    assert_eq!(durable(&mut journal), batch([5]));
     drop(journal);
-    assert_eq!(reopen(&disk.reboot(After::Kept)), [register(0, 4)]);
+    assert_eq!(reopen(&disk.reboot(After::Kept)), records([5]));
 }
 
 #[test]
-fn what_was_proposed_is_written_before_a_drop_is_done() {
-    let disk = FlakyDisk::new(ROOT);
-    let (mut journal, ..) = try_flaky(&disk).unwrap();
-    let records: Vec<_> = (0..100).map(|seq| register(0, seq)).collect();
-    for (ticket, record) in records.iter().enumerate() {
-        journal.propose(vec![(Ticket(ticket as u64), record.clone())]);
+fn nothing_is_said_of_a_batch_that_a_dead_disk_may_have_until_it_is_mended() {
+    let (disk, mut journal, entered, go) = held();
+    let mut epoch = Epoch::default();
+    journal.submit(epoch, batch([1, 2]));
+    entered.recv().unwrap();
+    let fault = Fault::Fail(ErrorKind::StorageFull);
+    disk.plan(Some(Plan { at: 0, times: usize::MAX, fault }));
+    drop(go);
+    let outcome = block_on(journal.next());
+    assert!(matches!(&outcome, Outcome::Down(why) if why.contains("make room")), "{outcome:?}");
+    // Of what comes now nothing is written, and that is said at once.
+    for number in 3..6 {
+        journal.submit(epoch, batch([number]));
+        let (over, refused, why) = refused(&mut journal);
+        assert_eq!((over, refused), (epoch, batch([number])));
+        assert!(why.contains("23-58.jsonl"), "{why}");
+        epoch = over.next();
     }
-    drop(journal);
-    assert_eq!(reopen(&disk.reboot(After::Lost)), records);
+    assert_eq!(reopen(&disk.reboot(After::Kept)), records([1, 2]), "it may be there");
+    disk.plan(None);
+    // Who was told of those refusals knew nothing of this one, and counts on the batch.
+    let (over, doubtful, _) = refused(&mut journal);
+    assert_eq!((over, doubtful), (epoch, batch([1, 2])));
+    journal.submit(epoch, batch([6]));
+    assert_eq!(refused(&mut journal).1, batch([6]));
+    journal.submit(epoch.next(), batch([7]));
+    assert_eq!(durable(&mut journal), batch([7]));
+    assert_eq!(reopen(&disk.reboot(After::Kept)), records([7]));
 }
 
 #[test]
-fn a_panic_of_the_thread_is_told() {
-    let disk = FlakyDisk::new(ROOT).before_sync(|| panic!("of the test"));
+fn a_journal_that_is_dropped_while_the_disk_is_dead_ends() {
+    let disk = FlakyDisk::new();
     let (mut journal, ..) = try_flaky(&disk).unwrap();
-    for _ in 0..2 {
-        journal.propose(vec![(Ticket(0), register(0, 0))]);
-        let outcome = block_on(journal.next());
-        assert!(matches!(outcome, Outcome::Down(JournalError::Stopped)), "{outcome:?}");
+    let fault = Fault::Fail(ErrorKind::Other);
+    disk.plan(Some(Plan { at: 3, times: usize::MAX, fault }));
+    journal.submit(Epoch::default(), batch([1]));
+    assert!(matches!(block_on(journal.next()), Outcome::Down(_)));
+    journal.discard(window(0));
+    drop(journal);
+    assert_eq!(reopen(&disk.reboot(After::Kept)), records([1]), "it was never told of");
+}
+
+#[test]
+fn a_full_queue_refuses_in_order_and_keeps_the_discards() {
+    let (disk, mut journal, entered, go) = held();
+    let first = Epoch::default();
+    journal.submit(first, vec![Entry { ticket: None, record: open(1) }]);
+    entered.recv().unwrap();
+    for number in 1..=MANY {
+        journal.submit(first, batch([number]));
     }
+    journal.discard(window(1));
+    drop(go);
+    durable(&mut journal);
+    let written = durable(&mut journal).len() as u64;
+    assert!((1..MANY).contains(&written), "{written}");
+    let (epoch, rest, why) = refused(&mut journal);
+    assert_eq!((epoch, rest), (first, batch(written + 1..=MANY)));
+    assert!(why.contains("too slow"), "{why}");
+    // It is over, although the thread never saw it.
+    journal.submit(first, batch([MANY + 1]));
+    assert_eq!(refused(&mut journal).1, batch([MANY + 1]));
+    journal.submit(first.next(), batch([MANY + 2]));
+    assert_eq!(durable(&mut journal), batch([MANY + 2]));
+    drop(journal);
+    let kept = records((1..=written).chain([MANY + 2]));
+    assert_eq!(reopen(&disk.reboot(After::Kept)), kept, "and window 1 is discarded");
+}
+
+#[test]
+fn a_wait_that_is_given_up_loses_nothing() {
+    let (_disk, mut journal, entered, go) = held();
+    journal.submit(Epoch::default(), batch([1]));
+    entered.recv().unwrap();
+    for _ in 0..3 {
+        block_on(async {
+            tokio::select! {
+                biased;
+                outcome = journal.next() => panic!("{outcome:?}"),
+                () = std::future::ready(()) => {}
+            }
+        });
+    }
+    drop(go);
+    assert_eq!(durable(&mut journal), batch([1]));
+}
+
+#[test]
+fn what_was_submitted_is_written_before_a_drop_is_done() {
+    let disk = FlakyDisk::new();
+    let (mut journal, ..) = try_flaky(&disk).unwrap();
+    for number in 1..=50 {
+        journal.submit(Epoch::default(), batch([number]));
+    }
+    drop(journal);
+    assert_eq!(reopen(&disk.reboot(After::Lost)), records(1..=50));
+}
+
+#[test]
+#[should_panic(expected = "the journal's thread ends only by a panic")]
+fn a_panic_of_the_thread_ends_who_waits_for_it() {
+    let disk = FlakyDisk::new().before_sync(|| panic!("of the test"));
+    let (mut journal, ..) = try_flaky(&disk).unwrap();
+    journal.submit(Epoch::default(), batch([1]));
+    block_on(journal.next());
 }

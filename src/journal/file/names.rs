@@ -8,11 +8,11 @@ use crate::window::{Length, Window};
 /// A journal file, by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Named {
-    /// Whose log it is.
+    /// The window that it is the journal of.
     pub(super) window: Window,
-    /// `11-29`
+    /// Its file name without the ending: `11-29`.
     pub(super) stem: String,
-    /// Where it is.
+    /// The whole path of the file.
     pub(super) path: PathBuf,
 }
 
@@ -24,18 +24,18 @@ impl Named {
     }
 }
 
-/// The journal's folder.
+/// What is in the journal's folder.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
-    /// The logs, oldest window first.
-    pub(super) logs: Vec<Named>,
+    /// The journal's files, oldest window first.
+    pub(super) files: Vec<Named>,
     /// What a crash left of a file that was being written.
     pub(super) leftovers: Vec<PathBuf>,
-    /// What is not ours.
+    /// What is not the journal's.
     pub(super) foreign: Vec<PathBuf>,
 }
 
-/// Where the log of `window` is.
+/// Where the file of `window` is.
 pub(super) fn path(dir: &Path, window: Window, length: Length) -> PathBuf {
     dir.join(window.day()).join(format!("{}.jsonl", window.stem(length)))
 }
@@ -52,7 +52,7 @@ pub(super) fn survey(store: &impl Store, dir: &Path) -> Result<Survey, StoreErro
             survey.place(day.name().unwrap_or_default(), item);
         }
     }
-    survey.logs.sort();
+    survey.files.sort();
     survey.foreign.sort();
     Ok(survey)
 }
@@ -68,7 +68,7 @@ impl Survey {
         let window = Window::named(day, stem).filter(|_| item.kind == Kind::File);
         match (window, end) {
             (Some(window), "jsonl") => {
-                self.logs.push(Named { window, stem: stem.to_owned(), path: item.path });
+                self.files.push(Named { window, stem: stem.to_owned(), path: item.path });
             }
             (Some(_), "jsonl.tmp") => self.leftovers.push(item.path),
             // Named when it was made.
@@ -98,7 +98,7 @@ mod tests {
             fs::write(day.join(name), "").unwrap();
         }
         let survey = survey(&Disk, home.path()).unwrap();
-        let stems: Vec<_> = survey.logs.iter().map(|log| log.stem.as_str()).collect();
+        let stems: Vec<_> = survey.files.iter().map(|named| named.stem.as_str()).collect();
         assert_eq!(stems, ["11-29-58", "11-30"]);
         assert_eq!(survey.leftovers, [day.join("11-30.jsonl.tmp")]);
         let foreign = ["11-30.jsonl~", "11-61.jsonl", "notes"].map(|name| day.join(name));

@@ -1,10 +1,10 @@
-//! The files that the engine writes to.
+//! The files that the engine writes.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::record::{Entry, Header, Record};
+use crate::record::{Entry, Header};
 use crate::store::{At, Handle, Store, StoreError, parent, remove_if_there};
 use crate::window::{Length, Window};
 
@@ -13,25 +13,25 @@ use super::{mend, names};
 /// The window that is filled and the one that opens; others are opened again when needed.
 const MOST_OPEN: usize = 2;
 
-/// The logs of all windows.
-pub(super) struct Logs<S: Store> {
+/// The files of all windows.
+pub(super) struct Files<S: Store> {
     store: S,
     dir: PathBuf,
-    /// Of new windows.
+    /// How long new windows are.
     length: Length,
-    /// Of windows that were found at the start.
+    /// How long the windows are that were found at the start.
     found: BTreeMap<Window, Length>,
-    open: BTreeMap<Window, Log<S::File>>,
-    /// A file that is not what it should be, until it is mended.
+    open: BTreeMap<Window, OpenFile<S::File>>,
+    /// The file that a write failed in, until it is mended.
     broken: Option<Broken>,
     buffer: Vec<u8>,
 }
 
-/// One open file.
-struct Log<F> {
+/// The file of one window, open for writing.
+struct OpenFile<F> {
     file: F,
     path: PathBuf,
-    /// So much of it is durable.
+    /// How many bytes of it are durable.
     synced: u64,
 }
 
@@ -41,34 +41,33 @@ struct Broken {
     synced: u64,
 }
 
-impl<S: Store> Logs<S> {
-    /// The logs in `dir`, of which `files` are there already.
-    pub(super) fn new(store: S, dir: PathBuf, length: Length, files: &[Header]) -> Logs<S> {
-        let found = files.iter().map(|header| (header.window, header.length)).collect();
+impl<S: Store> Files<S> {
+    /// The files in `dir`, where those with these headers are already.
+    pub(super) fn new(store: S, dir: PathBuf, length: Length, headers: &[Header]) -> Files<S> {
+        let found = headers.iter().map(|header| (header.window, header.length)).collect();
         let (open, buffer) = (BTreeMap::new(), Vec::new());
-        Logs { store, dir, length, found, open, broken: None, buffer }
+        Files { store, dir, length, found, open, broken: None, buffer }
     }
 
-    /// Writes records of one window at the end of its log, and makes them durable. After an error
-    /// none of them is in the log, or the log is broken and takes nothing until it is mended.
+    /// Writes records of one window at the end of its file, and makes them durable. After an error
+    /// any part of them may be there until [`Files::mend`] succeeds, which comes before all else.
     pub(super) fn append(&mut self, window: Window, run: &[Entry]) -> Result<(), StoreError> {
-        self.mend()?;
-        let mut log = self.take(window)?;
-        self.encode(window, log.synced == 0, run);
-        if let Err(error) = log.append(&self.store, &self.buffer) {
+        let mut file = self.take(window)?;
+        self.encode(window, file.synced == 0, run);
+        if let Err(error) = file.append(&self.store, &self.buffer) {
             // The file is closed here. A sync that failed is never tried again: the kernel may have
             // dropped the pages and would say that all is well.
-            self.broken = Some(Broken { path: log.path, synced: log.synced });
+            self.broken = Some(Broken { path: file.path, synced: file.synced });
             return Err(error);
         }
-        self.open.insert(window, log);
+        self.open.insert(window, file);
         if self.open.len() > MOST_OPEN {
             self.open.pop_first();
         }
         Ok(())
     }
 
-    /// Takes away what a failed write left, if one did.
+    /// Takes away, durably, what a failed write left, if one did.
     pub(super) fn mend(&mut self) -> Result<(), StoreError> {
         match &self.broken {
             None => return Ok(()),
@@ -91,8 +90,8 @@ impl<S: Store> Logs<S> {
         Ok(())
     }
 
-    /// Removes the log of a window, and the day's folder with its last one. The removal need not be
-    /// durable: a closed window's log that comes back is discarded again.
+    /// Removes the file of a window, and the day's folder with its last one. The removal need not
+    /// be durable: a closed window's file that comes back is discarded again.
     pub(super) fn discard(&mut self, window: Window) {
         self.open.remove(&window);
         let path = self.path(window);
@@ -100,7 +99,6 @@ impl<S: Store> Logs<S> {
             return tracing::warn!("{error}; it is tried again at the next start");
         }
         self.found.remove(&window);
-        self.broken.take_if(|broken| broken.path == path);
         let _ = self.store.remove_dir(parent(&path));
     }
 
@@ -113,9 +111,9 @@ impl<S: Store> Logs<S> {
     }
 
     /// The window's file, open: all that is in a file that was not open is durable.
-    fn take(&mut self, window: Window) -> Result<Log<S::File>, StoreError> {
-        if let Some(log) = self.open.remove(&window) {
-            return Ok(log);
+    fn take(&mut self, window: Window) -> Result<OpenFile<S::File>, StoreError> {
+        if let Some(file) = self.open.remove(&window) {
+            return Ok(file);
         }
         let path = self.path(window);
         match self.store.append(&path) {
@@ -123,16 +121,16 @@ impl<S: Store> Logs<S> {
             file => {
                 let file = file.at("open", &path)?;
                 let synced = file.length().at("open", &path)?;
-                Ok(Log { file, path, synced })
+                Ok(OpenFile { file, path, synced })
             }
         }
     }
 
-    fn create(&self, path: PathBuf) -> Result<Log<S::File>, StoreError> {
+    fn create(&self, path: PathBuf) -> Result<OpenFile<S::File>, StoreError> {
         let day = parent(&path);
         self.store.make_dir(day).at("create the folder", day)?;
         let file = self.store.create(&path).at("create", &path)?;
-        Ok(Log { file, path, synced: 0 })
+        Ok(OpenFile { file, path, synced: 0 })
     }
 
     fn encode(&mut self, window: Window, new: bool, run: &[Entry]) {
@@ -141,14 +139,14 @@ impl<S: Store> Logs<S> {
             let length = self.length(window);
             Header { window, length }.write_line(&mut self.buffer);
         }
-        for Entry { record, .. } in run {
-            record.write_line(&mut self.buffer);
+        for entry in run {
+            entry.record.write_line(&mut self.buffer);
         }
     }
 }
 
-impl<F: Handle> Log<F> {
-    /// One write, one sync; a new file's names too.
+impl<F: Handle> OpenFile<F> {
+    /// Writes once and syncs once; a new file's names too.
     fn append(&mut self, store: &impl Store, lines: &[u8]) -> Result<(), StoreError> {
         let written = self.file.write(lines).at("write", &self.path)?;
         if written < lines.len() {

@@ -6,27 +6,27 @@ use crate::record::{Header, LineError, Record};
 
 use super::names::Named;
 
-/// What a line is.
+/// What a line turned out to be.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// The first one.
+    /// The first line of a file.
     Header(Header),
-    /// A fact.
+    /// Any other line: one fact.
     Record(Record),
-    /// Not what was written.
+    /// A line that is not as it was written.
     Bad(LineError),
     /// The last one, never written to its end: nothing in it was acked.
     Torn,
 }
 
-/// The lines of a file.
+/// The lines of a file in a store.
 pub(super) type FileLines = Lines<BufReader<Box<dyn Read + Send>>>;
 
 /// Reads a file line by line.
 pub(super) struct Lines<R> {
     reader: R,
     named: Named,
-    /// Of the file; what its name says, until the first line was read.
+    /// The file's header; what its name says, until the first line was read.
     header: Header,
     line: Vec<u8>,
     number: u64,
@@ -81,7 +81,7 @@ impl<R: BufRead> Lines<R> {
         header.window == self.named.window && self.named.fits(header.length)
     }
 
-    /// The file's header.
+    /// The file's header, or what is assumed of it.
     pub(super) fn header(&self) -> Header {
         self.header
     }
@@ -96,7 +96,7 @@ impl<R: BufRead> Lines<R> {
         self.number
     }
 
-    /// Where in the file the last line starts.
+    /// Where in the file the last line starts, in bytes.
     pub(super) fn start(&self) -> u64 {
         self.start
     }

@@ -1,9 +1,9 @@
-//! Lines read on a thread of their own, a few batches ahead of who folds over them: half of a start
-//! is reading text, the other half waiting for memory.
+//! Lines read on a thread of their own, a few batches ahead of whoever folds over them: half of a
+//! start is reading text, the other half waiting for memory.
 //!
 //! ```text
 //!   file ──▶ lines ──▶ judged ══ batches, in order ══▶ fold
-//!            a thread of its own                       who asked
+//!            a thread of its own                       the caller
 //! ```
 
 use std::io;
@@ -15,14 +15,14 @@ use super::lines::{FileLines, Line};
 /// Lines that are handed over at once.
 const BATCH: usize = 256;
 /// Batches that may wait.
-const AHEAD: usize = 4;
+const WAITING: usize = 4;
 
-/// A line, and where it stood.
+/// A line, and where it stands in its file.
 pub(super) struct Judged {
     pub(super) line: Line,
-    /// From 1.
+    /// Its number in the file, from 1.
     pub(super) number: u64,
-    /// Where in the file it starts.
+    /// Where in the file it starts, in bytes.
     pub(super) start: u64,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn read<'scope>(
     scope: &'scope Scope<'scope, '_>,
     lines: &'scope mut FileLines,
 ) -> io::Result<impl Iterator<Item = io::Result<Judged>>> {
-    let (batches, read) = sync_channel(AHEAD);
+    let (batches, read) = sync_channel(WAITING);
     Builder::new().name("replay".into()).spawn_scoped(scope, || send_all(lines, batches))?;
     Ok(read.into_iter().flatten())
 }
@@ -47,7 +47,7 @@ fn send_all(lines: &mut FileLines, batches: SyncSender<Vec<io::Result<Judged>>>)
     }
 }
 
-/// A full batch, but at the end of the file or behind an error.
+/// The next batch: a full one, unless the file ends or an error comes.
 fn batch(lines: &mut FileLines) -> Vec<io::Result<Judged>> {
     let mut batch = Vec::with_capacity(BATCH);
     while batch.len() < BATCH
@@ -63,7 +63,7 @@ fn batch(lines: &mut FileLines) -> Vec<io::Result<Judged>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::names::Named;
+    use crate::journal::file::names::Named;
     use crate::record::{Header, Opening, Record};
     use crate::window::{Length, Wall};
     use std::io::{BufReader, Cursor, Read};
@@ -71,7 +71,7 @@ mod tests {
     use std::thread;
 
     /// More than may wait.
-    const MANY: usize = BATCH * (AHEAD + 3) + 1;
+    const MANY: usize = BATCH * (WAITING + 3) + 1;
 
     fn header() -> Header {
         Header { window: "2026-11-23T11:29:00Z".parse().unwrap(), length: Length::MINUTE }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stops_listening_ends_it() {
+    fn reading_ends_when_nobody_listens() {
         let mut lines = lines(Cursor::new(file()));
         let first = thread::scope(|scope| read(scope, &mut lines).unwrap().next());
         assert!(matches!(first, Some(Ok(Judged { line: Line::Header(_), number: 1, start: 0 }))));

@@ -1,0 +1,153 @@
+//! The machine's disk, with steps that fail where they are told to.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use hit7::store::{Disk, Handle, Item, Store};
+
+use crate::disk::TestDisk;
+
+/// A folder on the machine's disk; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct FailingDisk {
+    home: Arc<tempfile::TempDir>,
+    steps: Arc<Mutex<Steps>>,
+}
+
+/// The number of the next step, and of those that fail.
+struct Steps {
+    next: usize,
+    failing: Range<usize>,
+}
+
+/// A file of it.
+pub(crate) struct FailingFile {
+    disk: FailingDisk,
+    file: fs::File,
+}
+
+impl FailingDisk {
+    /// An empty folder, in memory where there is such a thing: a disk syncs thousands of times.
+    pub(crate) fn new() -> FailingDisk {
+        let home = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        FailingDisk { home: Arc::new(home), steps: Arc::new(Mutex::new(Steps::FINE)) }
+    }
+
+    fn step(&self) -> io::Result<()> {
+        let mut steps = self.steps.lock().unwrap();
+        let step = steps.next;
+        steps.next += 1;
+        match steps.failing.contains(&step) {
+            true => Err(io::Error::other("of the test")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Steps {
+    const FINE: Steps = Steps { next: 0, failing: usize::MAX..usize::MAX };
+}
+
+impl TestDisk for FailingDisk {
+    fn journal(&self) -> PathBuf {
+        self.home.path().join("journal")
+    }
+
+    fn fail(&self, after: usize, times: usize) {
+        let failing = after..after.saturating_add(times);
+        *self.steps.lock().unwrap() = Steps { next: 0, failing };
+    }
+
+    fn heal(&self) -> bool {
+        let steps = std::mem::replace(&mut *self.steps.lock().unwrap(), Steps::FINE);
+        steps.next > steps.failing.start
+    }
+
+    /// The same folder, as the next process finds it when this one is killed.
+    fn crashed(&self) -> FailingDisk {
+        self.fail(0, usize::MAX);
+        FailingDisk { home: self.home.clone(), steps: Arc::new(Mutex::new(Steps::FINE)) }
+    }
+}
+
+impl Store for FailingDisk {
+    type File = FailingFile;
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        self.step()?;
+        Disk.make_dir(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<FailingFile> {
+        self.step()?;
+        Ok(FailingFile { disk: self.clone(), file: Disk.create(path)? })
+    }
+
+    fn append(&self, path: &Path) -> io::Result<FailingFile> {
+        Ok(FailingFile { disk: self.clone(), file: Disk.append(path)? })
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
+        Disk.read(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Item>> {
+        Disk.list(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        Disk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        Disk.remove_file(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.step()?;
+        Disk.remove_dir(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.step()?;
+        Disk.sync_dir(dir)
+    }
+}
+
+/// Half of a write that fails is done.
+impl Write for FailingFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.disk.step() {
+            Ok(()) => self.file.write(bytes),
+            Err(failed) => self.file.write_all(&bytes[..bytes.len() / 2]).and(Err(failed)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Handle for FailingFile {
+    fn sync(&mut self) -> io::Result<()> {
+        self.disk.step()?;
+        self.file.sync()
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.disk.step()?;
+        self.file.cut(length)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+}

@@ -1,0 +1,41 @@
+//! Journals in files keep the promises of every journal, whatever the disk does.
+
+use std::io::ErrorKind;
+
+use crate::conformance;
+use crate::disk::{After, Fault, FlakyDisk};
+use crate::failing::FailingDisk;
+use crate::subjects::Files;
+
+const FAILS: Fault = Fault::Fail(ErrorKind::StorageFull);
+
+fn check(fault: Fault, after: After) {
+    conformance::check(|| Files::new(FlakyDisk::new().with(fault, after)));
+}
+
+#[test]
+fn on_the_machines_disk() {
+    conformance::check(|| Files::new(FailingDisk::new()));
+}
+
+#[test]
+fn on_a_disk_that_loses_what_was_not_synced() {
+    check(FAILS, After::Lost);
+}
+
+#[test]
+fn on_a_disk_that_keeps_what_was_not_synced() {
+    check(FAILS, After::Kept);
+}
+
+#[test]
+fn on_a_disk_that_tears_what_was_not_synced() {
+    check(FAILS, After::Torn(40));
+    check(Fault::Short, After::Torn(200));
+}
+
+#[test]
+fn on_a_disk_that_has_zeros_for_what_was_not_synced() {
+    check(FAILS, After::Zeros(200));
+    check(Fault::Short, After::Zeros(40));
+}
