@@ -124,7 +124,12 @@ fn serve(runtime: &Runtime, args: cli::Serve, logs: Option<Logs>) -> Result<(), 
             let _ = view::server_line(&event).map_or(Ok(()), print);
             Ok(())
         });
-        let served = server.run(sockets, stopped, rekeyed, events).await;
+        let (bounded, mut forward) = mpsc::channel(1024);
+        tokio::spawn(async move { while let Some(event) = forward.recv().await { let _ = events.send(event); } });
+        let (keys, watched) = tokio::sync::watch::channel(Vec::new());
+        let mut rekeyed = rekeyed;
+        tokio::spawn(async move { while let Some(new) = rekeyed.recv().await { let _ = keys.send(new); } });
+        let served = server.run(sockets, stopped, watched, bounded).await;
         drop(page);
         Ok::<_, Failure>((printer, served))
     })?;

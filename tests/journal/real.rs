@@ -236,7 +236,9 @@ impl<S: Store + Clone> Program<S> {
         };
         let (dir, accept_damage) = (home.join("journal"), false);
         let options = FileOptions { store: store.clone(), dir, length: LENGTH, accept_damage };
-        let Ok((journal, found)) = FileJournal::open(options, &mut fold) else { return Err(Stopped) };
+        let Ok((journal, found)) = FileJournal::open(options, &mut fold) else {
+            return Err(Stopped);
+        };
         registry.resume(now).expect("the clock is right");
         let node = Node::new(registry, found.windows, now);
         let archive = Archive::new(store, home.join("windows"));

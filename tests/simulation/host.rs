@@ -37,6 +37,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Rates are tested elsewhere.
 const NO_LIMIT: Rate = Rate { per_second: 0, burst: 0 };
 
+/// All members of a simulated window are told within this, by the pace of the fan-out.
+const TELLING: Duration = Duration::from_millis(10);
+
 /// Sockets that share the destinations of the fan-out.
 const FANOUT_SOCKETS: u8 = 4;
 
@@ -70,8 +73,12 @@ pub(crate) struct Process {
     archive: Option<Option<(Duration, Arc<FinalizedWindow>)>>,
     /// The windows whose document was written in this life, or which nobody was in.
     archived: BTreeSet<Window>,
-    /// The members of the current window that have not been told.
+    /// The members of the current window that have not been told, and found no full socket.
     untold: BTreeSet<SocketAddr>,
+    /// When that window opened.
+    opened_at: Duration,
+    /// A mutation does nothing before.
+    waits_until: Duration,
 }
 
 /// A socket of the registry, by what leaves there.
@@ -167,6 +174,8 @@ impl World {
             archive: Some(None),
             archived: BTreeSet::new(),
             untold: BTreeSet::new(),
+            opened_at: Duration::ZERO,
+            waits_until: Duration::ZERO,
         });
         self.wake_registry();
         true
@@ -338,24 +347,16 @@ impl World {
     }
 
     fn settle(&mut self, step: Step) {
-        let now = self.now().expect("the registry is up");
-        let outcome = match step {
+        match step {
             Step::Synced(records) => {
                 self.rules.on_synced(&records);
                 if self.dice.roll(Fault::Crash, 0.004) {
                     self.crash();
                 }
-                return;
             }
-            Step::Durable(entries) => {
-                for Entry { record, .. } in &entries {
-                    self.trace(|| format!("commits {record:?}"));
-                    self.rules.on_commit(record, now.wall);
-                }
-                Outcome::Durable(entries)
-            }
+            // One after the other, so that the model is where the node is when its answer leaves.
+            Step::Durable(entries) => entries.into_iter().for_each(|entry| self.commit(entry)),
             Step::Refused(epoch, batch) => {
-                self.disturb_registry();
                 self.seen.note("the log refused a batch");
                 self.rules.on_refused(&batch);
                 let process = self.process();
@@ -363,13 +364,23 @@ impl World {
                     process.epoch = epoch.next();
                     process.asked.clear();
                 }
-                Outcome::Refused { epoch, batch, why: "the disk fails".to_owned() }
+                self.fail(Outcome::Refused { epoch, batch, why: "the disk fails".to_owned() });
             }
-            Step::Down => {
-                self.disturb_registry();
-                Outcome::Down("the disk fails".to_owned())
-            }
-        };
+            Step::Down => self.fail(Outcome::Down("the disk fails".to_owned())),
+        }
+    }
+
+    fn commit(&mut self, entry: Entry) {
+        let Some(now) = self.now() else { return };
+        self.trace(|| format!("commits {:?}", entry.record));
+        self.rules.on_commit(&entry.record, now.wall);
+        self.process().node.handle(now, Input::Journal(Outcome::Durable(vec![entry])));
+        self.work();
+    }
+
+    fn fail(&mut self, outcome: Outcome) {
+        self.disturb_registry();
+        let now = self.now().expect("the registry is up");
         self.process().node.handle(now, Input::Journal(outcome));
         self.work();
     }
@@ -377,6 +388,7 @@ impl World {
     /// Does what the node wants done, as the program's loop does.
     fn work(&mut self) {
         while let Some(now) = self.now()
+            && !self.waits()
             && let Some(output) = self.process().node.poll(now)
         {
             if self.dies_before(&output) {
@@ -396,6 +408,10 @@ impl World {
         }
         self.check_announcement();
         self.check_discards();
+    }
+
+    fn waits(&self) -> bool {
+        self.host.up.as_ref().is_some_and(|process| self.t < process.waits_until)
     }
 
     /// Whether the process is killed, or one of its threads dies, which ends it, before this is done.
@@ -475,7 +491,8 @@ impl World {
         let lasts = now.wall < window.closes();
         let members = window.rosters().iter().flat_map(|roster| roster.members());
         let untold = members.filter(|_| lasts).map(|member| member.path.peer).collect();
-        self.process().untold = untold;
+        let t = self.t;
+        (self.process().untold, self.process().opened_at) = (untold, t);
         if window.is_empty() {
             self.process().archived.insert(window.window());
         } else if lasts {
@@ -489,6 +506,11 @@ impl World {
         self.fill_some_socket(socket);
         if self.host.is_full(socket, self.t) {
             self.seen.note("a push found a full socket");
+            self.process().untold.remove(&push.train.path.peer);
+            if self.setup.mutation == Some(Mutation::WaitsForSockets) {
+                self.process().waits_until = self.host.full[&socket];
+                return;
+            }
             return self.process().node.handle(now, Input::Returned(push));
         }
         let (path, train) = (push.train.path, push.train);
@@ -508,12 +530,9 @@ impl World {
 
     /// Nobody whose own socket has room waits for one that is full.
     fn check_announcement(&mut self) {
-        let Some(process) = &self.host.up else { return };
-        let waits = |addr: &&SocketAddr| !self.host.is_full(Socket::of_member(**addr), self.t);
-        let held_up = process.untold.iter().find(waits).copied();
-        if self.setup.mutation == Some(Mutation::WaitsForSockets) || held_up.is_some() {
-            self.rules.on_held_up(held_up);
-        }
+        let late = |process: &&Process| self.t > process.opened_at + TELLING;
+        let process = self.host.up.as_ref().filter(late);
+        self.rules.on_held_up(process.and_then(|process| process.untold.first().copied()));
     }
 
     fn archive(&mut self, window: Arc<FinalizedWindow>) {
@@ -556,7 +575,8 @@ impl World {
     fn check_discards(&mut self) {
         let Some(process) = &self.host.up else { return };
         let current = process.node.current().window();
-        let is_needed = |window: &&Window| **window >= current || !process.archived.contains(window);
+        let is_needed =
+            |window: &&Window| **window >= current || !process.archived.contains(window);
         let needed = self.host.log.windows().iter().filter(is_needed).count();
         self.rules.on_discards(&self.host.log, needed);
     }

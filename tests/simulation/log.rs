@@ -109,9 +109,6 @@ impl Log {
         }
         let records = batch.iter_mut().map(|entry| &mut entry.record);
         match self.mutation {
-            Some(Mutation::OpenLast) => {
-                batch.sort_by_key(|entry| matches!(entry.record, Record::Open(_)));
-            }
             Some(Mutation::WindowTooFar) => records.for_each(postpone),
             Some(Mutation::OpensTheFirst) => records.for_each(retard),
             _ => {}
@@ -120,6 +117,9 @@ impl Log {
             self.outcomes.push_back((t, Step::Durable(batch.clone())));
         }
         self.queue.extend(batch);
+        if self.mutation == Some(Mutation::OpenLast) {
+            self.queue.sort_by_key(|entry| matches!(entry.record, Record::Open(_)));
+        }
         self.write(t, dice, seen);
     }
 
@@ -156,6 +156,7 @@ impl Log {
         let told_at = t + dice.millis(Fault::Chance, 0, 2);
         let acked = self.is_acked_early(t);
         if let Some(why) = self.fails(t, dice).filter(|_| !acked) {
+            let told_at = told_at.max(self.news_are_late(t, dice, seen));
             self.refuse(told_at, why, run, dice, seen);
             return None;
         }
@@ -175,6 +176,15 @@ impl Log {
         Some(Step::Synced(records))
     }
 
+    /// A refusal may be told late: meanwhile a window opens, and its opening is submitted.
+    fn news_are_late(&self, t: Duration, dice: &mut Dice, seen: &mut Counts) -> Duration {
+        if !dice.roll(Fault::Slow, 0.5) {
+            return t;
+        }
+        seen.note("a refusal was told late");
+        t + dice.millis(Fault::Slow, 50, 1_500)
+    }
+
     /// Whether a mutation has told that what is written is durable.
     fn is_acked_early(&self, t: Duration) -> bool {
         match self.mutation {
@@ -188,7 +198,7 @@ impl Log {
         if t < self.full_until {
             return Some("the disk was full");
         }
-        let (sync, short) = (dice.roll(Fault::SyncFail, 0.03), dice.roll(Fault::Short, 0.03));
+        let (sync, short) = (dice.roll(Fault::SyncFail, 0.06), dice.roll(Fault::Short, 0.03));
         sync.then_some("a sync failed").or(short.then_some(SHORT))
     }
 
@@ -235,16 +245,17 @@ impl Log {
         if run.len() > 1 {
             seen.note("a group was committed at once");
         }
-        let done = t + self.sync_takes(dice, seen);
+        let opens = run.iter().any(|entry| matches!(entry.record, Record::Open(_)));
+        let done = t + self.sync_takes(if opens { 0.3 } else { 0.1 }, dice, seen);
         if dice.roll(Fault::Hang, 0.002) {
             return self.hang(t, run, dice, seen);
         }
         self.files.written = Some((done, run));
     }
 
-    fn sync_takes(&self, dice: &mut Dice, seen: &mut Counts) -> Duration {
+    fn sync_takes(&self, slow: f64, dice: &mut Dice, seen: &mut Counts) -> Duration {
         let takes = dice.millis(Fault::Chance, 0, 4);
-        if !dice.roll(Fault::Slow, 0.1) {
+        if !dice.roll(Fault::Slow, slow) {
             return takes;
         }
         seen.note("a sync took long");

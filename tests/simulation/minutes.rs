@@ -38,6 +38,7 @@ const LIVED_THROUGH: &[&str] = &[
     "the disk was full",
     "a sync took long",
     "a sync took longer than a window",
+    "a refusal was told late",
     "a failed write could not be taken away at once",
     "a crash before a failed write was taken away",
     "a batch of an earlier epoch came",

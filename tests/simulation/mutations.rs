@@ -44,7 +44,11 @@ impl Mutation {
         (Mutation::LastNotWritten, &[2], "the log drops the last record of a batch"),
         (Mutation::RoomForgotten, &[2], "the log is handed another room than was asked for"),
         (Mutation::Reversed, &[2, 3, 5], "the log writes a batch in reverse"),
-        (Mutation::NoFence, &[1, 2, 5], "the log takes batches of an epoch that ended with a refusal"),
+        (
+            Mutation::NoFence,
+            &[1, 2, 5],
+            "the log takes batches of an epoch that ended with a refusal",
+        ),
         (Mutation::RefusedStays, &[2, 5], "what the log refused stays in its file"),
         (Mutation::AckWhileHung, &[2, 6], "the log says durable while a sync hangs"),
         (Mutation::NewSecret, &[3], "a restart makes a new secret: other passes"),
