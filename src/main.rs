@@ -125,10 +125,18 @@ fn serve(runtime: &Runtime, args: cli::Serve, logs: Option<Logs>) -> Result<(), 
             Ok(())
         });
         let (bounded, mut forward) = mpsc::channel(1024);
-        tokio::spawn(async move { while let Some(event) = forward.recv().await { let _ = events.send(event); } });
+        tokio::spawn(async move {
+            while let Some(event) = forward.recv().await {
+                let _ = events.send(event);
+            }
+        });
         let (keys, watched) = tokio::sync::watch::channel(Vec::new());
         let mut rekeyed = rekeyed;
-        tokio::spawn(async move { while let Some(new) = rekeyed.recv().await { let _ = keys.send(new); } });
+        tokio::spawn(async move {
+            while let Some(new) = rekeyed.recv().await {
+                let _ = keys.send(new);
+            }
+        });
         let served = server.run(sockets, stopped, watched, bounded).await;
         drop(page);
         Ok::<_, Failure>((printer, served))

@@ -37,6 +37,8 @@ pub(crate) struct Log {
     pub(crate) full_until: Duration,
     /// The sync under way takes until then, longer than a window.
     pub(crate) hangs_until: Duration,
+    /// Which writes fail beside those that are drawn.
+    pub(crate) failures: Failures,
     synced: Vec<Record>,
     files: Files,
     /// What was submitted last; and what is of an earlier epoch than the fence is refused.
@@ -58,6 +60,30 @@ struct Files {
     discarded: Vec<Record>,
 }
 
+/// So many writes fail, once so many have not.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    pub(crate) after: usize,
+    pub(crate) times: usize,
+}
+
+impl Failures {
+    /// Whether the next write fails.
+    fn next(&mut self) -> bool {
+        match self.after.checked_sub(1) {
+            Some(after) => {
+                self.after = after;
+                false
+            }
+            None => {
+                let fails = self.times > 0;
+                self.times = self.times.saturating_sub(1);
+                fails
+            }
+        }
+    }
+}
+
 fn records(entries: &[Entry]) -> Vec<Record> {
     entries.iter().map(|entry| entry.record.clone()).collect()
 }
@@ -69,6 +95,7 @@ impl Log {
             mutation,
             full_until: Duration::ZERO,
             hangs_until: Duration::ZERO,
+            failures: Failures::default(),
             synced: Vec::new(),
             files: Files::default(),
             epoch: Epoch::default(),
@@ -134,6 +161,12 @@ impl Log {
         files.into_iter().chain([outcome]).flatten().min()
     }
 
+    /// Whether it waits for nothing but its files being mended.
+    pub(crate) fn is_down(&self) -> bool {
+        let waits = self.files.written.is_some() || !self.outcomes.is_empty();
+        self.files.doubtful.is_some() && !waits
+    }
+
     /// Whether an opening is being stored.
     pub(crate) fn is_opening(&self) -> bool {
         let written = self.files.written.iter().flat_map(|(_, run)| run);
@@ -146,8 +179,8 @@ impl Log {
         dice: &mut Dice,
         seen: &mut Counts,
     ) -> Option<Step> {
-        if let Some((_, batch)) = self.files.doubtful.take_if(|(mended, _)| *mended <= t) {
-            self.outcomes.push_back((t, Step::Refused(self.epoch, batch)));
+        if self.files.doubtful.as_ref().is_some_and(|(mended, _)| *mended <= t) {
+            self.mend(t);
         }
         if self.outcomes.front().is_some_and(|(at, _)| *at <= t) {
             return self.outcomes.pop_front().map(|(_, step)| step);
@@ -176,6 +209,16 @@ impl Log {
         Some(Step::Synced(records))
     }
 
+    /// What failed is taken away, or tried again later.
+    fn mend(&mut self, t: Duration) {
+        let again = self.failures.next();
+        let Some((mended, batch)) = self.files.doubtful.take() else { return };
+        match again {
+            true => self.files.doubtful = Some((mended + Duration::from_millis(250), batch)),
+            false => self.outcomes.push_back((t, Step::Refused(self.epoch, batch))),
+        }
+    }
+
     /// A refusal may be told late: meanwhile a window opens, and its opening is submitted.
     fn news_are_late(&self, t: Duration, dice: &mut Dice, seen: &mut Counts) -> Duration {
         if !dice.roll(Fault::Slow, 0.5) {
@@ -194,8 +237,8 @@ impl Log {
         }
     }
 
-    fn fails(&self, t: Duration, dice: &mut Dice) -> Option<&'static str> {
-        if t < self.full_until {
+    fn fails(&mut self, t: Duration, dice: &mut Dice) -> Option<&'static str> {
+        if self.failures.next() || t < self.full_until {
             return Some("the disk was full");
         }
         let (sync, short) = (dice.roll(Fault::SyncFail, 0.06), dice.roll(Fault::Short, 0.03));
@@ -218,7 +261,7 @@ impl Log {
         if self.mutation == Some(Mutation::RefusedStays) {
             self.files.ghosts = records(&run);
         }
-        if dice.roll(Fault::SyncFail, 0.3) {
+        if self.failures.next() || dice.roll(Fault::SyncFail, 0.3) {
             seen.note("a failed write could not be taken away at once");
             let mended = t + dice.millis(Fault::SyncFail, 10, 2_000);
             self.files.doubtful = Some((mended, run));

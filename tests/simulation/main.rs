@@ -8,6 +8,8 @@
 
 mod clients;
 mod clock;
+#[path = "../conformance/mod.rs"]
+mod conformance;
 mod faults;
 mod host;
 mod log;
@@ -21,3 +23,4 @@ mod world;
 
 mod meeting;
 mod minutes;
+mod promises;

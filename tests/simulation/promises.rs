@@ -1,0 +1,86 @@
+//! The simulated log keeps the promises of every journal: it stands in for one.
+
+use std::time::Duration;
+
+use hit7::journal::{Epoch, Outcome, Replayed};
+use hit7::record::Entry;
+use hit7::window::{Length, Window};
+
+use crate::conformance::{self, Subject};
+use crate::faults::{Counts, Dice, Fault, Faults};
+use crate::log::{Failures, Log, Step};
+
+struct Simulated {
+    log: Log,
+    t: Duration,
+    dice: Dice,
+    seen: Counts,
+    meant: usize,
+}
+
+impl Simulated {
+    fn new(seed: u64) -> Simulated {
+        let faults = Faults::of(&[Fault::Slow, Fault::Kept, Fault::Torn]);
+        let (dice, seen) = (Dice::new(seed, faults), Counts::default());
+        let log = Log::new(Length::MINUTE, None);
+        Simulated { log, t: Duration::ZERO, dice, seen, meant: 0 }
+    }
+}
+
+impl Subject for Simulated {
+    fn submit(&mut self, epoch: Epoch, batch: Vec<Entry>) {
+        self.log.submit(self.t, epoch, batch, &mut self.dice, &mut self.seen);
+    }
+
+    fn settle(&mut self) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        while let Some(next) = self.log.next() {
+            let was_down = self.log.is_down();
+            self.t = self.t.max(next);
+            let step = self.log.advance(self.t, &mut self.dice, &mut self.seen);
+            if step.is_none() && was_down && self.log.is_down() {
+                break;
+            }
+            outcomes.extend(step.and_then(|step| match step {
+                Step::Synced(_) => None,
+                Step::Durable(batch) => Some(Outcome::Durable(batch)),
+                Step::Refused(epoch, batch) => {
+                    Some(Outcome::Refused { epoch, batch, why: "a write failed".to_owned() })
+                }
+                Step::Down => Some(Outcome::Down("a write failed".to_owned())),
+            }));
+        }
+        outcomes
+    }
+
+    fn discard(&mut self, window: Window) {
+        self.log.discard(window);
+    }
+
+    fn crash_and_reopen(&mut self) -> (Vec<Window>, Vec<Replayed>) {
+        self.log.failures = Failures::default();
+        self.log.crash(&mut self.dice, &mut self.seen);
+        let mut replayed = Vec::new();
+        self.log.replay(|header, record| {
+            replayed.push(record.map_or(Replayed::Begin(header), Replayed::Record));
+        });
+        (self.log.windows(), replayed)
+    }
+
+    fn fail(&mut self, after: usize, times: usize) {
+        self.meant = times;
+        self.log.failures = Failures { after, times };
+    }
+
+    fn heal(&mut self) -> bool {
+        let left = std::mem::take(&mut self.log.failures).times;
+        left < self.meant
+    }
+}
+
+#[test]
+fn the_simulated_log_keeps_the_promises_of_a_journal() {
+    for seed in 0..20 {
+        conformance::check(|| Simulated::new(seed));
+    }
+}
