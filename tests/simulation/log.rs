@@ -320,6 +320,12 @@ impl Log {
         if self.mutation == Some(Mutation::NeverDiscards) {
             return;
         }
+        let of_it = |entry: &Entry| entry.record.window() == window;
+        let doubtful = self.files.doubtful.take_if(|(_, batch)| batch.iter().any(of_it));
+        if let Some((mended, batch)) = doubtful {
+            // With the file goes what failed to be written to it.
+            self.outcomes.push_back((mended, Step::Refused(self.epoch, batch)));
+        }
         let all = std::mem::take(&mut self.synced);
         let (gone, kept) = all.into_iter().partition(|record| record.window() == window);
         (self.files.discarded, self.synced) = (gone, kept);
