@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -19,7 +20,7 @@ use crate::registry::{self, Handled, Registry};
 use crate::roster::FinalizedWindow;
 use crate::snapshot::{Past, Snapshot};
 use crate::tally::{RejectReason, Tally};
-use crate::udp::{Inbox, Sockets};
+use crate::udp::{Class, Inbox, Outbox, Sockets};
 use crate::window::{Wall, Window};
 
 use super::announce::Announcement;
@@ -48,6 +49,7 @@ pub(super) struct Desk {
     registry: Registry,
     journal: FileJournal,
     sockets: Arc<Sockets>,
+    outbox: Outbox,
     /// The first door, which is this thread's, and the others.
     gate: Gate,
     seen: Seen,
@@ -58,6 +60,8 @@ pub(super) struct Desk {
     under_way: usize,
     log_refuses: bool,
     announcement: Option<Announcement>,
+    /// Datagrams of announcements that could not be sent.
+    untold: Arc<AtomicU64>,
     /// Windows that have a file in the log.
     logged: BTreeSet<Window>,
     /// Windows with members whose document is not durable yet: their log stays.
@@ -84,12 +88,14 @@ impl Desk {
     ) -> Desk {
         let Server { clock, data, gate, registry, journal, shown, logged, .. } = server;
         let snapshot = shown.borrow().as_ref().clone();
+        let sockets = Arc::new(sockets);
         Desk {
             clock,
             _data: data,
             registry,
             journal,
-            sockets: Arc::new(sockets),
+            outbox: Outbox::new(sockets.clone()),
+            sockets,
             gate,
             seen: Seen::default(),
             doors,
@@ -98,6 +104,7 @@ impl Desk {
             under_way: 0,
             log_refuses: false,
             announcement: None,
+            untold: Arc::default(),
             logged,
             undocumented: BTreeSet::new(),
             answers: Vec::new(),
@@ -125,13 +132,13 @@ impl Desk {
             self.registry.handle_timeout(self.clock.now());
             self.follow_events();
             self.propose();
-            self.send_answers().await;
+            self.send_answers();
             self.tell_turned();
             self.show();
             let alarm = self.alarm();
             tokio::select! {
                 () = &mut shutdown => break,
-                outcome = self.journal.next() => self.settle(outcome).await?,
+                outcome = self.journal.next() => self.settle(outcome)?,
                 received = self.sockets.recv(&mut inbox) => {
                     received?;
                     self.receive(&inbox);
@@ -155,7 +162,7 @@ impl Desk {
         let now = self.clock.now();
         let mut passed = Vec::new();
         let pass = |asked| passed.push(asked);
-        self.seen.sort(&mut self.gate, now, inbox, &mut self.answers, pass);
+        self.seen.sort(&mut self.gate, now, inbox, &mut self.outbox, pass);
         passed.into_iter().for_each(|asked| self.take(now, asked));
     }
 
@@ -197,7 +204,7 @@ impl Desk {
         }
     }
 
-    async fn settle(&mut self, outcome: Outcome) -> Result<(), RunError> {
+    fn settle(&mut self, outcome: Outcome) -> Result<(), RunError> {
         let now = self.clock.now();
         match outcome {
             Outcome::Durable(batch) => {
@@ -208,7 +215,7 @@ impl Desk {
                     self.snapshot.done.answered += u64::from(answer.is_some());
                     self.answers.extend(answer);
                     if self.answers.len() >= AT_ONCE {
-                        self.send_answers().await;
+                        self.send_answers();
                     }
                 }
                 self.log_is_back();
@@ -237,12 +244,10 @@ impl Desk {
         }
     }
 
-    async fn send_answers(&mut self) {
-        if !self.answers.is_empty() {
-            self.doors.send(&mut self.answers);
-            self.sockets.send(&self.answers).await;
-            self.answers.clear();
-        }
+    fn send_answers(&mut self) {
+        self.doors.send(&mut self.answers);
+        self.answers.drain(..).for_each(|answer| self.outbox.offer(Class::Answer, answer));
+        self.outbox.flush();
     }
 
     fn follow_events(&mut self) {
@@ -300,9 +305,10 @@ impl Desk {
         if window.is_empty() {
             // Nobody to tell, and nothing to write.
         } else if now.wall < window.closes() {
-            let (sockets, archivist) = (self.sockets.clone(), self.archivist.clone());
-            self.announcement =
-                Some(Announcement::begin(window.clone(), self.clock, sockets, archivist));
+            let (outbox, archivist) = (Outbox::new(self.sockets.clone()), self.archivist.clone());
+            let (clock, untold) = (self.clock, self.untold.clone());
+            let begun = Announcement::begin(window.clone(), clock, outbox, untold, archivist);
+            self.announcement = Some(begun);
         } else {
             self.archivist.keep(window.clone());
         }
@@ -358,9 +364,10 @@ impl Desk {
     /// What has been seen at all doors and rejected away here.
     fn count(&self) -> Seen {
         let mut seen = self.seen;
+        let unsent = self.outbox.unsent().total() + self.untold.load(Relaxed);
+        seen.rejected.set(RejectReason::Unsent, unsent);
         self.doors.count(&mut seen);
         seen.rejected.add(&self.rejected);
-        seen.rejected.set(RejectReason::Unsent, self.sockets.failures() + self.doors.failures());
         seen
     }
 
@@ -387,9 +394,9 @@ impl Desk {
         let finish = async {
             while self.under_way > 0 {
                 let outcome = self.journal.next().await;
-                self.settle(outcome).await?;
+                self.settle(outcome)?;
             }
-            self.send_answers().await;
+            self.send_answers();
             self.doors.close();
             self.follow_events();
             drop(self.announcement.take());

@@ -20,8 +20,8 @@ use crate::cookie::Key;
 use crate::gate::{Admit, Gate};
 use crate::path::{Path, Transmit};
 use crate::proto::Request;
-use crate::tally::Tally;
-use crate::udp::{Inbox, Sockets};
+use crate::tally::{RejectReason, Tally};
+use crate::udp::{Class, Inbox, Outbox, Sockets};
 
 /// Batches of requests that may wait for the desk: what is behind them waits in the kernel's
 /// buffer, and is dropped there.
@@ -51,13 +51,13 @@ impl Seen {
         self.rejected.add(&other.rejected);
     }
 
-    /// Decides about what has come: what is answered here goes to `answers`, what passes to `pass`.
+    /// Decides about what has come: what is answered here goes to `outbox`, what passes to `pass`.
     pub(super) fn sort(
         &mut self,
         gate: &mut Gate,
         now: Now,
         inbox: &Inbox,
-        answers: &mut Vec<Transmit>,
+        outbox: &mut Outbox,
         mut pass: impl FnMut(Asked),
     ) {
         for (path, datagram) in inbox.datagrams() {
@@ -66,11 +66,11 @@ impl Seen {
                 Admit::Pass { request, trusted } => pass(Asked { path, request, trusted }),
                 Admit::Answer(transmit) => {
                     self.challenged += 1;
-                    answers.push(transmit);
+                    outbox.offer(Class::Challenge, transmit);
                 }
                 Admit::Refuse(transmit, why) => {
                     self.rejected.count(why);
-                    answers.push(transmit);
+                    outbox.offer(Class::Answer, transmit);
                 }
                 Admit::Drop(why) => self.rejected.count(why),
             }
@@ -89,7 +89,6 @@ pub(super) struct Doors {
 struct Door {
     answers: mpsc::UnboundedSender<Vec<Transmit>>,
     seen: Arc<Mutex<Seen>>,
-    sockets: Arc<Sockets>,
     thread: JoinHandle<()>,
 }
 
@@ -114,6 +113,7 @@ impl Doors {
             Door::open(runtime, siblings, |answers, sockets, seen| Porter {
                 gate: gate.clone(),
                 clock,
+                outbox: Outbox::new(sockets.clone()),
                 sockets,
                 passed,
                 answers,
@@ -143,11 +143,6 @@ impl Doors {
         for door in &self.doors {
             seen.add(&door.seen.lock().unwrap_or_else(PoisonError::into_inner));
         }
-    }
-
-    /// Datagrams that they could not send.
-    pub(super) fn failures(&self) -> u64 {
-        self.doors.iter().map(|door| door.sockets.failures()).sum()
     }
 
     /// Takes away from `answers` the shares that these doors send: they are the same for all.
@@ -183,10 +178,10 @@ impl Door {
     ) -> io::Result<Door> {
         let (answers, to_send) = mpsc::unbounded_channel();
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let porter = porter(to_send, sockets.clone(), seen.clone());
+        let porter = porter(to_send, sockets, seen.clone());
         let thread = thread::Builder::new().name("door".into());
         let thread = thread.spawn(move || runtime.block_on(porter.run()))?;
-        Ok(Door { answers, seen, sockets, thread })
+        Ok(Door { answers, seen, thread })
     }
 }
 
@@ -194,6 +189,7 @@ impl Door {
 struct Porter {
     gate: Gate,
     clock: Clock,
+    outbox: Outbox,
     sockets: Arc<Sockets>,
     passed: mpsc::Sender<io::Result<Vec<Asked>>>,
     answers: mpsc::UnboundedReceiver<Vec<Transmit>>,
@@ -208,7 +204,7 @@ impl Porter {
         loop {
             tokio::select! {
                 answers = self.answers.recv() => match answers {
-                    Some(answers) => drop(self.sockets.send(&answers).await),
+                    Some(answers) => self.send(answers),
                     None => return,
                 },
                 received = self.sockets.recv(&mut inbox) => match received {
@@ -224,18 +220,23 @@ impl Porter {
     }
 
     async fn take(&mut self, inbox: &Inbox) {
-        let (mut answers, mut passed) = (Vec::new(), Vec::new());
+        let mut passed = Vec::new();
         let now = self.clock.now();
         {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.sort(&mut self.gate, now, inbox, &mut answers, |asked| passed.push(asked));
-        }
-        if !answers.is_empty() {
-            self.sockets.send(&answers).await;
+            let outbox = &mut self.outbox;
+            seen.sort(&mut self.gate, now, inbox, outbox, |asked| passed.push(asked));
+            outbox.flush();
+            seen.rejected.set(RejectReason::Unsent, outbox.unsent().total());
         }
         if !passed.is_empty() {
             // A desk that is closed wants none.
             let _ = self.passed.send(Ok(passed)).await;
         }
+    }
+
+    fn send(&mut self, answers: Vec<Transmit>) {
+        answers.into_iter().for_each(|answer| self.outbox.offer(Class::Answer, answer));
+        self.outbox.flush();
     }
 }
