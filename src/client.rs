@@ -239,7 +239,7 @@ impl Member {
     async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ClientError> {
         let (mut shutdown, mut inbox) = (pin!(shutdown), Inbox::new());
         loop {
-            self.send().await;
+            self.send();
             match self.follow_events()? {
                 Next::On => {}
                 Next::Leave => break,
@@ -255,12 +255,12 @@ impl Member {
         self.leave(inbox).await
     }
 
-    async fn send(&mut self) {
+    fn send(&mut self) {
         let now = self.clock.now();
         let transmits: Vec<Transmit> = std::iter::from_fn(|| self.peer.poll_transmit(now))
             .map(|(to, payload)| transmit(to, payload))
             .collect();
-        self.socket.send(&transmits).await;
+        self.socket.send(&transmits);
     }
 
     fn receive(&mut self, received: io::Result<()>, inbox: &Inbox) -> Result<(), ClientError> {
@@ -343,7 +343,7 @@ impl Member {
         self.peer.leave(self.clock.now());
         let said = async {
             loop {
-                self.send().await;
+                self.send();
                 while let Some(event) = self.peer.poll_event() {
                     let left = event == peer::Event::Left;
                     let _ = self.events.send(Event::Peer(event));

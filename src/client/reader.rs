@@ -171,7 +171,7 @@ impl Reader {
         let mut inbox = Inbox::new();
         loop {
             let next = ask.poll_transmit(self.clock.now()).map(|bytes| transmit(registry, bytes));
-            self.socket.send(next.as_slice()).await;
+            self.socket.send(next.as_slice());
             tokio::select! {
                 received = self.socket.recv(&mut inbox) => received.map_err(ClientError::Receive)?,
                 () = self.clock.sleep(Alarm::mono(ask.poll_timeout())) => continue,

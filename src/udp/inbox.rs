@@ -54,11 +54,12 @@ impl Inbox {
     }
 
     pub(super) fn fill(&mut self, socket: &Socket) -> io::Result<()> {
-        (self.filled, self.bound) = (0, socket.addr.ip());
+        (self.filled, self.bound) = (0, socket.local_addr().ip());
         let mut buffers = self.bytes.chunks_exact_mut(BUFFER);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
-        self.filled = socket.state.recv((&socket.io).into(), &mut slices, &mut self.metas)?;
+        self.filled =
+            socket.egress.state.recv((&socket.io).into(), &mut slices, &mut self.metas)?;
         Ok(())
     }
 }

@@ -2,13 +2,14 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 
 use tokio::task::coop::consume_budget;
 
-use super::{Inbox, Path, RECV_BUFFER, Sent, Socket, Train, Transmit};
+use super::egress::{Egress, Refused};
+use super::{Inbox, Path, RECV_BUFFER, SEND_BUFFER, Socket, Train, Transmit};
 
 /// All the sockets of one registry.
 #[derive(Debug)]
@@ -16,14 +17,12 @@ pub struct Sockets {
     all: Vec<Socket>,
     /// Whose turn it is to be asked first.
     turn: AtomicUsize,
-    /// Datagrams that could not be sent.
-    failures: AtomicU64,
 }
 
 impl Sockets {
     /// `all` as one.
     pub fn new(all: Vec<Socket>) -> Sockets {
-        Sockets { all, turn: AtomicUsize::new(0), failures: AtomicU64::new(0) }
+        Sockets { all, turn: AtomicUsize::new(0) }
     }
 
     /// As many more, on the same addresses and ports; see [`Socket::sibling`].
@@ -48,40 +47,45 @@ impl Sockets {
         self.iter().map(Socket::local_addr).collect()
     }
 
-    /// Sends a batch, in order, each by the first socket that reaches it.
-    pub async fn send(&self, batch: &[Transmit]) -> Sent {
-        let mut sent = Sent::default();
-        let by = |transmit: &Transmit| self.reaching(&transmit.path);
+    /// The first that reaches the other end of `path`.
+    fn reaching(&self, path: &Path) -> Option<&Socket> {
+        self.iter().find(|socket| socket.reaches(path))
+    }
+
+    /// A socket that sends from `local` and receives nothing.
+    pub(super) fn send_only(&self, local: IpAddr) -> io::Result<Egress> {
+        let path = Path { peer: SocketAddr::new(local, 0), local };
+        let receiver = self.reaching(&path).ok_or_else(|| unreached(&path))?;
+        Egress::beside(&receiver.egress, local, SEND_BUFFER)
+    }
+
+    /// Sends a batch, in order, each by the first socket that reaches its peer.
+    pub(super) fn send(&self, batch: &[Transmit], refused: &mut Refused<'_>) {
+        let by = |transmit: &Transmit| self.iter().position(|it| it.reaches(&transmit.path));
         for run in batch.chunk_by(|one, next| by(one) == by(next)) {
-            sent.add(match by(&run[0]) {
-                Some(socket) => self.all[socket].send(run).await,
-                None => Sent::of(run.len(), Err(unreached(&run[0].path))),
-            });
+            match by(&run[0]) {
+                Some(socket) => self.all[socket].egress.send(run, refused),
+                None => run.iter().for_each(|Transmit { path, payload }| {
+                    refused(*path, payload, unreached(path));
+                }),
+            }
         }
-        self.count(sent)
     }
 
-    /// Sends a train, by the first socket that reaches its peer.
-    pub async fn send_train(&self, train: &Train) -> Sent {
-        let sent = match self.reaching(&train.path) {
-            Some(socket) => self.all[socket].send_train(train).await,
-            None => Sent::of(train.datagrams().len(), Err(unreached(&train.path))),
+    /// Sends a train by the first socket that reaches its peer: how many of its bytes are done with.
+    pub(super) fn send_train(&self, train: &Train, refused: &mut Refused<'_>) -> usize {
+        let Some(socket) = self.reaching(&train.path) else {
+            let Train { path, payload, .. } = train;
+            train.datagrams().for_each(|it| refused(*path, it, unreached(path)));
+            return payload.len();
         };
-        self.count(sent)
+        socket.egress.send_train(train, refused)
     }
 
-    fn reaching(&self, path: &Path) -> Option<usize> {
-        self.iter().position(|socket| socket.reaches(path))
-    }
-
-    fn count(&self, sent: Sent) -> Sent {
-        self.failures.fetch_add(sent.failed as u64, Relaxed);
-        sent
-    }
-
-    /// How many datagrams could not be sent: too large for the path, no route, no buffers.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Relaxed)
+    /// Sends one datagram by the first socket that reaches its peer.
+    pub(super) fn put(&self, path: &Path, payload: &[u8]) -> io::Result<()> {
+        let socket = self.reaching(path).ok_or_else(|| unreached(path))?;
+        socket.egress.put(path, payload, None)
     }
 
     /// Waits for datagrams on any and takes a batch from one, each in turn; nothing is lost if
@@ -135,6 +139,7 @@ mod tests {
     use super::super::tests::{ASKED, addr, bind, ip, take, to, transmit};
     use super::*;
     use std::collections::HashSet;
+    use std::slice;
     use std::time::Duration;
     use tokio::time::timeout;
 
@@ -147,7 +152,7 @@ mod tests {
             let one = transmit(to(socket, "127.0.0.1"), [turn as u8]);
             // Far more than one batch for the first, and one by one, so that none is a train.
             for _ in 0..if turn == 0 { 200 } else { 1 } {
-                client.try_send(&one).unwrap();
+                assert_eq!(client.send(slice::from_ref(&one)), 1);
             }
         }
         let (mut inbox, mut heard) = (Inbox::new(), HashSet::new());
@@ -170,7 +175,7 @@ mod tests {
             let mut inbox = Inbox::new();
             // Polled first, so that it waits before there is anything.
             let (received, ()) = tokio::join!(biased; timeout(Duration::from_secs(10), sockets.recv(&mut inbox)), async {
-                client.try_send(&transmit(path, "wake")).unwrap();
+                assert_eq!(client.send(&[transmit(path, "wake")]), 1);
             });
             received.unwrap().unwrap();
             assert_eq!(inbox.datagrams().map(|(_, bytes)| bytes).collect::<Vec<_>>(), [b"wake"]);
@@ -184,12 +189,10 @@ mod tests {
         let sockets = Sockets::new(vec![one, two]);
         let from = |host| Path::new(client.local_addr(), ip(host));
         let batch = [ASKED, "127.0.0.1", "127.0.0.3", ASKED].map(|host| transmit(from(host), host));
-        let sent = sockets.send(&batch).await;
-        assert_eq!((sent.sent, sent.failed), (3, 1));
-        assert_eq!(
-            sent.last_error.unwrap().to_string(),
-            format!("no socket reaches {} from 127.0.0.3", client.local_addr())
-        );
+        let mut why = Vec::new();
+        sockets.send(&batch, &mut |path, _, error| why.push((path, error.to_string())));
+        let unreached = format!("no socket reaches {} from 127.0.0.3", client.local_addr());
+        assert_eq!(why, [(from("127.0.0.3"), unreached)]);
         let [one, two] = sockets.local_addrs()[..] else { panic!("two sockets") };
         let peers: Vec<_> = take(&client, 3).await.iter().map(|(path, _)| path.peer).collect();
         assert_eq!(peers, [two, one, two]);

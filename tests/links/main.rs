@@ -1,0 +1,25 @@
+//! The real program on links that are slow, and beside neighbours that are not there: what one
+//! source or link does holds up nobody else.
+//!
+//! Each test makes network namespaces of its own, joined by virtual cables, and removes them at its
+//! end; nothing leaves them. That takes root, iproute2 and Linux: without, the tests are skipped
+//! aloud (`HIT7_NO_SKIPS=1` makes that a failure). `cargo test --release --test links --
+//! --nocapture` prints the figures.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+mod client;
+#[path = "../strangers/forger.rs"]
+mod forger;
+mod lab;
+mod neighbours;
+mod registry;
+#[path = "../skip/mod.rs"]
+mod skip;
+mod slow;
+mod vanished;

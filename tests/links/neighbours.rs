@@ -1,0 +1,67 @@
+//! REGISTERs that are forged from unused addresses of the registry's own subnet: each CHALLENGE
+//! waits three seconds for a neighbour that never says where it is.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::forger::Forger;
+use crate::lab::Lab;
+use crate::registry::Registry;
+
+/// Forged REGISTERs a second.
+const RATE: u32 = 800;
+
+/// How long they come.
+const SPAN: Duration = Duration::from_secs(10);
+
+/// The neighbours that are not there.
+const ABSENT: [u8; 8] = [101, 102, 103, 104, 105, 106, 107, 108];
+
+/// Sends what a client sends first, from neighbours that are not there.
+fn forge(forger: &Forger, to: SocketAddr) {
+    let text = r#"{"type":"REGISTER","id":"x","seq":1,"room":"main","cookie":"AAAAAAAAAAAAAAAA"}"#;
+    let (begin, mut sent) = (Instant::now(), 0);
+    while begin.elapsed() < SPAN {
+        for absent in ABSENT {
+            let from = SocketAddr::from(([10, 77, 0, absent], 1024 + (sent % 60_000) as u16));
+            forger.send(from, to, text.as_bytes());
+            sent += 1;
+        }
+        thread::sleep((sent * Duration::from_secs(1) / RATE).saturating_sub(begin.elapsed()));
+    }
+}
+
+/// Whether two clients are served as if nothing were, one on the registry's host and one on its subnet.
+fn are_served_beside_absent_neighbours(workers: &str) -> bool {
+    let Some(lab) = Lab::new(&["reg", "lan"]) else { return true };
+    lab.cable(["reg", "eth0"], ["lan", "eth0"]);
+    lab.ip("reg", "addr add 10.77.0.1/24 dev eth0");
+    lab.ip("lan", "addr add 10.77.0.2/24 dev eth0");
+    let registry = Registry::start(&lab, "reg", &["--workers", workers, "--window", "2s"]);
+    let to = |ip: [u8; 4]| SocketAddr::from((ip, registry.port));
+    let (home, subnet) = (to([127, 0, 0, 1]), to([10, 77, 0, 1]));
+    let local = lab.at("reg", || Client::new([127, 0, 0, 1].into(), home));
+    let neighbour = lab.at("lan", || Client::new([10, 77, 0, 2].into(), subnet));
+    let Some(forger) = lab.at("lan", Forger::new) else { return true };
+    println!("--workers {workers}, {RATE}/s forged from {} absent neighbours:", ABSENT.len());
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients = [local, neighbour].map(|it| scope.spawn(|| it.keep_asking(&over)));
+        forge(&forger, subnet);
+        over.store(true, Ordering::Relaxed);
+        clients.map(|client| client.join().unwrap()).iter().all(|waits| waits.hold(4))
+    })
+}
+
+#[test]
+fn absent_neighbours_hold_up_nobody_at_one_worker() {
+    assert!(are_served_beside_absent_neighbours("1"));
+}
+
+#[test]
+fn absent_neighbours_hold_up_nobody_at_two_workers() {
+    assert!(are_served_beside_absent_neighbours("2"));
+}

@@ -1,0 +1,126 @@
+//! Half of a room's hosts vanish from the registry's subnet right before the opening: their WINDOWs
+//! wait for neighbours that do not answer, and the others are told all the same.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+
+use crate::client::{Client, opens, read};
+use crate::lab::Lab;
+use crate::registry::Registry;
+
+/// The parts of the subnet whose hosts stay, 10.77.1.x and so on, and between them those whose hosts
+/// vanish: WINDOWs go out in the order of addresses.
+const STAY: [u8; 5] = [1, 3, 5, 7, 9];
+const VANISH: [u8; 5] = [2, 4, 6, 8, 10];
+
+/// How many hosts each part has.
+const HOSTS: u8 = 40;
+
+/// How many hosts stay, and as many vanish.
+const EACH: usize = STAY.len() * HOSTS as usize;
+
+/// How long before the opening they vanish.
+const BEFORE: Duration = Duration::from_millis(300);
+
+/// How long after the opening the others listen.
+const LISTEN: Duration = Duration::from_millis(3500);
+
+/// How long the others may be told after the first of them is.
+const TOLD_WITHIN: Duration = Duration::from_millis(50);
+
+/// Every host of some parts of the subnet.
+fn hosts(parts: [u8; 5]) -> impl Iterator<Item = IpAddr> {
+    parts.into_iter().flat_map(|part| (1..=HOSTS).map(move |host| [10, 77, part, host].into()))
+}
+
+/// A registry, and the others behind a switch: the hosts that stay, and those that will vanish.
+fn subnet() -> Option<Lab> {
+    let lab = Lab::new(&["reg", "lan", "gone"])?;
+    lab.cable(["reg", "eth0"], ["lan", "to-reg"]);
+    lab.cable(["gone", "eth0"], ["lan", "to-gone"]);
+    lab.ip("lan", "link add br0 type bridge");
+    lab.ip("lan", "link set br0 up\nlink set to-reg master br0\nlink set to-gone master br0");
+    lab.ip("reg", "addr add 10.77.0.1/16 dev eth0");
+    let add = |parts, to: &str| {
+        hosts(parts).map(|host| format!("addr add {host}/16 dev {to}\n")).collect::<String>()
+    };
+    lab.ip("lan", &add(STAY, "br0"));
+    lab.ip("gone", &add(VANISH, "eth0"));
+    Some(lab)
+}
+
+/// Registers all in one window, which has yet to come for a while: when it opens.
+fn register(clients: &mut [Client]) -> SystemTime {
+    loop {
+        let mut windows: Vec<String> =
+            clients.iter_mut().map(|it| it.register(|_| {}).expect("an answer")).collect();
+        windows.dedup();
+        let opens = opens(&windows[0]);
+        let left = opens.duration_since(SystemTime::now()).unwrap_or_default();
+        if windows.len() == 1 && left > BEFORE {
+            return opens;
+        }
+    }
+}
+
+/// What comes to each until a while after the opening, and when.
+fn listen(clients: &[Client], opens: SystemTime) -> Vec<Vec<(Instant, Vec<u8>)>> {
+    clients.iter().for_each(|it| it.socket.set_nonblocking(true).unwrap());
+    let (mut came, mut buffer) = (vec![Vec::new(); clients.len()], [0; 2048]);
+    while SystemTime::now() < opens + LISTEN {
+        for (client, came) in clients.iter().zip(&mut came) {
+            match client.socket.recv(&mut buffer) {
+                Ok(length) => came.push((Instant::now(), buffer[..length].to_vec())),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+    }
+    came
+}
+
+/// When each had its whole list, from when the first of all WINDOWs came.
+fn told(came: &[Vec<(Instant, Vec<u8>)>]) -> Vec<Duration> {
+    let is_window = |datagram: &Value| datagram["type"] == "WINDOW";
+    let windows = came.iter().map(|came| {
+        let read = came.iter().map(|(at, datagram)| (*at, read(datagram)));
+        read.filter(|(_, datagram)| is_window(datagram)).collect::<Vec<_>>()
+    });
+    let windows: Vec<Vec<(Instant, Value)>> = windows.collect();
+    let first = windows.iter().flatten().map(|(at, _)| *at).min();
+    let whole = windows.iter().filter_map(|windows| {
+        let parts = windows.first()?.1["parts"].as_u64().unwrap();
+        let last = windows.get(parts as usize - 1)?;
+        Some(last.0.duration_since(first?))
+    });
+    whole.collect()
+}
+
+#[test]
+fn who_stays_is_told_while_others_have_vanished() {
+    let Some(lab) = subnet() else { return };
+    let registry = Registry::start(&lab, "reg", &["--window", "5s"]);
+    let to = SocketAddr::from(([10, 77, 0, 1], registry.port));
+    let all = |host, parts| -> Vec<Client> {
+        lab.at(host, || hosts(parts).map(|own| Client::new(own, to)).collect())
+    };
+    let mut clients = all("lan", STAY);
+    clients.extend(all("gone", VANISH));
+    let opens = register(&mut clients);
+    let left = || opens.duration_since(SystemTime::now()).unwrap_or_default();
+    thread::sleep(left().saturating_sub(BEFORE));
+    lab.ip("lan", "link set to-gone down");
+    lab.ip("reg", &VANISH.map(|part| format!("neigh flush to 10.77.{part}.0/24\n")).concat());
+    assert!(left() > Duration::ZERO, "they vanished in time");
+    let told = told(&listen(&clients[..EACH], opens));
+    let last = told.iter().max().copied().unwrap_or_default();
+    let late = told.iter().filter(|span| **span > TOLD_WITHIN).count();
+    println!(
+        "{} of {EACH} had their whole list, {late} after {TOLD_WITHIN:.0?}, the last {last:.1?}",
+        told.len()
+    );
+    assert!(told.len() == EACH && late == 0);
+}
