@@ -107,7 +107,7 @@ pub(crate) struct Serve {
     /// Length of a window: whole seconds, from 1s to 1day
     #[arg(long, env = "HIT7_WINDOW", default_value = "1m", value_parser = length)]
     pub(crate) window: Length,
-    /// Folder of the log and the documents
+    /// Folder of the journal and the documents
     #[arg(long, env = "HIT7_DATA", value_name = "DIR", default_value = "hit7-data")]
     pub(crate) data: PathBuf,
     /// Most peers that one member is told; in larger rooms each gets a share
@@ -147,7 +147,7 @@ pub(crate) struct Serve {
     /// How long documents are kept, or 'forever'
     #[arg(long, env = "HIT7_KEEP", value_name = "AGE", default_value = "30d", value_parser = keep)]
     pub(crate) keep: Keep,
-    /// Start although lines of the log are damaged, without them; the damaged file is copied aside
+    /// Start although lines of the journal are damaged, without them; the damaged file is copied aside
     #[arg(long, env = "HIT7_ACCEPT_DAMAGE", value_parser = FalseyValueParser::new())]
     pub(crate) accept_damage: bool,
     /// Print lines, also in a terminal

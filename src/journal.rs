@@ -103,8 +103,8 @@ pub trait Journal: Send + Sized {
         fold: &mut dyn FnMut(Replayed),
     ) -> Result<(Self, Found), OpenError>;
 
-    /// Puts a batch at the end of the journal, or refuses it: [`Journal::next`] tells. `epoch` is
-    /// that of the last refusal told, `next`, and never lower than before.
+    /// Puts a batch at the end of the journal, or refuses it: [`Journal::next`] tells. `epoch` is the
+    /// one after that of the last refusal that was told, or the first.
     fn submit(&mut self, epoch: Epoch, batch: Vec<Entry>);
 
     /// Waits for what became of the entries that were submitted first. Nothing is lost if the wait

@@ -33,7 +33,7 @@ pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response {
         return problem.into_response();
     }
     if !site.feed.snapshot().log_works {
-        let reason = "the log cannot be written, so that no registration is taken: make room on \
+        let reason = "the journal cannot be written, so that no registration is taken: make room on \
                       the disk of --data, or see what the program says on stderr";
         return Problem::busy("log_not_writable", reason).into_response();
     }

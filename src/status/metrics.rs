@@ -135,7 +135,7 @@ impl Sheet<'_> {
             "Registrations and withdrawals made durable",
             done.registrations(),
         )?;
-        self.counter("hit7_records", "Records made durable in the log", done.recorded)?;
+        self.counter("hit7_records", "Records made durable in the journal", done.recorded)?;
         let help = "Datagrams that were dropped or refused, by reason.";
         let mut family =
             self.0.encode_descriptor("hit7_turned_away", help, None, MetricType::Counter)?;
@@ -175,7 +175,7 @@ impl Sheet<'_> {
 
     fn program(&mut self, snapshot: &Snapshot, started: Wall) -> fmt::Result {
         let works = usize::from(snapshot.log_works);
-        self.gauge("hit7_log_writable", "Whether the log takes records: 1 or 0", works)?;
+        self.gauge("hit7_log_writable", "Whether the journal takes records: 1 or 0", works)?;
         self.gauge(
             "process_start_time_seconds",
             "When the program was started, since the Unix epoch",

@@ -103,9 +103,9 @@ pub fn log(event: &Event) {
         }
         Event::JournalRefuses(why) => tracing::error!(
             why,
-            "the log cannot be written; clients are told unavailable until it can"
+            "the journal cannot be written; clients are told unavailable until it can"
         ),
-        Event::JournalRecovered => tracing::warn!("the log is written again"),
+        Event::JournalRecovered => tracing::warn!("the journal is written again"),
         Event::DocumentWritten(window) => tracing::info!(%window, "document written"),
         Event::DocumentFails(why) => tracing::error!("{why}; trying again"),
         Event::EventsLost(count) => {

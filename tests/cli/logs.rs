@@ -21,7 +21,7 @@ fn what_an_operator_asks_is_logged_and_members_are_not_named() {
     let mut registry = home.serve(&flags);
     let starting = log(&mut registry.program, "starting");
     assert_eq!((&starting["level"], &starting["window_s"]), (&"INFO".into(), &2.into()));
-    let replayed = log(&mut registry.program, "log replayed");
+    let replayed = log(&mut registry.program, "journal replayed");
     assert_eq!((&replayed["records"], &replayed["files"]), (&0.into(), &0.into()));
     let listening = log(&mut registry.program, "listening");
     assert_eq!(listening["addr"], registry.addr.to_string());

@@ -25,6 +25,18 @@ pub(crate) enum Fault {
     Fail(ErrorKind),
     /// Of a write only half is done; other steps are not done.
     Short,
+    /// A sync is done and says that it failed; other steps are not done.
+    Late,
+}
+
+impl Fault {
+    fn error(self) -> io::Error {
+        match self {
+            Fault::Crash => io::Error::other("crashed"),
+            Fault::Fail(kind) => kind.into(),
+            Fault::Short | Fault::Late => io::Error::other("failed"),
+        }
+    }
 }
 
 /// When: `times` steps, the first of them `at` steps from now.
@@ -85,8 +97,10 @@ pub(crate) trait TestDisk: Store + Clone {
     fn journal(&self) -> PathBuf;
     /// Lets `times` steps in a row fail, once `after` have been done.
     fn fail(&self, after: usize, times: usize);
-    /// Lets nothing fail any more; whether anything has.
-    fn heal(&self) -> bool;
+    /// Whether any step has failed since then.
+    fn has_failed(&self) -> bool;
+    /// Lets nothing fail any more.
+    fn heal(&self);
     /// The disk as it is found after a crash, which ends this one.
     fn crashed(&self) -> Self;
 }
@@ -166,26 +180,24 @@ impl FlakyDisk {
         self.world.lock().unwrap()
     }
 
-    /// Takes one step, if it does not fail.
-    fn step(&self) -> io::Result<MutexGuard<'_, World>> {
-        match self.write_step()? {
-            (_, true) => Err(ErrorKind::StorageFull.into()),
-            (world, false) => Ok(world),
-        }
-    }
-
-    /// Takes one step that can be done by half, and says whether it is.
-    fn write_step(&self) -> io::Result<(MutexGuard<'_, World>, bool)> {
+    /// Takes one step; what goes wrong with it, if anything does.
+    fn take_step(&self) -> (MutexGuard<'_, World>, Option<Fault>) {
         let mut world = self.world();
         let step = world.steps;
         world.steps += 1;
-        let Some(Plan { at, times, fault }) = world.plan else { return Ok((world, false)) };
-        let planned = (at..at.saturating_add(times)).contains(&step);
-        match fault {
-            Fault::Crash if step >= at => Err(io::Error::other("crashed")),
-            Fault::Fail(kind) if planned => Err(kind.into()),
-            Fault::Short => Ok((world, planned)),
-            _ => Ok((world, false)),
+        let hits = |plan: &Plan| match plan.fault {
+            Fault::Crash => step >= plan.at,
+            _ => (plan.at..plan.at.saturating_add(plan.times)).contains(&step),
+        };
+        let fault = world.plan.filter(hits).map(|plan| plan.fault);
+        (world, fault)
+    }
+
+    /// Takes one step that is done or not.
+    fn step(&self) -> io::Result<MutexGuard<'_, World>> {
+        match self.take_step() {
+            (world, None) => Ok(world),
+            (_, Some(fault)) => Err(fault.error()),
         }
     }
 
@@ -199,11 +211,6 @@ impl FlakyDisk {
 }
 
 impl World {
-    /// A crash does not fail a sync: it was never begun.
-    fn is_crashed(&self) -> bool {
-        matches!(self.plan, Some(Plan { fault: Fault::Crash, at, .. }) if self.steps > at)
-    }
-
     fn lose(&mut self, after: After) {
         if let After::Lost = after {
             self.names = self.durable.clone();
@@ -236,6 +243,15 @@ impl World {
         self.names.remove(path).ok_or(ErrorKind::NotFound.into())
     }
 
+    fn sync_names(&mut self, unsynced: &BTreeSet<PathBuf>) {
+        for path in unsynced.difference(&self.stale) {
+            match self.names.get(path).copied() {
+                Some(node) => self.durable.insert(path.clone(), node),
+                None => self.durable.remove(path),
+            };
+        }
+    }
+
     /// The names in `dir` that are not durable as they are.
     fn unsynced_names(&self, dir: &Path) -> BTreeSet<PathBuf> {
         let all = self.names.keys().chain(self.durable.keys());
@@ -245,6 +261,13 @@ impl World {
 }
 
 impl Content {
+    fn sync(&mut self) {
+        self.durable = self.bytes.clone();
+        if let Some(dropped) = self.dropped.clone() {
+            self.durable[dropped].fill(0);
+        }
+    }
+
     fn drop_unsynced(&mut self) {
         if self.durable.len() < self.bytes.len() {
             self.dropped.get_or_insert(self.durable.len()..self.bytes.len());
@@ -278,10 +301,13 @@ impl TestDisk for FlakyDisk {
         self.plan(Some(Plan { at, times, fault: self.fault }));
     }
 
-    fn heal(&self) -> bool {
-        let mut world = self.world();
-        let steps = world.steps;
-        world.plan.take().is_some_and(|plan| steps > plan.at)
+    fn has_failed(&self) -> bool {
+        let world = self.world();
+        world.plan.is_some_and(|plan| world.steps > plan.at)
+    }
+
+    fn heal(&self) {
+        self.plan(None);
     }
 
     fn crashed(&self) -> FlakyDisk {
@@ -345,29 +371,26 @@ impl Store for FlakyDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let step = self.step().map(|_| ());
-        let mut world = self.world();
+        let (mut world, fault) = self.take_step();
         let unsynced = world.unsynced_names(dir);
-        if step.is_err() {
-            if !world.is_crashed() {
-                world.stale.extend(unsynced);
-            }
-            return step;
+        match fault {
+            None | Some(Fault::Late) => world.sync_names(&unsynced),
+            // It was never begun.
+            Some(Fault::Crash) => {}
+            Some(_) => world.stale.extend(unsynced),
         }
-        for path in unsynced.difference(&world.stale.clone()) {
-            match world.names.get(path).copied() {
-                Some(node) => world.durable.insert(path.clone(), node),
-                None => world.durable.remove(path),
-            };
-        }
-        Ok(())
+        fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
 }
 
 impl Write for FlakyFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (mut world, short) = self.disk.write_step()?;
-        let written = if short { bytes.len() / 2 } else { bytes.len() };
+        let (mut world, fault) = self.disk.take_step();
+        let written = match fault {
+            None => bytes.len(),
+            Some(Fault::Short) => bytes.len() / 2,
+            Some(fault) => return Err(fault.error()),
+        };
         world.contents[self.content].bytes.extend_from_slice(&bytes[..written]);
         Ok(written)
     }
@@ -382,22 +405,16 @@ impl Handle for FlakyFile {
         if let Some(hook) = &self.disk.before_sync {
             hook();
         }
-        let step = self.disk.step().map(|_| ());
-        let mut world = self.disk.world();
+        let (mut world, fault) = self.disk.take_step();
         world.syncs += 1;
-        let crashed = world.is_crashed();
         let content = &mut world.contents[self.content];
-        if step.is_err() {
-            if !crashed {
-                content.drop_unsynced();
-            }
-            return step;
+        match fault {
+            None | Some(Fault::Late) => content.sync(),
+            // It was never begun.
+            Some(Fault::Crash) => {}
+            Some(_) => content.drop_unsynced(),
         }
-        content.durable = content.bytes.clone();
-        if let Some(dropped) = content.dropped.clone() {
-            content.durable[dropped].fill(0);
-        }
-        Ok(())
+        fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
 
     fn cut(&mut self, length: u64) -> io::Result<()> {

@@ -61,9 +61,13 @@ impl TestDisk for FailingDisk {
         *self.steps.lock().unwrap() = Steps { next: 0, failing };
     }
 
-    fn heal(&self) -> bool {
-        let steps = std::mem::replace(&mut *self.steps.lock().unwrap(), Steps::FINE);
+    fn has_failed(&self) -> bool {
+        let steps = self.steps.lock().unwrap();
         steps.next > steps.failing.start
+    }
+
+    fn heal(&self) {
+        *self.steps.lock().unwrap() = Steps::FINE;
     }
 
     /// The same folder, as the next process finds it when this one is killed.

@@ -24,6 +24,11 @@ fn on_a_disk_that_loses_what_was_not_synced() {
 }
 
 #[test]
+fn on_a_disk_that_syncs_and_says_that_it_failed() {
+    check(Fault::Late, After::Lost);
+}
+
+#[test]
 fn on_a_disk_that_keeps_what_was_not_synced() {
     check(FAILS, After::Kept);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use hit7::journal::{
     Epoch, FileJournal, FileOptions, Found, Journal, OpenError, Outcome, Replayed,
@@ -13,8 +14,11 @@ use hit7::window::{Length, Window};
 use crate::conformance::{Subject, read_back};
 use crate::disk::{FlakyDisk, TestDisk};
 
+/// Waits for what comes, and fails a test that would wait for ever.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let waited = async { tokio::time::timeout(Duration::from_secs(60), future).await };
+    runtime.block_on(waited).expect("something comes")
 }
 
 /// A journal, what was found at its start, and the records that were read back.
@@ -109,9 +113,13 @@ impl<D: TestDisk> Subject for Files<D> {
         self.disk.fail(after, times);
     }
 
-    fn heal(&mut self) -> bool {
+    fn has_failed(&self) -> bool {
+        self.disk.has_failed()
+    }
+
+    fn heal(&mut self) {
         self.in_doubt.clear();
-        self.disk.heal()
+        self.disk.heal();
     }
 }
 

@@ -114,7 +114,7 @@ function show(event) {
   title(current);
   $("log-notice").hidden = event.log_writable;
   if (!event.log_writable) {
-    put("log-notice", "This registry cannot write its log: it takes no registrations until it can.");
+    put("log-notice", "This registry cannot write its journal: it takes no registrations until it can.");
   }
   showRate(before, event);
   showAway(event.turned_away);

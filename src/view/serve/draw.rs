@@ -52,7 +52,7 @@ fn draw_next(serve: &Serve, now: Now, frame: &mut Frame<'_>, area: Rect) {
     let waiting = format!("{} so far", count(serve.snapshot.waiting, "member"));
     let state = match serve.snapshot.log_works {
         true => Span::from(waiting),
-        false => format!("{waiting}; the log cannot be written").red(),
+        false => format!("{waiting}; the journal cannot be written").red(),
     };
     boxed(frame, area, &format!("next window {}", short(next)), vec![bar, state.into()]);
 }

@@ -110,7 +110,7 @@ fn a_missed_window_and_a_log_that_fails_are_seen() {
     snapshot.log_works = false;
     snapshot.past[0].late = None;
     let text = drawn(&serve(snapshot), at(0), (80, 24)).join("\n");
-    assert!(text.contains("missed") && text.contains("the log cannot be written"), "{text}");
+    assert!(text.contains("missed") && text.contains("the journal cannot be written"), "{text}");
 }
 
 #[test]
