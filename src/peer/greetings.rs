@@ -1,8 +1,8 @@
 //! The greetings of one open window: GREET each peer until it answers, answer each that greets.
 //!
 //! ```text
-//!   0   100  200     400         800   1000           2000      ms
-//!   ├────┼────┼───────┼───────────┼─────┼──────────────┼── … each second to 10 s, then each 5 s
+//!   0   100  200     400         800   1000    1500    2000  ms
+//!   ├────┼────┼───────┼───────────┼─────┼───────┼───────┼── … each 500 ms to 10 s, then each 5 s
 //!  GREET seq 17 ──▶ (their NAT drops it; ours now lets them in)
 //!        GREET seq 93 ──▶ ◀── GREET seq 5          both sides try at the same moment, which is
 //!                 GREETED seq 5 ──▶                what opens a path through both NATs
@@ -49,7 +49,7 @@ fn gap(tries: u32) -> Duration {
         3 => 200,
         4 => 400,
         5 => 200,
-        6..=14 => 1000,
+        6..=23 => 500,
         _ => 5000,
     })
 }
