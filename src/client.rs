@@ -173,10 +173,7 @@ fn open(target: &Target) -> Result<Socket, ClientError> {
 /// The address that this host has on its way to the registry, if it is a private one: peers behind
 /// the same NAT can try it. Connecting a UDP socket sends nothing.
 fn private_address(registry: SocketAddr, bound: SocketAddr) -> Option<SocketAddr> {
-    let any: IpAddr = match registry {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-    };
+    let any = if registry.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
     let probe = UdpSocket::bind((any, 0)).ok()?;
     probe.connect(registry).ok()?;
     let own = probe.local_addr().ok()?.ip();

@@ -40,7 +40,7 @@ use crate::window::{Length, Window};
 
 pub use config::Config;
 pub use event::Event;
-use greetings::{Greetings, Met};
+use greetings::Greetings;
 pub(crate) use partial_list::{PartialList, WholeList};
 use reach::same_address;
 use requests::{RegistryLink, RequestSlot};
@@ -94,12 +94,12 @@ impl Windows {
         self.length.unwrap_or(Length::MINUTE.span())
     }
 
-    /// No delay is longer than a quarter of a window.
+    /// The longest delay between tries: a quarter of a window.
     fn longest_delay(&self) -> Duration {
         self.length() / 4
     }
 
-    /// The window that is open here.
+    /// The window that is open, by the own clock.
     fn open_window(&self) -> Option<Window> {
         self.open.as_ref().map(|open| open.window)
     }
@@ -107,23 +107,6 @@ impl Windows {
     fn greetings(&mut self) -> Option<&mut Greetings> {
         self.open.as_mut()?.greetings.as_mut()
     }
-}
-
-/// Whether this client registers for further windows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Participation {
-    Active,
-    /// The registry's refusal was final.
-    Refused,
-    /// LEAVE was sent.
-    Leaving,
-}
-
-/// The last registration and refusal that were reported: neither is reported twice in a row.
-#[derive(Debug, Default)]
-struct Reported {
-    registered: Option<(Window, SocketAddr)>,
-    refused: Option<Code>,
 }
 
 /// One client of a registry.
@@ -139,12 +122,17 @@ pub struct Peer {
     rng: ChaCha8Rng,
     registry: RegistryLink,
     windows: Windows,
-    /// REGISTER or LEAVE.
+    /// REGISTER, or LEAVE in the end.
     registration: RequestSlot,
     /// QUERY for parts of the own list.
     query: RequestSlot,
-    participation: Participation,
-    reported: Reported,
+    /// Whether it registers for further windows: not once it leaves or is finally refused.
+    registers: bool,
+    leaving: bool,
+    /// The last registration that was reported.
+    last_registered: Option<(Window, SocketAddr)>,
+    /// The refusal that was reported, while it lasts.
+    last_refused: Option<Code>,
     outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
 }
@@ -160,8 +148,10 @@ impl Peer {
             windows: Windows::default(),
             registration: RequestSlot { due: Some(now.mono), ..RequestSlot::default() },
             query: RequestSlot::default(),
-            participation: Participation::Active,
-            reported: Reported::default(),
+            registers: true,
+            leaving: false,
+            last_registered: None,
+            last_refused: None,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
         };
@@ -267,13 +257,10 @@ impl Peer {
 
     fn on_greeted(&mut self, now: Now, greeted: Greeted) {
         let Some(greetings) = self.windows.greetings() else { return };
-        if let Some(Met { peer, rtt }) = greetings.on_greeted(now.mono, &greeted) {
-            self.events.push_back(Event::Met { peer, name: greeted.name, rtt });
+        if let Some(rtt) = greetings.on_greeted(now.mono, &greeted) {
+            let Greeted { from: peer, name, .. } = greeted;
+            self.events.push_back(Event::Met { peer, name, rtt });
         }
-    }
-
-    fn is_active(&self) -> bool {
-        self.participation == Participation::Active
     }
 
     fn send(&mut self, to: SocketAddr, datagram: Vec<u8>) {

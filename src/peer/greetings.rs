@@ -23,7 +23,8 @@ use crate::proto::{Candidate, Greet, Greeted, SEQ_END};
 
 /// The time between two datagrams: 500 a second.
 const PACE: Duration = Duration::from_millis(2);
-/// How far the pace may lag and catch up, or a timer that wakes late would halve it.
+/// How far sending may fall behind the pace and catch up: a timer that wakes late would otherwise
+/// halve the pace.
 const PACE_SLACK: Duration = Duration::from_millis(10);
 /// How often a peer's private address is tried.
 const LAN_TRIES: u32 = 5;
@@ -128,13 +129,6 @@ impl PeerState {
     }
 }
 
-/// A peer that was met.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Met {
-    pub(super) peer: SocketAddr,
-    pub(super) rtt: Duration,
-}
-
 /// The answer to a valid GREET, and whether it was the first of its peer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reply {
@@ -223,7 +217,7 @@ impl Greetings {
         self.outbox.pop_front()
     }
 
-    /// When there is something to send.
+    /// When the next GREET may be sent.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         if !(self.outbox.is_empty() && self.first_tries.is_empty() && self.probes.is_empty()) {
             return Some(self.ready_at);
@@ -313,8 +307,9 @@ impl Greetings {
         self.probes.push_back((place, from));
     }
 
-    /// Takes a GREETED, from whatever address: its `seq` was told to nobody but that peer.
-    pub(super) fn on_greeted(&mut self, now: Duration, greeted: &Greeted) -> Option<Met> {
+    /// Takes a GREETED, from whatever address: its `seq` was told to nobody but that peer. The round
+    /// trip time, if its peer is met by it.
+    pub(super) fn on_greeted(&mut self, now: Duration, greeted: &Greeted) -> Option<Duration> {
         if (&greeted.room, greeted.window) != (&self.own.room, self.own.window) {
             return None;
         }
@@ -326,6 +321,6 @@ impl Greetings {
         if let Some(due) = peer.next_try.take() {
             self.repeats.remove(&(due, place));
         }
-        Some(Met { peer: peer.addr, rtt: now.saturating_sub(sent) })
+        Some(now.saturating_sub(sent))
     }
 }

@@ -8,10 +8,7 @@ use rand::{Rng, RngExt};
 use super::greetings::Greetings;
 use super::reach::Reach;
 use super::requests::RequestSlot;
-use super::{
-    Config, Event, Membership, Open, PartialList, Participation, Peer, Promised, millis,
-    whole_seconds,
-};
+use super::{Config, Event, Membership, Open, PartialList, Peer, Promised, millis, whole_seconds};
 use crate::ask::jitter;
 use crate::clock::Now;
 use crate::proto::{Ack, Candidate, Greet, Opened, Page, Peers, Query, Request};
@@ -28,7 +25,7 @@ impl Peer {
     /// `window` opens. A REGISTER that is under way was for it: its answer no longer matters.
     pub(super) fn open_window(&mut self, now: Now, window: Window, closes_at: Duration) {
         self.close_window(now);
-        if self.participation != Participation::Leaving {
+        if !self.leaving {
             self.registration.under_way = None;
         }
         let length = self.windows.length();
@@ -39,7 +36,7 @@ impl Peer {
         self.query.due = Some(opened_at.saturating_add(delay));
         if self.windows.promised.is_none() {
             let delay = self.rng.random_range(Duration::ZERO..length / 2);
-            let renew = self.config.renew && self.is_active();
+            let renew = self.config.renew && self.registers;
             self.registration.due = renew.then(|| opened_at.saturating_add(delay));
         }
         let list = PartialList::new(MAX_PEERS);
@@ -64,7 +61,7 @@ impl Peer {
             self.open_window(now, window, closes_at);
         }
         if let Some(open) = &mut self.windows.open {
-            // The part that travelled fastest knows best; what the own clock thought, least.
+            // Of the parts, the least delayed is the most exact; any is better than the estimate.
             let known = self.windows.latest == Some(window);
             open.closes_at = if known { open.closes_at.min(closes_at) } else { closes_at };
         }
@@ -134,7 +131,7 @@ impl Peer {
     /// Reports that `window` was missed, and registers anew unless a later one is promised.
     pub(super) fn miss(&mut self, now: Now, window: Window) {
         self.events.push_back(Event::Missed { window });
-        if self.windows.promised.is_none() && self.is_active() {
+        if self.windows.promised.is_none() && self.registers {
             self.registration.due = Some(now.mono);
         }
     }
@@ -191,7 +188,7 @@ impl Peer {
         let Some(open) = self.windows.open.take() else { return };
         let opens_at = now.mono.saturating_add(millis(closes_in_ms));
         self.windows.promised = Some(Promised { window: open.window, opens_at });
-        if self.registration.under_way.is_none() && self.is_active() {
+        if self.registration.under_way.is_none() && self.registers {
             self.keep_alive(now);
         }
     }

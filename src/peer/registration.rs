@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Event, Participation, Peer, Promised, millis, whole_seconds};
+use super::{Event, Peer, Promised, millis, whole_seconds};
 use crate::clock::Now;
 use crate::path::canonical;
 use crate::proto::{Datagram, Leave, Refusal, Register, Registered, Request};
@@ -19,10 +19,10 @@ impl Peer {
     /// Withdraws from the next window: sends LEAVE until it is answered, and registers no more.
     /// The open window goes on.
     pub fn leave(&mut self, now: Now) {
-        if self.participation == Participation::Leaving {
+        if std::mem::replace(&mut self.leaving, true) {
             return;
         }
-        self.participation = Participation::Leaving;
+        self.registers = false;
         (self.registration.due, self.windows.promised) = (None, None);
         let (id, seq) = (Some(self.config.id.clone()), Some(self.registry.next_seq()));
         let leave = Request::Leave(Leave { id, seq, ..Leave::default() });
@@ -31,7 +31,7 @@ impl Peer {
 
     /// Tries another address of the registry; ignored once the registry has answered.
     pub fn change_registry(&mut self, now: Now, registry: SocketAddr) {
-        if self.registry.heard || !self.is_active() {
+        if self.registry.heard || !self.registers {
             return;
         }
         self.registry.address = canonical(registry);
@@ -45,7 +45,7 @@ impl Peer {
         let promised = self.windows.promised.as_ref();
         let too_late = promised.is_some_and(|it| it.opens_at <= now.mono.saturating_add(clear));
         let busy = self.registration.under_way.is_some();
-        if !self.is_active() || busy || too_late {
+        if !self.registers || busy || too_late {
             return;
         }
         // The window to be in is the one that opens when the current one closes.
@@ -79,10 +79,8 @@ impl Peer {
 
     fn on_refused(&mut self, refusal: &Refusal) {
         let Refusal { code, reason, retry_in_ms, .. } = refusal.clone();
-        if !code.is_retryable() && self.is_active() {
-            self.participation = Participation::Refused;
-        }
-        if self.reported.refused.replace(code) != Some(code) {
+        self.registers &= code.is_retryable();
+        if self.last_refused.replace(code) != Some(code) {
             let retry_in = retry_in_ms.map(Duration::from_millis);
             self.events.push_back(Event::Refused { code, reason, retry_in });
         }
@@ -90,7 +88,7 @@ impl Peer {
 
     fn on_registered(&mut self, now: Now, registered: &Registered<'_>) {
         let &Registered { window, ref current, you, .. } = registered;
-        self.reported.refused = None;
+        self.last_refused = None;
         self.windows.length = Some(whole_seconds(millis(registered.window_ms)));
         let closes_at = now.mono.saturating_add(millis(current.closes_in_ms));
         self.catch_up(now, current.window, closes_at);
@@ -114,7 +112,7 @@ impl Peer {
             return;
         }
         self.windows.promised = Some(promised);
-        if self.reported.registered.replace((window, you)) != Some((window, you)) {
+        if self.last_registered.replace((window, you)) != Some((window, you)) {
             let room = self.config.room.clone();
             self.events.push_back(Event::Registered { window, opens_in, you, room });
         }

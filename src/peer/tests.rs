@@ -222,7 +222,7 @@ impl Rig {
         rig
     }
 
-    /// Minute 1 has just opened; what is sent from now on is not yet.
+    /// Minute 1 has just opened and the own list has come; with what was sent upon that.
     fn open(config: Config) -> (Rig, Vec<Sent>) {
         let mut rig = Rig::waiting(config);
         rig.run(secs(60));

@@ -119,7 +119,7 @@ fn a_registry_that_opens_late_is_waited_for() {
     let mut rig = Rig::waiting(config(1));
     rig.events();
     let asked = queries(&rig.run(secs(62)));
-    // Its clock was set back by 30 s: minute 0 is current for another 28.
+    // The registry's clock was set back by 30 s: minute 0 is current for another 28 s.
     let late = Peers {
         closes_in_ms: 28_000,
         you: None,
@@ -163,7 +163,7 @@ fn the_own_list_of_a_later_window_counts_at_once() {
 fn a_later_current_window_in_an_answer_means_that_the_promised_one_was_missed() {
     let mut rig = Rig::waiting(config(1));
     rig.events();
-    // Its clock leapt: at 20 s, minute 1 is over there.
+    // The registry's clock was stepped: at 20 s, minute 1 is over there.
     rig.run(ms(19_999));
     rig.now = secs(20);
     rig.peer.handle_timeout(now(rig.now));
