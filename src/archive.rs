@@ -1,4 +1,4 @@
-//! One JSON document per window, for people, and reading them.
+//! One JSON document per window, for people: writing, listing, reading and pruning them.
 //!
 //! ```text
 //! windows/
@@ -7,17 +7,16 @@
 //!     11-30.json
 //! ```
 //!
-//! The registry never reads them back: its state is in the journal. A document is there as a whole
-//! or not at all, so that they can be read while a registry runs.
-
-mod summary;
+//! The registry never rebuilds its state from them: that is in the journal. A document is there as
+//! a whole or not at all, so that they can be read while a registry runs.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
@@ -28,34 +27,34 @@ use crate::store::{
 };
 use crate::window::{Length, Wall, Window};
 
-/// A second: its stems have seconds.
+/// The shortest length of a window: its files are named with seconds.
 const SECOND: Duration = Duration::from_secs(1);
-/// What a day lasts in UTC.
+/// The length of a day in UTC.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Who was in one window.
+/// The members of one window, as its document holds them: entries of `E`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Document {
-    /// Which.
+pub struct Document<E = Entry> {
+    /// The window that the document is about.
     pub window: Window,
-    /// When it closed.
+    /// The moment at which the window closed.
     #[serde(serialize_with = "whole_seconds")]
     pub closes: Wall,
-    /// When it opened; `None` if it was missed.
+    /// When the window opened; `None` if it was missed.
     pub opened: Option<Wall>,
-    /// Its members, by room.
-    pub rooms: BTreeMap<Room, Vec<Entry>>,
+    /// The members of each room.
+    pub rooms: BTreeMap<Room, Vec<E>>,
 }
 
-/// One member.
+/// One member of a window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// What people call it.
+    /// The name that people call it by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
-    /// Where it was.
+    /// The address that it registered from.
     pub addr: SocketAddr,
-    /// When it was taken in.
+    /// When its registration took effect.
     pub registered: Wall,
 }
 
@@ -85,69 +84,53 @@ pub(crate) fn whole_seconds<S: Serializer>(
     serializer.serialize_str(&moment.to_string().replace(".000Z", "Z"))
 }
 
-/// RejectReason a document was not written.
-#[derive(Debug, Error)]
-pub enum WriteError {
-    /// The file system says no.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// RejectReason a day's folder was not removed.
-#[derive(Debug, Error)]
-pub enum PruneError {
-    /// The file system says no.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// RejectReason a document was not read.
+/// Why a document could not be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// The file system says no.
+    /// An operation of the file system failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It had no members, or was pruned, or has not closed.
+    /// The window had no members, or was pruned, or has not closed.
     #[error("no document of {window} in {}; a window without members has none", dir.display())]
     Missing {
-        /// The one asked for.
+        /// The window that was asked for.
         window: Window,
-        /// Where it would be.
+        /// The folder that its document would be in.
         dir: PathBuf,
     },
-    /// Somebody wrote into it.
+    /// The file was changed by something else than hit7.
     #[error("{} is not a document of its window ({why}); restore it, or remove it", path.display())]
     Damaged {
-        /// Which file.
+        /// The file of the document.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with its text.
         why: String,
     },
 }
 
-/// One document that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A document that exists.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listed {
-    /// Whose.
+    /// The window that it is named for.
     pub window: Window,
-    /// Its file.
+    /// The file that holds it.
     pub path: PathBuf,
 }
 
-/// What one document says in numbers.
+/// The numbers of one document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// When its window opened; `None` if it was missed.
     pub opened: Option<Wall>,
-    /// How many members it had.
+    /// The number of members, in all rooms.
     pub members: usize,
-    /// In how many rooms.
+    /// The number of rooms that had members.
     pub rooms: usize,
-    /// Its file.
+    /// The file that holds the document.
     pub path: PathBuf,
 }
 
-/// The documents of all windows.
+/// The folder with the documents of all windows.
 #[derive(Clone, Debug)]
 pub struct Archive<S = Disk> {
     store: S,
@@ -161,20 +144,21 @@ impl<S: Store> Archive<S> {
     }
 
     /// Writes `document`, of a window that is `length` long, durably, in place of an older one.
-    pub fn write(&self, document: &Document, length: Length) -> Result<(), WriteError> {
+    pub fn write(&self, document: &Document, length: Length) -> Result<(), StoreError> {
         let day = self.dir.join(document.window.day());
         make_dir_durably(&self.store, &self.dir)?;
         make_dir_durably(&self.store, &day)?;
         let path = day.join(format!("{}.json", document.window.stem(length)));
-        Ok(write_whole(&self.store, &path, |file| {
+        write_whole(&self.store, &path, |file| {
             serde_json::to_writer(&mut *file, document)?;
             file.write_all(b"\n")
-        })?)
+        })
     }
 
     /// Removes the documents of the oldest day that ended `keep` or more before `now`: one day's at
-    /// most, so that a long history never makes an opening wait. What is not ours stays.
-    pub fn prune(&self, now: Wall, keep: Duration) -> Result<Option<PathBuf>, PruneError> {
+    /// most, so that a long history never delays an opening. Other files stay. The folder of that day,
+    /// if there was one.
+    pub fn prune(&self, now: Wall, keep: Duration) -> Result<Option<PathBuf>, StoreError> {
         for (start, day) in self.days()? {
             if start.opens().plus(DAY).plus(keep) > now {
                 break;
@@ -186,7 +170,7 @@ impl<S: Store> Archive<S> {
         Ok(None)
     }
 
-    /// Whether there was anything to remove.
+    /// Removes the documents in the folder of a day; whether there was anything to remove.
     fn prune_day(&self, day: &Path) -> Result<bool, StoreError> {
         let mut removed = false;
         for item in self.list(day)? {
@@ -195,37 +179,29 @@ impl<S: Store> Archive<S> {
                 removed = true;
             }
         }
-        // It stays while something else is in it.
+        // A folder that has other files is not removed.
         Ok(self.store.remove_dir(day).is_ok() || removed)
     }
 
-    /// All documents, oldest first; what is not one is passed over.
-    pub fn windows(&self) -> Result<Vec<Listed>, ReadError> {
+    /// All documents, oldest first; other files are skipped.
+    pub fn windows(&self) -> Result<Vec<Listed>, StoreError> {
         let mut windows = Vec::new();
         for (_, day) in self.days()? {
-            for item in self.list(&day)? {
-                windows.extend(document_of(&item).map(|window| Listed { window, path: item.path }));
-            }
+            windows.extend(self.documents(&day)?);
         }
-        windows.sort_by(|a, b| (a.window, &a.path).cmp(&(b.window, &b.path)));
         Ok(windows)
     }
 
-    /// The newest documents, newest first: at most `most` of those that `wanted` says.
+    /// The newest documents, newest first: at most `most` of the windows that are `wanted`.
     pub fn newest(
         &self,
         most: usize,
         wanted: impl Fn(Window) -> bool,
-    ) -> Result<Vec<Listed>, ReadError> {
+    ) -> Result<Vec<Listed>, StoreError> {
         let mut newest: Vec<Listed> = Vec::new();
         for (_, day) in self.days()?.into_iter().rev() {
-            let listed = |item: Item| {
-                document_of(&item).map(|window| Listed { window, path: item.path.clone() })
-            };
-            let mut of_day: Vec<Listed> = self.list(&day)?.into_iter().filter_map(listed).collect();
-            of_day.retain(|listed| wanted(listed.window));
-            of_day.sort_by_key(|listed| std::cmp::Reverse(listed.window));
-            newest.extend(of_day);
+            let documents = self.documents(&day)?.into_iter().rev();
+            newest.extend(documents.filter(|listed| wanted(listed.window)));
             if newest.len() >= most {
                 break;
             }
@@ -236,14 +212,20 @@ impl<S: Store> Archive<S> {
 
     /// The document of `window`, whatever its length was.
     pub fn read(&self, window: Window) -> Result<Document, ReadError> {
-        let (path, file) = self.open(window)?;
-        parse(window, &path, file)
+        let (path, mut file) = self.open(window)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).at("read", &path)?;
+        checked(serde_json::from_slice(&bytes), window, &path)
     }
 
-    /// The document of `window` in numbers: its members are counted, never held.
+    /// The numbers of `window`'s document.
     pub fn summary(&self, window: Window) -> Result<Summary, ReadError> {
         let (path, file) = self.open(window)?;
-        summary::count(window, path, file)
+        let parsed = serde_json::from_reader(BufReader::with_capacity(1 << 16, file));
+        // An `IgnoredAny` takes no memory: there may be a million members.
+        let Document::<IgnoredAny> { opened, rooms, .. } = checked(parsed, window, &path)?;
+        let members = rooms.values().map(Vec::len).sum();
+        Ok(Summary { opened, members, rooms: rooms.len(), path })
     }
 
     fn open(&self, window: Window) -> Result<(PathBuf, Box<dyn Read>), ReadError> {
@@ -272,7 +254,15 @@ impl<S: Store> Archive<S> {
         Ok(days)
     }
 
-    /// A folder that is not there, or was pruned a moment ago, is empty.
+    /// The documents in the folder of a day, oldest first.
+    fn documents(&self, day: &Path) -> Result<Vec<Listed>, StoreError> {
+        let listed = |item: Item| Some(Listed { window: document_of(&item)?, path: item.path });
+        let mut documents: Vec<Listed> = self.list(day)?.into_iter().filter_map(listed).collect();
+        documents.sort();
+        Ok(documents)
+    }
+
+    /// A folder that does not exist, or was pruned a moment ago, counts as empty.
     fn list(&self, dir: &Path) -> Result<Vec<Item>, StoreError> {
         match self.store.list(dir).at("list", dir) {
             Err(error) if error.is_missing() => Ok(Vec::new()),
@@ -281,36 +271,38 @@ impl<S: Store> Archive<S> {
     }
 }
 
-/// The window of a document, by the names of its file and folder.
+/// The window of a document, as the names of its file and folder say.
 fn document_of(item: &Item) -> Option<Window> {
     let day = item.path.parent()?.file_name()?.to_str()?;
     let stem = item.name()?.strip_suffix(".json")?;
     Window::named(day, stem).filter(|_| item.kind == Kind::File)
 }
 
-/// Whether a crash left it half written.
+/// Whether it is a half written document that a crash left.
 fn is_temporary(item: &Item) -> bool {
     let whole = Item { path: item.path.with_extension(""), kind: item.kind };
     item.path.extension().is_some_and(|end| end == "tmp") && document_of(&whole).is_some()
 }
 
-/// The names that the window's files can have: `11-29` and `11-29-00`, or only `11-29-02`.
+/// The stems that the window's file can have: `11-29` and `11-29-00`, or only `11-29-02`.
 fn stems(window: Window) -> Vec<String> {
     let whole = Length::MINUTE.window_at(window.opens()) == window;
     let minute = whole.then_some(Length::MINUTE);
     minute.into_iter().chain(Length::new(SECOND)).map(|length| window.stem(length)).collect()
 }
 
-fn parse(window: Window, path: &Path, mut file: impl Read) -> Result<Document, ReadError> {
-    let damaged = |why: String| ReadError::Damaged { path: path.to_owned(), why };
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).at("read", path)?;
-    let document: Document =
-        serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-    match document.window {
-        named if named == window => Ok(document),
-        named => Err(damaged(format!("it names {named}"))),
-    }
+/// A document that was parsed, if it names its window.
+fn checked<E>(
+    parsed: serde_json::Result<Document<E>>,
+    window: Window,
+    path: &Path,
+) -> Result<Document<E>, ReadError> {
+    let why = match parsed {
+        Ok(document) if document.window == window => return Ok(document),
+        Ok(document) => format!("it names {}", document.window),
+        Err(error) => error.to_string(),
+    };
+    Err(ReadError::Damaged { path: path.to_owned(), why })
 }
 
 #[cfg(test)]
@@ -395,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn history_is_listed_from_the_oldest_and_skips_what_is_foreign() {
+    fn documents_are_listed_from_the_oldest_and_other_files_are_skipped() {
         let (home, archive) = archive();
         assert_eq!(archive.windows().unwrap(), []);
         let texts = ["2026-11-22T23:59:00Z", "2026-11-23T11:29:00Z", "2026-11-23T11:30:00Z"];
@@ -431,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_does_not_stop_the_next_document() {
+    fn a_file_left_by_a_crash_does_not_stop_the_next_document() {
         let (home, archive) = archive();
         let day = home.path().join("windows/2026-11-23");
         fs::create_dir_all(&day).unwrap();
@@ -459,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn pruning_touches_nothing_that_is_not_ours() {
+    fn pruning_removes_documents_only() {
         let (home, archive) = archive();
         assert_eq!(archive.prune(Wall::from_millis(0), DAY).unwrap(), None);
         let windows = home.path().join("windows");

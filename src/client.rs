@@ -1,5 +1,5 @@
-//! Runs a peer, or one request: the socket, the timers, and a stream of events. Who only reads a
-//! room's roster is in `client/reader.rs`.
+//! Runs a peer on a socket and a clock, and hands out its events. Reading a room's roster without
+//! taking part is in `client/reader.rs`.
 
 mod reader;
 
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::{Alarm, Clock, Now};
 use crate::cookie::Key;
-use crate::path::{Path, Transmit};
+use crate::path::{Path, Transmit, canonical, is_private};
 use crate::peer::{self, Peer};
 use crate::proto::{Code, Id, Name, Room, Text};
 use crate::udp::{Inbox, Socket};
@@ -25,55 +25,52 @@ use crate::udp::{Inbox, Socket};
 pub use reader::{Roster, Watched, peers, watch};
 
 /// How long one of several addresses is tried before the next, if there is time for that.
-const TURN: Duration = Duration::from_secs(2);
-
-/// The shortest turn.
-const SHORTEST: Duration = Duration::from_millis(10);
-
+const TIME_PER_ADDRESS: Duration = Duration::from_secs(2);
+/// How long each address is tried at least.
+const MIN_TIME_PER_ADDRESS: Duration = Duration::from_millis(10);
 /// How long a stop waits for LEFT.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// The longest wait between tries of a single request.
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
-/// Where a registry is, and from where to ask it.
+/// How to reach a registry.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Its addresses, tried in turn; at least one.
+    /// The registry's addresses, tried one after the other; at least one.
     pub registries: Vec<SocketAddr>,
-    /// The own address; any, if not given.
+    /// The own address to send from; the system chooses one if it is not given.
     pub bind: Option<SocketAddr>,
-    /// Its key, if it is private.
+    /// The key that signs requests to a private registry.
     pub key: Option<Key>,
     /// How long to wait for an answer.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
-/// Who takes part.
+/// Who takes part, in which room.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where.
+    /// The registry to take part at.
     pub target: Target,
-    /// The group to meet.
+    /// The group of clients to meet.
     pub room: Room,
     /// What people call this client.
     pub name: Option<Name>,
-    /// What its greetings say.
+    /// The text that its greetings carry.
     pub text: Option<Text>,
-    /// One window only.
+    /// Whether to stop after one window.
     pub once: bool,
 }
 
-/// What happens, for whoever watches.
+/// Something that happened to a client that takes part.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// To the peer.
+    /// What the peer itself reports.
     Peer(peer::Event),
-    /// No registry has answered what it was asked for so long; it is tried on.
+    /// No registry has answered a request for so long; the client goes on trying.
     Silent(Duration),
 }
 
-/// RejectReason a client cannot go on.
+/// Why a client cannot go on.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum ClientError {
@@ -105,20 +102,19 @@ fn addresses(registries: &[SocketAddr]) -> String {
 }
 
 impl Target {
-    /// How long one address is tried before the next: all get their turn before patience ends.
-    fn turn(&self) -> Duration {
+    /// How long one address is tried before the next: all are tried before the timeout.
+    fn time_per_address(&self) -> Duration {
         let addresses = u32::try_from(self.registries.len()).unwrap_or(u32::MAX).max(1);
-        TURN.min(self.patience / addresses).max(SHORTEST)
+        TIME_PER_ADDRESS.min(self.timeout / addresses).max(MIN_TIME_PER_ADDRESS)
     }
 
-    /// Leaves out the addresses that the own one cannot send to: each would cost a turn.
+    /// Leaves out the addresses that the own one cannot send to: trying each would take time.
     fn reachable(mut self) -> Result<Target, ClientError> {
         // In the form in which answers come: `::ffff:192.0.2.1` is 192.0.2.1.
-        self.registries.iter_mut().for_each(|addr| *addr = transmit(*addr, Vec::new()).path.peer);
+        self.registries.iter_mut().for_each(|addr| *addr = canonical(*addr));
         let Some(bind) = self.bind else { return Ok(self) };
-        let is_ipv4 = |addr: &SocketAddr| addr.ip().to_canonical().is_ipv4();
         let all = self.registries.clone();
-        self.registries.retain(|addr| is_ipv4(addr) == is_ipv4(&bind));
+        self.registries.retain(|addr| addr.is_ipv4() == canonical(bind).is_ipv4());
         match self.registries.is_empty() {
             true => Err(ClientError::OtherFamily { bind, registries: all }),
             false => Ok(self),
@@ -135,9 +131,13 @@ pub async fn join(
 ) -> Result<(), ClientError> {
     let config = Config { target: config.target.reachable()?, ..config };
     let socket = open(&config.target)?;
-    let peer = Peer::new(peer_config(&config, &socket)?, clock.now());
-    let waits = Waits::new(clock.now(), config.target.turn());
-    Member { config, clock, socket, peer, waits, events }.run(shutdown).await
+    let now = clock.now();
+    let peer = Peer::new(peer_config(&config, &socket)?, now);
+    let next_address_at = now.mono + config.target.time_per_address();
+    let (address, silent_until) = (0, Duration::ZERO);
+    let runner =
+        Runner { config, clock, socket, peer, events, address, next_address_at, silent_until };
+    runner.run(shutdown).await
 }
 
 fn peer_config(config: &Config, socket: &Socket) -> Result<peer::Config, ClientError> {
@@ -145,7 +145,7 @@ fn peer_config(config: &Config, socket: &Socket) -> Result<peer::Config, ClientE
     Ok(peer::Config {
         registry,
         key: config.target.key.clone(),
-        id: fresh_id()?,
+        id: random_id()?,
         room: config.room.clone(),
         name: config.name.clone(),
         text: config.text.clone(),
@@ -157,7 +157,7 @@ fn peer_config(config: &Config, socket: &Socket) -> Result<peer::Config, ClientE
 }
 
 /// 64 random bits as text.
-fn fresh_id() -> Result<Id, ClientError> {
+fn random_id() -> Result<Id, ClientError> {
     let bits = getrandom::u64().map_err(ClientError::Random)?;
     let text = URL_SAFE_NO_PAD.encode(bits.to_be_bytes());
     Ok(text.parse().expect("base64url is what ids are made of"))
@@ -170,22 +170,15 @@ fn open(target: &Target) -> Result<Socket, ClientError> {
     }
 }
 
-/// The address that this host has on its way to the registry, if it is a private one (RFC 1918,
-/// RFC 4193): what peers behind the same NAT can try. Connecting a UDP socket sends nothing.
+/// The address that this host has on its way to the registry, if it is a private one: peers behind
+/// the same NAT can try it. Connecting a UDP socket sends nothing.
 fn private_address(registry: SocketAddr, bound: SocketAddr) -> Option<SocketAddr> {
-    let any: IpAddr = match registry {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-    };
+    let any = if registry.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
     let probe = UdpSocket::bind((any, 0)).ok()?;
     probe.connect(registry).ok()?;
     let own = probe.local_addr().ok()?.ip();
     let ip = if bound.ip().is_unspecified() { own } else { bound.ip().to_canonical() };
-    let private = match ip {
-        IpAddr::V4(ip) => ip.is_private(),
-        IpAddr::V6(ip) => ip.is_unique_local(),
-    };
-    private.then(|| SocketAddr::new(ip, bound.port()))
+    is_private(ip).then(|| SocketAddr::new(ip, bound.port()))
 }
 
 /// The subnets of this host's interfaces.
@@ -198,59 +191,46 @@ fn interfaces() -> Vec<IpNet> {
     found.into_iter().filter_map(net).collect()
 }
 
-/// How long answers are waited for.
-struct Waits {
-    /// How long each address is tried.
-    turn: Duration,
-    /// When the next address gets its turn.
-    next: Duration,
-    /// Which address has its turn.
-    place: usize,
-    /// When silence may be told again.
-    quiet: Duration,
-}
-
-impl Waits {
-    fn new(now: Now, turn: Duration) -> Waits {
-        Waits { turn, next: now.mono + turn, place: 0, quiet: Duration::ZERO }
-    }
-}
-
-/// How it goes on after an event.
+/// What to do after the events of a peer were passed on.
 enum Next {
-    On,
-    /// Nobody watches any more.
+    Continue,
+    /// The receiver of events is gone.
     Leave,
     /// The one window has closed.
     Done,
 }
 
 /// A client that takes part.
-struct Member {
+struct Runner {
     config: Config,
     clock: Clock,
     socket: Socket,
     peer: Peer,
-    waits: Waits,
     events: mpsc::UnboundedSender<Event>,
+    /// Which of the registry's addresses is tried.
+    address: usize,
+    /// When the next address is tried.
+    next_address_at: Duration,
+    /// When silence may be reported again.
+    silent_until: Duration,
 }
 
-impl Member {
+impl Runner {
     async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ClientError> {
         let (mut shutdown, mut inbox) = (pin!(shutdown), Inbox::new());
         loop {
             self.send();
-            match self.follow_events()? {
-                Next::On => {}
+            match self.pass_on_events()? {
+                Next::Continue => {}
                 Next::Leave => break,
                 Next::Done => return Ok(()),
             }
-            let alarm = Alarm::mono(self.next_timeout());
+            let alarm = self.next_timeout();
             tokio::select! {
                 () = &mut shutdown => break,
-                received = self.socket.recv(&mut inbox) => self.receive(received, &inbox)?,
-                () = self.clock.sleep(alarm) => self.handle_timeout()?,
+                waited = self.wait(&mut inbox, alarm) => waited?,
             }
+            self.handle_silence()?;
         }
         self.leave(inbox).await
     }
@@ -263,15 +243,26 @@ impl Member {
         self.socket.send(&transmits);
     }
 
-    fn receive(&mut self, received: io::Result<()>, inbox: &Inbox) -> Result<(), ClientError> {
-        received.map_err(ClientError::Receive)?;
+    /// Waits for datagrams, or for the time of `alarm`, and hands them to the peer.
+    async fn wait(
+        &mut self,
+        inbox: &mut Inbox,
+        alarm: Option<Duration>,
+    ) -> Result<(), ClientError> {
+        tokio::select! {
+            received = self.socket.recv(inbox) => received.map_err(ClientError::Receive)?,
+            () = self.clock.sleep(Alarm::mono(alarm)) => {
+                self.peer.handle_timeout(self.clock.now());
+                return Ok(());
+            }
+        }
         for (path, datagram) in inbox.datagrams() {
             self.peer.handle_datagram(self.clock.now(), path.peer, datagram);
         }
         Ok(())
     }
 
-    fn follow_events(&mut self) -> Result<Next, ClientError> {
+    fn pass_on_events(&mut self) -> Result<Next, ClientError> {
         while let Some(event) = self.peer.poll_event() {
             if let peer::Event::Refused { code, reason, .. } = &event
                 && !code.is_retryable()
@@ -286,80 +277,76 @@ impl Member {
                 return Ok(Next::Done);
             }
         }
-        Ok(Next::On)
+        Ok(Next::Continue)
     }
 
     fn next_timeout(&self) -> Option<Duration> {
-        let turn = (!self.peer.has_heard()).then_some(self.waits.next);
-        [self.peer.poll_timeout(), turn, self.patience_ends()].into_iter().flatten().min()
+        let address = (!self.peer.has_heard()).then_some(self.next_address_at);
+        [self.peer.poll_timeout(), address, self.silence_at()].into_iter().flatten().min()
     }
 
     /// When the registry will have been silent for too long.
-    fn patience_ends(&self) -> Option<Duration> {
+    fn silence_at(&self) -> Option<Duration> {
         let since = self.peer.unanswered_since()?;
-        Some((since + self.config.target.patience).max(self.waits.quiet))
+        Some((since + self.config.target.timeout).max(self.silent_until))
     }
 
-    fn handle_timeout(&mut self) -> Result<(), ClientError> {
+    fn handle_silence(&mut self) -> Result<(), ClientError> {
         let now = self.clock.now();
-        self.peer.handle_timeout(now);
-        if !self.peer.has_heard() && now.mono >= self.waits.next {
-            self.try_next(now);
+        if !self.peer.has_heard() && now.mono >= self.next_address_at {
+            self.try_next_address(now);
         }
-        match self.patience_ends() {
-            Some(end) if now.mono >= end => self.tell_silence(now),
+        match self.silence_at() {
+            Some(at) if now.mono >= at => self.report_silence(now),
             _ => Ok(()),
         }
     }
 
-    /// The next of several addresses gets its turn.
-    fn try_next(&mut self, now: Now) {
-        let registries = &self.config.target.registries;
+    fn try_next_address(&mut self, now: Now) {
+        let Target { registries, .. } = &self.config.target;
         if registries.len() > 1 {
-            self.waits.place = (self.waits.place + 1) % registries.len();
-            self.peer.change_registry(now, registries[self.waits.place]);
+            self.address = (self.address + 1) % registries.len();
+            self.peer.change_registry(now, registries[self.address]);
         }
-        self.waits.next = now.mono + self.waits.turn;
+        self.next_address_at = now.mono + self.config.target.time_per_address();
     }
 
-    /// Patience is at its end; but who has been promised a window waits for it.
-    fn tell_silence(&mut self, now: Now) -> Result<(), ClientError> {
-        let Target { registries, patience, .. } = &self.config.target;
+    /// A client that has been promised a window waits for it all the same.
+    fn report_silence(&mut self, now: Now) -> Result<(), ClientError> {
+        let Target { registries, timeout, .. } = &self.config.target;
         if self.config.once && !self.peer.has_window() {
-            let (registries, waited) = (registries.clone(), *patience);
+            let (registries, waited) = (registries.clone(), *timeout);
             return Err(ClientError::NoAnswer { registries, waited });
         }
-        self.waits.quiet = now.mono + (*patience).max(LONGEST);
+        self.silent_until = now.mono + (*timeout).max(LONGEST_DELAY);
         let since = self.peer.unanswered_since().unwrap_or(now.mono);
+        // A receiver that is gone is noticed with the next event of the peer.
         let _ = self.events.send(Event::Silent(now.mono.saturating_sub(since)));
         Ok(())
     }
 
-    /// Says LEAVE, and waits for LEFT a little.
-    async fn leave(mut self, mut inbox: Inbox) -> Result<(), ClientError> {
+    /// Sends LEAVE, and waits a little for LEFT.
+    async fn leave(mut self, inbox: Inbox) -> Result<(), ClientError> {
         if !self.peer.has_heard() {
             return Ok(());
         }
         self.peer.leave(self.clock.now());
-        let said = async {
-            loop {
-                self.send();
-                while let Some(event) = self.peer.poll_event() {
-                    let left = event == peer::Event::Left;
-                    let _ = self.events.send(Event::Peer(event));
-                    if left {
-                        return Ok(());
-                    }
-                }
-                tokio::select! {
-                    received = self.socket.recv(&mut inbox) => self.receive(received, &inbox)?,
-                    () = self.clock.sleep(Alarm::mono(self.peer.poll_timeout())) => {
-                        self.peer.handle_timeout(self.clock.now());
-                    }
+        tokio::time::timeout(SHUTDOWN_TIMEOUT, self.until_left(inbox)).await.unwrap_or(Ok(()))
+    }
+
+    async fn until_left(&mut self, mut inbox: Inbox) -> Result<(), ClientError> {
+        loop {
+            self.send();
+            while let Some(event) = self.peer.poll_event() {
+                let left = event == peer::Event::Left;
+                // The receiver may be gone: leaving goes on without it.
+                let _ = self.events.send(Event::Peer(event));
+                if left {
+                    return Ok(());
                 }
             }
-        };
-        tokio::time::timeout(SHUTDOWN_TIMEOUT, said).await.unwrap_or(Ok(()))
+            self.wait(&mut inbox, self.peer.poll_timeout()).await?;
+        }
     }
 }
 
@@ -372,13 +359,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_address_gets_its_turn_before_patience_ends() {
-        let turn = |addresses: usize, patience| {
+    fn every_address_is_tried_before_the_timeout() {
+        let time = |addresses: usize, timeout| {
             let registries = vec![SocketAddr::from(([127, 0, 0, 1], 8080)); addresses];
-            Target { registries, bind: None, key: None, patience }.turn()
+            Target { registries, bind: None, key: None, timeout }.time_per_address()
         };
-        assert_eq!(turn(1, Duration::from_secs(30)), TURN);
-        assert_eq!(turn(2, Duration::from_secs(1)), Duration::from_millis(500));
-        assert_eq!(turn(3, Duration::ZERO), SHORTEST);
+        assert_eq!(time(1, Duration::from_secs(30)), TIME_PER_ADDRESS);
+        assert_eq!(time(2, Duration::from_secs(1)), Duration::from_millis(500));
+        assert_eq!(time(3, Duration::ZERO), MIN_TIME_PER_ADDRESS);
     }
 }

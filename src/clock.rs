@@ -2,28 +2,28 @@
 //! ago something was.
 //!
 //! ```text
-//!  wall ────┬──── sleep until the boundary, ───┬── look ──┬── look ──┬─ boundary
-//!           now   but look at least every second                     handle_timeout
+//!  wall ────┬──── sleep until the boundary, ───┬── read ──┬── read ──┬─ boundary
+//!           now   but read at least every second                     handle_timeout
 //! ```
 //!
-//! A wall clock can be stepped while one sleeps; it is looked at again at least every second.
+//! The wall clock can be stepped during a sleep, so it is read again at least every second.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::window::Wall;
 
-/// The longest sleep before the wall clock is looked at again.
-const LOOK: Duration = Duration::from_secs(1);
-/// What tokio's timer counts in: it wakes up to so much late. For a boundary it is asked for so much
-/// less, and whoever wakes too early asks again.
-const GRAIN: Duration = Duration::from_millis(1);
+/// The longest sleep before the wall clock is read again.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+/// The resolution of tokio's timer, which wakes up to so much late. A sleep until a boundary is
+/// shorter by it, and whoever wakes too early sleeps again.
+const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Of the wall clock.
+    /// The reading of the wall clock.
     pub wall: Wall,
-    /// Since the clock was started; never steps.
+    /// The time since the clock was started; it never steps.
     pub mono: Duration,
 }
 
@@ -34,43 +34,44 @@ impl Now {
     }
 }
 
-/// When to wake: at the earlier of both.
+/// When to wake: at the earlier of two moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Alarm {
-    /// A moment of the wall clock: a boundary.
+    /// A moment of the wall clock: the boundary of a window.
     pub wall: Option<Wall>,
     /// A moment of the monotonic clock: a retry or a pace.
     pub mono: Option<Duration>,
 }
 
 impl Alarm {
-    /// An alarm of the monotonic clock.
+    /// An alarm of the monotonic clock alone.
     pub fn mono(at: Option<Duration>) -> Alarm {
         Alarm { wall: None, mono: at }
     }
 
-    /// How long to sleep from `now`, at most until the next look.
+    /// How long to sleep from `now`, at most until the clock is to be read again.
     fn span(self, now: Now) -> Duration {
-        let wall = self.wall.map_or(LOOK, |at| now.wall.until(at).saturating_sub(GRAIN));
-        let mono = self.mono.map_or(LOOK, |at| at.saturating_sub(now.mono));
-        wall.min(mono).min(LOOK)
+        let wall =
+            self.wall.map_or(MAX_SLEEP, |at| now.wall.until(at).saturating_sub(TIMER_RESOLUTION));
+        let mono = self.mono.map_or(MAX_SLEEP, |at| at.saturating_sub(now.mono));
+        wall.min(mono).min(MAX_SLEEP)
     }
 }
 
-/// The clocks of this machine.
+/// The two clocks of this machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
 }
 
 impl Clock {
-    /// Starts the monotonic clock at zero.
+    /// Starts the monotonic clock, from zero.
     #[allow(clippy::disallowed_methods)]
     pub fn start() -> Clock {
         Clock { origin: Instant::now() }
     }
 
-    /// Reads both.
+    /// Reads both clocks at once.
     #[allow(clippy::disallowed_methods)]
     pub fn now(&self) -> Now {
         let wall = match SystemTime::now().duration_since(UNIX_EPOCH) {
@@ -80,7 +81,7 @@ impl Clock {
         Now { wall: Wall::from_millis(wall), mono: self.origin.elapsed() }
     }
 
-    /// Sleeps until `alarm`, or until the next look: the caller reads the clock and asks again.
+    /// Sleeps until `alarm`, at most for a second: the caller reads the clock and sleeps again.
     pub async fn sleep(&self, alarm: Alarm) {
         tokio::time::sleep(alarm.span(self.now())).await;
     }
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earlier_alarm_wakes() {
+    fn a_sleep_ends_at_the_earlier_moment() {
         let alarm =
             Alarm { wall: Some(Wall::from_millis(10_500)), mono: Some(Duration::from_millis(300)) };
         assert_eq!(alarm.span(now(10_000, 0)), Duration::from_millis(300));
@@ -105,10 +106,10 @@ mod tests {
     }
 
     #[test]
-    fn a_far_boundary_is_looked_at_every_second() {
+    fn before_a_far_boundary_the_clock_is_read_every_second() {
         let boundary = Alarm { wall: Some(Wall::from_millis(60_000)), mono: None };
-        assert_eq!(boundary.span(now(0, 0)), LOOK);
-        assert_eq!(Alarm::default().span(now(0, 0)), LOOK);
+        assert_eq!(boundary.span(now(0, 0)), MAX_SLEEP);
+        assert_eq!(Alarm::default().span(now(0, 0)), MAX_SLEEP);
     }
 
     #[tokio::test]

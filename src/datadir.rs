@@ -1,4 +1,4 @@
-//! The data directory: its modes, its lock, its secret.
+//! The registry's data directory: the modes of its files, its lock, and its secret.
 //!
 //! ```text
 //! hit7-data/             0700
@@ -19,96 +19,98 @@ use crate::store::{
     At, Disk, Store, StoreError, make_dir_durably, open_regular, parent, write_whole,
 };
 
-/// A data directory that is this registry's alone, until it is dropped.
+/// A data directory that no other registry can use until this is dropped.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
     secret: Secret,
-    /// The lock goes with the file.
+    /// The lock is held as long as this file is open.
     _lock: File,
 }
 
-/// RejectReason a data directory cannot be used.
+/// Why a data directory cannot be used.
 #[derive(Debug, Error)]
 pub enum DataDirError {
-    /// The file system says no.
+    /// An operation of the file system failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Two registries would write one log.
+    /// Another registry holds the lock.
     #[error(
         "{} is used by another registry; stop that one, or choose another folder with --data",
         .0.display()
     )]
     InUse(PathBuf),
-    /// What is there was not made by hit7.
+    /// The file `secret` does not have the length of a secret.
     #[error(
         "{} is not the 32 bytes that hit7 keeps there; restore it, or remove it: a new one is made, \
          and clients of the windows that are under way have to register again",
         .0.display()
     )]
     Secret(PathBuf),
-    /// The operating system has no random numbers.
+    /// The operating system gave no random numbers for a new secret.
     #[error("no random bytes for {}: {source}", path.display())]
     Random {
-        /// Where they were to be kept.
+        /// The file that the secret was for.
         path: PathBuf,
-        /// RejectReason.
+        /// The error of the operating system.
         source: getrandom::Error,
     },
 }
 
 impl DataDir {
-    /// Takes the directory at `path` for this registry; made with mode 0700 if it is missing.
+    /// Opens and locks the directory at `path`; it is made with mode 0700 if it is missing.
     pub fn open(path: &Path) -> Result<DataDir, DataDirError> {
-        make(path)?;
-        guard(path)?;
+        make_dir(path)?;
+        close_to_writers(path)?;
         let lock = lock(path)?;
-        close(&path.join("journal"))?;
-        let secret = secret(&path.join("secret"))?;
-        // Now, or the first document would be the first to find something else in its place.
+        close_to_readers(&path.join("journal"))?;
+        let secret = open_secret(&path.join("secret"))?;
+        // So that something else in its place is found at the start, not with the first document.
         make_dir_durably(&Disk, &path.join("windows"))?;
         Ok(DataDir { path: path.to_owned(), secret, _lock: lock })
     }
 
-    /// What cookies, passes and seeds are made of.
+    /// The secret that cookies, passes and seeds are computed from.
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// Where the log is.
+    /// The folder of the journal.
     pub fn journal(&self) -> PathBuf {
         self.path.join("journal")
     }
 
-    /// Where the documents are.
+    /// The folder of the windows' documents.
     pub fn windows(&self) -> PathBuf {
         self.path.join("windows")
     }
 }
 
-/// An existing directory keeps its mode: somebody may have chosen it.
-fn make(path: &Path) -> Result<(), StoreError> {
+/// Makes the directory and those above it. One that exists keeps its mode, which somebody may have
+/// chosen.
+fn make_dir(path: &Path) -> Result<(), StoreError> {
     let above = parent(path);
     if path.is_dir() {
-        // Who made it may have been killed before its name was durable.
+        // The process that made it may have been killed before its name was durable.
         let _ = Disk.sync_dir(above);
         return Ok(());
     }
     if above != path && !above.exists() {
-        make(above)?;
+        make_dir(above)?;
     }
     make_dir_durably(&Disk, path)
 }
 
-/// Who can write in it can put another secret in the place of ours. What is ours alone is closed;
-/// a folder that others use too, like /tmp, is not ours to change.
-fn guard(dir: &Path) -> Result<(), StoreError> {
+/// Takes the right to write away from others, who could replace the secret by their own. A folder
+/// that has other files too, like /tmp, is left as it is, with a warning.
+fn close_to_writers(dir: &Path) -> Result<(), StoreError> {
     let mode = fs::metadata(dir).at("read", dir)?.permissions().mode() & 0o7777;
     if mode & 0o022 == 0 {
         return Ok(());
     }
     let closed = mode & !0o022;
-    if is_ours(dir)? && fs::set_permissions(dir, Permissions::from_mode(closed)).is_ok() {
+    if has_only_our_files(dir)? && fs::set_permissions(dir, Permissions::from_mode(closed)).is_ok()
+    {
         tracing::warn!("others could write in {}: its mode is {closed:04o} now", dir.display());
     } else {
         tracing::warn!(
@@ -120,17 +122,17 @@ fn guard(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn is_ours(dir: &Path) -> Result<bool, StoreError> {
+fn has_only_our_files(dir: &Path) -> Result<bool, StoreError> {
     let ours = ["lock", "secret", "secret.tmp", "journal", "windows"];
     let items = Disk.list(dir).at("read", dir)?;
     Ok(items.iter().all(|item| item.name().is_some_and(|name| ours.contains(&name))))
 }
 
-/// The log names the members of the next window, and their ids: a folder that was copied back
+/// The journal names the members of the next window, and their ids: a folder that was copied back
 /// with another mode is closed again.
-fn close(dir: &Path) -> Result<(), StoreError> {
-    let open = |found: &fs::Metadata| found.is_dir() && found.permissions().mode() & 0o077 != 0;
-    if fs::symlink_metadata(dir).is_ok_and(|found| open(&found)) {
+fn close_to_readers(dir: &Path) -> Result<(), StoreError> {
+    let is_open = |data: fs::Metadata| data.is_dir() && data.permissions().mode() & 0o077 != 0;
+    if fs::symlink_metadata(dir).is_ok_and(is_open) {
         tracing::warn!("{} was open to others: its mode is 0700 now", dir.display());
         fs::set_permissions(dir, Permissions::from_mode(0o700)).at("protect", dir)?;
     }
@@ -149,25 +151,25 @@ fn lock(dir: &Path) -> Result<File, DataDirError> {
     }
 }
 
-fn secret(path: &Path) -> Result<Secret, DataDirError> {
+fn open_secret(path: &Path) -> Result<Secret, DataDirError> {
     match open_regular(OpenOptions::new().read(true), path) {
-        Ok(file) => kept(path, file),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fresh(path),
+        Ok(file) => read_secret(path, file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_secret(path),
         Err(error) => Err(StoreError::new("read", path, error).into()),
     }
 }
 
-fn kept(path: &Path, file: File) -> Result<Secret, DataDirError> {
-    tighten(path, &file)?;
+fn read_secret(path: &Path, file: File) -> Result<Secret, DataDirError> {
+    close_secret(path, &file)?;
     let mut bytes = Vec::new();
     file.take(33).read_to_end(&mut bytes).at("read", path)?;
     let bytes = bytes.try_into().map_err(|_| DataDirError::Secret(path.to_owned()))?;
     Ok(Secret::from_bytes(bytes))
 }
 
-/// Whoever reads it can forge cookies and passes. A backup put back, or a volume's default mode,
-/// often opens it to a group: that is closed again and said, rather than the start refused.
-fn tighten(path: &Path, file: &File) -> Result<(), StoreError> {
+/// Whoever reads the secret can forge cookies and passes. A restored backup, or a volume's default
+/// mode, often opens it to a group: it is closed again with a warning, and the start goes on.
+fn close_secret(path: &Path, file: &File) -> Result<(), StoreError> {
     let mode = file.metadata().at("read", path)?.permissions().mode();
     if mode & 0o077 != 0 {
         tracing::warn!("{} could be read by others: its mode is 0600 now", path.display());
@@ -176,7 +178,7 @@ fn tighten(path: &Path, file: &File) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn fresh(path: &Path) -> Result<Secret, DataDirError> {
+fn make_secret(path: &Path) -> Result<Secret, DataDirError> {
     let random = Secret::random();
     let secret = random.map_err(|source| DataDirError::Random { path: path.to_owned(), source })?;
     write_whole(&Disk, path, |file| file.write_all(secret.as_bytes()))?;

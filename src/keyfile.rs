@@ -1,4 +1,4 @@
-//! The file with the keys of a private registry: one a line, the first is the one to sign with.
+//! The file with the keys of a private registry, one a line. Clients sign with the first.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,9 +10,9 @@ use thiserror::Error;
 use crate::cookie::{Key, KeyError};
 
 /// The longest file that is read, in bytes.
-const MOST: u64 = 64 << 10;
+const MAX_BYTES: u64 = 64 << 10;
 
-/// RejectReason a key file cannot be used.
+/// Why a key file cannot be used.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum KeyFileError {
@@ -33,32 +33,32 @@ pub enum KeyFileError {
     Empty { path: PathBuf },
 }
 
-/// Reads the keys: at least one, none shorter than 16 bytes without the white space around it; of
-/// a file that only its owner can read.
+/// Reads the keys of a file that only its owner can read: at least one, none shorter than 16 bytes
+/// without the white space around it.
 pub fn read(path: &Path) -> Result<Vec<Key>, KeyFileError> {
-    let cannot = |source| KeyFileError::Read { path: path.to_owned(), source };
-    // What was looked at is what is read, also if another file is put there meanwhile.
-    let file = File::open(path).map_err(cannot)?;
-    let mode = file.metadata().map_err(cannot)?.permissions().mode() & 0o777;
+    let read_error = |source| KeyFileError::Read { path: path.to_owned(), source };
+    // The mode is that of the open file: another file may be put at the path meanwhile.
+    let file = File::open(path).map_err(read_error)?;
+    let mode = file.metadata().map_err(read_error)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(KeyFileError::Open { path: path.to_owned(), mode });
     }
-    let text = text_of(file).map_err(cannot)?;
+    let text = read_text(file).map_err(read_error)?;
     let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
-    let key = |(line, text): (usize, &str)| {
-        let wrong = |source| KeyFileError::Key { path: path.to_owned(), line: line + 1, source };
-        Key::from_text(text).map_err(wrong)
+    let parse = |(index, text): (usize, &str)| {
+        let (path, line) = (path.to_owned(), index + 1);
+        Key::from_text(text).map_err(|source| KeyFileError::Key { path, line, source })
     };
-    let keys = lines.map(key).collect::<Result<Vec<Key>, KeyFileError>>()?;
+    let keys = lines.map(parse).collect::<Result<Vec<Key>, KeyFileError>>()?;
     if keys.is_empty() {
         return Err(KeyFileError::Empty { path: path.to_owned() });
     }
     Ok(keys)
 }
 
-fn text_of(file: File) -> io::Result<String> {
+fn read_text(file: File) -> io::Result<String> {
     let mut text = String::new();
-    match file.take(MOST + 1).read_to_string(&mut text)? as u64 > MOST {
+    match file.take(MAX_BYTES + 1).read_to_string(&mut text)? as u64 > MAX_BYTES {
         true => Err(io::Error::other("it is longer than 64 KiB, which no keys are")),
         false => Ok(text),
     }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_a_line_without_the_space_around_it() {
+    fn each_line_is_a_key_without_the_space_around_it() {
         let (_dir, path) = file("  correct horse battery \n\nanother key, as long\r\n", 0o600);
         let keys = read(&path).unwrap();
         assert_eq!(keys.len(), 2);

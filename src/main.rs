@@ -335,7 +335,7 @@ async fn target(registry: &cli::Registry, patience: Duration) -> Result<Target, 
     let registries = resolve(&registry.host, registry.port).await?;
     let keys = registry.key_file.as_deref().map(keyfile::read).transpose()?;
     let key = keys.and_then(|keys| keys.into_iter().next());
-    Ok(Target { registries, bind: registry.bind, key, patience })
+    Ok(Target { registries, bind: registry.bind, key, timeout: patience })
 }
 
 fn show_peers(runtime: &Runtime, args: &cli::Peers) -> Result<(), Failure> {

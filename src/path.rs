@@ -31,6 +31,14 @@ pub fn canonical(addr: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Whether `ip` is of a private network: RFC 1918, or RFC 4193 (fc00::/7).
+pub fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private(),
+        IpAddr::V6(ip) => ip.is_unique_local(),
+    }
+}
+
 /// One datagram to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {

@@ -1,25 +1,28 @@
-//! Node C, a member's side of the minute, as a pure state machine.
+//! A client of a registry, from window to window, as a pure state machine.
 //!
 //! ```text
 //!  11:28:34        :49                 11:29:00                  :17        11:30:00
 //!  ───┼─────────────┼──────────────────────┼──────────────────────┼──────────────┼───▶
-//!  REGISTER      REGISTER, the        WINDOW: the own list     REGISTER for   closed:
-//!  CHALLENGE     NAT is to stay       ACK, or QUERY for what   11:30, in the  who was met,
-//!  REGISTER      open                 lacks                    first half     and who not
+//!  REGISTER      REGISTER again,      WINDOW: the own list     REGISTER for   the window
+//!  CHALLENGE     so that the NAT      ACK, or QUERY for        11:30, in the  closes: who was
+//!  REGISTER      keeps its mapping    missing parts            first half     met, who was not
 //!  REGISTERED    REGISTERED           GREET ◀──▶ GREETED       REGISTERED
 //!  for 11:29                          with each peer
 //! ```
 //!
-//! `registration` gets it into a window, `opening` takes it from there: `share` gathers the own
-//! list, `meeting` greets its peers, `reach` knows where nothing is ever sent. What it lives
-//! through, it tells as [`Event`]s.
+//! `requests` sends what is asked of the registry until it is answered. `registration` gets this
+//! client into a window, and `opening` follows that window from its opening to its close:
+//! `partial_list` gathers the own list, `greetings` greets its peers, and `reach` decides which
+//! addresses are never sent to. What happens is reported as [`Event`]s.
 
+mod config;
 mod event;
-mod meeting;
+mod greetings;
 mod opening;
+mod partial_list;
 mod reach;
 mod registration;
-mod share;
+mod requests;
 #[cfg(test)]
 mod tests;
 
@@ -27,47 +30,83 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use rand::{Rng, SeedableRng};
 
-use crate::ask::{Ask, Heard, Terms};
 use crate::clock::Now;
-use crate::cookie::NO_COOKIE;
-use crate::proto::{Code, Datagram, Greet, Greeted, Request};
+use crate::path::canonical;
+use crate::proto::{Code, Datagram, Greet, Greeted, Pass};
 use crate::window::{Length, Window};
 
-pub use event::{Config, Event};
-use meeting::Meeting;
-use reach::{canonical, same};
-use share::Share;
+pub use config::Config;
+pub use event::Event;
+use greetings::Greetings;
+pub(crate) use partial_list::{PartialList, WholeList};
+use reach::same_address;
+use requests::{RegistryLink, RequestSlot};
 
-/// No window is longer, and no answer may speak of more.
+/// The longest window: no answer may speak of a longer time.
 const DAY: Duration = Duration::from_secs(86_400);
-/// Answers that wait to be sent: whoever polls after each datagram never has more than two.
-const MAX_OUT: usize = 4096;
+/// The most answers that wait to be sent. Polling after each datagram never leaves more than two.
+const MAX_OUTBOX: usize = 4096;
 
-/// The window that the registry has promised.
+/// A window that the registry has promised and that has not opened.
 #[derive(Debug)]
 struct Promised {
     window: Window,
-    /// By the own monotonic clock.
+    /// When it opens, by the own monotonic clock.
     opens_at: Duration,
 }
 
-/// The window that is open.
+/// A window from its opening to its close.
 #[derive(Debug)]
 struct Open {
     window: Window,
-    /// By the own monotonic clock.
+    /// When it closes, by the own monotonic clock.
     closes_at: Duration,
-    stage: Stage,
+    /// The own list, while parts of it are missing.
+    list: PartialList<Membership>,
+    /// The greetings of its peers, once the own list is whole.
+    greetings: Option<Greetings>,
 }
 
-#[derive(Debug)]
-enum Stage {
-    /// The own list is not whole.
-    Gathering(Share),
-    Meeting(Box<Meeting>),
+/// What the registry says of this client beside each part of its own list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Membership {
+    /// The own address in the roster.
+    you: SocketAddr,
+    pass: Pass,
+}
+
+/// The windows that this client knows of.
+#[derive(Debug, Default)]
+struct Windows {
+    /// How long a window is, once known.
+    length: Option<Duration>,
+    promised: Option<Promised>,
+    open: Option<Open>,
+    /// The latest window that the registry has shown to be open.
+    latest: Option<Window>,
+}
+
+impl Windows {
+    fn length(&self) -> Duration {
+        self.length.unwrap_or(Length::MINUTE.span())
+    }
+
+    /// The longest delay between tries: a quarter of a window.
+    fn longest_delay(&self) -> Duration {
+        self.length() / 4
+    }
+
+    /// The window that is open, by the own clock.
+    fn open_window(&self) -> Option<Window> {
+        self.open.as_ref().map(|open| open.window)
+    }
+
+    fn greetings(&mut self) -> Option<&mut Greetings> {
+        self.open.as_mut()?.greetings.as_mut()
+    }
 }
 
 /// One client of a registry.
@@ -81,61 +120,39 @@ enum Stage {
 pub struct Peer {
     config: Config,
     rng: ChaCha8Rng,
-    /// Of the last request; REGISTER, LEAVE and QUERY share it.
-    seq: u64,
-    cookie: String,
-    /// Whether the registry has answered.
-    heard: bool,
-    /// Since when it has not answered what it was asked.
-    unanswered: Option<Duration>,
-    /// Of a window, once told.
-    length: Option<Duration>,
-    told: Option<Promised>,
-    open: Option<Open>,
-    /// The latest window that the registry has shown to be open.
-    last: Option<Window>,
-    /// REGISTER or LEAVE.
-    errand: Option<Ask>,
-    register_at: Option<Duration>,
-    query: Option<Ask>,
-    query_at: Option<Duration>,
-    /// Left or finally refused: registers no more.
-    done: bool,
+    registry: RegistryLink,
+    windows: Windows,
+    /// REGISTER, or LEAVE in the end.
+    registration: RequestSlot,
+    /// QUERY for parts of the own list.
+    query: RequestSlot,
+    /// Whether it registers for further windows: not once it leaves or is finally refused.
+    registers: bool,
     leaving: bool,
-    announced: Option<(Window, SocketAddr)>,
-    refused: Option<Code>,
-    out: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// The last registration that was reported.
+    last_registered: Option<(Window, SocketAddr)>,
+    /// The refusal that was reported, while it lasts.
+    last_refused: Option<Code>,
+    outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
 }
 
 impl Peer {
     /// A peer that registers at once.
-    pub fn new(mut config: Config, now: Now) -> Peer {
-        config.registry = canonical(config.registry);
+    pub fn new(config: Config, now: Now) -> Peer {
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-        // Not from 1: who forges the registry's address has to guess it, as CHALLENGE and ERROR
-        // echo nothing else. One of 2⁵², which leaves as many for the requests to come.
-        let seq = rng.next_u64() >> 12;
         let mut peer = Peer {
+            registry: RegistryLink::new(config.registry, &mut rng),
             config,
             rng,
-            seq,
-            cookie: NO_COOKIE.to_owned(),
-            heard: false,
-            unanswered: None,
-            length: None,
-            told: None,
-            open: None,
-            last: None,
-            errand: None,
-            register_at: Some(now.mono),
-            query: None,
-            query_at: None,
-            done: false,
+            windows: Windows::default(),
+            registration: RequestSlot { due: Some(now.mono), ..RequestSlot::default() },
+            query: RequestSlot::default(),
+            registers: true,
             leaving: false,
-            announced: None,
-            refused: None,
-            out: VecDeque::new(),
+            last_registered: None,
+            last_refused: None,
+            outbox: VecDeque::new(),
             events: VecDeque::new(),
         };
         peer.advance(now);
@@ -144,17 +161,17 @@ impl Peer {
 
     /// Whether the registry has answered anything.
     pub fn has_heard(&self) -> bool {
-        self.heard
+        self.registry.heard
     }
 
     /// Since when the registry has been silent although it was asked, by the monotonic clock.
     pub fn unanswered_since(&self) -> Option<Duration> {
-        self.unanswered
+        self.registry.unanswered_since
     }
 
     /// Whether a window has been promised, or is open.
     pub fn has_window(&self) -> bool {
-        self.told.is_some() || self.open.is_some()
+        self.windows.promised.is_some() || self.windows.open.is_some()
     }
 
     /// Takes a datagram that came from `from`.
@@ -164,8 +181,7 @@ impl Peer {
         match Datagram::decode(datagram) {
             Ok(Datagram::Greet(greet)) => self.on_greet(now, from, greet),
             Ok(Datagram::Greeted(greeted)) => self.on_greeted(now, greeted),
-            Ok(datagram) if same(from, self.config.registry) => {
-                self.unanswered = None;
+            Ok(datagram) if same_address(from, self.registry.address) => {
                 self.on_registry(now, &datagram);
             }
             _ => {}
@@ -173,24 +189,23 @@ impl Peer {
         self.advance(now);
     }
 
-    /// Does what is due.
+    /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Now) {
         self.advance(now);
     }
 
-    /// The next datagram to send, and where to.
+    /// The next datagram to send, with its destination.
     pub fn poll_transmit(&mut self, now: Now) -> Option<(SocketAddr, Vec<u8>)> {
-        if let Some(transmit) = self.out.pop_front() {
+        if let Some(transmit) = self.outbox.pop_front() {
             return Some(transmit);
         }
-        let asks = [&mut self.errand, &mut self.query];
-        let request = asks.into_iter().flatten().find_map(|ask| ask.poll_transmit(now));
-        match request {
+        let mut slots = [&mut self.registration, &mut self.query].into_iter();
+        match slots.find_map(|slot| slot.poll_transmit(now)) {
             Some(request) => {
-                self.unanswered.get_or_insert(now.mono);
-                Some((self.config.registry, request))
+                self.registry.unanswered_since.get_or_insert(now.mono);
+                Some((self.registry.address, request))
             }
-            None => self.meeting()?.poll_transmit(now.mono),
+            None => self.windows.greetings()?.poll_transmit(now.mono),
         }
     }
 
@@ -201,77 +216,38 @@ impl Peer {
 
     /// When to call [`Peer::handle_timeout`] at the latest, by the monotonic clock.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let meeting = match self.open.as_ref().map(|open| &open.stage) {
-            Some(Stage::Meeting(meeting)) => meeting.poll_timeout(),
-            _ => None,
-        };
-        let ask = |ask: &Option<Ask>| ask.as_ref().and_then(Ask::poll_timeout);
+        let open = self.windows.open.as_ref();
         let moments = [
-            meeting,
-            ask(&self.errand),
-            ask(&self.query),
-            self.register_at,
-            self.query_at,
-            self.told.as_ref().map(|told| told.opens_at),
-            self.open.as_ref().map(|open| open.closes_at),
+            self.windows.promised.as_ref().map(|promised| promised.opens_at),
+            open.map(|open| open.closes_at),
+            open.and_then(|open| open.greetings.as_ref()?.poll_timeout()),
+            self.registration.poll_timeout(),
+            self.query.poll_timeout(),
         ];
         moments.into_iter().flatten().min()
     }
 
-    /// The boundaries first: a request that is due belongs to the window that has come.
+    /// Windows open and close first: a request that is due belongs to the window that has come.
     fn advance(&mut self, now: Now) {
-        if let Some(told) = self.told.take_if(|told| told.opens_at <= now.mono) {
-            self.turn(now, told.window, told.opens_at.saturating_add(self.length()));
+        let windows = &mut self.windows;
+        if let Some(promised) = windows.promised.take_if(|promised| promised.opens_at <= now.mono) {
+            let closes_at = promised.opens_at.saturating_add(windows.length());
+            self.open_window(now, promised.window, closes_at);
         }
-        if self.open.as_ref().is_some_and(|open| open.closes_at <= now.mono) {
-            self.close(now);
+        if self.windows.open.as_ref().is_some_and(|open| open.closes_at <= now.mono) {
+            self.close_window(now);
         }
-        if self.query_at.take_if(|at| *at <= now.mono).is_some() {
+        if self.query.take_due(now) {
             self.query(now);
         }
-        if self.register_at.take_if(|at| *at <= now.mono).is_some() {
+        if self.registration.take_due(now) {
             self.register(now);
         }
     }
 
-    fn length(&self) -> Duration {
-        self.length.unwrap_or(Length::MINUTE.span())
-    }
-
-    fn quarter(&self) -> Duration {
-        self.length() / 4
-    }
-
-    fn next_seq(&mut self) -> u64 {
-        self.seq += 1;
-        self.seq
-    }
-
-    fn ask(&mut self, now: Now, request: Request, deadline: Option<Duration>) -> Ask {
-        let terms = Terms { longest: self.quarter(), deadline };
-        let ask = Ask::new(request, &self.cookie, terms, self.rng.next_u64(), now);
-        ask.signed(self.config.key.clone())
-    }
-
-    fn on_registry(&mut self, now: Now, datagram: &Datagram<'_>) {
-        if let Datagram::Window(opened) = datagram {
-            return self.on_window(now, opened);
-        }
-        let to_errand = hear(&mut self.errand, &mut self.cookie, datagram, now);
-        let to_query = hear(&mut self.query, &mut self.cookie, datagram, now);
-        // What answers nothing was forged, or is late: it says nothing of who is there.
-        self.heard |= to_errand != Heard::Nothing || to_query != Heard::Nothing;
-        if is_end(to_errand) {
-            self.on_errand(now, datagram);
-        }
-        if is_end(to_query) {
-            self.on_query(now, datagram);
-        }
-    }
-
     fn on_greet(&mut self, now: Now, from: SocketAddr, greet: Greet) {
-        let Some(meeting) = self.meeting() else { return };
-        let Some(reply) = meeting.on_greet(now.mono, from, &greet) else { return };
+        let Some(greetings) = self.windows.greetings() else { return };
+        let Some(reply) = greetings.on_greet(now.mono, from, &greet) else { return };
         self.send(from, reply.datagram);
         if reply.first {
             let Greet { from: peer, name, text, .. } = greet;
@@ -280,42 +256,27 @@ impl Peer {
     }
 
     fn on_greeted(&mut self, now: Now, greeted: Greeted) {
-        let Some(meeting) = self.meeting() else { return };
-        if let Some(met) = meeting.on_greeted(now.mono, &greeted) {
-            let meeting::Met { peer, rtt } = met;
-            self.events.push_back(Event::Met { peer, name: greeted.name, rtt });
+        let Some(greetings) = self.windows.greetings() else { return };
+        if let Some(rtt) = greetings.on_greeted(now.mono, &greeted) {
+            let Greeted { from: peer, name, .. } = greeted;
+            self.events.push_back(Event::Met { peer, name, rtt });
         }
     }
 
     fn send(&mut self, to: SocketAddr, datagram: Vec<u8>) {
-        if self.out.len() < MAX_OUT {
-            self.out.push_back((to, datagram));
+        if self.outbox.len() < MAX_OUTBOX {
+            self.outbox.push_back((to, datagram));
         }
     }
 }
 
-/// Hands a datagram to what may have asked for it. A new cookie is kept for later requests.
-fn hear(asked: &mut Option<Ask>, cookie: &mut String, datagram: &Datagram<'_>, now: Now) -> Heard {
-    let Some(ask) = asked else { return Heard::Nothing };
-    let heard = ask.handle(datagram, now);
-    if heard == Heard::Challenged {
-        ask.cookie().clone_into(cookie);
-    }
-    asked.take_if(|ask| ask.poll_timeout().is_none());
-    heard
-}
-
-/// Whether a request has been answered or refused.
-fn is_end(heard: Heard) -> bool {
-    matches!(heard, Heard::Answered | Heard::Refused)
-}
-
-/// A window's length: at least a second, or the delays that are a part of it would be none.
+/// The length of a window as told: at least a second, or the delays that are a part of it would
+/// be zero.
 fn whole_seconds(span: Duration) -> Duration {
     Duration::from_secs(span.as_millis().div_ceil(1000).max(1) as u64)
 }
 
-/// A span as told, within reason.
+/// A span as told, held within a day.
 fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis).min(DAY)
 }

@@ -1,4 +1,4 @@
-//! Windows: the minutes that hit7 counts in, and arithmetic on them.
+//! Windows, the periods of time (minutes, mostly) in which peers meet, and arithmetic on them.
 //!
 //! ```text
 //!            11:28:00              11:29:00              11:30:00
@@ -29,34 +29,33 @@ impl Wall {
     /// The last moment that RFC 3339 can write, 9999-12-31T23:59:59.999Z.
     const LAST: i64 = 253_402_300_799_999;
 
-    /// `millis` since the Unix epoch, held within the years 1970 to 9999.
+    /// The moment `millis` after the Unix epoch, held within the years 1970 to 9999.
     pub fn from_millis(millis: i64) -> Wall {
         Wall(millis.clamp(0, Wall::LAST))
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// This moment as milliseconds since the Unix epoch.
     pub fn millis(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the Unix epoch, modulo 2³²: the time that a cookie carries.
+    /// This moment as whole seconds since the Unix epoch, modulo 2³²: the time that a cookie carries.
     pub fn seconds32(self) -> u32 {
         (self.0 / 1000) as u32
     }
 
-    /// The moment `span` later.
+    /// The moment that is `span` later.
     pub fn plus(self, span: Duration) -> Wall {
-        Wall::from_millis(
-            self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
-        )
+        let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        Wall::from_millis(self.0.saturating_add(millis))
     }
 
-    /// Milliseconds from here to `later`; 0 if that is past.
+    /// The milliseconds from this moment to `later`; 0 if that is past.
     pub fn millis_to(self, later: Wall) -> u64 {
         u64::try_from(later.0 - self.0).unwrap_or(0)
     }
 
-    /// The span from here to `later`; zero if that is past.
+    /// The time from this moment to `later`; zero if that is past.
     pub fn until(self, later: Wall) -> Duration {
         Duration::from_millis(self.millis_to(later))
     }
@@ -65,8 +64,8 @@ impl Wall {
         DateTime::from_timestamp_millis(self.0).expect("a Wall is held within chrono's years")
     }
 
-    /// `2026-11-23T11:28:34.120Z`, as text that needs no memory of its own: one is in every line of
-    /// the log, two are in every answer, and a formatter that parses its form costs more.
+    /// The text of this moment, `2026-11-23T11:28:34.120Z`, without an allocation: one is in every
+    /// line of the journal and two are in every answer, where chrono's formatter would cost more.
     pub fn stamp(self) -> Stamp {
         let time = self.datetime();
         let mut text = *b"0000-00-00T00:00:00.000Z";
@@ -86,7 +85,7 @@ impl Wall {
     }
 }
 
-/// A time as RFC 3339 writes it, in UTC.
+/// The text of a moment as RFC 3339 writes it, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     text: [u8; 24],
@@ -94,19 +93,19 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// As text.
+    /// The text as a string slice.
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.text[..self.length]).expect("digits are ASCII")
     }
 
-    /// Without the milliseconds.
+    /// The same text without milliseconds.
     fn whole_seconds(mut self) -> Stamp {
         (self.text[19], self.length) = (b'Z', 20);
         self
     }
 }
 
-/// Writes a number over a place of as many digits.
+/// Writes a number into `place`, one digit a byte.
 fn put_digits(place: &mut [u8], mut value: u32) {
     for digit in place.iter_mut().rev() {
         *digit = b'0' + (value % 10) as u8;
@@ -114,11 +113,32 @@ fn put_digits(place: &mut [u8], mut value: u32) {
     }
 }
 
-impl fmt::Display for Wall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.stamp().as_str())
-    }
+/// `Display` and serde write the text of `stamp`; serde reads what `FromStr` reads.
+macro_rules! as_text {
+    ($($type:ty),+) => {$(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.stamp().as_str())
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(value: $type) -> String {
+                value.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = TimeError;
+
+            fn try_from(text: String) -> Result<$type, TimeError> {
+                text.parse()
+            }
+        }
+    )+};
 }
+
+as_text!(Wall, Window);
 
 impl FromStr for Wall {
     type Err = TimeError;
@@ -133,30 +153,16 @@ impl FromStr for Wall {
     }
 }
 
-impl From<Wall> for String {
-    fn from(wall: Wall) -> String {
-        wall.to_string()
-    }
-}
-
-impl TryFrom<String> for Wall {
-    type Error = TimeError;
-
-    fn try_from(text: String) -> Result<Wall, TimeError> {
-        text.parse()
-    }
-}
-
-/// RejectReason a text is no moment, or no window.
+/// Why a text cannot be read as a moment or a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TimeError {
-    /// Not RFC 3339.
+    /// The text does not follow RFC 3339.
     #[error("not a time like 2026-11-23T11:29:00Z")]
     NotRfc3339,
-    /// Before 1970 or after 9999.
+    /// The year is before 1970 or after 9999.
     #[error("a time before 1970 or after 9999")]
     OutOfRange,
-    /// A window starts on a whole second.
+    /// A window has to start on a whole second.
     #[error("not a whole second")]
     Fraction,
 }
@@ -165,18 +171,18 @@ pub enum TimeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Length(u32);
 
-/// RejectReason a span cannot be a window's length.
+/// The error for a span that cannot be a window's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a window is a whole number of seconds, from 1s to 1day")]
 pub struct LengthError;
 
 impl Length {
-    /// One minute, unless `--window` says else.
+    /// One minute, which is the default length.
     pub const MINUTE: Length = Length(60);
-    /// The longest, in seconds: keeps every millisecond count on the wire within eight digits.
+    /// The longest length in seconds: keeps every millisecond count on the wire within eight digits.
     const LONGEST: u64 = 86_400;
 
-    /// A length of `span`, if that is whole seconds from one to a day.
+    /// The length of `span`, if that is whole seconds from one to a day.
     pub fn new(span: Duration) -> Result<Length, LengthError> {
         match span.as_secs() {
             seconds @ 1..=Length::LONGEST if span.subsec_nanos() == 0 => Ok(Length(seconds as u32)),
@@ -184,17 +190,17 @@ impl Length {
         }
     }
 
-    /// Seconds.
+    /// This length in seconds.
     pub fn seconds(self) -> u32 {
         self.0
     }
 
-    /// Milliseconds.
+    /// This length in milliseconds.
     pub fn millis(self) -> u64 {
         u64::from(self.0) * 1000
     }
 
-    /// As a span.
+    /// This length as a span of time.
     pub fn span(self) -> Duration {
         Duration::from_secs(u64::from(self.0))
     }
@@ -211,7 +217,7 @@ impl Length {
         if window.opens() < moment { Window(window.0 + i64::from(self.0)) } else { window }
     }
 
-    /// When `window` closes.
+    /// The moment at which `window` closes.
     pub fn closes(self, window: Window) -> Wall {
         window.opens().plus(self.span())
     }
@@ -223,22 +229,22 @@ impl Length {
 pub struct Window(i64);
 
 impl Window {
-    /// The moment it opens.
+    /// The moment at which this window opens.
     pub fn opens(self) -> Wall {
         Wall::from_millis(self.0 * 1000)
     }
 
-    /// Seconds since the Unix epoch, as bytes: what a pass or a seed is derived from.
+    /// The start as bytes (seconds since the Unix epoch), from which passes and seeds are derived.
     pub fn to_bytes(self) -> [u8; 8] {
         self.0.to_be_bytes()
     }
 
-    /// `2026-11-23T11:29:00Z`, as text that needs no memory of its own.
+    /// The name of this window, `2026-11-23T11:29:00Z`, without an allocation.
     pub fn stamp(self) -> Stamp {
         self.opens().stamp().whole_seconds()
     }
 
-    /// The UTC day it opens on, `2026-11-23`: the folder of its files.
+    /// The UTC day on which it opens, `2026-11-23`: the name of its files' folder.
     pub fn day(self) -> String {
         self.opens().datetime().format("%Y-%m-%d").to_string()
     }
@@ -250,21 +256,15 @@ impl Window {
         self.opens().datetime().format(form).to_string()
     }
 
-    /// The window whose files are so named: a day and a stem of either form, and nothing else.
+    /// The window whose files are in the folder `day` and named `stem`, in either form.
     pub fn named(day: &str, stem: &str) -> Option<Window> {
         let time = stem.replace('-', ":");
         let seconds = if stem.len() == 5 { ":00" } else { "" };
         let window: Window = format!("{day}T{time}{seconds}Z").parse().ok()?;
-        // Written again it must read the same: the parser also takes other forms.
+        // The parser also takes other forms; only what would be written so is a name.
         let stems = [window.stem(Length::MINUTE), window.stem(Length(1))];
         let stem_fits = stem == if stem.len() == 5 { &stems[0] } else { &stems[1] };
         (window.day() == day && stem_fits).then_some(window)
-    }
-}
-
-impl fmt::Display for Window {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.stamp().as_str())
     }
 }
 
@@ -277,20 +277,6 @@ impl FromStr for Window {
             return Err(TimeError::Fraction);
         }
         Ok(Window(opens.0 / 1000))
-    }
-}
-
-impl From<Window> for String {
-    fn from(window: Window) -> String {
-        window.to_string()
-    }
-}
-
-impl TryFrom<String> for Window {
-    type Error = TimeError;
-
-    fn try_from(text: String) -> Result<Window, TimeError> {
-        text.parse()
     }
 }
 
@@ -329,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_known_by_the_names_of_its_files() {
+    fn a_window_is_parsed_from_the_names_of_its_files() {
         let named = |day, stem| Window::named(day, stem).map(|window| window.to_string());
         let noon = Some("2026-11-23T12:00:00Z".to_owned());
         assert_eq!(named("2026-11-23", "12-00"), noon);
@@ -359,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_starts_on_a_whole_second_of_our_era() {
+    fn a_window_starts_on_a_whole_second_since_1970() {
         assert_eq!("2026-11-23T11:29:00.5Z".parse::<Window>(), Err(TimeError::Fraction));
         assert_eq!("1969-12-31T23:59:59Z".parse::<Window>(), Err(TimeError::OutOfRange));
         assert_eq!("11:29".parse::<Window>(), Err(TimeError::NotRfc3339));

@@ -6,29 +6,30 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{ClientError, LONGEST, Target, open, transmit};
+use super::{ClientError, LONGEST_DELAY, Target, open, transmit};
 use crate::ask::{Ask, Heard, Terms};
 use crate::clock::{Alarm, Clock};
-use crate::cookie::{Key, NO_COOKIE};
+use crate::cookie::NO_COOKIE;
+use crate::peer::{PartialList, WholeList};
 use crate::proto::{Code, Datagram, Peers, Query, Refusal, Request, Room};
 use crate::udp::{Inbox, Socket};
 use crate::window::Window;
 
-/// The longest wait between a watcher's looks.
-const LOOK: Duration = Duration::from_secs(5);
+/// The longest wait between two readings of a watched room.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The members of one room in the current window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roster {
-    /// Which room.
+    /// The room that was asked for.
     pub room: Room,
-    /// The current window.
+    /// The window that is current at the registry.
     pub window: Window,
-    /// How many.
+    /// The number of members.
     pub count: u32,
-    /// Their addresses, in order.
+    /// The members' addresses, in order.
     pub peers: Vec<SocketAddr>,
-    /// Until the window closes, from when the registry answered.
+    /// The time until the window closes, from when the registry answered.
     pub closes_in: Duration,
 }
 
@@ -37,7 +38,7 @@ pub struct Roster {
 pub enum Watched {
     /// The current window's roster: again and again, the same one while the window is open.
     Window(Roster),
-    /// No registry has answered for so long; it is tried on.
+    /// No registry has answered for so long; the watcher goes on trying.
     Silent(Duration),
 }
 
@@ -61,11 +62,11 @@ pub async fn watch(
             let (watched, wait) = match reader.roster().await {
                 Ok(roster) => {
                     heard_at = clock.now().mono;
-                    let wait = until_look(roster.closes_in, getrandom::u64().unwrap_or(0));
+                    let wait = next_reading(roster.closes_in, getrandom::u64().unwrap_or(0));
                     (Watched::Window(roster), wait)
                 }
                 Err(ClientError::NoAnswer { .. }) => {
-                    (Watched::Silent(clock.now().mono - heard_at), LONGEST)
+                    (Watched::Silent(clock.now().mono - heard_at), LONGEST_DELAY)
                 }
                 Err(error) => return Err(error),
             };
@@ -81,31 +82,51 @@ pub async fn watch(
     }
 }
 
-/// When a watcher looks again: soon after the opening, each a little later than others, for there
+/// When a watcher reads again: soon after the opening, each a little later than others, for there
 /// may be many; and every few seconds, for the registry may have been started anew.
-fn until_look(closes_in: Duration, random: u64) -> Duration {
+fn next_reading(closes_in: Duration, random: u64) -> Duration {
     let jitter = Duration::from_millis(20 + random % 180);
-    LOOK.min(closes_in.saturating_add(jitter))
+    WATCH_INTERVAL.min(closes_in.saturating_add(jitter))
 }
 
-/// Reads a roster page by page.
+/// Reads the rosters of one room.
 struct Reader {
-    registries: Vec<SocketAddr>,
-    patience: Duration,
-    /// How long each address is tried.
-    turn: Duration,
+    target: Target,
     socket: Socket,
     clock: Clock,
     room: Room,
+    /// The latest cookie that a registry gave.
     cookie: String,
-    key: Option<Key>,
     seq: u64,
 }
 
-/// A roster as far as it has been read.
+/// A roster while its pages come.
 struct Reading {
-    roster: Roster,
-    parts: u32,
+    list: PartialList<Window>,
+    closes_in: Duration,
+}
+
+impl Reading {
+    fn new() -> Reading {
+        Reading { list: PartialList::new(usize::MAX), closes_in: Duration::ZERO }
+    }
+
+    /// Whether the page was of use.
+    fn add(&mut self, peers: &Peers<'_>) -> bool {
+        self.closes_in = Duration::from_millis(peers.closes_in_ms);
+        self.list.add(peers.window, &peers.page)
+    }
+
+    /// A later page that is gone means that another window has opened, whose roster is smaller: it
+    /// is read from the start.
+    fn refuse(&mut self, refusal: Refusal) -> Result<(), ClientError> {
+        let Refusal { code, reason, .. } = refusal;
+        if code == Code::BadField && self.list.missing() > 0 {
+            *self = Reading::new();
+            return Ok(());
+        }
+        Err(ClientError::Refused { code, reason })
+    }
 }
 
 impl Reader {
@@ -113,61 +134,52 @@ impl Reader {
         let target = target.reachable()?;
         let socket = open(&target)?;
         let seq = getrandom::u64().map_err(ClientError::Random)? >> 12;
-        let turn = target.turn();
-        let Target { registries, patience, key, .. } = target;
-        let cookie = NO_COOKIE.to_owned();
-        Ok(Reader { registries, patience, turn, socket, clock, room, cookie, key, seq })
+        Ok(Reader { target, socket, clock, room, cookie: NO_COOKIE.to_owned(), seq })
     }
 
     /// All pages, from the first registry that answers.
     async fn roster(&mut self) -> Result<Roster, ClientError> {
-        let (registries, waited, turn) = (self.registries.clone(), self.patience, self.turn);
-        let asked = async {
+        let Target { registries, timeout, .. } = self.target.clone();
+        let time_per_address = self.target.time_per_address();
+        let whole = async {
             loop {
                 for &registry in &registries {
-                    let first = tokio::time::timeout(turn, self.page(registry, 0)).await;
-                    if let Ok(first) = first {
-                        return self.read_on(registry, first?).await;
+                    let mut reading = Reading::new();
+                    let first = self.read_page(registry, &mut reading);
+                    if let Ok(first) = tokio::time::timeout(time_per_address, first).await {
+                        first?;
+                        return self.read_on(registry, reading).await;
                     }
                 }
             }
         };
-        match tokio::time::timeout(waited, asked).await {
-            Ok(roster) => roster,
-            Err(_) => Err(ClientError::NoAnswer { registries, waited }),
-        }
+        let whole = tokio::time::timeout(timeout, whole).await;
+        whole.unwrap_or(Err(ClientError::NoAnswer { registries, waited: timeout }))
     }
 
-    /// Reads the other pages; from the start again if a window opens meanwhile.
+    /// Reads the pages that are missing.
     async fn read_on(
         &mut self,
         registry: SocketAddr,
-        first: Option<Reading>,
+        mut reading: Reading,
     ) -> Result<Roster, ClientError> {
-        let (mut whole, mut part) = (first, 1);
         loop {
-            match &mut whole {
-                Some(reading) if part < reading.parts => {
-                    let next = self.page(registry, part).await?;
-                    match next.filter(|next| next.roster.window == reading.roster.window) {
-                        Some(next) => reading.roster.peers.extend(next.roster.peers),
-                        None => whole = None,
-                    }
-                    part += 1;
-                }
-                Some(_) => return Ok(whole.expect("it is some").roster),
-                None => (whole, part) = (self.page(registry, 0).await?, 1),
+            if let Some(WholeList { head: window, count, peers }) = reading.list.take_whole() {
+                let peers = peers.into_iter().map(|peer| peer.addr).collect();
+                let (room, closes_in) = (self.room.clone(), reading.closes_in);
+                return Ok(Roster { room, window, count, peers, closes_in });
             }
+            self.read_page(registry, &mut reading).await?;
         }
     }
 
-    /// One page; `None` if there is no such page.
-    async fn page(
+    /// Asks for the first page that is missing, until a page has come that is of use.
+    async fn read_page(
         &mut self,
         registry: SocketAddr,
-        part: u32,
-    ) -> Result<Option<Reading>, ClientError> {
-        let mut ask = self.ask(part);
+        reading: &mut Reading,
+    ) -> Result<(), ClientError> {
+        let mut ask = self.ask(reading.list.missing());
         let mut inbox = Inbox::new();
         loop {
             let next = ask.poll_transmit(self.clock.now()).map(|bytes| transmit(registry, bytes));
@@ -179,12 +191,12 @@ impl Reader {
             for (_, bytes) in inbox.datagrams().filter(|(path, _)| path.peer == registry) {
                 let Ok(datagram) = Datagram::decode(bytes) else { continue };
                 match (ask.handle(&datagram, self.clock.now()), datagram) {
-                    (Heard::Answered, Datagram::Peers(peers)) => {
-                        self.cookie = ask.cookie().to_owned();
-                        return Ok(Some(Reading::from(peers)));
+                    (Heard::Answered, Datagram::Peers(peers)) if reading.add(&peers) => {
+                        ask.cookie().clone_into(&mut self.cookie);
+                        return Ok(());
                     }
                     (Heard::Refused, Datagram::Error(refusal)) if !refusal.code.is_retryable() => {
-                        return no_page(refusal, part);
+                        return reading.refuse(refusal);
                     }
                     _ => {}
                 }
@@ -194,42 +206,36 @@ impl Reader {
 
     fn ask(&mut self, part: u32) -> Ask {
         self.seq += 1;
-        let room = self.room.clone();
-        let query = Query { seq: Some(self.seq), room, part, ..Query::default() };
-        let terms = Terms { longest: LONGEST, deadline: None };
-        let now = self.clock.now();
-        Ask::new(Request::Query(query), &self.cookie, terms, self.seq, now).signed(self.key.clone())
+        let (seq, room) = (Some(self.seq), self.room.clone());
+        let query = Request::Query(Query { seq, room, part, ..Query::default() });
+        let terms = Terms { longest: LONGEST_DELAY, deadline: None };
+        let ask = Ask::new(query, &self.cookie, terms, self.seq, self.clock.now());
+        ask.signed(self.target.key.clone())
     }
-}
-
-impl From<Peers<'_>> for Reading {
-    fn from(peers: Peers<'_>) -> Reading {
-        let candidates = peers.page.candidates().unwrap_or_default();
-        let addrs = candidates.iter().map(|candidate| candidate.addr).collect();
-        let Peers { room, window, page, closes_in_ms, .. } = peers;
-        let closes_in = Duration::from_millis(closes_in_ms);
-        let roster = Roster { room, window, count: page.count, peers: addrs, closes_in };
-        Reading { roster, parts: page.parts }
-    }
-}
-
-/// A later page that is gone means that another window has opened, whose roster is smaller.
-fn no_page(refusal: Refusal, part: u32) -> Result<Option<Reading>, ClientError> {
-    let Refusal { code, reason, .. } = refusal;
-    if code == Code::BadField && part > 0 {
-        return Ok(None);
-    }
-    Err(ClientError::Refused { code, reason })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::Page;
 
     #[test]
-    fn a_watcher_looks_soon_after_the_opening_and_every_few_seconds() {
-        let wait = |closes_in, random| until_look(Duration::from_millis(closes_in), random);
-        assert_eq!(wait(60_000, 7), LOOK);
+    fn a_page_that_is_gone_begins_the_reading_anew() {
+        let refusal = |code| Refusal { seq: None, code, reason: String::new(), retry_in_ms: None };
+        let mut reading = Reading::new();
+        assert!(reading.refuse(refusal(Code::BadField)).is_err(), "there is always a first page");
+        let page = Page { part: 0, parts: 2, count: 60, peers: r#""192.0.2.1:5""# };
+        let window = "2026-11-23T11:29:00Z".parse().unwrap();
+        assert!(reading.list.add(window, &page));
+        assert!(reading.refuse(refusal(Code::Forbidden)).is_err());
+        assert!(reading.refuse(refusal(Code::BadField)).is_ok());
+        assert_eq!(reading.list.missing(), 0);
+    }
+
+    #[test]
+    fn a_watcher_reads_soon_after_the_opening_and_every_few_seconds() {
+        let wait = |closes_in, random| next_reading(Duration::from_millis(closes_in), random);
+        assert_eq!(wait(60_000, 7), WATCH_INTERVAL);
         assert_eq!(wait(1000, 0), Duration::from_millis(1020));
         assert_eq!(wait(1000, u64::MAX), Duration::from_millis(1020 + u64::MAX % 180));
         assert!(wait(0, 0) >= Duration::from_millis(20));

@@ -1,193 +1,177 @@
-//! A window from its opening to its close: the own list, and what it means if it is not ours.
+//! A window from its opening to its close: gathering the own list, and what it means if this
+//! client is not in it.
 
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use super::meeting::{Identity, Meeting};
+use super::greetings::Greetings;
 use super::reach::Reach;
-use super::share::{Head, Share};
-use super::{Config, Event, Open, Peer, Promised, Stage, millis, whole_seconds};
+use super::requests::RequestSlot;
+use super::{Config, Event, Membership, Open, PartialList, Peer, Promised, millis, whole_seconds};
 use crate::ask::jitter;
 use crate::clock::Now;
-use crate::proto::{Ack, Candidate, Datagram, Opened, Page, Peers, Query, Request};
+use crate::proto::{Ack, Candidate, Greet, Opened, Page, Peers, Query, Request};
 use crate::window::Window;
 
-/// The latest that missing parts are first asked for, after the opening.
-const REPAIR: Duration = Duration::from_secs(2);
-/// Before the next request where an answer was of no use.
-const NO_USE: Duration = Duration::from_secs(1);
+/// The longest time from the opening to the first QUERY for missing parts.
+const FIRST_QUERY: Duration = Duration::from_secs(2);
+/// The time to the next QUERY after an answer that brought nothing new.
+const NEXT_QUERY: Duration = Duration::from_secs(1);
+/// The most peers of an own list: greeting them all takes two minutes.
+const MAX_PEERS: usize = 65_536;
 
 impl Peer {
-    /// `window` opens: whatever was asked so that we are in it has been settled.
-    pub(super) fn turn(&mut self, now: Now, window: Window, closes_at: Duration) {
-        self.close(now);
+    /// `window` opens. A REGISTER that is under way was for it: its answer no longer matters.
+    pub(super) fn open_window(&mut self, now: Now, window: Window, closes_at: Duration) {
+        self.close_window(now);
         if !self.leaving {
-            self.errand = None;
+            self.registration.under_way = None;
         }
-        let opened_at = closes_at.saturating_sub(self.length());
-        let most = REPAIR.min(self.quarter());
-        let delay = self.rng.random_range(most / 4..most);
-        (self.query, self.query_at) = (None, Some(opened_at.saturating_add(delay)));
-        if self.told.is_none() {
-            let delay = self.rng.random_range(Duration::ZERO..self.length() / 2);
-            let renew = self.config.renew && !self.done;
-            self.register_at = renew.then(|| opened_at.saturating_add(delay));
+        let length = self.windows.length();
+        let opened_at = closes_at.saturating_sub(length);
+        let latest = FIRST_QUERY.min(self.windows.longest_delay());
+        let delay = self.rng.random_range(latest / 4..latest);
+        self.query.under_way = None;
+        self.query.due = Some(opened_at.saturating_add(delay));
+        if self.windows.promised.is_none() {
+            let delay = self.rng.random_range(Duration::ZERO..length / 2);
+            let renew = self.config.renew && self.registers;
+            self.registration.due = renew.then(|| opened_at.saturating_add(delay));
         }
-        let stage = Stage::Gathering(Share::default());
-        self.open = Some(Open { window, closes_at, stage });
+        let list = PartialList::new(MAX_PEERS);
+        self.windows.open = Some(Open { window, closes_at, list, greetings: None });
     }
 
-    /// Turns to `window`, if it is not older than what was seen open.
-    fn see_open(&mut self, now: Now, window: Window, closes_at: Duration) -> bool {
-        let open = self.open.as_ref().map(|open| open.window);
-        if open > Some(window) || open != Some(window) && self.last >= Some(window) {
+    /// Moves on to `window`, which the registry shows to be open; `false` if it is older than one
+    /// that was seen open.
+    fn move_to(&mut self, now: Now, window: Window, closes_at: Duration) -> bool {
+        let open = self.windows.open_window();
+        let is_new = open != Some(window);
+        if open > Some(window) || is_new && self.windows.latest >= Some(window) {
             return false;
         }
         // If REGISTERED was lost, what is left of the window tells its length.
-        self.length.get_or_insert_with(|| whole_seconds(closes_at.saturating_sub(now.mono)));
-        if open != Some(window) {
+        let left = closes_at.saturating_sub(now.mono);
+        self.windows.length.get_or_insert_with(|| whole_seconds(left));
+        if is_new {
             self.catch_up(now, window, closes_at);
         }
-        if self.open.is_none() {
-            self.turn(now, window, closes_at);
+        if self.windows.open.is_none() {
+            self.open_window(now, window, closes_at);
         }
-        if let Some(open) = &mut self.open {
-            // The part that travelled fastest knows best; what the own clock thought, least.
-            let known = self.last == Some(window);
+        if let Some(open) = &mut self.windows.open {
+            // Of the parts, the least delayed is the most exact; any is better than the estimate.
+            let known = self.windows.latest == Some(window);
             open.closes_at = if known { open.closes_at.min(closes_at) } else { closes_at };
         }
-        self.last = Some(window);
+        self.windows.latest = Some(window);
         true
     }
 
-    /// Takes a part of our list of `window`, which is proof that it is open; whether it was news.
-    fn take_page(
+    /// Takes a part of our list of `window`, which is proof that it is open; whether it was new.
+    fn take_part(
         &mut self,
         now: Now,
         window: Window,
         closes_in_ms: u64,
-        head: Head,
+        head: Membership,
         page: &Page<'_>,
     ) -> bool {
         let closes_at = now.mono.saturating_add(millis(closes_in_ms));
-        if !self.see_open(now, window, closes_at) {
+        if !self.move_to(now, window, closes_at) {
             return false;
         }
-        let Some(Open { stage: Stage::Gathering(share), .. }) = &mut self.open else {
+        let Some(open @ Open { greetings: None, .. }) = &mut self.windows.open else {
             return false;
         };
-        let news = share.add(head, page);
-        if let Some((head, list)) = share.take_whole() {
-            self.meet(now, head, &list);
+        let is_new = open.list.add(head, page);
+        if let Some(whole) = open.list.take_whole() {
+            self.start_greetings(now, whole.head, whole.count, &whole.peers);
         }
-        news
+        is_new
     }
 
     /// The own list is whole.
-    fn meet(&mut self, now: Now, head: Head, list: &[Candidate]) {
-        let (seed, longest) = (self.rng.next_u64(), self.quarter());
-        let Some(open) = &mut self.open else { return };
-        let Config { registry, room, name, text, interfaces, .. } = self.config.clone();
-        let reach = Reach { registry, me: head.you, interfaces };
-        let voice =
-            Identity { room, window: open.window, pass: head.pass, me: head.you, name, text };
-        let meeting = Meeting::new(voice, reach, list, longest, seed, now.mono);
-        self.events.push_back(Event::Opened {
-            window: open.window,
-            count: head.count,
-            peers: meeting.peers(),
-            closes_in: open.closes_at.saturating_sub(now.mono),
-            you: head.you,
-        });
-        open.stage = Stage::Meeting(Box::new(meeting));
-        (self.query, self.query_at) = (None, None);
+    fn start_greetings(&mut self, now: Now, me: Membership, count: u32, list: &[Candidate]) {
+        let (seed, longest) = (self.rng.next_u64(), self.windows.longest_delay());
+        let Some(open) = &mut self.windows.open else { return };
+        let Open { window, closes_at, .. } = *open;
+        let Config { room, name, text, interfaces, .. } = self.config.clone();
+        let Membership { you, pass } = me;
+        let reach = Reach { registry: self.registry.address, own: you, interfaces };
+        let own = Greet { room, window, pass, seq: 0, from: you, name, text };
+        let greetings = Greetings::new(own, reach, list, longest, seed, now.mono);
+        let (peers, closes_in) = (greetings.peers(), closes_at.saturating_sub(now.mono));
+        open.greetings = Some(greetings);
+        self.events.push_back(Event::Opened { window, count, peers, closes_in, you });
+        self.query = RequestSlot::default();
     }
 
-    pub(super) fn meeting(&mut self) -> Option<&mut Meeting> {
-        match &mut self.open {
-            Some(Open { stage: Stage::Meeting(meeting), .. }) => Some(meeting),
-            _ => None,
-        }
-    }
-
-    /// Tells the registry that the list is whole, as often as it tells the list.
+    /// Tells the registry that the list of `window` is whole, each time that it sends the list.
     fn ack(&mut self, window: Window) {
         let id = Some(self.config.id.clone());
-        let Some(voice) = self.meeting().map(|meeting| meeting.voice()) else { return };
-        if voice.window == window {
-            let pass = voice.pass.clone();
-            self.send(self.config.registry, Ack { id, window, pass }.encode());
+        let Some(greetings) = self.windows.greetings() else { return };
+        if greetings.own.window == window {
+            let pass = greetings.own.pass.clone();
+            self.send(self.registry.address, Ack { id, window, pass }.encode());
         }
     }
 
-    /// The open window is over.
-    pub(super) fn close(&mut self, now: Now) {
-        let Some(open) = self.open.take() else { return };
-        (self.query, self.query_at) = (None, None);
-        match open.stage {
-            Stage::Gathering(_) => self.miss(now, open.window),
-            Stage::Meeting(meeting) => {
-                let (of, missing) = (meeting.peers().len(), meeting.missing());
-                let met = of - missing.len();
-                self.events.push_back(Event::Closed { window: open.window, met, of, missing });
-            }
-        }
+    /// The open window, if there is one, is over.
+    pub(super) fn close_window(&mut self, now: Now) {
+        let Some(Open { window, greetings, .. }) = self.windows.open.take() else { return };
+        self.query = RequestSlot::default();
+        let Some(greetings) = greetings else { return self.miss(now, window) };
+        let (of, missing) = (greetings.peers().len(), greetings.missing());
+        let met = of - missing.len();
+        self.events.push_back(Event::Closed { window, met, of, missing });
     }
 
-    /// Says so, and registers anew unless that has been done.
+    /// Reports that `window` was missed, and registers anew unless a later one is promised.
     pub(super) fn miss(&mut self, now: Now, window: Window) {
         self.events.push_back(Event::Missed { window });
-        if self.told.is_none() && !self.done {
-            self.register_at = Some(now.mono);
+        if self.windows.promised.is_none() && self.registers {
+            self.registration.due = Some(now.mono);
         }
     }
 
-    /// Asks for the first part that lacks.
+    /// Asks for the first part that is missing.
     pub(super) fn query(&mut self, now: Now) {
-        let Some(Open { stage: Stage::Gathering(share), .. }) = &self.open else { return };
-        let part = share.missing();
-        let (id, seq) = (Some(self.config.id.clone()), Some(self.next_seq()));
+        let Some(Open { list, greetings: None, .. }) = &self.windows.open else { return };
+        let part = list.missing();
+        let (id, seq) = (Some(self.config.id.clone()), Some(self.registry.next_seq()));
         let room = self.config.room.clone();
         let query = Request::Query(Query { id, seq, room, part, ..Query::default() });
-        self.query = Some(self.ask(now, query, None));
+        self.query.under_way = Some(self.ask(now, query, None));
     }
 
     fn query_later(&mut self, now: Now) {
-        let delay = jitter(&mut self.rng, NO_USE).min(self.quarter());
-        self.query_at = Some(now.mono.saturating_add(delay));
-    }
-
-    /// A QUERY that is finally refused is not repeated; WINDOW may still come.
-    pub(super) fn on_query(&mut self, now: Now, datagram: &Datagram<'_>) {
-        if let Datagram::Peers(peers) = datagram {
-            self.on_peers(now, peers);
-        }
+        let delay = jitter(&mut self.rng, NEXT_QUERY).min(self.windows.longest_delay());
+        self.query.due = Some(now.mono.saturating_add(delay));
     }
 
     pub(super) fn on_window(&mut self, now: Now, opened: &Opened<'_>) {
-        let Opened { room, window, closes_in_ms, you, pass, page, .. } = opened.clone();
-        if opened.id.as_ref() != Some(&self.config.id) || room != self.config.room {
+        let Opened { id, room, window, closes_in_ms, you, pass, page } = opened.clone();
+        if id.as_ref() != Some(&self.config.id) || room != self.config.room {
             return;
         }
-        self.heard = true;
-        let head = Head { you, pass, count: page.count, parts: page.parts };
-        self.take_page(now, window, closes_in_ms, head, &page);
+        self.registry.heard = true;
+        self.take_part(now, window, closes_in_ms, Membership { you, pass }, &page);
         self.ack(window);
     }
 
-    fn on_peers(&mut self, now: Now, peers: &Peers<'_>) {
+    pub(super) fn on_peers(&mut self, now: Now, peers: &Peers<'_>) {
         let Peers { window, closes_in_ms, you, pass, page, .. } = peers.clone();
-        let Some(mine) = self.open.as_ref().map(|open| open.window) else { return };
+        let Some(mine) = self.windows.open_window() else { return };
         if peers.room != self.config.room {
             return self.query_later(now);
         }
         if window < mine {
-            return self.not_yet(now, closes_in_ms);
+            return self.wait_for_opening(now, closes_in_ms);
         }
-        let (Some(you), Some(pass)) = (you, pass) else { return self.not_in(now, window) };
-        let head = Head { you, pass, count: page.count, parts: page.parts };
-        if self.take_page(now, window, closes_in_ms, head, &page) {
+        let (Some(you), Some(pass)) = (you, pass) else { return self.not_a_member(now, window) };
+        if self.take_part(now, window, closes_in_ms, Membership { you, pass }, &page) {
             self.query(now);
         } else {
             self.query_later(now);
@@ -195,25 +179,23 @@ impl Peer {
         self.ack(window);
     }
 
-    /// The registry has not opened our window: its clock or its disk is late. It opens when its
-    /// current one closes.
-    fn not_yet(&mut self, now: Now, closes_in_ms: u64) {
-        if self.told.is_some() {
+    /// The registry has not opened our window yet: its clock or its disk is late. It opens when
+    /// its current one closes.
+    fn wait_for_opening(&mut self, now: Now, closes_in_ms: u64) {
+        if self.windows.promised.is_some() {
             return self.query_later(now);
         }
-        let Some(open) = self.open.take() else { return };
+        let Some(open) = self.windows.open.take() else { return };
         let opens_at = now.mono.saturating_add(millis(closes_in_ms));
-        self.told = Some(Promised { window: open.window, opens_at });
-        if self.errand.is_none() && !self.done {
+        self.windows.promised = Some(Promised { window: open.window, opens_at });
+        if self.registration.under_way.is_none() && self.registers {
             self.keep_alive(now);
         }
     }
 
-    /// The registry's current window does not have us.
-    fn not_in(&mut self, now: Now, current: Window) {
-        self.close(now);
-        if let Some(told) = self.told.take_if(|told| told.window <= current) {
-            self.miss(now, told.window);
-        }
+    /// The registry's current window does not have this client as a member.
+    fn not_a_member(&mut self, now: Now, current: Window) {
+        self.close_window(now);
+        self.miss_promised(now, |promised| promised <= current);
     }
 }

@@ -1,17 +1,18 @@
-//! Getting into a window, staying in, and out again: REGISTER, its answers, and LEAVE.
+//! Getting into a window, staying in it and leaving it: REGISTER, its answers, and LEAVE.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::reach::canonical;
 use super::{Event, Peer, Promised, millis, whole_seconds};
 use crate::clock::Now;
+use crate::path::canonical;
 use crate::proto::{Datagram, Leave, Refusal, Register, Registered, Request};
 use crate::window::Window;
 
-/// Between two keep-alives: many NATs forget a mapping after 30 s (RFC 4787 §4.3 asks for more).
+/// The time between keep-alives: many NATs forget a mapping after 30 s (RFC 4787 §4.3 asks for
+/// more).
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// No keep-alive so shortly before the opening: if late, it would be for the window after.
+/// No keep-alive is sent so shortly before the opening: a late one would be for the window after.
 const KEEP_CLEAR: Duration = Duration::from_secs(1);
 
 impl Peer {
@@ -21,48 +22,54 @@ impl Peer {
         if std::mem::replace(&mut self.leaving, true) {
             return;
         }
-        (self.done, self.register_at, self.told) = (true, None, None);
-        let (id, seq) = (Some(self.config.id.clone()), Some(self.next_seq()));
-        self.errand =
-            Some(self.ask(now, Request::Leave(Leave { id, seq, ..Leave::default() }), None));
+        self.registers = false;
+        (self.registration.due, self.windows.promised) = (None, None);
+        let (id, seq) = (Some(self.config.id.clone()), Some(self.registry.next_seq()));
+        let leave = Request::Leave(Leave { id, seq, ..Leave::default() });
+        self.registration.under_way = Some(self.ask(now, leave, None));
     }
 
-    /// Tries another address of the registry; ignored once one has been heard of.
+    /// Tries another address of the registry; ignored once the registry has answered.
     pub fn change_registry(&mut self, now: Now, registry: SocketAddr) {
-        if self.heard || self.done {
+        if self.registry.heard || !self.registers {
             return;
         }
-        self.config.registry = canonical(registry);
-        self.errand = None;
+        self.registry.address = canonical(registry);
+        self.registration.under_way = None;
         self.register(now);
     }
 
     /// Registers, renews or keeps alive: it is the same request.
     pub(super) fn register(&mut self, now: Now) {
-        let clear = KEEP_CLEAR.min(self.quarter());
-        let late = |told: &Promised| told.opens_at <= now.mono.saturating_add(clear);
-        if self.done || self.errand.is_some() || self.told.as_ref().is_some_and(late) {
+        let clear = KEEP_CLEAR.min(self.windows.longest_delay());
+        let promised = self.windows.promised.as_ref();
+        let too_late = promised.is_some_and(|it| it.opens_at <= now.mono.saturating_add(clear));
+        let busy = self.registration.under_way.is_some();
+        if !self.registers || busy || too_late {
             return;
         }
+        // The window to be in is the one that opens when the current one closes.
+        let open = self.windows.open.as_ref().filter(|_| promised.is_none());
+        let deadline = open.map(|open| open.closes_at);
         let register = Register {
             id: Some(self.config.id.clone()),
-            seq: Some(self.next_seq()),
+            seq: Some(self.registry.next_seq()),
             room: self.config.room.clone(),
             name: self.config.name.clone(),
             lan: self.config.lan,
             ..Register::default()
         };
-        // The window to be in is the one that opens when the current one closes.
-        let deadline = self.open.as_ref().filter(|_| self.told.is_none()).map(|it| it.closes_at);
-        self.errand = Some(self.ask(now, Request::Register(register), deadline));
+        self.registration.under_way = Some(self.ask(now, Request::Register(register), deadline));
     }
 
     pub(super) fn keep_alive(&mut self, now: Now) {
-        self.register_at = Some(now.mono.saturating_add(KEEP_ALIVE.min(self.quarter())));
+        let delay = KEEP_ALIVE.min(self.windows.longest_delay());
+        self.registration.due = Some(now.mono.saturating_add(delay));
     }
 
-    pub(super) fn on_errand(&mut self, now: Now, datagram: &Datagram<'_>) {
-        match datagram {
+    /// Takes the answer to REGISTER or LEAVE.
+    pub(super) fn on_registration_answer(&mut self, now: Now, answer: &Datagram<'_>) {
+        match answer {
             Datagram::Registered(registered) => self.on_registered(now, registered),
             Datagram::Left(_) => self.events.push_back(Event::Left),
             Datagram::Error(refusal) => self.on_refused(refusal),
@@ -72,8 +79,8 @@ impl Peer {
 
     fn on_refused(&mut self, refusal: &Refusal) {
         let Refusal { code, reason, retry_in_ms, .. } = refusal.clone();
-        self.done |= !code.is_retryable();
-        if self.refused.replace(code) != Some(code) {
+        self.registers &= code.is_retryable();
+        if self.last_refused.replace(code) != Some(code) {
             let retry_in = retry_in_ms.map(Duration::from_millis);
             self.events.push_back(Event::Refused { code, reason, retry_in });
         }
@@ -81,31 +88,31 @@ impl Peer {
 
     fn on_registered(&mut self, now: Now, registered: &Registered<'_>) {
         let &Registered { window, ref current, you, .. } = registered;
-        self.refused = None;
-        self.length = Some(whole_seconds(millis(registered.window_ms)));
+        self.last_refused = None;
+        self.windows.length = Some(whole_seconds(millis(registered.window_ms)));
         let closes_at = now.mono.saturating_add(millis(current.closes_in_ms));
         self.catch_up(now, current.window, closes_at);
         let opens_at = if window == current.window {
-            closes_at.saturating_sub(self.length())
+            closes_at.saturating_sub(self.windows.length())
         } else {
             now.mono.saturating_add(millis(registered.opens_in_ms))
         };
-        self.promise(now, Promised { window, opens_at }, you);
+        self.on_promise(now, Promised { window, opens_at }, you);
     }
 
-    fn promise(&mut self, now: Now, told: Promised, you: SocketAddr) {
-        let (window, opens_in) = (told.window, told.opens_at.saturating_sub(now.mono));
-        let open = self.open.as_ref().map(|open| open.window);
-        let come = self.last.max(open) >= Some(window);
-        // Of a window that has come: one asks again for the next, unless one is enough.
-        if !come || self.config.renew || open.is_none() {
+    fn on_promise(&mut self, now: Now, promised: Promised, you: SocketAddr) {
+        let (window, opens_in) = (promised.window, promised.opens_at.saturating_sub(now.mono));
+        let open = self.windows.open_window();
+        let has_opened = self.windows.latest.max(open) >= Some(window);
+        // If the window has opened, the next request is for the one after, unless one is enough.
+        if !has_opened || self.config.renew || open.is_none() {
             self.keep_alive(now);
         }
-        if come {
+        if has_opened {
             return;
         }
-        self.told = Some(told);
-        if self.announced.replace((window, you)) != Some((window, you)) {
+        self.windows.promised = Some(promised);
+        if self.last_registered.replace((window, you)) != Some((window, you)) {
             let room = self.config.room.clone();
             self.events.push_back(Event::Registered { window, opens_in, you, room });
         }
@@ -113,14 +120,19 @@ impl Peer {
 
     /// The registry's current window is `current`: what came before it is over.
     pub(super) fn catch_up(&mut self, now: Now, current: Window, closes_at: Duration) {
-        if self.open.as_ref().is_some_and(|open| open.window < current) {
-            self.close(now);
+        if self.windows.open_window().is_some_and(|open| open < current) {
+            self.close_window(now);
         }
-        if let Some(told) = self.told.take_if(|told| told.window < current) {
-            self.miss(now, told.window);
+        self.miss_promised(now, |promised| promised < current);
+        if self.windows.promised.take_if(|promised| promised.window == current).is_some() {
+            self.open_window(now, current, closes_at);
         }
-        if self.told.take_if(|told| told.window == current).is_some() {
-            self.turn(now, current, closes_at);
+    }
+
+    /// Misses the promised window if it `is_over`.
+    pub(super) fn miss_promised(&mut self, now: Now, is_over: impl Fn(Window) -> bool) {
+        if let Some(promised) = self.windows.promised.take_if(|it| is_over(it.window)) {
+            self.miss(now, promised.window);
         }
     }
 }

@@ -10,8 +10,8 @@ use rand::RngExt;
 
 use super::*;
 use crate::proto::{
-    Ack, Candidate, Challenge, Current, Id, Left, Listing, Opened, Page, Pass, Peers, Query,
-    Refusal, Register, Registered, Room,
+    Ack, Candidate, Challenge, Current, Id, Left, Listing, Opened, Page, Peers, Query, Refusal,
+    Register, Registered, Room,
 };
 use crate::window::Wall;
 
@@ -100,7 +100,7 @@ impl Sent {
     }
 }
 
-/// One peer, and the words to speak to it as its registry and its peers.
+/// One peer, and what its registry and its peers would send to it.
 struct Rig {
     peer: Peer,
     now: Duration,
@@ -118,6 +118,11 @@ impl Rig {
         Listing::render(peers.into_iter().map(|addr| Candidate { addr, lan: None }))
     }
 
+    /// The `seq` of the last request.
+    fn seq(&self) -> u64 {
+        self.peer.registry.seq
+    }
+
     fn drain(&mut self) -> Vec<Sent> {
         let mut sent = Vec::new();
         while let Some((to, bytes)) = self.peer.poll_transmit(now(self.now)) {
@@ -129,7 +134,7 @@ impl Rig {
         sent
     }
 
-    /// Lives until `end`; what was sent.
+    /// Runs the peer until `end`; what it sent.
     fn run(&mut self, end: Duration) -> Vec<Sent> {
         let mut sent = self.drain();
         while let Some(next) = self.peer.poll_timeout().filter(|next| *next <= end) {
@@ -170,7 +175,7 @@ impl Rig {
         }
     }
 
-    /// Sends the REGISTER that is due, and has it answered.
+    /// Lets the peer send the REGISTER that is due, and answers it.
     fn register(&mut self, current: u64) -> Vec<Sent> {
         let sent = self.run(self.now);
         let seq = sent.iter().find_map(Sent::register).expect("a REGISTER").seq;
@@ -211,13 +216,13 @@ impl Rig {
     fn waiting(config: Config) -> Rig {
         let mut rig = Rig::new(config);
         rig.run(secs(5));
-        let seq = Some(rig.peer.seq);
+        let seq = Some(rig.seq());
         let answer = rig.registered(seq, 0);
         rig.hear(REGISTRY, Datagram::Registered(answer));
         rig
     }
 
-    /// Minute 1 has just opened; what is sent from now on is not yet.
+    /// Minute 1 has just opened and the own list has come; with what was sent upon that.
     fn open(config: Config) -> (Rig, Vec<Sent>) {
         let mut rig = Rig::waiting(config);
         rig.run(secs(60));

@@ -1,4 +1,4 @@
-//! Meeting the peers of one open window.
+//! The greetings of one open window.
 
 use super::*;
 
@@ -17,22 +17,22 @@ fn a_greeting_says_who_and_where() {
     let (mut rig, mut sent) = Rig::open(config(1));
     sent.extend(rig.run(ms(60_050)));
     assert_eq!(sent.iter().filter(|sent| sent.greet().is_some()).count(), 2, "not to oneself");
-    let (_, hello) = greets(&sent, ANA).remove(0);
-    let seq = hello.seq;
+    let (_, first) = greets(&sent, ANA).remove(0);
+    let seq = first.seq;
     let name = Some("eva".parse().unwrap());
     let text = Some("hola".parse().unwrap());
-    assert_eq!(hello, Greet { from: addr(ME), name, text, ..greet(ME, seq) });
+    assert_eq!(first, Greet { from: addr(ME), name, text, ..greet(ME, seq) });
 }
 
 #[test]
-fn the_schedule() {
-    let nominal = [0, 100, 200, 400, 800, 1000].into_iter();
-    let nominal = nominal.chain((2..=10).map(|s| s * 1000)).chain((3..12).map(|s| s * 5000));
+fn greetings_follow_the_schedule() {
+    let nominal = [0, 100, 200, 400, 800].into_iter();
+    let nominal = nominal.chain((2..=20).map(|n| n * 500)).chain((3..12).map(|s| s * 5000));
     for seed in 0..50 {
         let (mut rig, mut sent) = Rig::open(config(seed));
         sent.extend(rig.run(secs(119)));
         let moments = moments(&sent, ANA);
-        assert!(moments.len() >= 22);
+        assert!(moments.len() > 30);
         let gaps = moments.windows(2).map(|pair| pair[1] - pair[0]);
         let expected: Vec<u64> = nominal.clone().collect();
         for (gap, pair) in gaps.zip(expected.windows(2)) {
@@ -48,14 +48,14 @@ fn a_seq_is_new_in_each_try_and_times_the_round_trip() {
     let (mut rig, mut sent) = Rig::open(config(1));
     sent.extend(rig.run(secs(64)));
     rig.now = secs(64);
-    let hellos = greets(&sent, ANA);
-    let seqs: std::collections::BTreeSet<_> = hellos.iter().map(|(_, it)| it.seq).collect();
-    assert_eq!(seqs.len(), hellos.len());
-    let (second, hello) = &hellos[1];
-    rig.hear("192.0.2.1:5", Datagram::Greeted(greeted(ANA, hello.seq)));
+    let tries = greets(&sent, ANA);
+    let seqs: std::collections::BTreeSet<_> = tries.iter().map(|(_, it)| it.seq).collect();
+    assert_eq!(seqs.len(), tries.len());
+    let (second, greet) = &tries[1];
+    rig.hear("192.0.2.1:5", Datagram::Greeted(greeted(ANA, greet.seq)));
     let (peer, name) = (addr(ANA), Some("ana".parse().unwrap()));
     assert_eq!(rig.events(), [Event::Met { peer, name, rtt: secs(64) - second.at }]);
-    rig.hear(ANA, Datagram::Greeted(greeted(ANA, hellos[2].1.seq)));
+    rig.hear(ANA, Datagram::Greeted(greeted(ANA, tries[2].1.seq)));
     assert_eq!(rig.events(), [], "met once");
     assert!(greets(&rig.run(secs(119)), ANA).is_empty(), "and greeted no more");
 }
@@ -86,7 +86,7 @@ fn a_peer_behind_a_nat_with_another_port_is_tried_there_too() {
 }
 
 #[test]
-fn a_greeting_brings_a_try_forward_but_not_for_ever() {
+fn a_greeting_causes_at_most_eight_extra_tries() {
     let (mut rig, _) = Rig::open(config(1));
     rig.run(secs(75));
     let mut extra = 0;
@@ -99,7 +99,7 @@ fn a_greeting_brings_a_try_forward_but_not_for_ever() {
 }
 
 #[test]
-fn who_has_greeted_and_does_not_answer_is_tried_more_often_but_not_for_ever() {
+fn a_silent_peer_that_has_greeted_gets_at_most_eight_more_tries() {
     let tries = |greeted: bool| {
         let (mut rig, _) = Rig::open(config(1));
         rig.run(secs(61));
@@ -122,12 +122,14 @@ fn forged_sources_of_a_member_are_not_flooded() {
         sent.extend(rig.hear(&victim, Datagram::Greet(greet(ANA, n))));
     }
     sent.extend(rig.run(secs(119)));
-    let victims = |it: &&Sent| it.greet().is_some() && it.to.ip() == addr("192.0.2.1:1").ip();
-    assert!(sent.iter().filter(victims).count() <= 40);
+    let victim = addr("192.0.2.1:1").ip();
+    let to_victim = sent.iter().filter(|it| it.greet().is_some() && it.to.ip() == victim).count();
+    let ordinary = greets(&sent, ANA).len();
+    assert!(to_victim > 8 && to_victim <= ordinary + 8, "{to_victim} beside {ordinary}");
 }
 
 #[test]
-fn five_hundred_a_second_and_first_tries_first() {
+fn greetings_are_paced_and_first_tries_go_first() {
     let (mut rig, _) = (Rig::waiting(config(1)), ());
     let others = (0..1000).map(|n| SocketAddr::from(([203, 0, 113, 77], 20_000 + n)));
     rig.listing = Rig::listing(others);
@@ -137,17 +139,17 @@ fn five_hundred_a_second_and_first_tries_first() {
         sent.extend(rig.push(1, part));
     }
     sent.extend(rig.run(secs(75)));
-    let hellos: Vec<_> = sent.iter().filter(|sent| sent.greet().is_some()).collect();
-    let first: std::collections::BTreeSet<_> = hellos[..1000].iter().map(|it| it.to).collect();
+    let greets: Vec<_> = sent.iter().filter(|sent| sent.greet().is_some()).collect();
+    let first: std::collections::BTreeSet<_> = greets[..1000].iter().map(|it| it.to).collect();
     assert_eq!(first.len(), 1000);
-    assert!(hellos[999].at <= ms(62_000), "{:?}", hellos[999].at);
-    for pair in hellos.windows(501) {
+    assert!(greets[999].at <= ms(62_000), "{:?}", greets[999].at);
+    for pair in greets.windows(501) {
         assert!(pair[500].at - pair[0].at >= ms(990));
     }
 }
 
 #[test]
-fn a_second_candidate_is_tried_five_times() {
+fn a_private_address_is_tried_five_times() {
     let interfaces = vec!["192.168.1.0/24".parse().unwrap()];
     let mut rig = Rig::waiting(Config { interfaces, ..config(1) });
     let (near, lan) = ("203.0.113.9:40113", "192.168.1.7:40113");
@@ -170,15 +172,15 @@ fn addresses_that_make_no_sense_are_never_greeted() {
     rig.run(secs(60));
     let mut sent = rig.push(1, 0);
     sent.extend(rig.run(secs(119)));
-    let hellos: Vec<_> = sent.iter().filter(|sent| sent.greet().is_some()).collect();
-    assert!(!hellos.is_empty() && hellos.iter().all(|sent| sent.to == addr(ANA)));
+    let greets: Vec<_> = sent.iter().filter(|sent| sent.greet().is_some()).collect();
+    assert!(!greets.is_empty() && greets.iter().all(|sent| sent.to == addr(ANA)));
     rig.run(secs(121));
     let events = rig.events();
     assert!(events.iter().any(|event| matches!(event, Event::Closed { of: 6, met: 0, .. })));
 }
 
 #[test]
-fn on_a_machine_of_its_own_loopback_is_greeted() {
+fn loopback_is_greeted_by_peers_on_loopback() {
     let mut rig = Rig::waiting(config(1));
     rig.listing = Rig::listing(["127.0.0.1:50001", "127.0.0.1:50002"].map(addr));
     rig.run(secs(60));

@@ -1,4 +1,4 @@
-//! Several peers and a small registry over a network that loses, doubles and reorders.
+//! Several peers and a small registry over a network that loses, repeats and reorders datagrams.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +7,7 @@ use crate::proto::Challenge;
 
 const COOKIE: &str = "awQjfGkU0tbP4drN";
 
-/// The least registry that keeps the rules which peers rely on.
+/// A minimal registry that keeps the rules which peers rely on.
 #[derive(Default)]
 struct Registry {
     current: u64,
@@ -107,11 +107,11 @@ impl Registry {
     }
 }
 
-/// Everything, on one virtual clock.
+/// The registry, the peers and the network on one virtual clock.
 struct World {
     now: Duration,
     rng: ChaCha8Rng,
-    /// How many of a hundred datagrams are lost, and how many doubled.
+    /// How many of a hundred datagrams are lost; half as many are repeated.
     loss: u32,
     registry: Registry,
     peers: BTreeMap<SocketAddr, Peer>,
@@ -142,8 +142,8 @@ impl World {
     fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         for copy in 0..2 {
             let lost = self.rng.random_range(0..100) < self.loss;
-            let doubled = self.rng.random_range(0..100) < self.loss / 2;
-            if lost || copy == 1 && !doubled {
+            let repeated = self.rng.random_range(0..100) < self.loss / 2;
+            if lost || copy == 1 && !repeated {
                 continue;
             }
             let arrives = self.now + ms(self.rng.random_range(1..80));
@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// What comes next.
+    /// The moment of the next thing to happen.
     fn next(&self) -> Duration {
         let peers = self.peers.values().filter_map(Peer::poll_timeout);
         let wire = self.wire.first_key_value().map(|((at, _), _)| *at);
@@ -208,7 +208,7 @@ impl World {
         }
     }
 
-    /// Who was not met in `minute`, by whom.
+    /// How many pairs did not meet in `minute`, counted from both sides.
     fn not_met(&self, minute: u64) -> usize {
         let closed = self.events.iter().filter_map(|(_, event)| match event {
             Event::Closed { window, missing, .. } if *window == self::window(minute) => {
@@ -217,7 +217,7 @@ impl World {
             _ => None,
         });
         let closed: Vec<_> = closed.collect();
-        assert_eq!(closed.len(), self.peers.len(), "all lived minute {minute}");
+        assert_eq!(closed.len(), self.peers.len(), "everyone closed minute {minute}");
         closed.iter().sum()
     }
 }
@@ -249,7 +249,7 @@ fn everyone_meets_everyone_at_thirty_percent_loss() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_run() {
+fn the_same_seed_gives_the_same_run() {
     let run = |seed| {
         let mut world = World::new(seed, 3, 20);
         world.run(secs(130));

@@ -1,6 +1,7 @@
-//! Getting in, staying in, and getting out.
+//! Getting into a window, staying in it, and leaving it.
 
 use super::*;
+use crate::cookie::NO_COOKIE;
 use crate::proto::Challenge;
 
 #[test]
@@ -30,7 +31,7 @@ fn a_cookie_is_kept_for_later_requests() {
 }
 
 #[test]
-fn unanswered_it_is_tried_for_ever() {
+fn an_unanswered_registration_is_tried_for_ever() {
     let mut rig = Rig::new(config(1));
     let sent = rig.run(secs(600));
     assert!(sent.len() > 480, "{}", sent.len());
@@ -40,7 +41,7 @@ fn unanswered_it_is_tried_for_ever() {
 }
 
 #[test]
-fn silence_is_counted_from_what_was_asked_until_anything_comes() {
+fn silence_lasts_from_a_request_until_any_answer() {
     let mut rig = Rig::new(config(1));
     assert_eq!(rig.peer.unanswered_since(), None, "it has not asked");
     rig.run(secs(3));
@@ -52,13 +53,13 @@ fn silence_is_counted_from_what_was_asked_until_anything_comes() {
     assert_eq!(rig.peer.unanswered_since(), None, "nobody has to speak unasked");
     rig.run(secs(22));
     assert_eq!(rig.peer.unanswered_since(), Some(secs(20)), "since the keep-alive");
-    let answer = rig.registered(Some(rig.peer.seq), 0);
+    let answer = rig.registered(Some(rig.seq()), 0);
     rig.hear(REGISTRY, Datagram::Registered(answer));
     assert_eq!(rig.peer.unanswered_since(), None);
 }
 
 #[test]
-fn being_registered_is_told_once_a_window() {
+fn a_registration_is_reported_once_a_window() {
     let mut rig = Rig::waiting(config(1));
     let (window, room) = (window(1), Room::default());
     let told = Event::Registered { window, opens_in: secs(55), you: addr(ME), room: room.clone() };
@@ -99,13 +100,13 @@ fn keep_alives(window_ms: u64) -> Vec<Duration> {
 }
 
 #[test]
-fn the_mapping_is_held_every_15_seconds_or_a_quarter_of_the_window() {
+fn keep_alives_come_every_15_seconds_or_quarter_of_the_window() {
     assert_eq!(keep_alives(60_000), [0, 15, 30, 45].map(secs));
     assert_eq!(keep_alives(20_000)[..4], [0, 5, 10, 15].map(secs));
 }
 
 #[test]
-fn nothing_is_asked_when_an_answer_would_come_after_the_opening() {
+fn no_keep_alive_is_sent_shortly_before_the_opening() {
     let mut rig = Rig::waiting(config(1));
     rig.now = ms(59_100);
     rig.peer.handle_timeout(now(rig.now));
@@ -126,7 +127,7 @@ fn a_window_is_renewed_in_its_first_half() {
 }
 
 #[test]
-fn once_is_once() {
+fn without_renewal_it_registers_for_one_window() {
     let (mut rig, _) = Rig::open(Config { renew: false, ..config(1) });
     let sent = rig.run(secs(300));
     assert!(sent.iter().all(|sent| sent.register().is_none()));
@@ -135,7 +136,7 @@ fn once_is_once() {
 }
 
 #[test]
-fn the_last_half_second_before_the_boundary_holds_a_try() {
+fn the_last_half_second_before_a_boundary_has_a_try() {
     for seed in 0..50 {
         let (mut rig, _) = Rig::open(config(seed));
         let sent = rig.run(secs(125));
@@ -145,7 +146,7 @@ fn the_last_half_second_before_the_boundary_holds_a_try() {
 }
 
 #[test]
-fn a_final_refusal_is_told_and_ends_it() {
+fn a_final_refusal_is_reported_and_ends_the_registering() {
     let mut rig = Rig::new(config(1));
     let seq = rig.drain()[0].register().unwrap().seq;
     rig.hear(REGISTRY, error(seq, Code::Forbidden, None));
@@ -155,7 +156,7 @@ fn a_final_refusal_is_told_and_ends_it() {
 }
 
 #[test]
-fn a_passing_refusal_is_told_once_and_tried_again() {
+fn a_retryable_refusal_is_reported_once_and_tried_again() {
     let mut rig = Rig::new(config(1));
     let mut tries = 0;
     for _ in 0..20 {
@@ -175,14 +176,14 @@ fn a_passing_refusal_is_told_once_and_tried_again() {
 }
 
 #[test]
-fn leaving_is_asked_until_answered() {
+fn leave_is_sent_until_answered() {
     let mut rig = Rig::waiting(config(1));
     rig.events();
     rig.peer.leave(now(rig.now));
     rig.peer.leave(now(rig.now));
     let sent = rig.run(secs(8));
     assert!(sent.len() >= 4 && sent.iter().all(|it| matches!(it.datagram(), Datagram::Leave(_))));
-    let seq = Some(rig.peer.seq);
+    let seq = Some(rig.seq());
     assert!(rig.hear(REGISTRY, left(seq)).is_empty());
     assert_eq!(rig.events(), [Event::Left]);
     assert!(rig.run(secs(300)).is_empty());

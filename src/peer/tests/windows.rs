@@ -1,4 +1,4 @@
-//! The opening, the own list, and windows that go by.
+//! The opening, the own list, and windows that are missed.
 
 use super::*;
 
@@ -55,13 +55,13 @@ fn a_window_stands_for_a_lost_registered() {
     let sent = rig.run(secs(91));
     let renewal = sent.iter().find_map(Sent::register).unwrap();
     assert_ne!(renewal.seq, None);
-    assert_eq!(renewal.seq, Some(rig.peer.seq), "a new request");
+    assert_eq!(renewal.seq, Some(rig.seq()), "a new request");
     rig.run(secs(121));
     assert!(matches!(rig.events()[..], [Event::Closed { met: 0, of: 2, .. }]));
 }
 
 #[test]
-fn what_lacks_is_asked_for() {
+fn missing_parts_are_asked_for() {
     let mut first = Vec::new();
     for seed in 0..100 {
         let mut rig = Rig::waiting(config(seed));
@@ -84,7 +84,7 @@ fn what_lacks_is_asked_for() {
 }
 
 #[test]
-fn all_that_lacks_is_asked_for_until_the_close() {
+fn a_list_that_does_not_come_is_asked_for_until_the_close() {
     let mut rig = Rig::waiting(Config { renew: false, ..config(1) });
     rig.events();
     let asked = queries(&rig.run(ms(119_999)));
@@ -97,7 +97,7 @@ fn all_that_lacks_is_asked_for_until_the_close() {
 }
 
 #[test]
-fn an_answer_that_is_no_news_is_no_loop() {
+fn an_answer_without_news_causes_no_query_at_once() {
     let mut rig = Rig::waiting(config(1));
     three_parts(&mut rig);
     rig.run(secs(60));
@@ -119,7 +119,7 @@ fn a_registry_that_opens_late_is_waited_for() {
     let mut rig = Rig::waiting(config(1));
     rig.events();
     let asked = queries(&rig.run(secs(62)));
-    // Its clock was set back by 30 s: minute 0 is current for another 28.
+    // The registry's clock was set back by 30 s: minute 0 is current for another 28 s.
     let late = Peers {
         closes_in_ms: 28_000,
         you: None,
@@ -135,7 +135,7 @@ fn a_registry_that_opens_late_is_waited_for() {
 }
 
 #[test]
-fn a_stranger_s_list_of_my_window_means_that_i_am_not_in_it() {
+fn an_answer_without_a_pass_means_that_the_window_was_missed() {
     for minute in [1, 2] {
         let mut rig = Rig::waiting(config(1));
         let asked = queries(&rig.run(secs(62)));
@@ -150,7 +150,7 @@ fn a_stranger_s_list_of_my_window_means_that_i_am_not_in_it() {
 }
 
 #[test]
-fn my_list_of_a_later_window_counts_at_once() {
+fn the_own_list_of_a_later_window_counts_at_once() {
     let mut rig = Rig::waiting(config(1));
     let asked = queries(&rig.run(secs(62)));
     rig.events();
@@ -160,10 +160,10 @@ fn my_list_of_a_later_window_counts_at_once() {
 }
 
 #[test]
-fn a_registration_whose_current_window_is_later_tells_of_the_missed_one() {
+fn a_later_current_window_in_an_answer_means_that_the_promised_one_was_missed() {
     let mut rig = Rig::waiting(config(1));
     rig.events();
-    // Its clock leapt: at 20 s, minute 1 is over there.
+    // The registry's clock was stepped: at 20 s, minute 1 is over there.
     rig.run(ms(19_999));
     rig.now = secs(20);
     rig.peer.handle_timeout(now(rig.now));
@@ -182,7 +182,7 @@ fn an_answer_across_the_boundary_is_for_the_open_window() {
         window: window(1),
         opens_in_ms: 0,
         current: Current { closes_in_ms: 59_900, ..rig.registered(None, 1).current },
-        ..rig.registered(Some(rig.peer.seq), 1)
+        ..rig.registered(Some(rig.seq()), 1)
     };
     rig.hear(REGISTRY, Datagram::Registered(answer));
     let events = rig.events();
@@ -197,7 +197,7 @@ fn an_answer_across_the_boundary_is_for_the_open_window() {
 fn a_keep_alive_that_crosses_the_boundary_is_a_renewal() {
     let mut rig = Rig::waiting(config(1));
     rig.run(secs(35));
-    let seq = Some(rig.peer.seq);
+    let seq = Some(rig.seq());
     rig.now = ms(59_990);
     rig.peer.handle_timeout(now(rig.now));
     // On the registry's clock, minute 1 is open.
@@ -236,12 +236,12 @@ fn a_later_window_ends_the_one_before() {
 }
 
 #[test]
-fn an_outage_is_lived_through() {
+fn after_an_outage_it_registers_again() {
     let mut rig = Rig::waiting(config(1));
     rig.events();
     rig.run(secs(600));
     assert_eq!(rig.events(), [missed(1)], "once");
-    let seq = Some(rig.peer.seq);
+    let seq = Some(rig.seq());
     let answer = rig.registered(seq, 10);
     rig.hear(REGISTRY, Datagram::Registered(answer));
     assert!(matches!(rig.events()[..], [Event::Registered { .. }]));

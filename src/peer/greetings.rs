@@ -1,0 +1,326 @@
+//! The greetings of one open window: GREET each peer until it answers, answer each that greets.
+//!
+//! ```text
+//!   0   100  200     400         800   1000    1500    2000  ms
+//!   ├────┼────┼───────┼───────────┼─────┼───────┼───────┼── … each 500 ms to 10 s, then each 5 s
+//!  GREET seq 17 ──▶ (their NAT drops it; ours now lets them in)
+//!        GREET seq 93 ──▶ ◀── GREET seq 5          both sides try at the same moment, which is
+//!                 GREETED seq 5 ──▶                what opens a path through both NATs
+//!                         ◀── GREETED seq 93: met, after exactly as long as seq 93 took
+//! ```
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::rngs::ChaCha8Rng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use super::reach::{Reach, same_address};
+use crate::ask::jitter;
+use crate::proto::{Candidate, Greet, Greeted, SEQ_END};
+
+/// The time between two datagrams: 500 a second.
+const PACE: Duration = Duration::from_millis(2);
+/// How far sending may fall behind the pace and catch up: a timer that wakes late would otherwise
+/// halve the pace.
+const PACE_SLACK: Duration = Duration::from_millis(10);
+/// How often a peer's private address is tried.
+const LAN_TRIES: u32 = 5;
+/// Extra tries that a peer can cause by greeting: a member that forges its source address can make
+/// each other member send at most these, and the ordinary tries, to a victim.
+const EXTRA_TRIES: u8 = 8;
+/// Extra tries that are left when ordinary ones get rare are spent at this pace on a peer that has
+/// greeted, and so can be reached: it may have met us and be silent, and at 30 % loss each way half
+/// of the tries fail.
+const REACHABLE_RETRY: Duration = Duration::from_secs(1);
+/// The least time between the last try and an extra one: its answer may still be on the way.
+const PROBE_AFTER: Duration = Duration::from_millis(100);
+/// GREETs per window to addresses on other hosts than the list says. Some NATs have several
+/// addresses; but a member that forges one could otherwise have every peer of the list tried there.
+const OFF_LIST_BUDGET: u32 = 512;
+/// Unanswered tries remembered for each peer: an answer to an older one is not counted.
+const MAX_UNANSWERED: usize = 32;
+
+/// The time from try number `tries` to the next, before jitter.
+fn gap(tries: u32) -> Duration {
+    Duration::from_millis(match tries {
+        0..=2 => 100,
+        3 => 200,
+        4 => 400,
+        5 => 200,
+        6..=23 => 500,
+        _ => 5000,
+    })
+}
+
+/// One peer of the own list.
+#[derive(Debug)]
+struct PeerState {
+    addr: SocketAddr,
+    /// Its private address, if that may be tried.
+    lan: Option<SocketAddr>,
+    /// Where it greeted from, if that is neither: its NAT has another port for each destination.
+    via: Option<SocketAddr>,
+    tries: u32,
+    extra_tries: u8,
+    last_try: Option<Duration>,
+    /// The next ordinary try, as it stands in [`Greetings::repeats`].
+    next_try: Option<Duration>,
+    /// The `seq` and the moment of tries that were not answered.
+    unanswered: VecDeque<(u64, Duration)>,
+    /// Whether it has answered a GREET.
+    met: bool,
+    /// Whether it has sent a GREET.
+    has_greeted: bool,
+}
+
+impl PeerState {
+    fn new(peer: Candidate, reach: &Reach) -> PeerState {
+        PeerState {
+            addr: peer.addr,
+            lan: reach.usable_lan(peer),
+            via: None,
+            tries: 0,
+            extra_tries: EXTRA_TRIES,
+            last_try: None,
+            next_try: None,
+            unanswered: VecDeque::new(),
+            met: false,
+            has_greeted: false,
+        }
+    }
+
+    /// Where the next ordinary try goes.
+    fn targets(&self, reach: &Reach) -> impl Iterator<Item = SocketAddr> + use<> {
+        let addr = Some(self.addr).filter(|&addr| reach.allows(addr));
+        let lan = self.lan.filter(|_| self.tries < LAN_TRIES);
+        [addr, lan, self.via].into_iter().flatten()
+    }
+
+    fn has_address(&self, from: SocketAddr) -> bool {
+        let mut known = [Some(self.addr), self.lan, self.via].into_iter().flatten();
+        known.any(|addr| same_address(addr, from))
+    }
+
+    /// Whether `to` is on another host than the list says.
+    fn is_off_list(&self, to: SocketAddr) -> bool {
+        to.ip() != self.addr.ip() && self.lan.is_none_or(|lan| !same_address(lan, to))
+    }
+
+    /// Counts an ordinary try; the time to the next, shorter for a peer that can be reached.
+    fn count_try(&mut self) -> Duration {
+        self.tries = self.tries.saturating_add(1);
+        let gap = gap(self.tries);
+        if gap <= REACHABLE_RETRY || !self.has_greeted || self.extra_tries == 0 {
+            return gap;
+        }
+        self.extra_tries -= 1;
+        REACHABLE_RETRY
+    }
+
+    fn remember(&mut self, seq: u64, now: Duration) {
+        if self.unanswered.len() == MAX_UNANSWERED {
+            self.unanswered.pop_front();
+        }
+        self.unanswered.push_back((seq, now));
+        self.last_try = Some(now);
+    }
+}
+
+/// The answer to a valid GREET, and whether it was the first of its peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) first: bool,
+    pub(super) datagram: Vec<u8>,
+}
+
+/// The greetings of one window, from the moment that the own list is whole.
+#[derive(Debug)]
+pub(super) struct Greetings {
+    /// The own GREET; each try has its own `seq`.
+    pub(super) own: Greet,
+    reach: Reach,
+    /// No delay between tries is longer.
+    longest: Duration,
+    rng: ChaCha8Rng,
+    /// In the own list's order, without oneself.
+    peers: Vec<PeerState>,
+    /// Where each address of the own list is in `peers`.
+    index: HashMap<SocketAddr, usize>,
+    /// Peers that were not tried yet, shuffled: were all clients to follow the list, its first
+    /// peer would be greeted by everyone at once.
+    first_tries: Vec<usize>,
+    /// Extra tries, each to where a greeting came from.
+    probes: VecDeque<(usize, SocketAddr)>,
+    /// Further ordinary tries, ordered by their moment.
+    repeats: BTreeSet<(Duration, usize)>,
+    /// When the pace allows the next datagram.
+    ready_at: Duration,
+    /// How many of [`OFF_LIST_BUDGET`] are left.
+    off_list_budget: u32,
+    outbox: VecDeque<(SocketAddr, Vec<u8>)>,
+}
+
+impl Greetings {
+    /// Greetings as `own` to the peers of `list`; `own.seq` is not used.
+    pub(super) fn new(
+        own: Greet,
+        reach: Reach,
+        list: &[Candidate],
+        longest: Duration,
+        seed: u64,
+        now: Duration,
+    ) -> Greetings {
+        let (mut peers, mut index) = (Vec::new(), HashMap::new());
+        for peer in list.iter().filter(|peer| !same_address(peer.addr, own.from)) {
+            index.entry(peer.addr).or_insert_with(|| {
+                peers.push(PeerState::new(*peer, &reach));
+                peers.len() - 1
+            });
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut first_tries: Vec<usize> = (0..peers.len()).collect();
+        first_tries.shuffle(&mut rng);
+        Greetings {
+            own,
+            reach,
+            longest,
+            rng,
+            peers,
+            index,
+            first_tries,
+            probes: VecDeque::new(),
+            repeats: BTreeSet::new(),
+            ready_at: now,
+            off_list_budget: OFF_LIST_BUDGET,
+            outbox: VecDeque::new(),
+        }
+    }
+
+    /// The own list, in its order, without oneself.
+    pub(super) fn peers(&self) -> Vec<SocketAddr> {
+        self.peers.iter().map(|peer| peer.addr).collect()
+    }
+
+    /// The peers that were not met.
+    pub(super) fn missing(&self) -> Vec<SocketAddr> {
+        self.peers.iter().filter(|peer| !peer.met).map(|peer| peer.addr).collect()
+    }
+
+    /// The next GREET, if the pace allows one.
+    pub(super) fn poll_transmit(&mut self, now: Duration) -> Option<(SocketAddr, Vec<u8>)> {
+        while self.outbox.is_empty() && self.ready_at <= now {
+            self.next_try(now)?;
+        }
+        self.outbox.pop_front()
+    }
+
+    /// When the next GREET may be sent.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        if !(self.outbox.is_empty() && self.first_tries.is_empty() && self.probes.is_empty()) {
+            return Some(self.ready_at);
+        }
+        self.repeats.first().map(|&(due, _)| due.max(self.ready_at))
+    }
+
+    /// First tries, then those to peers that are known to be reachable, then repeats.
+    fn next_try(&mut self, now: Duration) -> Option<()> {
+        if let Some(place) = self.first_tries.pop() {
+            self.try_peer(place, now);
+        } else if let Some((place, to)) = self.probes.pop_front() {
+            self.greet(place, to, now);
+        } else {
+            let &(due, place) = self.repeats.first().filter(|(due, _)| *due <= now)?;
+            self.repeats.remove(&(due, place));
+            self.try_peer(place, now);
+        }
+        Some(())
+    }
+
+    /// An ordinary try at all addresses of a peer, and the moment of the next.
+    fn try_peer(&mut self, place: usize, now: Duration) {
+        for to in self.peers[place].targets(&self.reach) {
+            self.greet(place, to, now);
+        }
+        let peer = &mut self.peers[place];
+        if !peer.met {
+            let gap = jitter(&mut self.rng, peer.count_try()).min(self.longest);
+            let due = now.saturating_add(gap);
+            peer.next_try = Some(due);
+            self.repeats.insert((due, place));
+        }
+    }
+
+    fn greet(&mut self, place: usize, to: SocketAddr, now: Duration) {
+        let peer = &mut self.peers[place];
+        let off_list = peer.is_off_list(to);
+        if peer.met || off_list && self.off_list_budget == 0 {
+            return;
+        }
+        self.off_list_budget -= u32::from(off_list);
+        let seq = self.rng.next_u64() % SEQ_END;
+        peer.remember(seq, now);
+        self.ready_at = self.ready_at.max(now.saturating_sub(PACE_SLACK)).saturating_add(PACE);
+        self.outbox.push_back((to, Greet { seq, ..self.own.clone() }.encode()));
+    }
+
+    /// Takes a GREET that came from `from`. One that is wrong in anything is dropped in silence: a
+    /// stranger is not to learn who is here.
+    pub(super) fn on_greet(
+        &mut self,
+        now: Duration,
+        from: SocketAddr,
+        greet: &Greet,
+    ) -> Option<Reply> {
+        let own = &self.own;
+        let is_ours =
+            greet.room == own.room && greet.window == own.window && greet.pass == own.pass;
+        if !is_ours || !self.reach.allows(from) {
+            return None;
+        }
+        let place = *self.index.get(&greet.from)?;
+        self.probe(place, from, now);
+        let first = !std::mem::replace(&mut self.peers[place].has_greeted, true);
+        Some(Reply { first, datagram: self.greeted(greet.seq) })
+    }
+
+    fn greeted(&self, seq: u64) -> Vec<u8> {
+        let Greet { room, window, from, name, .. } = self.own.clone();
+        Greeted { room, window, seq, from, name }.encode()
+    }
+
+    /// A greeting shows that there is a path from `from`: the best moment to try it the other way.
+    fn probe(&mut self, place: usize, from: SocketAddr, now: Duration) {
+        let peer = &mut self.peers[place];
+        let known = peer.has_address(from);
+        let waited = peer.last_try.is_some_and(|last| now >= last.saturating_add(PROBE_AFTER));
+        if peer.met || peer.extra_tries == 0 || known && !waited {
+            return;
+        }
+        if !known {
+            peer.via = Some(from);
+        }
+        peer.extra_tries -= 1;
+        peer.last_try = Some(now);
+        self.probes.push_back((place, from));
+    }
+
+    /// Takes a GREETED, from whatever address: its `seq` was told to nobody but that peer. The round
+    /// trip time, if its peer is met by it.
+    pub(super) fn on_greeted(&mut self, now: Duration, greeted: &Greeted) -> Option<Duration> {
+        if (&greeted.room, greeted.window) != (&self.own.room, self.own.window) {
+            return None;
+        }
+        let place = *self.index.get(&greeted.from)?;
+        let peer = &mut self.peers[place];
+        let &(_, sent) = peer.unanswered.iter().find(|(seq, _)| *seq == greeted.seq)?;
+        peer.met = true;
+        peer.unanswered = VecDeque::new();
+        if let Some(due) = peer.next_try.take() {
+            self.repeats.remove(&(due, place));
+        }
+        Some(now.saturating_sub(sent))
+    }
+}
