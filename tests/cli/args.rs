@@ -1,6 +1,8 @@
-//! The words of the command line, and their places in the environment.
+//! The arguments of the program, and the environment variables that stand for them.
 
-use crate::support::{Home, Program, hit7, keys, run, says};
+use hit7_support::{Program, assert_has, keys};
+
+use crate::HIT7;
 
 #[test]
 fn help_shows_every_flag_with_its_variable() {
@@ -31,12 +33,12 @@ fn help_shows_every_flag_with_its_variable() {
         ("peers", &["room", "json", "bind", "key-file", "timeout"]),
         ("history", &["data", "json"]),
     ] {
-        let lines = run(&[command, "--help"]).succeeded();
+        let lines = HIT7.run(&[command, "--help"]).succeeded();
         let words: Vec<&str> = lines.iter().flat_map(|line| line.split_whitespace()).collect();
         let help = words.join(" ");
         for flag in flags.iter().chain(&["log-level", "log-format"]) {
             let name = format!("HIT7_{}", flag.to_uppercase().replace('-', "_"));
-            says(&help, &[&format!("--{flag}"), &format!("[env: {name}=")]);
+            assert_has(&help, &[&format!("--{flag}"), &format!("[env: {name}=")]);
         }
         let shown = words.iter().filter(|word| word.starts_with("--") && word.len() > 2);
         let everywhere = ["--help", "--version", "--log-level", "--log-format"];
@@ -45,14 +47,14 @@ fn help_shows_every_flag_with_its_variable() {
             shown.filter(|word| !known(word) && !word.starts_with("--once")).collect();
         assert!(unknown.is_empty(), "{unknown:?} of {command} is not tested");
     }
-    says(&run(&["--version"]).succeeded()[0], &["hit7 ", env!("CARGO_PKG_VERSION")]);
+    assert_has(&HIT7.run(&["--version"]).succeeded()[0], &["hit7 ", env!("CARGO_PKG_VERSION")]);
 }
 
 #[test]
-fn bad_words_are_named() {
+fn bad_arguments_are_named() {
     let long = "x".repeat(33);
     let say = "é".repeat(201);
-    for (words, names) in [
+    for (args, named) in [
         (&[][..], "Usage"),
         (&["dance"], "dance"),
         (&["serve"], "<PORT>"),
@@ -92,11 +94,11 @@ fn bad_words_are_named() {
         (&["peers", "localhost", "1", "--timeout", "-1s"], "-1"),
         (&["history", "yesterday"], "[WINDOW]"),
     ] {
-        let ended = run(words);
-        assert_eq!((ended.code, ended.out.len()), (Some(2), 0), "{words:?}: {ended:?}");
-        assert!(ended.err.iter().any(|line| line.contains(names)), "{words:?}: {ended:?}");
+        let exit = HIT7.run(args);
+        assert_eq!((exit.code, exit.out.len()), (Some(2), 0), "{args:?}: {exit:?}");
+        assert!(exit.err.iter().any(|line| line.contains(named)), "{args:?}: {exit:?}");
         for jargon in ["invalid digit", "too large to fit", "not in 1..=", "parse"] {
-            assert!(!ended.err.concat().contains(jargon), "{words:?}: {ended:?}");
+            assert!(!exit.err.concat().contains(jargon), "{args:?}: {exit:?}");
         }
     }
 }
@@ -115,45 +117,45 @@ fn bad_values_of_the_environment_are_named() {
         ("join", "HIT7_TIMEOUT", "long", "--timeout"),
         ("peers", "HIT7_ROOM", "a b", "--room"),
     ] {
-        let mut words = hit7(&[command, "127.0.0.1", "1"]);
-        words.env(name, value);
-        let ended = Program::start(words).end();
-        assert_eq!(ended.code, Some(2), "{name}");
-        says(&ended.err[0], &[flag]);
+        let mut command = HIT7.command([command, "127.0.0.1", "1"]);
+        command.env(name, value);
+        let exit = Program::start(command).end();
+        assert_eq!(exit.code, Some(2), "{name}");
+        assert_has(&exit.err[0], &[flag]);
     }
 }
 
 #[test]
 fn flags_come_from_the_environment() {
-    let home = Home::new();
-    let mut command = hit7(&["serve", "127.0.0.1", "0"]);
+    let home = HIT7.home();
+    let mut command = HIT7.command(["serve", "127.0.0.1", "0"]);
     command.env("HIT7_DATA", home.data()).env("HIT7_WINDOW", "1s");
     command.env("HIT7_TRUST", "127.0.0.0/8,::1").env("HIT7_ACCEPT_DAMAGE", "1");
-    let registry = crate::support::Registry::start(command);
-    let mut command = hit7(&["join", "127.0.0.1", &registry.port()]);
+    let registry = home.start(command);
+    let mut command = HIT7.command(["join", "127.0.0.1", &registry.port()]);
     for (name, value) in
         [("JSON", "1"), ("ONCE", "true"), ("NAME", "ana"), ("ROOM", "lab"), ("BIND", "127.0.0.3")]
     {
         command.env(format!("HIT7_{name}"), value);
     }
     let lines = Program::start(command).end().succeeded();
-    says(&lines[0], &[r#""event":"registered""#, "127.0.0.3:"]);
+    assert_has(&lines[0], &[r#""event":"registered""#, "127.0.0.3:"]);
     for (value, is_json) in [("1", true), ("0", false), ("false", false)] {
-        let mut command = hit7(&["peers", "127.0.0.1", &registry.port()]);
+        let mut command = HIT7.command(["peers", "127.0.0.1", &registry.port()]);
         command.env("HIT7_JSON", value).env("HIT7_ROOM", "lab");
         let lines = Program::start(command).end().succeeded();
         assert_eq!(lines[0].starts_with('{'), is_json, "{value}");
     }
-    let mut command = hit7(&["history"]);
+    let mut command = HIT7.command(["history"]);
     command.env("HIT7_JSON", "1").env("HIT7_DATA", home.data());
     let lines = Program::start(command).end().succeeded();
     assert_eq!(keys(&lines[0]), "window closes opened rooms");
-    says(&lines[0], &[r#""rooms":{"lab":1}"#]);
+    assert_has(&lines[0], &[r#""rooms":{"lab":1}"#]);
 }
 
 #[test]
 fn a_flag_stands_above_the_environment() {
-    let mut command = hit7(&["join", "127.0.0.1", "1", "--name", "a b"]);
+    let mut command = HIT7.command(["join", "127.0.0.1", "1", "--name", "a b"]);
     command.env("HIT7_NAME", "ana");
     assert_eq!(Program::start(command).end().code, Some(2));
 }
