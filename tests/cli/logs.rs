@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use hit7_support::{Program, assert_has, listening};
+use hit7_support::{Program, assert_has};
 
 use crate::{HIT7, silent_registry};
 

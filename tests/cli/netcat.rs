@@ -105,47 +105,20 @@ fn who_left_is_not_in_the_next_window() {
     assert!(members[0].get("name").is_none(), "it gave none");
 }
 
-/// Values that break a field's limits.
-const BAD_FIELDS: [(&str, &str, &[&str]); 8] = [
-    (
-        "REGISTER",
-        "id",
-        &["7", "\"\"", "\"a b\"", "\"é\"", "null", "[]", "\"123456789012345678901234567890123\""],
-    ),
-    ("REGISTER", "seq", &["-1", "1.5", "\"1\"", "9007199254740992", "1e3", "null", "{}"]),
-    (
-        "REGISTER",
-        "room",
-        &[
-            "7",
-            "\"\"",
-            "\"a b\"",
-            "\"a/b\"",
-            "\"\\u001b[2J\"",
-            "\"123456789012345678901234567890123\"",
-        ],
-    ),
-    (
-        "REGISTER",
-        "name",
-        &["7", "\"\"", "\"a b\"", "\"\\ud800\"", "\"日本語日本語日本語日本\"", "{}"],
-    ),
+/// Values that break a field's limits, between bars.
+const BAD_FIELDS: [(&str, &str, &str); 8] = [
+    ("REGISTER", "id", r#"7|""|"a b"|"é"|null|[]|"123456789012345678901234567890123""#),
+    ("REGISTER", "seq", r#"-1|1.5|"1"|9007199254740992|1e3|null|{}"#),
+    ("REGISTER", "room", r#"7|""|"a b"|"a/b"|"\u001b[2J"|"123456789012345678901234567890123""#),
+    ("REGISTER", "name", r#"7|""|"a b"|"\ud800"|"日本語日本語日本語日本"|{}"#),
     (
         "REGISTER",
         "lan",
-        &[
-            "7",
-            "\"\"",
-            "\"192.168.1.7\"",
-            "\"203.0.113.9:40112\"",
-            "\"127.0.0.1:40112\"",
-            "\"192.168.1.7:0\"",
-            "\"host:1\"",
-        ],
+        r#"7|""|"192.168.1.7"|"203.0.113.9:40112"|"127.0.0.1:40112"|"192.168.1.7:0"|"host:1""#,
     ),
-    ("REGISTER", "cookie", &["7", "null", "[1]"]),
-    ("QUERY", "part", &["-1", "\"0\"", "0.5", "4294967296", "1"]),
-    ("LEAVE", "id", &["\"a b\"", "true"]),
+    ("REGISTER", "cookie", "7|null|[1]"),
+    ("QUERY", "part", r#"-1|"0"|0.5|4294967296|1"#),
+    ("LEAVE", "id", r#""a b"|true"#),
 ];
 
 #[test]
@@ -153,7 +126,7 @@ fn a_bad_field_is_named() {
     let registry = HIT7.serve(&["--window", "1day"]);
     let ana = registry.client();
     for (kind, field, values) in BAD_FIELDS {
-        for value in values {
+        for value in values.split('|') {
             let bad = format!(r#"{{"type":"{kind}","{field}":{value}}}"#);
             ana.send(&bad);
             let answer = ana.receive_text();

@@ -4,9 +4,7 @@ use std::io::{PipeReader, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Stdio;
 
-use hit7_support::{
-    Home, Program, Registry, UdpClient, assert_has, has_ipv6, listening, text, until,
-};
+use hit7_support::{Home, Program, Registry, UdpClient, assert_has, has_ipv6, listening, text};
 
 use crate::HIT7;
 

@@ -54,19 +54,16 @@ impl Home {
     }
 
     /// Starts a registry.
-    #[track_caller]
     pub fn serve(&self, args: &[&str]) -> Registry {
         self.start(self.command(args))
     }
 
     /// Starts a registry on that port.
-    #[track_caller]
     pub fn serve_at(&self, port: u16, args: &[&str]) -> Registry {
         self.start(self.command_at(port, args))
     }
 
     /// Starts a registry by a command of the test's own; it listens when this returns.
-    #[track_caller]
     pub fn start(&self, command: Command) -> Registry {
         let has_page = command.get_args().any(|arg| arg == "--http");
         let mut program = Program::start(command);
@@ -78,13 +75,11 @@ impl Home {
     }
 
     /// Runs a registry that does not start.
-    #[track_caller]
     pub fn refused(&self, args: &[&str]) -> Exit {
         Program::start(self.command(args)).end()
     }
 
     /// Runs `hit7 history` on this data.
-    #[track_caller]
     pub fn history(&self, args: &[&str]) -> Exit {
         let mut command = self.hit7.command(["history"]);
         command.args(args).arg("--data").arg(self.data());
@@ -92,7 +87,6 @@ impl Home {
     }
 
     /// The document of a window, once it is written.
-    #[track_caller]
     pub fn document(&self, window: &str) -> Value {
         until(format!("the document of {window}"), || {
             let exit = self.history(&[window, "--json"]);
@@ -115,7 +109,6 @@ impl Home {
 }
 
 /// The address in `listening on ADDR`.
-#[track_caller]
 pub fn listening(line: &str) -> SocketAddr {
     line.strip_prefix("listening on ").expect(line).parse().unwrap()
 }
@@ -138,7 +131,6 @@ impl Registry {
     }
 
     /// The address of its page.
-    #[track_caller]
     pub fn http(&self) -> SocketAddr {
         self.page.expect("it was started with --http")
     }
@@ -154,7 +146,6 @@ impl Registry {
     }
 
     /// Runs `hit7 peers` with it.
-    #[track_caller]
     pub fn peers(&self, args: &[&str]) -> Exit {
         self.home.hit7.run(&[&["peers", "127.0.0.1", &self.port()], args].concat())
     }

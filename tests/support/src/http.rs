@@ -35,7 +35,6 @@ impl Answer {
 }
 
 /// Sends a request, and reads the whole answer.
-#[track_caller]
 pub fn ask(addr: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
     let mut stream = open(addr, method, path, body);
     let mut bytes = Vec::new();
@@ -54,13 +53,11 @@ pub fn ask(addr: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
 }
 
 /// Gets that path, and reads the whole answer.
-#[track_caller]
 pub fn get(addr: SocketAddr, path: &str) -> Answer {
     ask(addr, "GET", path, "")
 }
 
 /// Reads an answer without end until `piece` is in it.
-#[track_caller]
 pub fn read_to(addr: SocketAddr, path: &str, piece: &str) -> String {
     let mut stream = open(addr, "GET", path, "");
     let (mut text, mut buffer) = (String::new(), [0; 4096]);

@@ -6,13 +6,11 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 /// The string that a JSON value is.
-#[track_caller]
 pub fn text(value: &Value) -> String {
     value.as_str().expect("a string").to_owned()
 }
 
 /// The keys of a JSON object in the order in which they stand.
-#[track_caller]
 pub fn keys(object: &str) -> String {
     let Keys(keys) = serde_json::from_str(object).expect(object);
     keys.join(" ")

@@ -42,7 +42,8 @@ pub fn poll<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
 /// Looks again and again until there is something, which is `what` if there never is.
 #[track_caller]
 pub fn until<T>(what: impl Display, look: impl FnMut() -> Option<T>) -> T {
-    poll(look).unwrap_or_else(|| panic!("not within {DEADLINE:?}: {what}"))
+    let Some(found) = poll(look) else { panic!("not within {DEADLINE:?}: {what}") };
+    found
 }
 
 /// Fails unless the text has each of the pieces in it.

@@ -88,7 +88,6 @@ pub struct Program {
 
 impl Program {
     /// Starts a program, and reads what it prints.
-    #[track_caller]
     pub fn start(command: Command) -> Program {
         Program::spawn(command).unwrap()
     }

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::net::UdpSocket;
 
 /// Says what is skipped and why, or fails if nothing may be skipped.
-#[track_caller]
 pub fn skip(why: &str) {
     assert!(std::env::var_os("HIT7_NO_SKIPS").is_none(), "nothing may be skipped here: {why}");
     announce(why);

@@ -54,7 +54,6 @@ impl UdpClient {
 
     /// The next datagram of its registry, as it came. Another test's registry may still tell whoever
     /// had this port before.
-    #[track_caller]
     pub fn receive_text(&self) -> String {
         let mut buffer = [0; 2048];
         loop {
@@ -91,19 +90,16 @@ impl UdpClient {
     }
 
     /// Registers; the window that it is registered for.
-    #[track_caller]
     pub fn register(&self) -> String {
         self.register_with(r#"{"type":"REGISTER"}"#)
     }
 
     /// Registers in that room by that name; the window that it is registered for.
-    #[track_caller]
     pub fn register_as(&self, room: &str, name: &str) -> String {
         self.register_with(format!(r#"{{"type":"REGISTER","room":"{room}","name":"{name}"}}"#))
     }
 
     /// Sends that REGISTER; the window that it is registered for.
-    #[track_caller]
     pub fn register_with(&self, register: impl AsRef<[u8]>) -> String {
         self.send(register);
         text(&self.receive_type("REGISTERED")["window"])
