@@ -1,8 +1,8 @@
 #!/bin/bash
-# What an answer costs, hit7's and its rivals', in one run on one machine:
+# What an answer costs, hit7's and two BitTorrent trackers', in one run on one machine:
 #   bench/compare.sh [ROUNDS]
 # Prints hit7's budgets as ratios to aquatic's announce, round by round, with minimum, median and
-# maximum; the raw lines go to docs/benchmarks/compare.jsonl. On Debian it installs the rivals.
+# maximum; the raw lines go to docs/benchmarks/compare.jsonl. On Debian it installs the trackers.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 rounds=${1:-5}
@@ -14,8 +14,26 @@ crowd=(--clients 1000 --seconds 4)
 proven=(--trust 192.0.2.1 --rate 1000000 --burst 1000000 --workers 1)
 
 tools jq opentracker
-for rival in aquatic_udp aquatic_udp_load_test; do
-    [ -x "$rivals/bin/$rival" ] || cargo install --quiet --locked --root "$rivals" "$rival@0.9.0"
+
+# Builds a crate of aquatic 0.9.0 with the versions that it was published with, but for `metrics`
+# 0.22.3: Rust 1.95 and later do not compile it (a lifetime, which 0.22.4 has right). So the published
+# sources are fetched into a folder, and the lock file in them is changed in that one place.
+install_aquatic() {
+    local crate=$1 dir=$work/$1
+    mkdir -p "$dir/fetch/src"
+    : >"$dir/fetch/src/lib.rs"
+    printf '[package]\nname = "fetch"\nedition = "2021"\n[dependencies]\n%s = "=0.9.0"\n' "$crate" >"$dir/fetch/Cargo.toml"
+    (cd "$dir/fetch" && cargo fetch --quiet)
+    cp -r "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"$crate-0.9.0"/. "$dir"
+    rm -r "$dir/fetch"
+    if grep -q '^name = "metrics"$' "$dir/Cargo.lock"; then
+        (cd "$dir" && cargo update --quiet --package metrics --precise 0.22.4)
+    fi
+    (cd "$dir" && cargo install --quiet --locked --root "$rivals" --path .)
+}
+
+for crate in aquatic_udp aquatic_udp_load_test; do
+    [ -x "$rivals/bin/$crate" ] || install_aquatic "$crate"
 done
 build
 mkdir -p "$(dirname "$raw")"

@@ -21,8 +21,10 @@ tools() {
 
 build() {
     (cd "$root" && cargo build --release --locked --quiet)
-    (cd "$root/bench" && cargo build --release --locked --quiet)
+    build_bench
 }
+
+build_bench() { (cd "$root/bench" && cargo build --release --locked --quiet); }
 
 stop_all() { for pid in "${running[@]}"; do kill "$pid" 2>/dev/null || true; done; running=(); }
 trap 'stop_all; rm -rf "$work"' EXIT

@@ -36,6 +36,7 @@ fn filling() -> NextWindow {
             name: "ana".parse().ok(),
             lan: None,
             registered: window().opens(),
+            heard: 0,
         };
         filling.register(member, Some(1));
     }

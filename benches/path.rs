@@ -97,10 +97,10 @@ impl World {
 
     /// Writes the lines of what is proposed, and lets it take effect.
     fn commit(&mut self) -> Vec<Transmit> {
-        let batch = self.registry.poll_proposals();
+        let batch = self.registry.take_proposals();
         self.lines.clear();
-        batch.iter().for_each(|(_, record)| record.write_line(&mut self.lines));
-        let commit = |(ticket, record)| self.registry.commit(self.now, Some(ticket), record);
+        batch.iter().for_each(|entry| entry.record.write_line(&mut self.lines));
+        let commit = |entry| self.registry.commit(self.now, entry);
         batch.into_iter().filter_map(commit).collect()
     }
 }

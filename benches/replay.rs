@@ -9,7 +9,7 @@ use hit7::cookie::Secret;
 use hit7::journal::{FileJournal, FileOptions, Journal, Replayed};
 use hit7::mesh::ListCap;
 use hit7::path::Path;
-use hit7::record::{Header, Record, Registration};
+use hit7::record::{Entry, Header, Record, Registration};
 use hit7::registry::{Caps, Config, Registry};
 use hit7::store::Disk;
 use hit7::window::{Length, Wall};
@@ -59,7 +59,9 @@ fn replay(criterion: &mut Criterion) {
             let mut registry = Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), now);
             let mut fold = |replayed| match replayed {
                 Replayed::Begin(header) => registry.begin(header.window, header.length),
-                Replayed::Record(record) => drop(registry.commit(now, None, record)),
+                Replayed::Record(record) => {
+                    drop(registry.commit(now, Entry { ticket: None, record }));
+                }
             };
             let (dir, length) = (dir.path().to_owned(), Length::MINUTE);
             let options = FileOptions { store: Disk, dir, length, accept_damage: false };

@@ -23,7 +23,9 @@ ENV CARGO_BUILD_TARGET=host-tuple RUSTFLAGS="-C target-feature=+crt-static"
 WORKDIR /hit7
 # First the dependencies, around an empty crate: until Cargo.lock changes they stay as they are.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src benches && touch benches/path.rs benches/lists.rs benches/replay.rs \
+COPY tests/support/Cargo.toml tests/support/
+RUN mkdir -p src benches tests/support/src \
+ && touch benches/path.rs benches/lists.rs benches/replay.rs tests/support/src/lib.rs \
  && echo '//! Empty.' | tee src/lib.rs >src/main.rs && echo 'fn main() {}' >>src/main.rs \
  && cargo build --release --locked
 # Then hit7. COPY keeps the files' times, and cargo trusts them: touched, they are newer than the

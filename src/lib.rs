@@ -1,13 +1,14 @@
 //! hit7 introduces peers one minute at a time: a registry on UDP puts each client in the next
 //! one-minute window, and when that opens tells all its members who their peers are.
 //!
-//! The house, floor by floor; a file imports only from lower floors (`tests/house.rs`):
+//! The modules by layer; a file imports only from lower layers (`tests/house.rs`):
 //!
-//! | floor | rooms |
+//! | layer | modules |
 //! | --- | --- |
-//! | 6, 7 | `cli`, then `main`: arguments, wiring, exit codes (the program, not this library) |
-//! | 5 | [`view`]: what a person reads in a terminal |
-//! | 4 | [`server`] runs a registry, [`client`] a peer or one request, [`status`] shows a registry over HTTP |
+//! | 7, 8 | `cli`, then `main`: arguments, wiring, exit codes (the program, not this library) |
+//! | 6 | [`view`]: what a person reads in a terminal |
+//! | 5 | [`server`] runs a registry, [`client`] a peer or one request, [`status`] shows a registry over HTTP |
+//! | 4 | `node`: one registry whole, as a pure state machine |
 //! | 3 | [`snapshot`], [`registry`], [`fanout`], [`peer`]: pure state machines; [`journal`], [`archive`], [`datadir`], [`keyfile`]: the disk |
 //! | 2 | [`roster`], [`record`], [`gate`], [`ask`], [`store`] |
 //! | 1 | [`proto`]: the datagrams; [`clock`]: the only reader of time; [`udp`]: batches of datagrams |

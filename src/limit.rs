@@ -1,7 +1,7 @@
-//! Fixed-size token buckets: how often one address may ask.
+//! Token buckets in a table of fixed size: how often one address may ask.
 //!
-//! A table of buckets that never grows, whatever arrives, and is one for all cores: addresses that ask most recently keep
-//! theirs, and one that has been pushed out starts with a full bucket.
+//! The table never grows, whatever arrives, and all cores share it. The addresses that asked most
+//! recently keep their buckets; one that has been pushed out starts again with a full bucket.
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -10,64 +10,65 @@ use std::time::Duration;
 
 use foldhash::quality::RandomState;
 
-/// Buckets in a row; an address can stand in any of its row's.
+/// Buckets in a row. An address has one row, and a bucket anywhere in it.
 const WAYS: usize = 4;
-/// Rows: with four buckets of 40 bytes each, 2.5 MiB.
+/// Rows of the table: with four buckets of 40 bytes each they take 2.5 MiB.
 const ROWS: usize = 1 << 14;
-/// An address is told to slow down once in this time.
-const TELL: Duration = Duration::from_secs(1);
+/// The least time between two answers that tell an address to slow down.
+const SLOW_DOWN_EVERY: Duration = Duration::from_secs(1);
 
-/// How much one address may ask.
+/// How often one address may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Requests a second; 0 for no limit.
+    /// Requests a second in the long run; 0 for no limit.
     pub per_second: u32,
     /// Requests at once, after a silence; at least 1 is taken.
     pub burst: u32,
 }
 
-/// What becomes of a request.
+/// What is to be done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is served.
+    /// The request is within the rate, and is served.
     Within,
-    /// It is not, and its sender is told how long to wait.
+    /// The request is refused, and its sender is told to wait so long.
     TooOften(Duration),
-    /// It is not, and its sender has just been told.
+    /// The request is dropped: its sender was told to wait less than a second ago.
     Silent,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
-    /// Whose: its address, hashed with a key of this process. 0: nobody's.
+    /// The address that it belongs to, hashed with a key of this process; 0 if it belongs to none.
     owner: u64,
     /// When it will be full again (the "theoretical arrival time" of GCRA, ITU-T I.371).
     full_at: Duration,
-    told_at: Duration,
+    /// From when on its address may be told again to slow down.
+    tell_from: Duration,
 }
 
-/// The buckets of all addresses.
+/// The buckets of all addresses, with one rate.
 #[derive(Debug)]
 pub struct Limiter {
     rate: Rate,
     hasher: RandomState,
-    /// Each has a lock of its own: two cores seldom meet at one.
+    /// Each row has a lock of its own, so that two cores seldom wait for each other.
     rows: Vec<Mutex<Row>>,
 }
 
-/// The buckets that an address can have.
+/// The buckets among which an address has its own.
 type Row = [Bucket; WAYS];
 
 impl Limiter {
-    /// A table of full buckets.
+    /// A table in which no address has asked yet.
     pub fn new(rate: Rate) -> Limiter {
         let rows = if rate.per_second == 0 { 0 } else { ROWS };
         let rows = (0..rows).map(|_| Mutex::default()).collect();
         Limiter { rate, hasher: RandomState::default(), rows }
     }
 
-    /// Takes a token out of the bucket of `network` ([`network`](crate::path::network) says which is
-    /// an address's), at `now` of a clock that never steps.
+    /// Takes a token out of the bucket of `network`, at `now` of a clock that never steps.
+    /// [`network`](crate::path::network) gives the network that an address is counted as.
     pub fn take(&self, network: IpAddr, now: Duration) -> Verdict {
         if self.rows.is_empty() {
             return Verdict::Within;
@@ -76,7 +77,7 @@ impl Limiter {
         let depth = each * self.rate.burst.max(1);
         let owner = self.hasher.hash_one(network).max(1);
         let row = &self.rows[owner as usize % ROWS];
-        // Whoever panicked with the lock left buckets, and any bucket is one.
+        // A thread that panicked with the lock left valid buckets: any values are valid.
         let mut row = row.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = bucket_of(&mut row, owner, now);
         let full_at = bucket.full_at.max(now) + each;
@@ -84,20 +85,20 @@ impl Limiter {
             bucket.full_at = full_at;
             return Verdict::Within;
         }
-        if now < bucket.told_at {
+        if now < bucket.tell_from {
             return Verdict::Silent;
         }
-        bucket.told_at = now + TELL;
+        bucket.tell_from = now + SLOW_DOWN_EVERY;
         Verdict::TooOften(full_at - (now + depth))
     }
 }
 
-/// The bucket of `owner`; the one of its row that is full the longest makes way for a new one.
+/// The bucket of `owner`. A new owner takes over the bucket of its row that was full first.
 fn bucket_of(row: &mut Row, owner: u64, now: Duration) -> &mut Bucket {
     let own = row.iter().position(|bucket| bucket.owner == owner);
     let place = own.unwrap_or_else(|| {
         let oldest = (0..WAYS).min_by_key(|&way| row[way].full_at).unwrap_or(0);
-        row[oldest] = Bucket { owner, full_at: now, told_at: Duration::ZERO };
+        row[oldest] = Bucket { owner, full_at: now, tell_from: Duration::ZERO };
         oldest
     });
     &mut row[place]
@@ -117,6 +118,7 @@ mod tests {
         Duration::from_millis(10_000 + millis)
     }
 
+    /// How many of `asked` requests of one address are served.
     fn served(limiter: &Limiter, ip: IpAddr, now: Duration, asked: usize) -> usize {
         (0..asked).filter(|_| limiter.take(ip, now) == Verdict::Within).count()
     }
@@ -131,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn one_address_does_not_cost_another() {
+    fn one_address_does_not_use_up_the_rate_of_another() {
         let limiter = Limiter::new(RATE);
         served(&limiter, ip(1), at(0), 1000);
         assert_eq!(served(&limiter, ip(2), at(0), 1000), 500);
     }
 
     #[test]
-    fn it_is_told_once_a_second_and_how_long_to_wait() {
+    fn an_address_is_told_to_wait_once_a_second_and_how_long() {
         let limiter = Limiter::new(Rate { per_second: 50, burst: 1 });
         assert_eq!(limiter.take(ip(1), at(0)), Verdict::Within);
         assert_eq!(limiter.take(ip(1), at(0)), Verdict::TooOften(Duration::from_millis(20)));
@@ -149,16 +151,29 @@ mod tests {
         assert!(matches!(limiter.take(ip(1), at(1000)), Verdict::TooOften(_)));
     }
 
+    /// Of very many addresses that have used up their burst, those are still refused whose buckets
+    /// are remembered: the latest of each row.
     #[test]
-    fn the_table_does_not_grow_and_the_busiest_stay() {
-        let limiter = Limiter::new(RATE);
-        let size = limiter.rows.len();
-        for n in 0..200_000 {
-            limiter.take(ip(n), at(u64::from(n) / 100));
-            served(&limiter, ip(0xffff_ffff), at(u64::from(n) / 100), 1);
-        }
-        assert_eq!(limiter.rows.len(), size);
-        assert!(served(&limiter, ip(0xffff_ffff), at(2000), 100) <= 1, "it was not forgotten");
+    fn a_table_remembers_as_many_addresses_as_it_has_room_for() {
+        let limiter = Limiter::new(Rate { per_second: 1, burst: 1 });
+        let asked = |n: u32| at(0) + Duration::from_micros(n.into());
+        let addresses = 200_000;
+        assert!((0..addresses).all(|n| limiter.take(ip(n), asked(n)) == Verdict::Within));
+        let is_refused = |n: &u32| limiter.take(ip(*n), asked(addresses)) != Verdict::Within;
+        let remembered = (0..addresses).rev().filter(is_refused).count();
+        let room = ROWS * WAYS;
+        assert!((room * 9 / 10..=room).contains(&remembered), "{remembered} of {room}");
+    }
+
+    #[test]
+    fn an_address_that_asks_all_the_time_is_not_pushed_out_by_others() {
+        let (limiter, busy) = (Limiter::new(RATE), ip(0xffff_ffff));
+        let in_turn = |n: u64| {
+            limiter.take(ip(n as u32), at(n / 100));
+            served(&limiter, busy, at(n / 100), 1)
+        };
+        // In two seconds its burst and what the rate brings; forgotten, it would have a new burst.
+        assert_eq!((0..200_000).map(in_turn).sum::<usize>(), 500 + 99);
     }
 
     #[test]

@@ -163,6 +163,7 @@ fn of_a_peer(error: &io::Error) -> bool {
 mod tests {
     use super::inbox::BUFFER;
     use super::*;
+    use hit7_support::skip;
     use std::collections::HashSet;
     use std::net::IpAddr;
     use std::sync::Arc;
@@ -189,9 +190,9 @@ mod tests {
         Path::new(SocketAddr::new(ip(host), socket.local_addr().port()), any)
     }
 
-    /// `Socket::bind(text)`, or a word on why a test of it says nothing here.
+    /// `Socket::bind(text)`; where that fails, the test is skipped.
     pub(super) fn bind(text: &str) -> Option<Socket> {
-        Socket::bind(addr(text)).map_err(|error| eprintln!("skipped, no {text}: {error}")).ok()
+        Socket::bind(addr(text)).map_err(|error| skip(&format!("no {text}: {error}"))).ok()
     }
 
     /// What arrives first, `count` of it.
@@ -244,7 +245,7 @@ mod tests {
         let first = Socket::bind(addr("127.0.0.1:0")).unwrap();
         let second = match first.sibling() {
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                return eprintln!("skipped, ports cannot be shared here: {error}");
+                return skip(&format!("ports cannot be shared here: {error}"));
             }
             second => second.unwrap(),
         };

@@ -1,4 +1,4 @@
-//! Each test that `docs/SECURITY.md` names for a claim is there, and is a test.
+//! Each test that `docs/SECURITY.md` names for a claim exists, and is a test.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The last cell of each row of a table whose head ends with `test`, with its claim.
+/// Each claim with the cell that names its tests: of the tables with the columns `claim` and `test`.
 fn claims(page: &str) -> Vec<(String, String)> {
     let mut claims = Vec::new();
     let mut is_claims = false;
@@ -27,8 +27,8 @@ fn claims(page: &str) -> Vec<(String, String)> {
     claims
 }
 
-/// Where a test may be: `gate::tests::x` stands in src/gate.rs, `peer::tests::forged::x` in
-/// src/peer/tests/forged.rs, `strangers::caps::x` in tests/strangers/caps.rs.
+/// Where a test may be: `gate::tests::x` is in src/gate.rs, `peer::tests::greetings::x` in
+/// src/peer/tests/greetings.rs, `strangers::caps::x` in tests/strangers/caps.rs.
 fn places(module: &str) -> Vec<PathBuf> {
     let path = module.replace("::", "/");
     let beside = path.strip_suffix("/tests").unwrap_or(&path);
@@ -39,7 +39,7 @@ fn places(module: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether a function of that name stands below an attribute that makes it a test.
+/// Whether the text has a function of that name below an attribute that makes it a test.
 fn has_test(text: &str, name: &str) -> bool {
     let is_it = |line: &str| {
         let line = line.trim_start();
@@ -55,7 +55,7 @@ fn has_test(text: &str, name: &str) -> bool {
 }
 
 #[test]
-fn each_claim_has_a_test_that_is_there() {
+fn each_claim_has_a_test_that_exists() {
     let page = fs::read_to_string(root().join("docs/SECURITY.md")).unwrap();
     let claims = claims(&page);
     assert!(claims.len() > 15, "the claims are where they are looked for");

@@ -22,7 +22,7 @@ use std::path::Path;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
 
-/// Inputs that are made up for each target.
+/// How many inputs are made up for each target.
 const INPUTS: usize = 2000;
 
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -41,8 +41,8 @@ fn seed() -> u64 {
     }
 }
 
-/// Names what is checked if that panics.
-fn named(what: &str, check: impl FnOnce()) {
+/// Runs a check, and prints what it was of if it panics.
+fn run_named(what: &str, check: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(check)) {
         println!("{what}");
         resume_unwind(panic);
@@ -75,14 +75,14 @@ fn check_all(target: &str, check: fn(&[u8])) {
     let corpus = corpus(target);
     assert!(corpus.len() >= 5, "the corpus of {target} is where it is looked for");
     for (path, input) in &corpus {
-        named(path, || check(input));
+        run_named(path, || check(input));
     }
     let seed = seed();
     println!("HIT7_SEED={seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     for number in 0..INPUTS {
         let input = made_up(&mut rng, &corpus);
-        named(&format!("input {number}: {input:?}"), || check(&input));
+        run_named(&format!("input {number}: {input:?}"), || check(&input));
     }
 }
 
@@ -92,7 +92,7 @@ fn datagrams() {
 }
 
 #[test]
-fn doors() {
+fn gates() {
     check_all("gate", gate::check);
 }
 

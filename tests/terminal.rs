@@ -3,43 +3,36 @@
 //! Without tmux nothing is tested here, and that is said.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-#[path = "skip/mod.rs"]
-mod skip;
-
 use std::fs;
 use std::net::UdpSocket;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use hit7::clock::{Clock, Now};
 use hit7::view::{Live, Logs, Screen};
+use hit7_support::{poll, skip};
 use ratatui::Frame;
 use tokio::sync::mpsc::unbounded_channel;
-
-/// Nothing that is waited for takes longer, on whatever machine.
-const DEADLINE: Duration = Duration::from_secs(120);
 
 const HIT7: &str = env!("CARGO_BIN_EXE_hit7");
 
 /// What `stty` says of a terminal that a program has left raw.
 const MODES: [&str; 4] = ["-icanon", "-echo", "-isig", "-opost"];
 
-/// Tells one test's terminal from another's.
+/// How many terminals were opened: each has a name of its own.
 static TERMINALS: AtomicUsize = AtomicUsize::new(0);
 
-/// A shell in a terminal of its own; dropped, all in it ends.
+/// A shell in a terminal of its own, which ends when dropped, with all that runs in it.
 struct Terminal {
     name: String,
     folder: tempfile::TempDir,
 }
 
 impl Terminal {
-    /// One of that size, unless there is no tmux.
+    /// Opens one of that size; where there is no tmux, the test is skipped.
     fn open(columns: u16, lines: u16) -> Option<Terminal> {
         if Command::new("tmux").arg("-V").output().is_err() {
-            skip::skip("no tmux here, so nothing is tested in a terminal; apt-get install tmux");
+            skip("no tmux here, so nothing is tested in a terminal; apt-get install tmux");
             return None;
         }
         let count = TERMINALS.fetch_add(1, Ordering::Relaxed);
@@ -86,16 +79,13 @@ impl Terminal {
     }
 
     /// Waits until all of these stand on the screen at once.
+    #[track_caller]
     fn shows(&self, pieces: &[&str]) -> String {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
+        let screen = poll(|| {
             let screen = self.screen();
-            if pieces.iter().all(|piece| screen.contains(piece)) {
-                return screen;
-            }
-            assert!(Instant::now() < deadline, "{pieces:?} are not on\n{screen}");
-            thread::sleep(Duration::from_millis(20));
-        }
+            pieces.iter().all(|piece| screen.contains(piece)).then_some(screen)
+        });
+        screen.unwrap_or_else(|| panic!("{pieces:?} are not on\n{}", self.screen()))
     }
 
     /// The shell has its terminal back: its screen, a cursor, echo and lines.

@@ -1,50 +1,49 @@
-//! REGISTERs beside a window of very many: while its members are told, and while its document is
-//! written.
+//! REGISTERs beside a window of very many members: while these get WINDOW, and while their document
+//! is written.
 //!
 //! ```text
-//!   log of a million ─▶ registry ─▶ │ boundary ─▶ WINDOW … ─▶ document        (members never answer)
-//!                                   │ REGISTER now and then                   how long answers took
+//!   journal of a million ─▶ registry ─▶ │ boundary ─▶ WINDOW … ─▶ document    (members never answer)
+//!                                       │ REGISTER now and then               how long answers took
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use hit7::clock::Clock;
 use hit7::proto::{Datagram, Register};
-use hit7::record::{Header, Record, Registration};
-use hit7::path;
-use hit7::window::{Length, Wall, Window};
+use hit7::record::Header;
+use hit7::window::Length;
 use serde::Serialize;
 
-use crate::wire::{Mail, connect, source};
+use crate::registry::{Process, file_of, write_journal};
+use crate::wire::{Buffers, connect};
 
 /// Sockets that members are at, and that nobody reads.
 const SINKS: usize = 64;
-/// What it takes to write the log and to read it back.
+/// The time that it takes to write the journal and to read it back.
 const AHEAD: Duration = Duration::from_secs(20);
-/// REGISTERs a second.
+/// How many REGISTERs are sent a second.
 const RATE: u64 = 500;
-/// What was not answered by then was lost.
+/// A REGISTER that is not answered in this time was lost.
 const LOST: Duration = Duration::from_secs(5);
 
-/// What came of it.
+/// How long answers took in each phase of the opening.
 #[derive(Debug, Serialize)]
-pub struct Told {
+pub struct Report {
     members: usize,
-    /// From the boundary until the document is begun, and what answers took meanwhile.
+    /// From the boundary until the document is begun.
     telling: Phase,
-    /// Until it is there.
+    /// From there until the document is written.
     writing: Phase,
     document_mb: f64,
 }
 
+/// A span of time, and how long REGISTERs took to be answered in it.
 #[derive(Debug, Serialize)]
 struct Phase {
     seconds: f64,
@@ -54,17 +53,19 @@ struct Phase {
     max_us: u64,
 }
 
-/// Starts the registry `hit7` on `core` with a log of `members` in `data`, and follows the opening.
-pub fn run(hit7: &Path, core: usize, data: &Path, members: usize) -> io::Result<Told> {
+/// Starts the registry `hit7` on `core` with a journal of `members` in `data`, and follows the opening.
+pub fn run(hit7: &Path, core: usize, data: &Path, members: usize) -> io::Result<Report> {
     let clock = Clock::start();
     let sinks: Vec<UdpSocket> = (0..SINKS)
         .map(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))
         .collect::<io::Result<_>>()?;
     let window = Length::MINUTE.first_from(clock.now().wall.plus(AHEAD));
-    let stem = window.to_string().replace('T', "/").replace(":00Z", "").replace(':', "-");
-    write_log(&data.join("journal").join(&stem).with_extension("jsonl"), window, members, &sinks)?;
-    let registry = Registry::start(hit7, core, data)?;
-    let document = data.join("windows").join(&stem).with_extension("json");
+    let ports =
+        sinks.iter().map(|it| Ok(it.local_addr()?.port())).collect::<io::Result<Vec<_>>>()?;
+    let header = Header { window, length: Length::MINUTE };
+    write_journal(data, header, members, &ports)?;
+    let registry = Process::start(hit7, core, data, &[])?;
+    let document = data.join("windows").join(file_of(window)).with_extension("json");
     let mut probe = Probe::new(registry.addr, clock)?;
     while clock.now().wall < window.opens() {
         std::thread::sleep(Duration::from_millis(1));
@@ -72,72 +73,20 @@ pub fn run(hit7: &Path, core: usize, data: &Path, members: usize) -> io::Result<
     let day = document.parent().expect("a document is in the folder of its day");
     let telling = probe.ask_until(|| fs::read_dir(day).is_ok_and(|mut it| it.next().is_some()))?;
     let writing = probe.ask_until(|| document.exists())?;
-    Ok(Told { members, telling, writing, document_mb: fs::metadata(&document)?.len() as f64 / 1e6 })
+    Ok(Report {
+        members,
+        telling,
+        writing,
+        document_mb: fs::metadata(&document)?.len() as f64 / 1e6,
+    })
 }
 
-fn write_log(path: &Path, window: Window, members: usize, at: &[UdpSocket]) -> io::Result<()> {
-    let day = path.parent().expect("a log is in the folder of its day");
-    DirBuilder::new().recursive(true).mode(0o700).create(day)?;
-    let ports = at.iter().map(|it| Ok(it.local_addr()?.port())).collect::<io::Result<Vec<_>>>()?;
-    let mut log = Vec::new();
-    Header { window, length: Length::MINUTE }.write_line(&mut log);
-    for member in 0..members {
-        let peer = SocketAddr::from((source(member / SINKS), ports[member % SINKS]));
-        let registration = Registration {
-            window,
-            at: Wall::from_millis(window.opens().millis() - 30_000),
-            path: path::Path::new(peer, Ipv4Addr::LOCALHOST.into()),
-            id: format!("{member:011x}").parse().ok(),
-            seq: Some(1),
-            room: "main".parse().expect("a room"),
-            name: format!("member-{member}").parse().ok(),
-            lan: None,
-        };
-        Record::Register(registration).write_line(&mut log);
-    }
-    let mut file = BufWriter::new(File::create(path)?);
-    file.write_all(&log)?;
-    file.flush()
-}
-
-struct Registry {
-    child: Child,
-    addr: SocketAddr,
-    /// Kept open: who cannot say anything any more ends.
-    _says: BufReader<ChildStdout>,
-}
-
-impl Registry {
-    fn start(hit7: &Path, core: usize, data: &Path) -> io::Result<Registry> {
-        let mut child = Command::new("taskset")
-            .args(["-c", &core.to_string()])
-            .arg(hit7)
-            .args(["serve", "127.0.0.1", "0", "--plain", "--workers", "1"])
-            .args(["--max-room", "0", "--max-window", "0", "--data"])
-            .arg(PathBuf::from(data))
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut first = String::new();
-        let mut says = BufReader::new(child.stdout.take().expect("it is piped"));
-        says.read_line(&mut first)?;
-        let addr = first.trim().strip_prefix("listening on ").and_then(|it| it.parse().ok());
-        let addr = addr.ok_or_else(|| io::Error::other(format!("no registry: {first}")))?;
-        Ok(Registry { child, addr, _says: says })
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
+/// A client that registers at a rate.
 struct Probe {
     socket: UdpSocket,
-    mail: Mail,
+    buffers: Buffers,
     clock: Clock,
-    /// When each that is not answered was sent, by the monotonic clock.
+    /// When each request that is not answered was sent, by the monotonic clock.
     sent: BTreeMap<u64, Duration>,
     seq: u64,
 }
@@ -145,10 +94,10 @@ struct Probe {
 impl Probe {
     fn new(server: SocketAddr, clock: Clock) -> io::Result<Probe> {
         let socket = connect(60_000, server)?;
-        Ok(Probe { socket, mail: Mail::new(), clock, sent: BTreeMap::new(), seq: 0 })
+        Ok(Probe { socket, buffers: Buffers::new(), clock, sent: BTreeMap::new(), seq: 0 })
     }
 
-    /// Registers anew at the rate, until then.
+    /// Registers at the rate until `is_over`; how long the answers took.
     fn ask_until(&mut self, is_over: impl Fn() -> bool) -> io::Result<Phase> {
         let mut latency =
             Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("the bounds are in order");
@@ -156,9 +105,9 @@ impl Probe {
         while !is_over() {
             let now = self.clock.now().mono;
             if ((now - begun).as_micros() as u64) * RATE / 1_000_000 > self.seq - first {
-                self.ask(now)?;
+                self.register(now)?;
             }
-            self.hear(&mut latency)?;
+            self.take_answers(&mut latency)?;
             std::thread::sleep(Duration::from_micros(100));
         }
         Ok(Phase {
@@ -170,18 +119,18 @@ impl Probe {
         })
     }
 
-    fn ask(&mut self, now: Duration) -> io::Result<()> {
+    fn register(&mut self, now: Duration) -> io::Result<()> {
         self.seq += 1;
         let name = format!("probe-{}", self.seq % 7).parse().ok();
         let (id, seq) = ("probe".parse().ok(), Some(self.seq));
         self.sent.insert(self.seq, now);
         let request = Register { id, seq, name, ..Register::default() }.encode();
-        self.mail.send(&self.socket, &[request]).map(drop)
+        self.buffers.send(&self.socket, &[request]).map(drop)
     }
 
-    fn hear(&mut self, latency: &mut Histogram<u64>) -> io::Result<()> {
-        for place in 0..self.mail.receive(&self.socket)? {
-            if let Ok(Datagram::Registered(it)) = Datagram::decode(self.mail.datagram(place))
+    fn take_answers(&mut self, latency: &mut Histogram<u64>) -> io::Result<()> {
+        for place in 0..self.buffers.receive(&self.socket)? {
+            if let Ok(Datagram::Registered(it)) = Datagram::decode(self.buffers.datagram(place))
                 && let Some(sent) = it.seq.and_then(|seq| self.sent.remove(&seq))
             {
                 let took = self.clock.now().mono - sent;

@@ -15,23 +15,23 @@ use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
 use nix::unistd::Pid;
 use serde::Serialize;
 
-use crate::wire::{Mail, open, source, take_trains};
+use crate::wire::{Buffers, open, source, take_trains};
 
-/// As the members of `minute` are.
+/// Sockets of the receivers, as many as in `minute`.
 const PORTS: usize = 512;
 /// Datagrams of a train, and how long each is: 200 peers are five parts.
 const PARTS: usize = 5;
 const SIZE: u16 = 1200;
 
-/// What came of it.
+/// What the sending cost.
 #[derive(Debug, Serialize)]
-pub struct Told {
+pub struct Report {
     datagrams: usize,
     cpu_us_per_datagram: f64,
 }
 
 /// Sends a train to each of `members` from one core, and takes them on another.
-pub fn run(members: usize, trains: bool, cores: (usize, usize)) -> io::Result<Told> {
+pub fn run(members: usize, trains: bool, cores: (usize, usize)) -> io::Result<Report> {
     let sockets: Vec<UdpSocket> = (0..PORTS).map(|_| open()).collect::<io::Result<_>>()?;
     let ports = sockets.iter().map(|it| Ok(it.local_addr()?.port())).collect::<io::Result<_>>()?;
     let over = AtomicBool::new(false);
@@ -43,7 +43,7 @@ pub fn run(members: usize, trains: bool, cores: (usize, usize)) -> io::Result<To
         let spent = spent.expect("the sender does not panic")?;
         let datagrams = members * PARTS;
         let cpu_us_per_datagram = spent.as_secs_f64() * 1e6 / datagrams as f64;
-        Ok(Told { datagrams, cpu_us_per_datagram })
+        Ok(Report { datagrams, cpu_us_per_datagram })
     })
 }
 
@@ -76,18 +76,18 @@ fn take(sockets: &[UdpSocket], trains: bool, core: usize, over: &AtomicBool) -> 
         }
         epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, n as u64))?;
     }
-    let mut mail = if trains { Mail::of_trains() } else { Mail::new() };
+    let mut buffers = if trains { Buffers::of_trains() } else { Buffers::new() };
     let mut events = [EpollEvent::empty(); PORTS];
     while !over.load(Relaxed) {
         let count = epoll.wait(&mut events, 0_u8)?;
         for event in &events[..count] {
-            mail.receive(&sockets[event.data() as usize])?;
+            buffers.receive(&sockets[event.data() as usize])?;
         }
     }
     Ok(())
 }
 
-/// Of this thread, by the scheduler's account.
+/// The CPU time of this thread, by the scheduler's account.
 fn cpu() -> io::Result<Duration> {
     let stat = fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanos = stat.split(' ').next().and_then(|word| word.parse().ok());

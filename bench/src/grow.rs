@@ -1,6 +1,7 @@
-//! How cost grows: members, rooms, peers per list. In one process, without sockets or disk but for
-//! the log that is replayed.
+//! How cost grows with members, rooms and peers per list: in one process, without sockets, and without
+//! files but the journal that is replayed.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,25 +12,26 @@ use hit7::cookie::Secret;
 use hit7::fanout::Fanout;
 use hit7::journal::{FileJournal, FileOptions, Journal, Replayed};
 use hit7::mesh::ListCap;
-use hit7::record::{Header, Record, Registration};
-use hit7::registry::{Caps, Config, Event, Registry};
-use hit7::store::Disk;
 use hit7::path::Path;
+use hit7::record::{Entry, Header, Record, Registration};
+use hit7::registry::{Caps, Config, Event, Registry};
+use hit7::roster::FinalizedWindow;
+use hit7::store::Disk;
 use hit7::window::{Length, Window};
 use serde::Serialize;
 
 use crate::proc;
 
-/// Members whose WINDOWs are made, to tell what one costs.
-const TOLD: usize = 2000;
+/// How many members' WINDOWs are made, to tell what one costs.
+const SAMPLE: usize = 2000;
 
-/// What so many cost.
+/// What so many members, rooms and peers cost.
 #[derive(Debug, Serialize)]
-pub struct Told {
+pub struct Report {
     members: usize,
     rooms: usize,
     peers: usize,
-    /// From the log's file to a registry that is ready.
+    /// From the journal's file to a registry that is ready.
     replay_ms: f64,
     replay_us_per_member: f64,
     /// Resident memory with all members in the next window, less what there was before.
@@ -70,78 +72,104 @@ fn registration(member: usize, rooms: usize) -> Record {
     })
 }
 
-/// Writes a log of so many members, reads it back, and opens their window.
-pub fn run(members: usize, rooms: usize, peers: usize) -> io::Result<Told> {
+/// Writes a journal of so many members, reads it back, and opens their window.
+pub fn run(members: usize, rooms: usize, peers: usize) -> io::Result<Report> {
     let dir = std::env::temp_dir().join(format!("hit7-grow-{}", std::process::id()));
-    let told = run_in(&dir, members, rooms, peers);
+    let report =
+        write_journal(&dir, members, rooms).and_then(|()| measure(&dir, members, rooms, peers));
     let _ = std::fs::remove_dir_all(&dir);
-    told
+    report
 }
 
-fn run_in(dir: &std::path::Path, members: usize, rooms: usize, peers: usize) -> io::Result<Told> {
-    write_log(dir, members, rooms)?;
+fn measure(
+    dir: &std::path::Path,
+    members: usize,
+    rooms: usize,
+    peers: usize,
+) -> io::Result<Report> {
     let (clock, own) = (Clock::start(), std::process::id());
-    let wall = header().window.opens();
-    let now = Now { wall, mono: Duration::ZERO };
-    let caps = Caps { per_ip: 0, room: 0, window: 0, rooms: 0 };
-    let config = Config { length: Length::MINUTE, cap: ListCap::new(peers), caps };
     let bare = proc::memory(own)?;
-
+    let grown = |memory: u64| memory.saturating_sub(bare) as f64;
     let begun = clock.now().mono;
-    let mut registry = Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), now);
-    let mut fold = |replayed| match replayed {
-        Replayed::Begin(header) => registry.begin(header.window, header.length),
-        Replayed::Record(record) => drop(registry.commit(now, None, record)),
-    };
-    let (dir, length) = (dir.to_owned(), Length::MINUTE);
-    let options = FileOptions { store: Disk, dir, length, accept_damage: false };
-    FileJournal::open(options, &mut fold).map_err(io::Error::other)?;
+    let mut registry = replay(dir, peers)?;
     let replay = clock.now().mono - begun;
-    let full = proc::memory(own)?;
-
+    let full = grown(proc::memory(own)?);
     let begun = clock.now().mono;
-    registry.handle_timeout(now);
-    let (ticket, open) = registry.poll_proposal().expect("the window is due");
-    registry.commit(now, Some(ticket), open);
+    let window = open(&mut registry);
     let freeze = clock.now().mono - begun;
-    let window = std::iter::from_fn(|| registry.poll_event()).find_map(|event| match event {
-        Event::Opened(window) => Some(window),
-        Event::Missed(_) => None,
-    });
-    let frozen = proc::memory(own)?;
-
+    let frozen = grown(proc::memory(own)?);
     let begun = clock.now().mono;
-    let mut fanout = Fanout::new(window.expect("it opened"), now);
-    let later = Now { wall, mono: Duration::from_secs(60) };
-    let mut told = std::collections::BTreeSet::new();
-    let mut datagrams = 0;
-    while let Some(train) = fanout.poll_transmit(later) {
-        told.insert(train.path.peer);
-        datagrams += train.datagrams().len();
-        if told.len() > TOLD {
-            break;
-        }
-    }
+    let (told, datagrams) = make_windows(window);
     let windows = clock.now().mono - begun;
     let us = |span: Duration, of: usize| span.as_secs_f64() * 1e6 / of as f64;
-    let grown = |memory: u64| memory.saturating_sub(bare) as f64;
-    Ok(Told {
+    Ok(Report {
         members,
         rooms,
         peers,
         replay_ms: replay.as_secs_f64() * 1e3,
         replay_us_per_member: us(replay, members),
-        memory_mb: grown(full) / 1e6,
-        memory_bytes_per_member: grown(full) / members as f64,
+        memory_mb: full / 1e6,
+        memory_bytes_per_member: full / members as f64,
         freeze_ms: freeze.as_secs_f64() * 1e3,
         freeze_us_per_member: us(freeze, members),
-        frozen_mb: grown(frozen) / 1e6,
-        window_us_per_member: us(windows, told.len()),
+        frozen_mb: frozen / 1e6,
+        window_us_per_member: us(windows, told),
         window_us_per_datagram: us(windows, datagrams),
     })
 }
 
-fn write_log(dir: &std::path::Path, members: usize, rooms: usize) -> io::Result<()> {
+/// The time at which the window opens.
+fn opening() -> Now {
+    Now { wall: header().window.opens(), mono: Duration::ZERO }
+}
+
+/// A registry with all that is in the journal.
+fn replay(dir: &std::path::Path, peers: usize) -> io::Result<Registry> {
+    let caps = Caps { per_ip: 0, room: 0, window: 0, rooms: 0 };
+    let config = Config { length: Length::MINUTE, cap: ListCap::new(peers), caps };
+    let mut registry = Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), opening());
+    let mut fold = |replayed| match replayed {
+        Replayed::Begin(header) => registry.begin(header.window, header.length),
+        Replayed::Record(record) => {
+            drop(registry.commit(opening(), Entry { ticket: None, record }));
+        }
+    };
+    let (dir, length) = (dir.to_owned(), Length::MINUTE);
+    let options = FileOptions { store: Disk, dir, length, accept_damage: false };
+    FileJournal::open(options, &mut fold).map_err(io::Error::other)?;
+    Ok(registry)
+}
+
+/// Closes the next window, which becomes the current one.
+fn open(registry: &mut Registry) -> Arc<FinalizedWindow> {
+    registry.handle_timeout(opening());
+    for entry in registry.take_proposals() {
+        registry.commit(opening(), entry);
+    }
+    let window = std::iter::from_fn(|| registry.poll_event()).find_map(|event| match event {
+        Event::Opened(window) => Some(window),
+        Event::Missed(_) => None,
+    });
+    window.expect("it opened")
+}
+
+/// Makes the WINDOWs of a sample of the members; of how many members, and how many datagrams.
+fn make_windows(window: Arc<FinalizedWindow>) -> (usize, usize) {
+    let mut fanout = Fanout::new(window, opening());
+    let later = Now { mono: Duration::from_secs(60), ..opening() };
+    let (mut told, mut datagrams) = (BTreeSet::new(), 0);
+    while let Some(push) = fanout.poll_transmit(later) {
+        let train = push.train;
+        told.insert(train.path.peer);
+        datagrams += train.datagrams().len();
+        if told.len() > SAMPLE {
+            break;
+        }
+    }
+    (told.len(), datagrams)
+}
+
+fn write_journal(dir: &std::path::Path, members: usize, rooms: usize) -> io::Result<()> {
     let day = dir.join("2026-11-23");
     std::fs::create_dir_all(&day)?;
     let mut log = Vec::new();

@@ -1,8 +1,8 @@
-//! Clients that ask, one answer after the other, or at a rate of their own.
+//! Clients that send requests, each as soon as the last is answered, or at a given rate.
 //!
 //! ```text
-//!  closed  ask ─▶ answer ─▶ ask ─▶ answer …     as fast as the server answers
-//!  open    ask   ask   ask   ask   ask …        at a rate; late is late from when it was due
+//!  closed  request ─▶ answer ─▶ request ─▶ answer …    as fast as the server answers
+//!  open    request   request   request   request …     at a rate; latency counts from when it was due
 //! ```
 
 use std::io;
@@ -13,58 +13,58 @@ use hdrhistogram::Histogram;
 use hit7::clock::Clock;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-use crate::talk::{Heard, Talk};
-use crate::wire::{Mail, open, send_from};
+use crate::protocol::{Answer, Protocol};
+use crate::wire::{Buffers, open, send_from};
 
 /// Sockets: each is many clients, with one port and an address each.
 const PORTS: usize = 32;
-/// Requests whose fate is remembered.
+/// Requests that can be under way at once.
 const SLOTS: usize = 1 << 18;
-/// What has not been answered by then is not waited for any more.
+/// A request that is not answered in this time counts as lost.
 const LOST: Duration = Duration::from_millis(250);
-/// How often it is looked for what was lost.
+/// How often lost requests are looked for.
 const SWEEP: Duration = Duration::from_millis(50);
 
-/// How to load.
+/// Whom to load, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// The server.
+    /// The address of the server.
     pub server: SocketAddr,
     /// Clients, each with an address and port of its own.
     pub clients: usize,
-    /// Requests a second of all together; none: each client has one under way.
+    /// Requests a second of all clients together; without it each client has one under way.
     pub rate: Option<u64>,
-    /// How long it is gone on before anything counts.
+    /// How long the load goes on before anything counts.
     pub warm_up: Duration,
-    /// How long it counts.
+    /// How long requests count.
     pub time: Duration,
 }
 
-/// What came of it.
+/// What a run measured.
 #[derive(Debug)]
 pub struct Outcome {
     /// Requests sent while it counted.
     pub asked: u64,
-    /// Answers meanwhile.
+    /// Answers received while it counted.
     pub answered: u64,
-    /// From asking to the answer, in microseconds.
+    /// From request to answer, in microseconds.
     pub latency: Histogram<u64>,
-    /// How long it counted.
+    /// How long requests counted.
     pub time: Duration,
 }
 
-/// Sends requests and takes answers.
-pub struct Load<'a, T: Talk> {
+/// A load on a server: sends requests and takes answers.
+pub struct Load<'a, T: Protocol> {
     plan: Plan,
     server: SocketAddrV4,
-    talk: &'a mut T,
+    protocol: &'a mut T,
     clock: Clock,
-    mail: Mail,
+    buffers: Buffers,
     epoll: Epoll,
     sockets: Vec<UdpSocket>,
     /// The next request's number.
     number: u64,
-    /// By number: which request, whose, and when it was due.
+    /// Requests under way, by their number modulo the table's size.
     under_way: Vec<Slot>,
     /// The number of each client's last request, if it is under way.
     asking: Vec<Option<u64>>,
@@ -80,9 +80,9 @@ struct Slot {
     due: Duration,
 }
 
-impl<'a, T: Talk> Load<'a, T> {
-    /// Opens the sockets.
-    pub fn new(plan: Plan, talk: &'a mut T) -> io::Result<Load<'a, T>> {
+impl<'a, T: Protocol> Load<'a, T> {
+    /// Opens the sockets of all clients.
+    pub fn new(plan: Plan, protocol: &'a mut T) -> io::Result<Load<'a, T>> {
         let SocketAddr::V4(server) = plan.server else {
             return Err(io::Error::other("give an address of IPv4"));
         };
@@ -98,9 +98,9 @@ impl<'a, T: Talk> Load<'a, T> {
         Ok(Load {
             plan,
             server,
-            talk,
+            protocol,
             clock: Clock::start(),
-            mail: Mail::new(),
+            buffers: Buffers::new(),
             epoll,
             sockets,
             number: 1,
@@ -181,7 +181,7 @@ impl<'a, T: Talk> Load<'a, T> {
         let ready = self.epoll.wait(&mut events, wait)?;
         for event in &events[..ready] {
             let port = event.data() as usize;
-            let count = self.mail.receive(&self.sockets[port])?;
+            let count = self.buffers.receive(&self.sockets[port])?;
             let now = self.clock.now().mono;
             for place in 0..count {
                 self.take(place, now)?;
@@ -191,9 +191,9 @@ impl<'a, T: Talk> Load<'a, T> {
     }
 
     fn take(&mut self, place: usize, now: Duration) -> io::Result<()> {
-        let datagram = self.mail.datagram(place);
-        let Some(number) = self.talk.number(datagram) else {
-            if let Some((client, reply)) = self.talk.reply(datagram) {
+        let datagram = self.buffers.datagram(place);
+        let Some(number) = self.protocol.request_number(datagram) else {
+            if let Some((client, reply)) = self.protocol.reply(datagram) {
                 self.send(client, &reply)?;
             }
             return Ok(());
@@ -203,7 +203,7 @@ impl<'a, T: Talk> Load<'a, T> {
             return Ok(());
         }
         let Slot { client, due, .. } = std::mem::take(slot);
-        if self.talk.hear(client, datagram) == Heard::Answer && self.counts {
+        if self.protocol.take_answer(client, datagram) == Answer::Served && self.counts {
             self.outcome.answered += 1;
             self.outcome.latency.saturating_record(now.saturating_sub(due).as_micros() as u64);
         }
@@ -216,7 +216,7 @@ impl<'a, T: Talk> Load<'a, T> {
     fn ask(&mut self, client: usize, due: Duration) -> io::Result<()> {
         let mut request = std::mem::take(&mut self.request);
         request.clear();
-        self.talk.ask(client, self.number, &mut request);
+        self.protocol.write_request(client, self.number, &mut request);
         self.under_way[self.number as usize % SLOTS] = Slot { number: self.number, client, due };
         self.asking[client] = Some(self.number);
         self.number += 1;

@@ -1,6 +1,6 @@
 //! Loads a server on this machine and tells what an answer costs it.
 //!
-//! `bench/compare.sh` and `bench/minute.sh` run it; docs/BENCHMARKS.md has what came of it.
+//! The scripts in `bench/` run it; docs/BENCHMARKS.md has what came of it.
 
 mod documents;
 mod floor;
@@ -8,7 +8,9 @@ mod grow;
 mod load;
 mod minute;
 mod proc;
-mod talk;
+mod protocol;
+mod registry;
+mod replay;
 mod wire;
 
 use std::error::Error;
@@ -21,7 +23,7 @@ use clap::{Parser, Subcommand};
 use serde::Serialize;
 
 use load::{Load, Outcome, Plan};
-use talk::{Announce, Register, Subject, Talk};
+use protocol::{Announce, Protocol, Register, Subject};
 
 /// Loads a server on this machine and tells what an answer costs it
 #[derive(Debug, Parser)]
@@ -34,7 +36,7 @@ struct Cli {
 enum Command {
     /// Load a hit7 registry
     Hit7 {
-        /// What is asked
+        /// What clients send
         #[arg(value_enum)]
         subject: Subject,
         /// Rooms that the clients are spread over
@@ -44,7 +46,7 @@ enum Command {
         #[arg(long)]
         acked: Option<PathBuf>,
         #[command(flatten)]
-        words: Words,
+        load: LoadArgs,
     },
     /// Load a BitTorrent tracker (BEP 15)
     Tracker {
@@ -52,13 +54,13 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         torrents: usize,
         #[command(flatten)]
-        words: Words,
+        load: LoadArgs,
     },
     /// Register members, and follow the opening of their window; the registry must trust loopback
     Minute {
         /// The registry, on loopback
         server: SocketAddr,
-        /// Its process, whose CPU time is told
+        /// Its process, whose CPU time is measured
         #[arg(long)]
         pid: u32,
         /// Members, each with an address of 127.0.0.0/8 and port of its own
@@ -73,7 +75,7 @@ enum Command {
     },
     /// Tell what the kernel alone takes for a window's datagrams
     Floor {
-        /// Members
+        /// Members that are sent to
         #[arg(long, default_value_t = 10_000)]
         members: usize,
         /// Members take trains whole
@@ -83,19 +85,11 @@ enum Command {
         #[arg(long, num_args = 2, default_values_t = [0, 1])]
         cores: Vec<usize>,
     },
-    /// Tell how long REGISTERs take while very many are told, and while their document is written
-    Documents {
-        /// The registry's program
-        hit7: std::path::PathBuf,
-        /// An empty folder for its data
-        data: std::path::PathBuf,
-        /// The core that it is held to
-        #[arg(long, default_value_t = 0)]
-        core: usize,
-        /// Members of one room
-        #[arg(long, default_value_t = 1_000_000)]
-        members: usize,
-    },
+    /// Tell how long REGISTERs take while very many members get WINDOW, and while their document is
+    /// written
+    Documents(StartArgs),
+    /// Tell how long a registry takes to replay the journal of very many members, and their memory
+    Replay(StartArgs),
     /// Tell what so many members, rooms and peers cost, without sockets
     Grow {
         /// Members of one window
@@ -104,17 +98,33 @@ enum Command {
         /// Rooms that they are spread over
         #[arg(long, default_value_t = 1)]
         rooms: usize,
-        /// Peers per list
+        /// Peers in each member's list
         #[arg(long, default_value_t = 200)]
         peers: usize,
     },
 }
 
+/// A registry that is started with a journal.
 #[derive(Debug, clap::Args)]
-struct Words {
+struct StartArgs {
+    /// The program of the registry
+    hit7: PathBuf,
+    /// An empty folder for its data
+    data: PathBuf,
+    /// The core that it is held to
+    #[arg(long, default_value_t = 0)]
+    core: usize,
+    /// Members of one room
+    #[arg(long, default_value_t = 1_000_000)]
+    members: usize,
+}
+
+/// A load on a server that runs.
+#[derive(Debug, clap::Args)]
+struct LoadArgs {
     /// The server, on loopback
     server: SocketAddr,
-    /// Its process, whose CPU time is told
+    /// Its process, whose CPU time is measured
     #[arg(long)]
     pid: u32,
     /// Clients, each with an address of 127.0.0.0/8 and port of its own
@@ -126,14 +136,14 @@ struct Words {
     /// Seconds before anything counts
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
-    /// Seconds that count
+    /// How many seconds count
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
 }
 
-/// One run.
+/// What a load measured.
 #[derive(Debug, Serialize)]
-struct Told {
+struct Report {
     asked: u64,
     answered: u64,
     per_second: u64,
@@ -151,63 +161,61 @@ struct Told {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let told = match Cli::parse().command {
-        Command::Grow { members, rooms, peers } => {
-            println!("{}", serde_json::to_string(&grow::run(members, rooms, peers)?)?);
-            return Ok(());
-        }
+    match Cli::parse().command {
+        Command::Grow { members, rooms, peers } => print(&grow::run(members, rooms, peers)?),
         Command::Minute { server, pid, members, probes, trains } => {
-            let told = minute::run(minute::Plan { server, pid, members, probes, trains })?;
-            println!("{}", serde_json::to_string(&told)?);
-            return Ok(());
+            print(&minute::run(minute::Plan { server, pid, members, probes, trains })?)
         }
-        Command::Documents { hit7, data, core, members } => {
-            let told = documents::run(&hit7, core, &data, members)?;
-            println!("{}", serde_json::to_string(&told)?);
-            return Ok(());
+        Command::Documents(start) => {
+            print(&documents::run(&start.hit7, start.core, &start.data, start.members)?)
+        }
+        Command::Replay(start) => {
+            print(&replay::run(&start.hit7, start.core, &start.data, start.members)?)
         }
         Command::Floor { members, trains, cores } => {
-            let told = floor::run(members, trains, (cores[0], cores[1]))?;
-            println!("{}", serde_json::to_string(&told)?);
-            return Ok(());
+            print(&floor::run(members, trains, (cores[0], cores[1]))?)
         }
-        Command::Hit7 { subject, rooms, acked, words } => {
-            let mut talk = Register::new(subject, words.clients, rooms);
-            talk.acked = acked.is_some().then(Vec::new);
-            let mut told = run(&words, &mut talk)?;
-            (told.errors, told.longest_answer) = (Some(talk.errors), Some(talk.longest));
-            if let (Some(path), Some(acked)) = (acked, &talk.acked) {
+        Command::Hit7 { subject, rooms, acked, load } => {
+            let mut protocol = Register::new(subject, load.clients, rooms);
+            protocol.acked = acked.is_some().then(Vec::new);
+            let mut report = run(&load, &mut protocol)?;
+            (report.errors, report.longest_answer) =
+                (Some(protocol.errors), Some(protocol.longest));
+            if let (Some(path), Some(acked)) = (acked, &protocol.acked) {
                 let line = |(window, addr): &(String, String)| format!("{window} {addr}\n");
                 fs::write(path, acked.iter().map(line).collect::<String>())?;
             }
-            told
+            print(&report)
         }
-        Command::Tracker { torrents, words } => {
-            run(&words, &mut Announce::new(words.clients, torrents))?
+        Command::Tracker { torrents, load } => {
+            print(&run(&load, &mut Announce::new(load.clients, torrents))?)
         }
-    };
-    println!("{}", serde_json::to_string(&told)?);
+    }
+}
+
+fn print(report: &impl Serialize) -> Result<(), Box<dyn Error>> {
+    println!("{}", serde_json::to_string(report)?);
     Ok(())
 }
 
-fn run(words: &Words, talk: &mut impl Talk) -> Result<Told, Box<dyn Error>> {
+fn run(load: &LoadArgs, protocol: &mut impl Protocol) -> Result<Report, Box<dyn Error>> {
     let plan = Plan {
-        server: words.server,
-        clients: words.clients,
-        rate: words.rate,
-        warm_up: Duration::from_secs_f64(words.warm_up),
-        time: Duration::from_secs_f64(words.seconds),
+        server: load.server,
+        clients: load.clients,
+        rate: load.rate,
+        warm_up: Duration::from_secs_f64(load.warm_up),
+        time: Duration::from_secs_f64(load.seconds),
     };
-    let cpu = || proc::cpu(words.pid).unwrap_or_default();
+    let cpu = || proc::cpu(load.pid).unwrap_or_default();
     let (mut before, mut after) = (Duration::ZERO, Duration::ZERO);
-    let outcome = Load::new(plan, talk)?.run(|| before = cpu(), || after = cpu())?;
-    Ok(told(&outcome, after.saturating_sub(before), proc::memory(words.pid)?))
+    let outcome = Load::new(plan, protocol)?.run(|| before = cpu(), || after = cpu())?;
+    Ok(report(&outcome, after.saturating_sub(before), proc::memory(load.pid)?))
 }
 
-fn told(outcome: &Outcome, cpu: Duration, memory: u64) -> Told {
+fn report(outcome: &Outcome, cpu: Duration, memory: u64) -> Report {
     let Outcome { asked, answered, latency, time } = outcome;
     let seconds = time.as_secs_f64();
-    Told {
+    Report {
         asked: *asked,
         answered: *answered,
         per_second: (*answered as f64 / seconds) as u64,

@@ -20,7 +20,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use serde::Serialize;
 
 use crate::proc;
-use crate::wire::{Mail, connect, open, send_from, take_trains};
+use crate::wire::{Buffers, connect, open, send_from, take_trains};
 
 /// Sockets, each with a port of its own; a member is at one of them and one of many addresses.
 const PORTS: usize = 512;
@@ -31,12 +31,12 @@ const SILENCE: Duration = Duration::from_millis(400);
 /// How long before the boundary nothing is sent any more but the probes.
 const BEFORE: Duration = Duration::from_millis(300);
 
-/// Whose opening is followed, and how.
+/// Which registry's opening is followed, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// The registry.
+    /// The address of the registry.
     pub server: SocketAddr,
-    /// Its process.
+    /// The process of the registry.
     pub pid: u32,
     /// Members of one room.
     pub members: usize,
@@ -46,14 +46,14 @@ pub struct Plan {
     pub trains: bool,
 }
 
-/// What came of it.
+/// What the members saw, and what it cost the registry.
 #[derive(Debug, Serialize)]
-pub struct Told {
+pub struct Report {
     members: usize,
     /// WINDOWs that were due, each part once.
     datagrams: usize,
     lost: usize,
-    /// After the boundary.
+    /// From the boundary to the first WINDOW.
     first_ms: f64,
     p50_ms: f64,
     p99_ms: f64,
@@ -66,44 +66,44 @@ pub struct Told {
     register_max_us: u64,
     registers: u64,
     memory_mb: f64,
-    /// When none, a twentieth, two twentieths … of them had come.
+    /// When the first, a twentieth, two twentieths … of the WINDOWs had come.
     delays_ms: Vec<f64>,
 }
 
 /// Clients that are members of one room.
-struct Crowd {
+struct Members {
     clock: Clock,
-    mail: Mail,
+    buffers: Buffers,
     epoll: Epoll,
     server: SocketAddrV4,
     sockets: Vec<UdpSocket>,
-    /// Parts that each member has been told, and of how many.
+    /// Which parts each member has received, as bits, and of how many.
     parts: Vec<(u64, u32)>,
     /// When each part came, since the Unix epoch.
     came: Vec<Duration>,
 }
 
 /// Registers `members` and follows the opening of their window; `probes` REGISTERs a second go on.
-pub fn run(plan: Plan) -> io::Result<Told> {
+pub fn run(plan: Plan) -> io::Result<Report> {
     let Plan { server, pid, members, probes, trains } = plan;
-    let mut crowd = Crowd::new(server, members, trains)?;
-    crowd.await_time_enough()?;
-    let window = crowd.register()?;
+    let mut room = Members::new(server, members, trains)?;
+    room.await_time_enough()?;
+    let window = room.register()?;
     let opens = Duration::from_millis(window.opens().millis() as u64);
-    let (over, clock) = (AtomicBool::new(false), crowd.clock);
+    let (over, clock) = (AtomicBool::new(false), room.clock);
     thread::scope(|scope| {
         let prober = scope.spawn(|| probe(server, probes, opens - BEFORE, clock, &over));
-        crowd.wait_until(opens - Duration::from_millis(20));
+        room.wait_until(opens - Duration::from_millis(20));
         let before = proc::cpu(pid)?;
-        let spent = crowd.follow(pid, window)?.saturating_sub(before);
+        let spent = room.follow(pid, window)?.saturating_sub(before);
         over.store(true, Relaxed);
         let latency = prober.join().expect("the prober does not panic")?;
-        Ok(crowd.told(opens, spent, &latency, proc::memory(pid)?))
+        Ok(room.report(opens, spent, &latency, proc::memory(pid)?))
     })
 }
 
-impl Crowd {
-    fn new(server: SocketAddr, members: usize, trains: bool) -> io::Result<Crowd> {
+impl Members {
+    fn new(server: SocketAddr, members: usize, trains: bool) -> io::Result<Members> {
         let epoll = Epoll::new(EpollCreateFlags::empty())?;
         let SocketAddr::V4(server) = server else {
             return Err(io::Error::other("give an address of IPv4"));
@@ -118,12 +118,12 @@ impl Crowd {
             sockets.push(socket);
         }
         let parts = vec![(0, 0); members];
-        let mail = if trains { Mail::of_trains() } else { Mail::new() };
+        let buffers = if trains { Buffers::of_trains() } else { Buffers::new() };
         let clock = Clock::start();
-        Ok(Crowd { clock, mail, epoll, server, sockets, parts, came: Vec::new() })
+        Ok(Members { clock, buffers, epoll, server, sockets, parts, came: Vec::new() })
     }
 
-    fn say(&self, member: usize, datagram: &[u8]) -> io::Result<()> {
+    fn send(&self, member: usize, datagram: &[u8]) -> io::Result<()> {
         let (port, address) = (member % self.sockets.len(), member / self.sockets.len());
         send_from(&self.sockets[port], address, self.server, datagram)
     }
@@ -132,10 +132,11 @@ impl Crowd {
     fn await_time_enough(&mut self) -> io::Result<()> {
         let scout = Register { id: "scout".parse().ok(), ..Register::default() };
         loop {
-            self.say(0, &scout.encode())?;
+            self.send(0, &scout.encode())?;
             for n in self.ready(100)? {
-                for place in 0..self.mail.receive(&self.sockets[n])? {
-                    let Ok(Datagram::Registered(it)) = Datagram::decode(self.mail.datagram(place))
+                for place in 0..self.buffers.receive(&self.sockets[n])? {
+                    let Ok(Datagram::Registered(it)) =
+                        Datagram::decode(self.buffers.datagram(place))
                     else {
                         continue;
                     };
@@ -162,7 +163,7 @@ impl Crowd {
                     let id = format!("m{n}").parse().ok();
                     let name = format!("member-{n}").parse().ok();
                     let request = Register { id, seq: Some(1), name, ..Register::default() };
-                    self.say(n, &request.encode())?;
+                    self.send(n, &request.encode())?;
                 }
                 self.take_answers(some.len(), &mut windows)?;
             }
@@ -179,9 +180,9 @@ impl Crowd {
         let (until, mut taken) = (self.clock.now().mono + Duration::from_millis(500), 0);
         while taken < count && self.clock.now().mono < until {
             for n in self.ready(10)? {
-                for place in 0..self.mail.receive(&self.sockets[n])? {
+                for place in 0..self.buffers.receive(&self.sockets[n])? {
                     if let Ok(Datagram::Registered(it)) =
-                        Datagram::decode(self.mail.datagram(place))
+                        Datagram::decode(self.buffers.datagram(place))
                     {
                         if let Some(member) = member(it.id.as_ref()) {
                             windows[member] = Some(it.window);
@@ -228,32 +229,32 @@ impl Crowd {
     /// Takes what has come to one port; how many members hold their whole list with it.
     fn take_windows(&mut self, port: usize, window: Window) -> io::Result<usize> {
         let mut whole = 0;
-        for place in 0..self.mail.receive(&self.sockets[port])? {
-            let Some(it) = Part::read(self.mail.datagram(place)) else { continue };
-            let (told, parts) = &mut self.parts[it.member];
+        for place in 0..self.buffers.receive(&self.sockets[port])? {
+            let Some(it) = Part::read(self.buffers.datagram(place)) else { continue };
+            let (received, parts) = &mut self.parts[it.member];
             *parts = it.parts;
-            if *told & 1 << it.part != 0 {
+            if *received & 1 << it.part != 0 {
                 continue;
             }
-            *told |= 1 << it.part;
-            self.came.push(self.mail.came(place));
-            if told.count_ones() == *parts {
+            *received |= 1 << it.part;
+            self.came.push(self.buffers.came(place));
+            if received.count_ones() == *parts {
                 whole += 1;
                 let (id, pass) = (format!("m{}", it.member).parse().ok(), it.pass.parse());
                 let pass = pass.map_err(|_| io::Error::other("no pass"))?;
-                self.say(it.member, &Ack { id, window, pass }.encode())?;
+                self.send(it.member, &Ack { id, window, pass }.encode())?;
             }
         }
         Ok(whole)
     }
 
-    fn told(
+    fn report(
         &mut self,
         opens: Duration,
         spent: Duration,
         latency: &Histogram<u64>,
         memory: u64,
-    ) -> Told {
+    ) -> Report {
         self.came.sort_unstable();
         let due = self.parts.iter().map(|(_, parts)| (*parts).max(1) as usize).sum::<usize>();
         let ms = |came: Duration| (came.as_secs_f64() - opens.as_secs_f64()) * 1e3;
@@ -263,7 +264,7 @@ impl Crowd {
                 .get(place.min(self.came.len().saturating_sub(1)))
                 .map_or(f64::NAN, |it| ms(*it))
         };
-        Told {
+        Report {
             members: self.parts.len(),
             datagrams: due,
             lost: due - self.came.len(),
@@ -284,7 +285,7 @@ impl Crowd {
 }
 
 /// One WINDOW, as much of it as is needed: to read all of it takes longer than to make it, and who
-/// acknowledges late is told again.
+/// acknowledges late is sent it again.
 struct Part<'a> {
     member: usize,
     part: u32,
@@ -306,7 +307,7 @@ impl Part<'_> {
     }
 }
 
-/// Which member an id is of.
+/// The number of the member with that id.
 fn member(id: Option<&Id>) -> Option<usize> {
     id?.as_str().strip_prefix('m')?.parse().ok()
 }
@@ -327,7 +328,7 @@ fn probe(
 ) -> io::Result<Histogram<u64>> {
     let mut latency =
         Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are in order");
-    let (mut mail, socket) = (Mail::new(), connect(60_000, server)?);
+    let (mut buffers, socket) = (Buffers::new(), connect(60_000, server)?);
     let mut sent: BTreeMap<u64, Duration> = BTreeMap::new();
     while since_epoch() < from {
         thread::sleep(Duration::from_millis(1));
@@ -341,13 +342,14 @@ fn probe(
             let id = "probe".parse().ok();
             let request = Register { id, seq: Some(seq), name, ..Register::default() }.encode();
             sent.insert(seq, since_epoch());
-            mail.send(&socket, &[request])?;
+            buffers.send(&socket, &[request])?;
         }
-        for place in 0..mail.receive(&socket)? {
-            if let Ok(Datagram::Registered(it)) = Datagram::decode(mail.datagram(place))
+        for place in 0..buffers.receive(&socket)? {
+            if let Ok(Datagram::Registered(it)) = Datagram::decode(buffers.datagram(place))
                 && let Some(sent) = it.seq.and_then(|seq| sent.remove(&seq))
             {
-                latency.saturating_record(mail.came(place).saturating_sub(sent).as_micros() as u64);
+                latency
+                    .saturating_record(buffers.came(place).saturating_sub(sent).as_micros() as u64);
             }
         }
         thread::sleep(Duration::from_micros(200));

@@ -15,7 +15,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeSpec;
 
-/// Datagrams a call.
+/// Datagrams that one system call sends or receives.
 pub const BATCH: usize = 32;
 /// What one buffer holds: no datagram of any of these protocols is longer than a quarter of it, and
 /// a member's five parts of WINDOW come as one train where a socket takes trains whole.
@@ -41,7 +41,7 @@ pub fn open() -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.set_nonblocking(true)?;
     setsockopt(&socket, ReceiveTimestampns, &true)?;
-    // As much as is allowed: some hundred clients are told at once.
+    // As much as is allowed: some hundred clients get WINDOW at once.
     let _ = setsockopt(&socket, RcvBuf, &(8 << 20));
     let _ = setsockopt(&socket, RcvBufForce, &(8 << 20));
     Ok(socket)
@@ -72,7 +72,7 @@ pub fn send_from(
 }
 
 /// Buffers of all sockets: they are used by one after the other.
-pub struct Mail {
+pub struct Buffers {
     incoming: MultiHeaders<SockaddrStorage>,
     outgoing: MultiHeaders<SockaddrStorage>,
     bytes: Vec<u8>,
@@ -82,10 +82,10 @@ pub struct Mail {
     received: Vec<(Range<usize>, Duration)>,
 }
 
-impl Mail {
-    /// Empty ones.
-    pub fn new() -> Mail {
-        Mail {
+impl Buffers {
+    /// Buffers with nothing in them.
+    pub fn new() -> Buffers {
+        Buffers {
             incoming: headers(),
             trains: false,
             outgoing: MultiHeaders::preallocate(BATCH, None),
@@ -94,9 +94,9 @@ impl Mail {
         }
     }
 
-    /// The same, of sockets that take trains whole.
-    pub fn of_trains() -> Mail {
-        Mail { trains: true, ..Mail::new() }
+    /// Buffers for sockets that take trains whole.
+    pub fn of_trains() -> Buffers {
+        Buffers { trains: true, ..Buffers::new() }
     }
 
     /// Takes what has come, at most a batch: how many datagrams.
@@ -114,7 +114,7 @@ impl Mail {
         match taken {
             Ok(messages) => {
                 for (place, message) in messages.enumerate() {
-                    let (came, size) = told_of(&message);
+                    let (came, size) = ancillary(&message);
                     let (start, end) = (place * LONGEST, place * LONGEST + message.bytes);
                     let cuts = (start..end).step_by(size.unwrap_or(LONGEST));
                     let datagram = |cut: usize| cut..end.min(cut + size.unwrap_or(LONGEST));
@@ -148,7 +148,7 @@ impl Mail {
             match self.send_batch(socket.as_raw_fd(), batch) {
                 Ok(taken) => sent += taken,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // The word of an earlier datagram's fate.
+                // This reports an earlier datagram, not this one.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(error) => return Err(error),
             }
@@ -179,14 +179,14 @@ fn headers() -> MultiHeaders<SockaddrStorage> {
 }
 
 /// When a message came, and how long its datagrams are, if it is a train.
-fn told_of(message: &RecvMsg<'_, '_, SockaddrStorage>) -> (Duration, Option<usize>) {
-    let mut told = (Duration::default(), None);
+fn ancillary(message: &RecvMsg<'_, '_, SockaddrStorage>) -> (Duration, Option<usize>) {
+    let mut found = (Duration::default(), None);
     for said in message.cmsgs().into_iter().flatten() {
         match said {
-            ControlMessageOwned::ScmTimestampns(time) => told.0 = time.into(),
-            ControlMessageOwned::UdpGroSegments(size) => told.1 = usize::try_from(size).ok(),
+            ControlMessageOwned::ScmTimestampns(time) => found.0 = time.into(),
+            ControlMessageOwned::UdpGroSegments(size) => found.1 = usize::try_from(size).ok(),
             _ => {}
         }
     }
-    told
+    found
 }

@@ -3,35 +3,37 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::support::{Home, Netcat, Program, hit7, says};
+use hit7_support::{Home, assert_has};
 
-/// A home whose log has a header and `count` members of a window that is not open yet.
+use crate::HIT7;
+
+/// The folder of a registry that has stopped, with `count` members of a window that is not open yet;
+/// and the file of its journal.
 fn with_members(count: usize) -> (Home, PathBuf) {
-    let home = Home::new();
+    let home = HIT7.home();
     let registry = home.serve(&["--window", "1day"]);
     for _ in 0..count {
-        Netcat::to(registry.addr).register();
+        registry.client().register();
     }
     registry.stop("TERM").succeeded();
-    let log = home.log().pop().unwrap();
-    (home, log)
+    let journal = home.journals().pop().unwrap();
+    (home, journal)
 }
 
 #[test]
 fn a_folder_that_cannot_be_made_is_named_with_the_remedy() {
-    let home = Home::new();
+    let home = HIT7.home();
     let file = home.path().join("file");
     fs::write(&file, "").unwrap();
     for data in [file.clone(), file.join("below")] {
-        let mut command = hit7(&["serve", "127.0.0.1", "0", "--data"]);
-        command.arg(&data);
-        Program::start(command).end().failed(1, &[data.to_str().unwrap(), "--data"]);
+        let args = ["serve", "127.0.0.1", "0", "--data", data.to_str().unwrap()];
+        HIT7.run(&args).failed(1, &[data.to_str().unwrap(), "--data"]);
     }
 }
 
 #[test]
 fn a_folder_in_use_is_refused_until_its_registry_stops() {
-    let home = Home::new();
+    let home = HIT7.home();
     let registry = home.serve(&[]);
     let path = home.data();
     home.refused(&[]).failed(1, &[path.to_str().unwrap(), "another registry", "--data"]);
@@ -52,45 +54,45 @@ fn another_window_waits_until_the_pending_one_has_opened() {
 
 #[test]
 fn another_window_is_fine_where_nobody_waits() {
-    let home = Home::new();
+    let home = HIT7.home();
     home.serve(&["--window", "1day"]).stop("TERM").succeeded();
     home.serve(&["--window", "2s"]).serves();
 }
 
 #[test]
-fn a_torn_log_is_mended_and_that_is_said() {
-    let (home, log) = with_members(2);
-    let bytes = fs::read(&log).unwrap();
-    fs::write(&log, &bytes[..bytes.len() - 9]).unwrap();
+fn a_torn_journal_is_mended_and_that_is_said() {
+    let (home, journal) = with_members(2);
+    let bytes = fs::read(&journal).unwrap();
+    fs::write(&journal, &bytes[..bytes.len() - 9]).unwrap();
     let mut registry = home.serve(&["--window", "1day"]);
-    says(&registry.program.complaint(), &[log.to_str().unwrap(), "torn", "cut off"]);
+    assert_has(&registry.program.error_line(), &[journal.to_str().unwrap(), "torn", "cut off"]);
     registry.serves();
     let whole = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
-    assert_eq!(fs::read(&log).unwrap(), bytes[..=whole]);
+    assert_eq!(fs::read(&journal).unwrap(), bytes[..=whole]);
 }
 
 #[test]
-fn a_damaged_log_is_refused_until_the_damage_is_accepted() {
-    let (home, log) = with_members(3);
-    let mut bytes = fs::read(&log).unwrap();
+fn a_damaged_journal_is_refused_until_the_damage_is_accepted() {
+    let (home, journal) = with_members(3);
+    let mut bytes = fs::read(&journal).unwrap();
     let second = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
     bytes[second + 20] ^= 1;
-    fs::write(&log, &bytes).unwrap();
-    let pieces = [log.to_str().unwrap(), "line 2 ", "--accept-damage"];
+    fs::write(&journal, &bytes).unwrap();
+    let pieces = [journal.to_str().unwrap(), "line 2 ", "--accept-damage"];
     home.refused(&["--window", "1day"]).failed(1, &pieces);
-    assert_eq!(fs::read(&log).unwrap(), bytes, "it is left as it was");
+    assert_eq!(fs::read(&journal).unwrap(), bytes, "it is left as it was");
     let mut registry = home.serve(&["--window", "1day", "--accept-damage"]);
-    says(&registry.program.complaint(), &[log.to_str().unwrap(), "copied"]);
+    assert_has(&registry.program.error_line(), &[journal.to_str().unwrap(), "copied"]);
     registry.serves();
     registry.stop("TERM").succeeded();
-    let lines = fs::read_to_string(&log).unwrap().lines().count();
+    let lines = fs::read_to_string(&journal).unwrap().lines().count();
     assert_eq!(lines, 3, "a header and two members");
     home.serve(&["--window", "1day"]).serves();
 }
 
 #[test]
 fn a_secret_of_another_length_is_refused() {
-    let home = Home::new();
+    let home = HIT7.home();
     home.serve(&[]).stop("TERM").succeeded();
     let path = home.data().join("secret");
     fs::write(&path, [7; 31]).unwrap();
@@ -98,10 +100,10 @@ fn a_secret_of_another_length_is_refused() {
 }
 
 #[test]
-fn nobody_else_reads_the_log_and_the_secret() {
+fn nobody_else_reads_the_journal_and_the_secret() {
     use std::os::unix::fs::PermissionsExt;
-    let (home, log) = with_members(1);
-    for path in [log, home.data().join("secret"), home.data().join("lock")] {
+    let (home, journal) = with_members(1);
+    for path in [journal, home.data().join("secret"), home.data().join("lock")] {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{path:?}");
     }
 }

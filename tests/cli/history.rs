@@ -1,23 +1,24 @@
-//! The windows on disk.
+//! `hit7 history`: the windows that a registry has written to its disk.
 
 use serde_json::Value;
 
-use crate::support::{Home, Netcat, Program, Registry, hit7, keys, run, says, text};
+use hit7_support::{Program, Registry, UdpClient, assert_has, keys, text};
 
-/// A member of a window that has opened and is on disk.
-fn one_window(home: &Home, registry: &Registry) -> (Netcat, String) {
-    let ana = Netcat::to(registry.addr);
-    ana.say(r#"{"type":"REGISTER","name":"ana"}"#);
-    let window = text(&ana.hear_type("REGISTERED")["window"]);
-    home.document(&window);
+use crate::HIT7;
+
+/// A member, and its window, which has opened and is on disk.
+fn one_window(registry: &Registry) -> (UdpClient, String) {
+    let ana = registry.client();
+    let window = ana.register_as("main", "ana");
+    registry.home.document(&window);
     (ana, window)
 }
 
 #[test]
 fn while_a_registry_runs_and_without_one() {
-    let home = Home::new();
+    let home = HIT7.home();
     let registry = home.serve(&["--window", "1s"]);
-    let (ana, window) = one_window(&home, &registry);
+    let (ana, window) = one_window(&registry);
     let check = || {
         let lines = home.history(&[]).succeeded();
         assert_eq!(lines, [format!("{window}  main 1")]);
@@ -29,9 +30,9 @@ fn while_a_registry_runs_and_without_one() {
             (window.clone(), &1.into())
         );
         let lines = home.history(&[&window]).succeeded();
-        says(&lines[0], &[&format!("window {window}  opened 20")]);
+        assert_has(&lines[0], &[&format!("window {window}  opened 20")]);
         assert_eq!(lines[1], "room main  1 member");
-        says(&lines[2], &["ana", &ana.addr(), "registered 20"]);
+        assert_has(&lines[2], &["ana", &ana.addr(), "registered 20"]);
         let lines = home.history(&[&window, "--json"]).succeeded();
         assert_eq!(keys(&lines[0]), "window closes opened rooms");
         let document: Value = serde_json::from_str(&lines[0]).unwrap();
@@ -44,7 +45,7 @@ fn while_a_registry_runs_and_without_one() {
 
 #[test]
 fn a_window_without_a_document() {
-    let home = Home::new();
+    let home = HIT7.home();
     let registry = home.serve(&["--window", "1day"]);
     assert!(home.history(&[]).succeeded().is_empty(), "no window yet");
     let unknown = home.history(&["2001-01-01T00:00:00Z"]);
@@ -54,7 +55,7 @@ fn a_window_without_a_document() {
 
 #[test]
 fn a_missing_folder_is_named_with_the_remedy() {
-    let home = Home::new();
+    let home = HIT7.home();
     let path = home.data();
     for more in [&[][..], &["--json"], &["2001-01-01T00:00:00Z"]] {
         home.history(more).failed(1, &[path.to_str().unwrap(), "--data"]);
@@ -65,31 +66,30 @@ fn a_missing_folder_is_named_with_the_remedy() {
 
 #[test]
 fn one_damaged_document_does_not_hide_the_others() {
-    let home = Home::new();
+    let home = HIT7.home();
     let registry = home.serve(&["--window", "1s"]);
-    let (_, window) = one_window(&home, &registry);
+    let (_, window) = one_window(&registry);
     let day = home.data().join("windows").join(&window[..10]);
     let damaged = day.join("00-00-00.json");
     std::fs::write(&damaged, "{").unwrap();
-    let ended = home.history(&[]);
-    ended.failed(1, &[damaged.to_str().unwrap(), "restore it, or remove it"]);
-    assert_eq!(ended.out.last().unwrap(), &format!("{window}  main 1"));
+    let exit = home.history(&[]);
+    exit.failed(1, &[damaged.to_str().unwrap(), "restore it, or remove it"]);
+    assert_eq!(exit.out.last().unwrap(), &format!("{window}  main 1"));
 }
 
 #[test]
 fn a_window_that_was_missed() {
-    let home = Home::new();
+    let home = HIT7.home();
     let registry = home.serve(&["--window", "1s"]);
-    let ana = Netcat::to(registry.addr);
+    let ana = registry.client();
     let window = loop {
-        ana.say(r#"{"type":"REGISTER","name":"ana"}"#);
-        let registered = ana.hear_type("REGISTERED");
+        ana.send(r#"{"type":"REGISTER","name":"ana"}"#);
+        let registered = ana.receive_type("REGISTERED");
         // Enough that it does not open before the registry is gone.
         if registered["opens_in_ms"].as_u64().unwrap() > 300 {
             break text(&registered["window"]);
         }
     };
-    registry.program.signal("KILL");
     drop(registry);
     let opens: hit7::window::Window = window.parse().unwrap();
     let closes = opens.opens().millis() + 1000;
@@ -98,23 +98,23 @@ fn a_window_that_was_missed() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     let mut registry = home.serve(&["--window", "1s"]);
-    says(&registry.program.line_with("missed"), &[&window, "1 member"]);
+    assert_has(&registry.program.line_with("missed"), &[&window, "1 member"]);
     let document = home.document(&window);
     assert!(document["opened"].is_null());
     assert_eq!(document["rooms"]["main"][0]["name"], "ana");
     let lines = home.history(&[]).succeeded();
     assert_eq!(lines.last().unwrap(), &format!("{window}  main 1  missed"));
-    says(&home.history(&[&window]).succeeded()[0], &["missed"]);
+    assert_has(&home.history(&[&window]).succeeded()[0], &["missed"]);
 }
 
 #[test]
 fn a_closed_pipe_is_a_success() {
-    let home = Home::new();
+    let home = HIT7.home();
     let registry = home.serve(&["--window", "1s"]);
-    let _ana = one_window(&home, &registry);
+    let _ana = one_window(&registry);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let mut command = hit7(&["history", "--data"]);
+    let mut command = HIT7.command(["history", "--data"]);
     command.arg(home.data());
     Program::start_into(command, writer.into()).end().succeeded();
 }
@@ -122,8 +122,8 @@ fn a_closed_pipe_is_a_success() {
 #[test]
 fn a_window_is_named_by_its_start() {
     for bad in ["11:29", "yesterday", "2026-11-23T11:29:00.5Z"] {
-        let ended = run(&["history", bad]);
-        assert_eq!(ended.code, Some(2));
-        says(&ended.err[0], &[bad, "[WINDOW]"]);
+        let exit = HIT7.run(&["history", bad]);
+        assert_eq!(exit.code, Some(2));
+        assert_has(&exit.err[0], &[bad, "[WINDOW]"]);
     }
 }

@@ -1,13 +1,15 @@
-//! What an operator finds on stderr.
+//! What an operator finds on stderr, and `hit7 watch`, `completions` and `man`.
 
 use serde_json::Value;
 
-use crate::support::{Home, Program, run, says};
+use hit7_support::{Program, assert_has};
 
-/// The next log of that name.
+use crate::{HIT7, silent_registry};
+
+/// The next log line with that message, which is in JSON.
 fn log(program: &mut Program, message: &str) -> Value {
     loop {
-        let line: Value = serde_json::from_str(&program.complaint()).unwrap();
+        let line: Value = serde_json::from_str(&program.error_line()).unwrap();
         if line["message"] == message {
             return line;
         }
@@ -16,7 +18,7 @@ fn log(program: &mut Program, message: &str) -> Value {
 
 #[test]
 fn what_an_operator_asks_is_logged_and_members_are_not_named() {
-    let home = Home::new();
+    let home = HIT7.home();
     let flags = ["--window", "2s", "--log-level", "info", "--log-format", "json"];
     let mut registry = home.serve(&flags);
     let starting = log(&mut registry.program, "starting");
@@ -25,9 +27,7 @@ fn what_an_operator_asks_is_logged_and_members_are_not_named() {
     assert_eq!((&replayed["records"], &replayed["files"]), (&0.into(), &0.into()));
     let listening = log(&mut registry.program, "listening");
     assert_eq!(listening["addr"], registry.addr.to_string());
-    let port = registry.addr.port().to_string();
-    let mut ana =
-        Program::run(&["join", "127.0.0.1", &port, "--name", "ana-of-the-test", "--json"]);
+    let mut ana = registry.join(&["--name", "ana-of-the-test", "--json"]);
     let window = ana.event("registered")["window"].clone();
     let opened = log(&mut registry.program, "window opened");
     assert_eq!((&opened["window"], &opened["members"]), (&window, &1.into()));
@@ -35,8 +35,8 @@ fn what_an_operator_asks_is_logged_and_members_are_not_named() {
     let you = ana.event("registered")["you"].as_str().unwrap().to_owned();
     ana.stop("INT").succeeded();
     let rest = registry.program.stop("TERM").err;
-    says(&rest[rest.len() - 2], &["stopping", "SIGTERM"]);
-    says(rest.last().unwrap(), &["stopped"]);
+    assert_has(&rest[rest.len() - 2], &["stopping", "SIGTERM"]);
+    assert_has(rest.last().unwrap(), &["stopped"]);
     for line in &rest {
         assert!(!line.contains("ana-of-the-test") && !line.contains(&you), "{line}");
     }
@@ -45,18 +45,17 @@ fn what_an_operator_asks_is_logged_and_members_are_not_named() {
 #[test]
 fn levels_and_formats_are_named() {
     for (flag, known) in [("--log-level", "debug"), ("--log-format", "json")] {
-        let ended = run(&["serve", "1", flag, "loud"]);
-        assert_eq!(ended.code, Some(2));
-        says(&ended.err.join("\n"), &[flag, known]);
+        let exit = HIT7.run(&["serve", "1", flag, "loud"]);
+        assert_eq!(exit.code, Some(2));
+        assert_has(&exit.err.join("\n"), &[flag, known]);
     }
 }
 
 #[test]
 fn a_watcher_sees_a_window_once_and_is_in_none() {
-    let home = Home::new();
-    let registry = home.serve(&["--window", "1s"]);
-    let port = registry.addr.port().to_string();
-    let mut watcher = Program::run(&["watch", "127.0.0.1", &port, "--json"]);
+    let registry = HIT7.serve(&["--window", "1s"]);
+    let port = registry.port();
+    let mut watcher = HIT7.start(&["watch", "127.0.0.1", &port, "--json"]);
     let windows: Vec<Value> = (0..3).map(|_| watcher.event("window")).collect();
     assert!(windows.windows(2).all(|two| two[0]["window"].as_str() < two[1]["window"].as_str()));
     assert!(
@@ -65,33 +64,32 @@ fn a_watcher_sees_a_window_once_and_is_in_none() {
             .all(|window| window["count"] == 0 && window["peers"] == Value::Array(Vec::new()))
     );
     watcher.stop("INT").succeeded();
-    let mut lines = Program::run(&["watch", "127.0.0.1", &port, "--room", "lab"]);
-    says(&lines.line(), &["window ", "room lab  0 members"]);
+    let mut lines = HIT7.start(&["watch", "127.0.0.1", &port, "--room", "lab"]);
+    assert_has(&lines.line(), &["window ", "room lab  0 members"]);
     lines.stop("TERM").succeeded();
 }
 
 #[test]
-fn a_watcher_of_nobody_says_so_and_goes_on() {
-    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = nobody.local_addr().unwrap().port().to_string();
-    let mut watcher = Program::run(&["watch", "127.0.0.1", &port, "--timeout", "300ms"]);
-    says(&watcher.complaint(), &["hit7: no answer from the registry"]);
+fn a_watcher_without_a_registry_says_so_and_goes_on() {
+    let (_silent, port) = silent_registry();
+    let mut watcher = HIT7.start(&["watch", "127.0.0.1", &port, "--timeout", "300ms"]);
+    assert_has(&watcher.error_line(), &["hit7: no answer from the registry"]);
     assert!(watcher.is_running());
-    let ended = watcher.stop("INT");
-    assert_eq!((ended.code, ended.out.len()), (Some(0), 0));
+    let exit = watcher.stop("INT");
+    assert_eq!((exit.code, exit.out.len()), (Some(0), 0));
 }
 
 #[test]
-fn shells_and_manuals_are_told_the_words() {
-    let script = run(&["completions", "bash"]).succeeded().join("\n");
-    says(&script, &["watch", "--log-format", "complete"]);
-    says(&run(&["man"]).succeeded().join("\n"), &[".TH", "hit7"]);
-    let home = Home::new();
+fn completions_and_manual_pages_have_every_argument() {
+    let script = HIT7.run(&["completions", "bash"]).succeeded().join("\n");
+    assert_has(&script, &["watch", "--log-format", "complete"]);
+    assert_has(&HIT7.run(&["man"]).succeeded().join("\n"), &[".TH", "hit7"]);
+    let home = HIT7.home();
     let man = home.path().join("man");
-    run(&["man", man.to_str().unwrap()]).succeeded();
+    HIT7.run(&["man", man.to_str().unwrap()]).succeeded();
     let page = std::fs::read_to_string(man.join("hit7-join.1")).unwrap();
-    says(&page, &["\\-\\-plain"]);
+    assert_has(&page, &["\\-\\-plain"]);
     std::fs::write(home.path().join("file"), "").unwrap();
     let file = home.path().join("file");
-    run(&["man", file.to_str().unwrap()]).failed(1, &["cannot write manual pages", "file"]);
+    HIT7.run(&["man", file.to_str().unwrap()]).failed(1, &["cannot write manual pages", "file"]);
 }

@@ -1,9 +1,14 @@
-//! The program as people run it: its words, its lines, its exit codes, its files.
+//! The program as people run it: its arguments, its lines, its exit codes, its files.
 //!
 //! Every test has its own registries, on ports that the system picks, and its own folders.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+use std::net::{Ipv4Addr, UdpSocket};
+
+use hit7_support::{DEADLINE, Hit7, udp_socket};
+
+mod args;
 mod data;
 mod history;
 mod join;
@@ -11,6 +16,13 @@ mod logs;
 mod netcat;
 mod peers;
 mod serve;
-mod stranger;
-mod support;
-mod words;
+mod unproven;
+
+const HIT7: Hit7 = Hit7(env!("CARGO_BIN_EXE_hit7"));
+
+/// A socket that answers nothing, and its port as an argument.
+fn silent_registry() -> (UdpSocket, String) {
+    let socket = udp_socket(Ipv4Addr::LOCALHOST, DEADLINE);
+    let port = socket.local_addr().unwrap().port().to_string();
+    (socket, port)
+}

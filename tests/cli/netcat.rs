@@ -2,83 +2,84 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Home, Netcat, keys, says, text};
+use hit7_support::{assert_has, keys, text};
 
-fn ack(told: &Value) -> String {
-    json!({"type": "ACK", "window": told["window"], "pass": told["pass"]}).to_string()
+use crate::HIT7;
+
+/// The ACK of a WINDOW.
+fn ack(opened: &Value) -> String {
+    json!({"type": "ACK", "window": opened["window"], "pass": opened["pass"]}).to_string()
 }
 
 #[test]
-fn registered_told_and_told_again_until_acked() {
-    let home = Home::new();
-    let registry = home.serve(&["--window", "2s"]);
-    let ana = Netcat::to(registry.addr);
-    ana.say(r#"{"type":"REGISTER","name":"ana"}"#);
-    let heard = ana.hear_text();
-    assert_eq!(keys(&heard), "type room window opens_in_ms window_ms you current");
-    let registered: Value = serde_json::from_str(&heard).unwrap();
+fn windows_are_pushed_again_until_acknowledged() {
+    let registry = HIT7.serve(&["--window", "2s"]);
+    let ana = registry.client();
+    ana.send(r#"{"type":"REGISTER","name":"ana"}"#);
+    let answer = ana.receive_text();
+    assert_eq!(keys(&answer), "type room window opens_in_ms window_ms you current");
+    let registered: Value = serde_json::from_str(&answer).unwrap();
     assert_eq!(registered["type"], "REGISTERED");
     assert_eq!((&registered["room"], &registered["window_ms"]), (&"main".into(), &2000.into()));
     assert_eq!(registered["you"], ana.addr());
-    let current = heard.split_once(r#""current":"#).unwrap().1;
+    let current = answer.split_once(r#""current":"#).unwrap().1;
     assert_eq!(keys(&current[..current.len() - 1]), "window closes_in_ms part parts count peers");
     // Never acked: the push, and part 0 again after 250 ms and 1 s.
-    let pushes = [ana.hear_text(), ana.hear_text(), ana.hear_text()];
+    let pushes = [ana.receive_text(), ana.receive_text(), ana.receive_text()];
     for (push, within) in pushes.iter().zip([2000, 1750, 1000]) {
         let shape = "type room window closes_in_ms you pass part parts count peers";
         assert_eq!(keys(push.trim_end()), shape);
-        let told: Value = serde_json::from_str(push).unwrap();
-        assert_eq!((&told["type"], &told["window"]), (&"WINDOW".into(), &registered["window"]));
-        assert!(told["closes_in_ms"].as_u64().unwrap() <= within, "{push}");
-        assert_eq!(told["peers"], json!([ana.addr()]));
+        let opened: Value = serde_json::from_str(push).unwrap();
+        assert_eq!((&opened["type"], &opened["window"]), (&"WINDOW".into(), &registered["window"]));
+        assert!(opened["closes_in_ms"].as_u64().unwrap() <= within, "{push}");
+        assert_eq!(opened["peers"], json!([ana.addr()]));
     }
     // Acked at once: what comes next is the next window.
     let next = ana.register();
-    let told = ana.hear();
-    assert_eq!((text(&told["type"]), text(&told["window"])), ("WINDOW".into(), next));
-    ana.say(ack(&told));
+    let opened = ana.receive();
+    assert_eq!((text(&opened["type"]), text(&opened["window"])), ("WINDOW".into(), next));
+    ana.send(ack(&opened));
     let after = ana.register();
-    assert_eq!(text(&ana.hear()["window"]), after);
+    assert_eq!(text(&ana.receive()["window"]), after);
 }
 
 #[test]
 fn queries_and_leaving() {
-    let home = Home::new();
-    let registry = home.serve(&["--window", "2s"]);
-    let (ana, ben) = (Netcat::to(registry.addr), Netcat::to(registry.addr));
-    ana.say(r#"{"type":"REGISTER","id":"secret-a","seq":1,"name":"ana"}"#);
-    let heard = ana.hear_text();
-    assert_eq!(keys(&heard), "type id seq room window opens_in_ms window_ms you current");
-    let told = loop {
+    let registry = HIT7.serve(&["--window", "2s"]);
+    let (ana, ben) = (registry.client(), registry.client());
+    ana.send(r#"{"type":"REGISTER","id":"secret-a","seq":1,"name":"ana"}"#);
+    let answer = ana.receive_text();
+    assert_eq!(keys(&answer), "type id seq room window opens_in_ms window_ms you current");
+    let opened = loop {
         ben.register();
-        let told = ana.hear_type("WINDOW");
-        ana.say(r#"{"type":"REGISTER","id":"secret-a"}"#);
-        if told["count"] == 2 {
-            break told;
+        let opened = ana.receive_type("WINDOW");
+        ana.send(r#"{"type":"REGISTER","id":"secret-a"}"#);
+        if opened["count"] == 2 {
+            break opened;
         }
     };
-    ben.say(r#"{"type":"QUERY","seq":5}"#);
-    let heard = loop {
-        let heard = ben.hear_text();
-        if heard.contains("PEERS") {
-            break heard;
+    ben.send(r#"{"type":"QUERY","seq":5}"#);
+    let answer = loop {
+        let answer = ben.receive_text();
+        if answer.contains("PEERS") {
+            break answer;
         }
     };
-    assert_eq!(keys(&heard), "type seq room window closes_in_ms part parts count peers");
-    assert!(!heard.contains("secret-a") && !heard.contains("pass"));
-    ana.say(r#"{"type":"QUERY","id":"secret-a","seq":6}"#);
-    let own = ana.hear_type("PEERS");
-    assert_eq!((&own["pass"], &own["you"]), (&told["pass"], &ana.addr().into()));
+    assert_eq!(keys(&answer), "type seq room window closes_in_ms part parts count peers");
+    assert!(!answer.contains("secret-a") && !answer.contains("pass"));
+    ana.send(r#"{"type":"QUERY","id":"secret-a","seq":6}"#);
+    let own = ana.receive_type("PEERS");
+    assert_eq!((&own["pass"], &own["you"]), (&opened["pass"], &ana.addr().into()));
     // Both leave the window that is being filled; the current one stays.
-    ben.say(r#"{"type":"LEAVE","seq":8}"#);
-    let left = ben.hear_type("LEFT");
+    ben.send(r#"{"type":"LEAVE","seq":8}"#);
+    let left = ben.receive_type("LEFT");
     assert_eq!(keys(&left.to_string()), "seq type window");
-    ana.say(r#"{"type":"LEAVE","id":"secret-a","seq":9}"#);
-    let left = ana.hear_type("LEFT");
+    ana.send(r#"{"type":"LEAVE","id":"secret-a","seq":9}"#);
+    let left = ana.receive_type("LEFT");
     assert_eq!((&left["id"], &left["seq"]), (&"secret-a".into(), &9.into()));
-    ana.say(r#"{"type":"QUERY","seq":10}"#);
+    ana.send(r#"{"type":"QUERY","seq":10}"#);
     let peers = loop {
-        let peers = ana.hear_type("PEERS");
+        let peers = ana.receive_type("PEERS");
         if peers["seq"] == 10 {
             break peers;
         }
@@ -88,13 +89,13 @@ fn queries_and_leaving() {
 
 #[test]
 fn who_left_is_not_in_the_next_window() {
-    let home = Home::new();
+    let home = HIT7.home();
     let registry = home.serve(&["--window", "2s"]);
-    let (ana, ben) = (Netcat::to(registry.addr), Netcat::to(registry.addr));
+    let (ana, ben) = (registry.client(), registry.client());
     let window = loop {
         let window = ana.register();
-        ana.say(r#"{"type":"LEAVE"}"#);
-        if text(&ana.hear_type("LEFT")["window"]) == window && ben.register() == window {
+        ana.send(r#"{"type":"LEAVE"}"#);
+        if text(&ana.receive_type("LEFT")["window"]) == window && ben.register() == window {
             break window;
         }
     };
@@ -104,61 +105,33 @@ fn who_left_is_not_in_the_next_window() {
     assert!(members[0].get("name").is_none(), "it gave none");
 }
 
-/// What breaks a field's limits.
-const BAD_FIELDS: [(&str, &str, &[&str]); 8] = [
-    (
-        "REGISTER",
-        "id",
-        &["7", "\"\"", "\"a b\"", "\"é\"", "null", "[]", "\"123456789012345678901234567890123\""],
-    ),
-    ("REGISTER", "seq", &["-1", "1.5", "\"1\"", "9007199254740992", "1e3", "null", "{}"]),
-    (
-        "REGISTER",
-        "room",
-        &[
-            "7",
-            "\"\"",
-            "\"a b\"",
-            "\"a/b\"",
-            "\"\\u001b[2J\"",
-            "\"123456789012345678901234567890123\"",
-        ],
-    ),
-    (
-        "REGISTER",
-        "name",
-        &["7", "\"\"", "\"a b\"", "\"\\ud800\"", "\"日本語日本語日本語日本\"", "{}"],
-    ),
+/// Values that break a field's limits, between bars.
+const BAD_FIELDS: [(&str, &str, &str); 8] = [
+    ("REGISTER", "id", r#"7|""|"a b"|"é"|null|[]|"123456789012345678901234567890123""#),
+    ("REGISTER", "seq", r#"-1|1.5|"1"|9007199254740992|1e3|null|{}"#),
+    ("REGISTER", "room", r#"7|""|"a b"|"a/b"|"\u001b[2J"|"123456789012345678901234567890123""#),
+    ("REGISTER", "name", r#"7|""|"a b"|"\ud800"|"日本語日本語日本語日本"|{}"#),
     (
         "REGISTER",
         "lan",
-        &[
-            "7",
-            "\"\"",
-            "\"192.168.1.7\"",
-            "\"203.0.113.9:40112\"",
-            "\"127.0.0.1:40112\"",
-            "\"192.168.1.7:0\"",
-            "\"host:1\"",
-        ],
+        r#"7|""|"192.168.1.7"|"203.0.113.9:40112"|"127.0.0.1:40112"|"192.168.1.7:0"|"host:1""#,
     ),
-    ("REGISTER", "cookie", &["7", "null", "[1]"]),
-    ("QUERY", "part", &["-1", "\"0\"", "0.5", "4294967296", "1"]),
-    ("LEAVE", "id", &["\"a b\"", "true"]),
+    ("REGISTER", "cookie", "7|null|[1]"),
+    ("QUERY", "part", r#"-1|"0"|0.5|4294967296|1"#),
+    ("LEAVE", "id", r#""a b"|true"#),
 ];
 
 #[test]
 fn a_bad_field_is_named() {
-    let home = Home::new();
-    let registry = home.serve(&["--window", "1day"]);
-    let ana = Netcat::to(registry.addr);
+    let registry = HIT7.serve(&["--window", "1day"]);
+    let ana = registry.client();
     for (kind, field, values) in BAD_FIELDS {
-        for value in values {
+        for value in values.split('|') {
             let bad = format!(r#"{{"type":"{kind}","{field}":{value}}}"#);
-            ana.say(&bad);
-            let heard = ana.hear_text();
-            assert_eq!(keys(&heard), "type code reason", "{bad}: {heard}");
-            let error: Value = serde_json::from_str(&heard).unwrap();
+            ana.send(&bad);
+            let answer = ana.receive_text();
+            assert_eq!(keys(&answer), "type code reason", "{bad}: {answer}");
+            let error: Value = serde_json::from_str(&answer).unwrap();
             assert_eq!((&error["type"], &error["code"]), (&"ERROR".into(), &"bad_field".into()));
             let reason = text(&error["reason"]);
             assert!(reason.starts_with(&format!("{field} ")), "{bad}: {reason}");
@@ -170,10 +143,9 @@ fn a_bad_field_is_named() {
 }
 
 #[test]
-fn what_is_no_datagram_is_told_so() {
-    let home = Home::new();
-    let registry = home.serve(&["--window", "1day"]);
-    let ana = Netcat::to(registry.addr);
+fn what_is_no_datagram_is_answered_with_an_error() {
+    let registry = HIT7.serve(&["--window", "1day"]);
+    let ana = registry.client();
     let deep = [&b"{\"type\":\"QUERY\",\"x\":"[..], &[b'['; 1100]].concat();
     let large = format!(r#"{{"type":"QUERY","x":"{}"}}"#, "x".repeat(1200));
     let largest = vec![b'x'; 60_000];
@@ -208,14 +180,13 @@ fn what_is_no_datagram_is_told_so() {
 
 #[test]
 fn what_is_no_request_is_never_answered() {
-    let home = Home::new();
-    let registry = home.serve(&["--window", "1day"]);
-    let ana = Netcat::to(registry.addr);
+    let registry = HIT7.serve(&["--window", "1day"]);
+    let ana = registry.client();
     for kind in
         ["CHALLENGE", "REGISTERED", "LEFT", "PEERS", "WINDOW", "ERROR", "GREET", "GREETED", "ACK"]
     {
-        ana.say(format!(r#"{{"type":"{kind}"}}"#));
-        ana.say(format!(r#"{{"type":"{kind}","seq":"bad","window":7,"code":"full"}}"#));
+        ana.send(format!(r#"{{"type":"{kind}"}}"#));
+        ana.send(format!(r#"{{"type":"{kind}","seq":"bad","window":7,"code":"full"}}"#));
     }
     // One socket's datagrams are taken in their order.
     assert_eq!(ana.ask(r#"{"type":"QUERY","seq":3}"#)["seq"], 3);
@@ -223,25 +194,24 @@ fn what_is_no_request_is_never_answered() {
 
 #[test]
 fn fields_come_in_any_order_and_unknown_ones_are_ignored() {
-    let home = Home::new();
-    let registry = home.serve(&["--window", "1day"]);
-    let ana = Netcat::to(registry.addr);
-    let heard = ana.ask("{ \"seq\" : 3, \"colour\": {\"red\": [1]}, \"room\":\"l\\u0061b\", \"type\":\"REGISTER\" } \r\n");
-    let head = (&heard["type"], &heard["seq"], &heard["room"]);
+    let registry = HIT7.serve(&["--window", "1day"]);
+    let ana = registry.client();
+    let answer = ana.ask("{ \"seq\" : 3, \"colour\": {\"red\": [1]}, \"room\":\"l\\u0061b\", \"type\":\"REGISTER\" } \r\n");
+    let head = (&answer["type"], &answer["seq"], &answer["room"]);
     assert_eq!(head, (&"REGISTERED".into(), &3.into(), &"lab".into()));
 }
 
 #[test]
 fn a_retry_gets_the_same_answer_and_an_old_one_none() {
-    let home = Home::new();
+    let home = HIT7.home();
     let registry = home.serve(&["--window", "1day"]);
-    let ana = Netcat::to(registry.addr);
+    let ana = registry.client();
     let ask = |seq: u64| format!(r#"{{"type":"REGISTER","id":"a","seq":{seq}}}"#);
     let first = ana.ask(ask(5));
     assert_eq!(ana.ask(ask(5))["window"], first["window"]);
-    ana.say(ask(4));
+    ana.send(ask(4));
     assert_eq!(ana.ask(ask(6))["seq"], 6, "4 is dropped in silence");
-    let log = std::fs::read_to_string(home.log().last().unwrap()).unwrap();
+    let log = std::fs::read_to_string(home.journals().last().unwrap()).unwrap();
     assert_eq!(log.matches("\"register\"").count(), 1, "what changes nothing is not written");
-    says(&log, &[r#""id":"a""#]);
+    assert_has(&log, &[r#""id":"a""#]);
 }

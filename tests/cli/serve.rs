@@ -4,12 +4,14 @@ use std::io::{PipeReader, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Stdio;
 
-use crate::support::{Home, Netcat, Program, Registry, has_ipv6, hit7, listening, says, text};
+use hit7_support::{Home, Program, Registry, UdpClient, assert_has, has_ipv6, listening, text};
 
-/// Serves with these words; where it listens.
-fn serve(home: &Home, words: &[&str]) -> (Program, Vec<SocketAddr>) {
-    let mut command = hit7(&["serve"]);
-    command.args(words).arg("--data").arg(home.data());
+use crate::HIT7;
+
+/// Serves with these arguments; the addresses that it listens on.
+fn serve(home: &Home, args: &[&str]) -> (Program, Vec<SocketAddr>) {
+    let mut command = HIT7.command(["serve"]);
+    command.args(args).arg("--data").arg(home.data());
     let mut program = Program::start(command);
     let mut addrs = Vec::new();
     loop {
@@ -23,15 +25,15 @@ fn serve(home: &Home, words: &[&str]) -> (Program, Vec<SocketAddr>) {
 
 #[test]
 fn a_port_alone_listens_on_all_addresses() {
-    let home = Home::new();
+    let home = HIT7.home();
     let (program, addrs) = serve(&home, &["0"]);
     let port = addrs[0].port();
     assert!(addrs.len() == 1 && addrs[0].ip().is_unspecified() && port > 0, "{addrs:?}");
-    let ipv4 = Netcat::to(SocketAddr::from(([127, 0, 0, 1], port)));
+    let ipv4 = UdpClient::to(SocketAddr::from(([127, 0, 0, 1], port)));
     assert_eq!(ipv4.ask(r#"{"type":"REGISTER"}"#)["you"], ipv4.addr());
     if has_ipv6() {
         assert!(addrs[0].is_ipv6(), "one socket for both");
-        let ipv6 = Netcat::to(format!("[::1]:{port}").parse().unwrap());
+        let ipv6 = UdpClient::to(format!("[::1]:{port}").parse().unwrap());
         assert_eq!(ipv6.ask(r#"{"type":"REGISTER"}"#)["you"], ipv6.addr());
     }
     program.stop("TERM").succeeded();
@@ -39,21 +41,21 @@ fn a_port_alone_listens_on_all_addresses() {
 
 #[test]
 fn a_host_name_listens_on_every_address_it_has() {
-    let home = Home::new();
+    let home = HIT7.home();
     let (program, addrs) = serve(&home, &["localhost", "0"]);
     assert!(addrs.iter().all(|addr| addr.ip().is_loopback() && addr.port() == addrs[0].port()));
     for addr in addrs {
-        assert_eq!(Netcat::to(addr).ask(r#"{"type":"QUERY"}"#)["type"], "PEERS");
+        assert_eq!(UdpClient::to(addr).ask(r#"{"type":"QUERY"}"#)["type"], "PEERS");
     }
     program.stop("TERM").succeeded();
 }
 
 #[test]
 fn an_ipv4_address() {
-    let home = Home::new();
+    let home = HIT7.home();
     let (program, addrs) = serve(&home, &["127.0.0.1", "0"]);
     assert!(addrs.len() == 1 && addrs[0].ip().to_string() == "127.0.0.1");
-    Netcat::to(addrs[0]).register();
+    UdpClient::to(addrs[0]).register();
     program.stop("INT").succeeded();
 }
 
@@ -63,70 +65,69 @@ fn an_ipv6_address() {
         return;
     }
     for host in ["::1", "[::1]"] {
-        let home = Home::new();
+        let home = HIT7.home();
         let (program, addrs) = serve(&home, &[host, "0"]);
         assert!(addrs.len() == 1 && addrs[0].ip().to_string() == "::1");
-        Netcat::to(addrs[0]).register();
+        UdpClient::to(addrs[0]).register();
         program.stop("INT").succeeded();
     }
 }
 
 #[test]
 fn a_window_with_members_is_a_line() {
-    let home = Home::new();
-    let mut registry = home.serve(&["--window", "1s"]);
-    let (ana, ben) = (Netcat::to(registry.addr), Netcat::to(registry.addr));
+    let mut registry = HIT7.serve(&["--window", "1s"]);
+    let (ana, ben) = (registry.client(), registry.client());
     let window = ana.register();
     ben.ask(r#"{"type":"REGISTER","room":"lab"}"#);
     let line = registry.program.line();
-    says(&line, &[&window, "room", "member", "opened ", " ms late"]);
+    assert_has(&line, &[&window, "room", "member", "opened ", " ms late"]);
     assert!(line.starts_with(&window));
 }
 
 #[test]
 fn a_signal_stops_it_and_what_was_acked_is_kept() {
     for signal in ["TERM", "INT"] {
-        let home = Home::new();
+        let home = HIT7.home();
         let registry = home.serve(&["--window", "1day"]);
-        let window = Netcat::to(registry.addr).register();
+        let window = registry.client().register();
         registry.stop(signal).succeeded();
-        let log = std::fs::read_to_string(home.log().last().unwrap()).unwrap();
-        says(&log, &["\"register\"", &window]);
+        let log = std::fs::read_to_string(home.journals().last().unwrap()).unwrap();
+        assert_has(&log, &["\"register\"", &window]);
         // Who was acked is in, after the restart too: a LEAVE for it finds something to do.
         let again = home.serve(&["--window", "1day"]);
-        assert_eq!(Netcat::to(again.addr).register(), window);
+        assert_eq!(UdpClient::to(again.addr).register(), window);
     }
 }
 
 #[test]
 fn a_member_acked_before_a_stop_is_told_its_window_after_it() {
-    let home = Home::new();
+    let home = HIT7.home();
     let registry = home.serve(&["--window", "2s"]);
-    let mut ana = Netcat::to(registry.addr);
-    ana.say(r#"{"type":"REGISTER","id":"a","name":"ana"}"#);
-    let window = text(&ana.hear_type("REGISTERED")["window"]);
+    let mut ana = registry.client();
+    ana.send(r#"{"type":"REGISTER","id":"a","name":"ana"}"#);
+    let window = text(&ana.receive_type("REGISTERED")["window"]);
     registry.stop("TERM").succeeded();
     let registry = home.serve(&["--window", "2s"]);
-    ana.turn_to(registry.addr);
-    let told = ana.hear_type("WINDOW");
-    assert_eq!((&told["window"], &told["count"]), (&window.clone().into(), &1.into()));
+    ana.set_registry(registry.addr);
+    let opened = ana.receive_type("WINDOW");
+    assert_eq!((&opened["window"], &opened["count"]), (&window.clone().into(), &1.into()));
     assert_eq!(home.document(&window)["rooms"]["main"][0]["name"], "ana");
 }
 
 #[test]
 fn a_restart_within_a_window_keeps_its_list_and_its_pass() {
-    let home = Home::new();
+    let home = HIT7.home();
     let registry = home.serve(&["--window", "3s"]);
-    let mut ana = Netcat::to(registry.addr);
-    ana.say(r#"{"type":"REGISTER","id":"a"}"#);
-    let told = ana.hear_type("WINDOW");
+    let mut ana = registry.client();
+    ana.send(r#"{"type":"REGISTER","id":"a"}"#);
+    let opened = ana.receive_type("WINDOW");
     registry.stop("TERM").succeeded();
     let registry = home.serve(&["--window", "3s"]);
-    ana.turn_to(registry.addr);
-    ana.say(r#"{"type":"QUERY","id":"a","seq":9}"#);
-    let peers = ana.hear_type("PEERS");
+    ana.set_registry(registry.addr);
+    ana.send(r#"{"type":"QUERY","id":"a","seq":9}"#);
+    let peers = ana.receive_type("PEERS");
     for key in ["window", "pass", "you", "peers", "count"] {
-        assert_eq!(peers[key], told[key], "{key}");
+        assert_eq!(peers[key], opened[key], "{key}");
     }
 }
 
@@ -134,9 +135,9 @@ fn a_restart_within_a_window_keeps_its_list_and_its_pass() {
 fn a_port_in_use_is_named_with_the_remedy() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let home = Home::new();
-    for words in [&["serve", "127.0.0.1", &port][..], &["serve", &port]] {
-        let mut command = hit7(words);
+    let home = HIT7.home();
+    for args in [&["serve", "127.0.0.1", &port][..], &["serve", &port]] {
+        let mut command = HIT7.command(args);
         command.arg("--data").arg(home.data());
         Program::start(command).end().failed(1, &[&format!("port {port}"), "choose another"]);
     }
@@ -145,13 +146,13 @@ fn a_port_in_use_is_named_with_the_remedy() {
 
 #[test]
 fn hosts_that_cannot_be_listened_on() {
-    let home = Home::new();
+    let home = HIT7.home();
     for (host, pieces) in [
         ("nowhere..invalid", ["cannot resolve", "'nowhere..invalid'"]),
         ("127.0.0.1:8080", ["cannot resolve", "the port as a word of its own"]),
         ("198.51.100.1", ["198.51.100.1", "no such address"]),
     ] {
-        let mut command = hit7(&["serve", host, "0", "--data"]);
+        let mut command = HIT7.command(["serve", host, "0", "--data"]);
         command.arg(home.data());
         Program::start(command).end().failed(1, &pieces);
     }
@@ -174,11 +175,10 @@ fn full_pipe() -> (PipeReader, Stdio) {
 
 #[test]
 fn a_reader_that_stalls_does_not_keep_a_client_from_stopping() {
-    let home = Home::new();
-    let mut registry = home.serve(&["--window", "1s"]);
+    let mut registry = HIT7.serve(&["--window", "1s"]);
     let (reader, stdout) = full_pipe();
     let client = Program::start_into(
-        hit7(&["join", "127.0.0.1", &registry.port(), "--name", "ana"]),
+        HIT7.command(["join", "127.0.0.1", &registry.port(), "--name", "ana"]),
         stdout,
     );
     registry.program.line_with("1 member");
@@ -188,7 +188,7 @@ fn a_reader_that_stalls_does_not_keep_a_client_from_stopping() {
 
 #[test]
 fn it_goes_on_serving_whoever_watches() {
-    let home = Home::new();
+    let home = HIT7.home();
     let (mut reader, writer) = std::io::pipe().unwrap();
     let program = Program::start_into(home.command(&["--window", "1s"]), writer.into());
     let mut head = vec![0; "listening on 127.0.0.1:".len() + 4];
@@ -198,13 +198,16 @@ fn it_goes_on_serving_whoever_watches() {
         head.push(byte[0]);
     }
     drop(reader);
-    let ana = Netcat::to(listening(&String::from_utf8(head).unwrap()));
+    let ana = UdpClient::to(listening(&String::from_utf8(head).unwrap()));
     for _ in 0..2 {
         let window = ana.register();
         loop {
-            let told = ana.hear_type("WINDOW");
-            if told["window"] == window {
-                ana.say(format!(r#"{{"type":"ACK","window":"{window}","pass":{}}}"#, told["pass"]));
+            let opened = ana.receive_type("WINDOW");
+            if opened["window"] == window {
+                ana.send(format!(
+                    r#"{{"type":"ACK","window":"{window}","pass":{}}}"#,
+                    opened["pass"]
+                ));
                 break;
             }
         }
@@ -214,8 +217,7 @@ fn it_goes_on_serving_whoever_watches() {
 
 #[test]
 fn two_registries_side_by_side() {
-    let homes = [Home::new(), Home::new()];
-    let registries: Vec<Registry> = homes.iter().map(|home| home.serve(&[])).collect();
+    let registries = [HIT7.serve(&[]), HIT7.serve(&[])];
     assert_ne!(registries[0].addr, registries[1].addr);
     registries.iter().for_each(Registry::serves);
 }

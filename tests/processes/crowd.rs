@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hit7::clock::Clock;
-use hit7::proto::{Ack, Datagram, Id, Name, Query, Register};
+use hit7::proto::{Ack, Datagram, Id, Opened, Page, Query};
 use hit7::window::{Length, Window};
+use hit7_support::Home;
 use tokio::net::UdpSocket;
-use tokio::time::{timeout, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::registry::{Registry, documents};
+use crate::{HIT7, documents, register};
 
 const MEMBERS: usize = 1000;
 const WINDOW: Duration = Duration::from_secs(5);
@@ -21,95 +22,115 @@ struct Held {
     addr: SocketAddr,
     window: Window,
     peers: Vec<SocketAddr>,
-    /// Whether the registry went on telling it, after its ACK had time to arrive.
+    /// Whether WINDOW came again after its ACK had time to arrive.
     told_again: bool,
 }
 
-/// Registers, gathers the parts of its list, acknowledges.
-async fn member(number: usize, registry: SocketAddr) -> Held {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    socket.connect(registry).await.unwrap();
-    let id: Id = format!("id-{number}").parse().unwrap();
-    let name: Name = format!("member-{number}").parse().unwrap();
-    let (own, name) = (Some(id.clone()), Some(name));
-    let register = Register { id: own, seq: Some(1), name, ..Register::default() }.encode();
-    let mut parts: BTreeMap<u32, Vec<SocketAddr>> = BTreeMap::new();
-    let mut buffer = [0; 2048];
-    let mut request = register;
-    loop {
-        let wait = timeout(Duration::from_millis(700), socket.recv(&mut buffer)).await;
-        let Ok(Ok(len)) = wait else {
-            socket.send(&request).await.unwrap();
-            continue;
-        };
-        match Datagram::decode(&buffer[..len]).unwrap() {
-            Datagram::Registered(registered) if registered.opens_in_ms > 0 => {
-                // Pull repairs: what the push did not bring is asked for, after the opening.
-                let wait = Duration::from_millis(registered.opens_in_ms);
-                let first = timeout(wait + Duration::from_secs(1), socket.peek(&mut buffer)).await;
-                let query = Query { id: Some(id.clone()), ..Query::default() };
-                request = query.encode();
-                if first.is_err() {
-                    socket.send(&request).await.unwrap();
+/// A client that registers, gathers the parts of its list, and acknowledges.
+struct Member {
+    socket: UdpSocket,
+    id: Id,
+    parts: BTreeMap<u32, Vec<SocketAddr>>,
+    /// What it sends when it hears nothing.
+    request: Vec<u8>,
+}
+
+impl Member {
+    async fn new(number: usize, registry: SocketAddr) -> Member {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(registry).await.unwrap();
+        let id = format!("id-{number}");
+        let request = register(&id, &format!("member-{number}"));
+        Member { socket, id: id.parse().unwrap(), parts: BTreeMap::new(), request }
+    }
+
+    async fn run(mut self) -> Held {
+        let mut buffer = [0; 2048];
+        loop {
+            let wait = Duration::from_millis(700);
+            let Ok(Ok(len)) = timeout(wait, self.socket.recv(&mut buffer)).await else {
+                self.socket.send(&self.request).await.unwrap();
+                continue;
+            };
+            match Datagram::decode(&buffer[..len]).unwrap() {
+                Datagram::Registered(it) if it.opens_in_ms > 0 => {
+                    self.wait_for_opening(Duration::from_millis(it.opens_in_ms)).await;
                 }
-            }
-            Datagram::Window(opened) => {
-                let (window, page, pass) = (opened.window, opened.page, opened.pass);
-                let addrs = page.candidates().unwrap().iter().map(|peer| peer.addr).collect();
-                parts.insert(page.part, addrs);
-                if parts.len() == page.parts as usize {
-                    let ack = Ack { id: Some(id), window, pass }.encode();
-                    socket.send(&ack).await.unwrap();
-                    // Repeats that were on their way already do not count.
-                    let grace = tokio::time::Instant::now() + Duration::from_millis(300);
-                    while let Ok(Ok(_)) = timeout_at(grace, socket.recv(&mut buffer)).await {}
-                    let quiet = Duration::from_millis(1200);
-                    let told_again = timeout(quiet, socket.recv(&mut buffer)).await.is_ok();
-                    let peers = parts.into_values().flatten().collect();
-                    let addr = socket.local_addr().unwrap();
-                    return Held { addr, window, peers, told_again };
+                Datagram::Window(it) => {
+                    self.keep(&it.page);
+                    if self.parts.len() == it.page.parts as usize {
+                        return self.acknowledge(&it).await;
+                    }
+                    let missing = (0..it.page.parts).find(|part| !self.parts.contains_key(part));
+                    self.request = self.query(missing.unwrap());
                 }
-                let missing = (0..page.parts).find(|part| !parts.contains_key(part)).unwrap();
-                request =
-                    Query { id: Some(id.clone()), part: missing, ..Query::default() }.encode();
+                Datagram::Peers(it) if it.pass.is_some() => self.keep(&it.page),
+                _ => {}
             }
-            Datagram::Peers(peers) if peers.pass.is_some() => {
-                let addrs = peers.page.candidates().unwrap().iter().map(|peer| peer.addr).collect();
-                parts.insert(peers.page.part, addrs);
-            }
-            _ => {}
         }
+    }
+
+    /// Pull repairs: what the push did not bring is asked for, after the opening.
+    async fn wait_for_opening(&mut self, span: Duration) {
+        let first = timeout(span + Duration::from_secs(1), self.socket.peek(&mut [0; 2048])).await;
+        self.request = self.query(0);
+        if first.is_err() {
+            self.socket.send(&self.request).await.unwrap();
+        }
+    }
+
+    fn query(&self, part: u32) -> Vec<u8> {
+        Query { id: Some(self.id.clone()), part, ..Query::default() }.encode()
+    }
+
+    fn keep(&mut self, page: &Page<'_>) {
+        let addrs = page.candidates().unwrap().iter().map(|peer| peer.addr).collect();
+        self.parts.insert(page.part, addrs);
+    }
+
+    async fn acknowledge(self, opened: &Opened<'_>) -> Held {
+        let (window, pass) = (opened.window, opened.pass.clone());
+        let ack = Ack { id: Some(self.id), window, pass }.encode();
+        self.socket.send(&ack).await.unwrap();
+        // Repeats that were on their way already do not count.
+        let (grace, buffer) = (Instant::now() + Duration::from_millis(300), &mut [0; 2048]);
+        while let Ok(Ok(_)) = timeout_at(grace, self.socket.recv(buffer)).await {}
+        let quiet = Duration::from_millis(1200);
+        let told_again = timeout(quiet, self.socket.recv(buffer)).await.is_ok();
+        let addr = self.socket.local_addr().unwrap();
+        Held { addr, window, peers: self.parts.into_values().flatten().collect(), told_again }
     }
 }
 
-/// Waits until all of a window is there for them to register in.
-fn begin_of_a_window() {
+/// Waits for the beginning of a window, so that all have its whole length to register in.
+fn wait_for_a_boundary() {
     let (now, length) = (Clock::start().now().wall, Length::new(WINDOW).unwrap());
     std::thread::sleep(now.until(length.first_from(now).opens()));
 }
 
 #[test]
 fn a_thousand_members_hold_their_lists() {
-    let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start(0, &format!("{}s", WINDOW.as_secs()), data.path());
+    let home = Home::on_disk(HIT7);
+    let registry = home.serve(&["--window", &format!("{}s", WINDOW.as_secs())]);
     let addr = registry.addr;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    begin_of_a_window();
+    wait_for_a_boundary();
     let held: Vec<Held> = runtime.block_on(async {
-        let mut crowd = tokio::task::JoinSet::new();
-        (0..MEMBERS).for_each(|number| drop(crowd.spawn(member(number, addr))));
+        let mut crowd = JoinSet::new();
+        for number in 0..MEMBERS {
+            crowd.spawn(async move { Member::new(number, addr).await.run().await });
+        }
         timeout(Duration::from_secs(60), crowd.join_all()).await.expect("everyone holds its list")
     });
-    registry.stop();
+    registry.close();
 
     let windows: HashSet<Window> = held.iter().map(|held| held.window).collect();
-    let documents = documents(data.path());
+    let documents = documents(&home);
     let documented = |window| documents[window].rooms.values().map(Vec::len).sum::<usize>();
     assert_eq!(windows.iter().map(documented).collect::<Vec<_>>(), [MEMBERS], "in one window");
-    let lists: Arc<HashMap<SocketAddr, HashSet<SocketAddr>>> = Arc::new(
-        held.iter().map(|held| (held.addr, held.peers.iter().copied().collect())).collect(),
-    );
-    for (member, peers) in lists.iter() {
+    let peers = |held: &Held| held.peers.iter().copied().collect::<HashSet<_>>();
+    let lists: HashMap<_, _> = held.iter().map(|held| (held.addr, peers(held))).collect();
+    for (member, peers) in &lists {
         assert_eq!(peers.len(), 200);
         assert!(!peers.contains(member));
         assert!(peers.iter().all(|peer| lists[peer].contains(member)), "lists are mutual");

@@ -6,7 +6,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,27 +14,28 @@ use std::thread;
 use std::time::Duration;
 
 use hit7::clock::Clock;
-use hit7::proto::{Code, Datagram, Id, Name, Register};
+use hit7::proto::{Code, Datagram};
 use hit7::window::Window;
+use hit7_support::{Home, is_long_run, receive, skip, udp_socket};
 
-use crate::registry::{Registry, documents, logs};
-use crate::skip::skip;
+use crate::{HIT7, address_of, documents, register};
 
+const FLAGS: [&str; 2] = ["--window", "2s"];
 const CLIENTS: u8 = 4;
 
-/// Some lines of the log still fit into the last page of its file, which it has already: so long
-/// until none does, on a busy machine.
+/// How long some lines still fit into the last page of the journal's file, which it has already, on
+/// a busy machine.
 const SLACK: Duration = Duration::from_millis(1500);
 
-/// A file system of 1 MB; dropped, it is unmounted.
-struct Small(PathBuf);
+/// A file system of 1 MB, unmounted when dropped.
+struct SmallDisk(PathBuf);
 
-impl Small {
-    /// `None` if this may not be mounted here.
-    fn mount(dir: &Path) -> Option<Small> {
-        let words = ["-t", "tmpfs", "-o", "size=1m", "tmpfs"];
-        let mounted = Command::new("mount").args(words).arg(dir).output();
-        mounted.is_ok_and(|done| done.status.success()).then(|| Small(dir.to_owned()))
+impl SmallDisk {
+    /// Mounts one there; `None` if this process may not.
+    fn mount(dir: &Path) -> Option<SmallDisk> {
+        let args = ["-t", "tmpfs", "-o", "size=1m", "tmpfs"];
+        let mounted = Command::new("mount").args(args).arg(dir).output();
+        mounted.is_ok_and(|done| done.status.success()).then(|| SmallDisk(dir.to_owned()))
     }
 
     /// Takes all that is free, and whatever gets free meanwhile; then gives it back.
@@ -53,135 +54,145 @@ impl Small {
     }
 }
 
-impl Drop for Small {
+impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
-/// When it was full.
+/// When the disk was full.
 struct Full {
     from: Duration,
     to: Duration,
 }
 
-/// What clients were told, and when.
+/// What clients were answered.
 #[derive(Default)]
-struct Told {
-    acked: Vec<(Duration, Window, Name, SocketAddr)>,
-    refused: Vec<(Duration, Name)>,
+struct Answers {
+    acked: Vec<Acked>,
+    /// The names of those who were refused.
+    refused: Vec<String>,
 }
 
-/// Registers again and again, each time as somebody else from elsewhere.
-fn register_all_the_while(
+/// A registration that was acked.
+struct Acked {
+    at: Duration,
+    window: Window,
+    name: String,
+    addr: SocketAddr,
+}
+
+/// Registers again and again, each time as another client at another address.
+fn register_repeatedly(
     client: u8,
     registry: SocketAddr,
     clock: Clock,
-    over: &AtomicBool,
-) -> Told {
-    let mut told = Told::default();
-    let mut buffer = [0; 2048];
+    is_over: &AtomicBool,
+) -> Answers {
+    let mut answers = Answers::default();
     for round in 0u16.. {
         let [high, low] = round.to_be_bytes();
-        let socket = UdpSocket::bind((Ipv4Addr::new(127, 1 + client, high, low), 0)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-        let id: Id = format!("id-{client}-{round}").parse().unwrap();
-        let name: Name = format!("client-{client}-{round}").parse().unwrap();
-        let (id, seq) = (Some(id), Some(1));
-        let register = Register { id, seq, name: Some(name.clone()), ..Register::default() };
-        if over.load(Ordering::Relaxed) {
+        let ip = Ipv4Addr::new(127, 1 + client, high, low);
+        let socket = udp_socket(ip, Duration::from_millis(500));
+        let name = format!("client-{client}-{round}");
+        if is_over.load(Ordering::Relaxed) {
             break;
         }
-        socket.send_to(&register.encode(), registry).unwrap();
+        socket.send_to(&register(&format!("id-{client}-{round}"), &name), registry).unwrap();
         // Without an answer nothing is promised.
-        let Ok((len, _)) = socket.recv_from(&mut buffer) else { continue };
-        let now = clock.now().mono;
-        match Datagram::decode(&buffer[..len]).unwrap() {
+        let Some(answer) = receive(&socket) else { continue };
+        let at = clock.now().mono;
+        match Datagram::decode(&answer).unwrap() {
             Datagram::Registered(answer) => {
-                told.acked.push((now, answer.window, name, socket.local_addr().unwrap()));
+                let (window, addr) = (answer.window, socket.local_addr().unwrap());
+                answers.acked.push(Acked { at, window, name, addr });
             }
             Datagram::Error(refusal) => {
                 assert_eq!(refusal.code, Code::Unavailable, "{}", refusal.reason);
                 assert!(refusal.retry_in_ms.is_some_and(|wait| wait > 0));
-                told.refused.push((now, name));
+                answers.refused.push(name);
             }
             other => panic!("{other:?}"),
         }
         thread::sleep(Duration::from_millis(20));
     }
-    told
+    answers
 }
 
-/// Waits until the minute has rejected and the log of the closed window is gone: what is freed while
+/// Waits until a window has turned and the journal of the closed one is gone: what is freed while
 /// the disk is full may well be written to before the ballast takes it.
-fn settle(data: &Path, clock: Clock) {
+fn settle(home: &Home, clock: Clock) {
     let is_early = || (300..1000).contains(&(clock.now().wall.millis() % 2000));
-    while !is_early() || logs(data) > 2 {
+    while !is_early() || home.journals().len() > 2 {
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-fn check_documents(data: &Path, told: &Told) {
-    let documents = documents(data);
-    let member = |window: &Window, name: &Name| {
-        let members = documents.get(window).into_iter().flat_map(|it| it.rooms.values().flatten());
-        members.filter(|it| it.name.as_ref() == Some(name)).map(|it| it.addr).next()
+/// Registers all the while, and fills the disk in the midst of it.
+fn fill_under_load(home: &Home, disk: &SmallDisk, registry: SocketAddr) -> (Full, Answers) {
+    let span = Duration::from_secs(if is_long_run() { 5 } else { 3 });
+    let (clock, is_over) = (Clock::start(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let is_over = &is_over;
+        let client =
+            |client| scope.spawn(move || register_repeatedly(client, registry, clock, is_over));
+        let clients: Vec<_> = (0..CLIENTS).map(client).collect();
+        thread::sleep(Duration::from_millis(2500));
+        settle(home, clock);
+        let full = disk.fill(span, clock);
+        thread::sleep(Duration::from_millis(2500));
+        is_over.store(true, Ordering::Relaxed);
+        let mut answers = Answers::default();
+        for client in clients {
+            let of_client = client.join().unwrap();
+            answers.acked.extend(of_client.acked);
+            answers.refused.extend(of_client.refused);
+        }
+        (full, answers)
+    })
+}
+
+fn check_times(full: &Full, answers: &Answers) {
+    let count = |from: Duration, to: Duration| {
+        answers.acked.iter().filter(|acked| (from..to).contains(&acked.at)).count()
     };
-    for (_, window, name, addr) in &told.acked {
-        assert_eq!(member(window, name), Some(*addr), "{name} was told {window}");
+    let (before, slack) = (count(Duration::ZERO, full.from), count(full.from, full.from + SLACK));
+    let (while_full, after) = (count(full.from + SLACK, full.to), count(full.to, Duration::MAX));
+    println!(
+        "full for {:?}: acked {before} before, {slack} into the last page, {while_full} while \
+         full, {after} after; {} told unavailable",
+        full.to - full.from,
+        answers.refused.len()
+    );
+    assert_eq!(while_full, 0, "acked while nothing could be stored");
+    assert!(before > 50 && after > 50 && answers.refused.len() > 50);
+}
+
+fn check_documents(home: &Home, answers: &Answers) {
+    let documents = documents(home);
+    for Acked { window, name, addr, .. } in &answers.acked {
+        let member = documents.get(window).and_then(|document| address_of(document, name));
+        assert_eq!(member, Some(*addr), "{name} was told {window}");
     }
-    for (_, name) in &told.refused {
-        assert!(!documents.keys().any(|window| member(window, name).is_some()), "{name} is in");
+    for name in &answers.refused {
+        let is_in = documents.values().any(|document| address_of(document, name).is_some());
+        assert!(!is_in, "{name} is in");
     }
 }
 
 #[test]
 fn a_full_disk_promises_nothing_and_loses_nothing() {
-    let home = tempfile::tempdir().unwrap();
-    let Some(disk) = Small::mount(home.path()) else {
+    let home = Home::on_disk(HIT7);
+    let Some(disk) = SmallDisk::mount(home.path()) else {
         return skip("mounting a tmpfs needs root");
     };
-    let span = Duration::from_secs(if std::env::var_os("HIT7_LONG").is_some() { 5 } else { 3 });
-    let data = home.path().join("data");
-    let registry = Registry::start(0, "2s", &data);
-    let (addr, clock, over) = (registry.addr, Clock::start(), AtomicBool::new(false));
-    let (full, told) = thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|client| {
-                let over = &over;
-                scope.spawn(move || register_all_the_while(client, addr, clock, over))
-            })
-            .collect();
-        thread::sleep(Duration::from_millis(2500));
-        settle(&data, clock);
-        let full = disk.fill(span, clock);
-        thread::sleep(Duration::from_millis(2500));
-        over.store(true, Ordering::Relaxed);
-        let mut told = Told::default();
-        for client in clients {
-            let of = client.join().unwrap();
-            told.acked.extend(of.acked);
-            told.refused.extend(of.refused);
-        }
-        (full, told)
-    });
+    let mut registry = home.serve(&FLAGS);
+    let (full, answers) = fill_under_load(&home, &disk, registry.addr);
     // Killed while its last window waits, and started again.
-    registry.kill();
-    let registry = Registry::start(addr.port(), "2s", &data);
+    registry.program.kill();
+    let registry = home.serve_at(registry.addr.port(), &FLAGS);
     thread::sleep(Duration::from_millis(4500));
-    registry.stop();
-
-    let when = |from: Duration, to: Duration| {
-        told.acked.iter().filter(|(at, ..)| (from..to).contains(at)).count()
-    };
-    let (before, slack) = (when(Duration::ZERO, full.from), when(full.from, full.from + SLACK));
-    let (while_full, after) = (when(full.from + SLACK, full.to), when(full.to, Duration::MAX));
-    println!(
-        "full for {span:?}: acked {before} before, {slack} into the last page, {while_full} while \
-         full, {after} after; {} told unavailable",
-        told.refused.len()
-    );
-    assert_eq!(while_full, 0, "acked while nothing could be stored");
-    assert!(before > 50 && after > 50 && told.refused.len() > 50);
-    check_documents(&data, &told);
+    registry.close();
+    check_times(&full, &answers);
+    check_documents(&home, &answers);
 }

@@ -2,19 +2,22 @@
 //! whoever was acked is in its window's document, and a member of the window in which the registry
 //! was killed is still one afterwards, with the same pass.
 
-use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use hit7::archive::Document;
 use hit7::clock::Clock;
-use hit7::proto::{Datagram, Id, Name, Pass, Query, Register};
+use hit7::proto::{Datagram, Id, Pass, Query};
 use hit7::window::{Length, Wall, Window};
+use hit7_support::{Home, Registry, udp_socket};
 
-use crate::registry::{Registry, documents, logs};
+use crate::{HIT7, address_of, ask_until, documents, register};
 
+const FLAGS: [&str; 2] = ["--window", "2s"];
 const WINDOW: u64 = 2000;
 const CLIENTS: usize = 24;
 
@@ -26,35 +29,16 @@ fn kills() -> u64 {
 #[derive(Clone, Debug)]
 struct Acked {
     window: Window,
-    name: Name,
+    id: String,
+    name: String,
     addr: SocketAddr,
 }
 
-/// Asks again and again until it is answered, or all is over. A late answer to what another id
-/// asked before from the same address is none.
-fn ask(
-    socket: &UdpSocket,
-    registry: SocketAddr,
-    own: &Id,
-    request: &[u8],
-    over: &AtomicBool,
-) -> Option<Vec<u8>> {
-    let mut buffer = [0; 2048];
-    while !over.load(Ordering::Relaxed) {
-        // The registry may be dead at this moment.
-        let _ = socket.send_to(request, registry);
-        while let Ok((len, _)) = socket.recv_from(&mut buffer) {
-            let id = match Datagram::decode(&buffer[..len]) {
-                Ok(Datagram::Registered(registered)) => registered.id,
-                Ok(Datagram::Peers(peers)) => peers.id,
-                _ => None,
-            };
-            if id.as_ref() == Some(own) {
-                return Some(buffer[..len].to_vec());
-            }
-        }
-    }
-    None
+/// What the clients share with the test.
+#[derive(Default)]
+struct Shared {
+    is_over: AtomicBool,
+    acked: Mutex<Vec<Acked>>,
 }
 
 fn wall() -> Wall {
@@ -62,53 +46,52 @@ fn wall() -> Wall {
 }
 
 fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-    socket
+    udp_socket(Ipv4Addr::LOCALHOST, Duration::from_millis(50))
 }
 
-/// Registers once for each window, each time as somebody else.
-fn register_all_the_while(
-    client: usize,
-    registry: SocketAddr,
-    over: &AtomicBool,
-    acked: &Mutex<Vec<Acked>>,
-) {
+fn is_own(id: Option<&Id>, own: &str) -> bool {
+    id.is_some_and(|id| id.as_str() == own)
+}
+
+/// Registers once for each window, each time as another client.
+fn register_repeatedly(client: usize, registry: SocketAddr, shared: &Shared) {
     let socket = socket();
     let addr = socket.local_addr().unwrap();
     for round in 0.. {
-        let name: Name = format!("client-{client}-{round}").parse().unwrap();
-        let id: Id = format!("id-{client}-{round}").parse().unwrap();
-        let register = Register {
-            id: Some(id.clone()),
-            seq: Some(1),
-            name: Some(name.clone()),
-            ..Register::default()
-        };
-        let answer = ask(&socket, registry, &id, &register.encode(), over);
-        let Some(answer) = answer else { return };
-        let Ok(Datagram::Registered(registered)) = Datagram::decode(&answer) else {
-            panic!("no answer to REGISTER")
-        };
-        let window = registered.window;
-        acked.lock().unwrap().push(Acked { window, name, addr });
+        let (id, name) = (format!("id-{client}-{round}"), format!("client-{client}-{round}"));
+        let is_over = || shared.is_over.load(Ordering::Relaxed);
+        // A late answer to what another id asked before from this address is none.
+        let answer = ask_until(&socket, registry, &register(&id, &name), is_over, |it| match it {
+            Datagram::Registered(it) if is_own(it.id.as_ref(), &id) => {
+                Some((it.window, it.opens_in_ms))
+            }
+            _ => None,
+        });
+        let Some((window, opens_in_ms)) = answer else { return };
+        shared.acked.lock().unwrap().push(Acked { window, id, name, addr });
         // An address has one registration a window: the next is for the window after.
-        thread::sleep(Duration::from_millis(registered.opens_in_ms + 1));
+        thread::sleep(Duration::from_millis(opens_in_ms + 1));
     }
 }
 
-/// What a member is told of its window.
-fn own_list(
-    registry: SocketAddr,
-    id: &Id,
-    over: &AtomicBool,
-) -> Option<(Window, Option<Pass>, String)> {
-    let query = Query { id: Some(id.clone()), ..Query::default() };
-    let answer = ask(&socket(), registry, id, &query.encode(), over)?;
-    match Datagram::decode(&answer) {
-        Ok(Datagram::Peers(peers)) => Some((peers.window, peers.pass, peers.page.peers.to_owned())),
-        _ => None,
-    }
+/// What a client is told of the current window; the pass only if it is a member.
+type List = (Window, Option<Pass>, String);
+
+fn own_list(registry: SocketAddr, id: &str) -> List {
+    let query = Query { id: id.parse().ok(), ..Query::default() }.encode();
+    let list = ask_until(
+        &socket(),
+        registry,
+        &query,
+        || false,
+        |it| match it {
+            Datagram::Peers(it) if is_own(it.id.as_ref(), id) => {
+                Some((it.window, it.pass, it.page.peers.to_owned()))
+            }
+            _ => None,
+        },
+    );
+    list.expect("it asks until it is answered")
 }
 
 fn sleep_until_in_window(millis: u64) {
@@ -117,143 +100,138 @@ fn sleep_until_in_window(millis: u64) {
     thread::sleep(Duration::from_millis(target - now));
 }
 
-/// A member of the current window, if the last client to register is one.
-fn member_now(acked: &Mutex<Vec<Acked>>) -> Vec<Id> {
-    let acked = acked.lock().unwrap();
-    let id = |acked: &Acked| acked.name.as_str().replace("client", "id").parse().unwrap();
-    acked.iter().rev().take(3 * CLIENTS).map(id).collect()
-}
-
-/// Kills the registry at an offset from a boundary, and starts it again.
-fn kill_and_check(
-    registry: Registry,
-    offset: u64,
-    data: &Path,
-    acked: &Mutex<Vec<Acked>>,
-) -> (Registry, bool) {
-    let over = AtomicBool::new(false);
-    let addr = registry.addr;
-    // Well inside a window, so that what is told before and after is told of the same one.
-    sleep_until_in_window(offset);
-    let before: Vec<_> = member_now(acked)
-        .into_iter()
-        .filter_map(|id| own_list(addr, &id, &over).map(|list| (id, list)))
-        .filter(|(_, (_, pass, _))| pass.is_some())
-        .take(1)
-        .collect();
-    registry.kill();
-    let registry = Registry::start(addr.port(), "2s", data);
-    let mut compared = false;
-    for (id, (window, pass, peers)) in before {
-        let (later, same_pass, same_peers) = own_list(addr, &id, &over).unwrap();
-        if later == window {
-            assert_eq!((same_pass, same_peers), (pass, peers), "{window} is not frozen");
-            compared = true;
-        }
-    }
-    (registry, compared)
-}
-
-/// What became of the windows in which the registry was stopped.
-#[derive(Default)]
-struct Stopped {
-    /// Those that it slept into, and opened late.
-    late: Vec<Window>,
-    /// Those that it slept through.
-    missed: Vec<Window>,
-}
-
 fn window_after(millis: u64) -> Window {
     let length = Length::new(Duration::from_millis(WINDOW)).unwrap();
     length.window_at(wall().plus(Duration::from_millis(millis)))
 }
 
-/// Stops it over a boundary, for less than a window.
-fn sleep_into(registry: &Registry, stopped: &mut Stopped) {
-    sleep_until_in_window(WINDOW - 300);
-    stopped.late.push(window_after(WINDOW));
-    registry.pause(Duration::from_millis(700));
+/// A registry that is killed and stopped, and what was seen of it.
+struct Trial {
+    home: Home,
+    registry: Registry,
+    shared: Arc<Shared>,
+    /// How often a member's list was seen on both sides of a kill.
+    compared: usize,
+    /// Windows that it was stopped in the beginning of, and opened late.
+    late: Vec<Window>,
+    /// Windows that it was stopped through.
+    missed: Vec<Window>,
 }
 
-/// Stops it until the next window is over: a member of that is told of a later one.
-fn sleep_through(registry: &Registry, stopped: &mut Stopped, acked: &Mutex<Vec<Acked>>) {
-    sleep_until_in_window(WINDOW / 2);
-    let missed = window_after(WINDOW);
-    let is_member = |acked: &&Acked| acked.window == missed;
-    let member = acked.lock().unwrap().iter().find(is_member).cloned();
-    registry.pause(Duration::from_millis(WINDOW + WINDOW / 2 + 200));
-    let Some(member) = member else { return };
-    stopped.missed.push(missed);
-    let id: Id = member.name.as_str().replace("client", "id").parse().unwrap();
-    let (own, name) = (Some(id.clone()), Some(member.name));
-    let retry = Register { id: own, seq: Some(1), name, ..Register::default() }.encode();
-    let answer = ask(&socket(), registry.addr, &id, &retry, &AtomicBool::new(false)).unwrap();
-    match Datagram::decode(&answer) {
-        Ok(Datagram::Registered(told)) => {
-            assert!(told.current.window > missed && told.window > missed, "it was missed");
+impl Trial {
+    /// Kills the registry so long after a boundary, and starts it again.
+    fn kill(&mut self, offset: u64) {
+        let addr = self.registry.addr;
+        // Well inside a window, so that what is told before and after is told of the same one.
+        sleep_until_in_window(offset);
+        let member = self.current_member();
+        self.registry.program.kill();
+        self.registry = self.home.serve_at(addr.port(), &FLAGS);
+        let Some((id, before)) = member else { return };
+        let after = own_list(addr, &id);
+        if after.0 == before.0 {
+            assert_eq!(after, before, "{} is not frozen", before.0);
+            self.compared += 1;
         }
-        other => panic!("{other:?}"),
     }
+
+    /// A member of the current window, if one of the last to register is one, and what it is told.
+    fn current_member(&self) -> Option<(String, List)> {
+        let acked = self.shared.acked.lock().unwrap().clone();
+        let latest = acked.into_iter().rev().take(3 * CLIENTS);
+        let lists = latest.map(|acked| (own_list(self.registry.addr, &acked.id), acked.id));
+        lists.map(|(list, id)| (id, list)).find(|(_, (_, pass, _))| pass.is_some())
+    }
+
+    /// Stops it over a boundary, for less than a window.
+    fn pause_into_window(&mut self) {
+        sleep_until_in_window(WINDOW - 300);
+        self.late.push(window_after(WINDOW));
+        self.registry.program.pause(Duration::from_millis(700));
+    }
+
+    /// Stops it until the next window is over: a member of that is told of a later one.
+    fn pause_through_window(&mut self) {
+        sleep_until_in_window(WINDOW / 2);
+        let missed = window_after(WINDOW);
+        let is_member = |acked: &&Acked| acked.window == missed;
+        let member = self.shared.acked.lock().unwrap().iter().find(is_member).cloned();
+        self.registry.program.pause(Duration::from_millis(WINDOW + WINDOW / 2 + 200));
+        let Some(Acked { id, name, .. }) = member else { return };
+        self.missed.push(missed);
+        let (addr, retry) = (self.registry.addr, register(&id, &name));
+        let told = ask_until(
+            &socket(),
+            addr,
+            &retry,
+            || false,
+            |it| match it {
+                Datagram::Registered(it) if is_own(it.id.as_ref(), &id) => {
+                    Some((it.window, it.current.window))
+                }
+                _ => None,
+            },
+        );
+        let (next, current) = told.expect("it asks until it is answered");
+        assert!(current > missed && next > missed, "it was missed");
+    }
+
+    /// Checks what is on disk; of closed windows with a document no journal is kept.
+    fn check(self) {
+        let Trial { home, registry, shared, compared, late, missed } = self;
+        registry.close();
+        let journals = home.journals().len();
+        assert!(journals <= 3, "too many journals are kept: {journals}");
+        let documents = documents(&home);
+        let acked = shared.acked.lock().unwrap();
+        let lost: Vec<_> = acked.iter().filter(|acked| !is_documented(acked, &documents)).collect();
+        let late = late.iter().filter_map(|window| documents.get(window));
+        let late = late.inspect(|it| assert!(it.opened.is_some(), "{it:?}")).count();
+        for window in &missed {
+            assert_eq!(documents[window].opened, None, "{window} was slept through");
+        }
+        let (kills, acked, missed) = (kills(), acked.len(), missed.len());
+        println!(
+            "{kills} kills, {acked} acked, {} lost, {compared} compared, {late} opened late, \
+             {missed} missed",
+            lost.len()
+        );
+        assert!(late > 0 && missed > 0, "it slept into a window, and through one");
+        assert!(acked as u64 > kills * CLIENTS as u64 / 2, "clients registered meanwhile");
+        assert!(compared > 0, "no member's list was seen on both sides of a kill");
+        assert!(lost.is_empty(), "acked and lost: {lost:?}");
+    }
+}
+
+fn is_documented(acked: &Acked, documents: &HashMap<Window, Document>) -> bool {
+    let document = documents.get(&acked.window);
+    document.is_some_and(|it| address_of(it, &acked.name) == Some(acked.addr))
 }
 
 #[test]
 fn a_killed_registry_forgets_nothing_that_it_acked() {
-    let data = tempfile::tempdir().unwrap();
-    let mut registry = Registry::start(0, "2s", data.path());
-    let addr = registry.addr;
-    let over = Arc::new(AtomicBool::new(false));
-    let acked = Arc::new(Mutex::new(Vec::new()));
+    let home = Home::on_disk(HIT7);
+    let registry = home.serve(&FLAGS);
+    let (addr, shared) = (registry.addr, Arc::new(Shared::default()));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|client| {
-            let (over, acked) = (over.clone(), acked.clone());
-            thread::spawn(move || register_all_the_while(client, addr, &over, &acked))
+            let shared = shared.clone();
+            thread::spawn(move || register_repeatedly(client, addr, &shared))
         })
         .collect();
-    let (mut compared, mut stopped) = (0, Stopped::default());
+    let (late, missed) = (Vec::new(), Vec::new());
+    let mut trial = Trial { home, registry, shared, compared: 0, late, missed };
     for kill in 0..kills() {
         // Before, at and after the boundary, and in the middle.
-        let offset = [WINDOW - 3, 0, 1, 4, WINDOW / 2, WINDOW - 1][kill as usize % 6];
-        let (restarted, same) = kill_and_check(registry, offset, data.path(), &acked);
-        registry = restarted;
-        compared += usize::from(same);
+        trial.kill([WINDOW - 3, 0, 1, 4, WINDOW / 2, WINDOW - 1][kill as usize % 6]);
         match kill % 12 {
-            2 | 8 => sleep_into(&registry, &mut stopped),
-            5 => sleep_through(&registry, &mut stopped, &acked),
+            2 | 8 => trial.pause_into_window(),
+            5 => trial.pause_through_window(),
             _ => {}
         }
     }
-    over.store(true, Ordering::Relaxed);
+    trial.shared.is_over.store(true, Ordering::Relaxed);
     clients.into_iter().for_each(|client| client.join().unwrap());
     sleep_until_in_window(WINDOW + 500);
-    registry.stop();
-    let logs = logs(data.path());
-    assert!(logs <= 3, "of closed windows with a document no log is kept, but there are {logs}");
-    let documents = documents(data.path());
-    let acked = acked.lock().unwrap();
-    let lost: Vec<&Acked> = acked
-        .iter()
-        .filter(|acked| {
-            let members =
-                documents.get(&acked.window).and_then(|document| document.rooms.values().next());
-            !members.into_iter().flatten().any(|member| {
-                member.name.as_ref() == Some(&acked.name) && member.addr == acked.addr
-            })
-        })
-        .collect();
-    let late = stopped.late.iter().filter_map(|window| documents.get(window));
-    let late = late.inspect(|document| assert!(document.opened.is_some(), "{document:?}")).count();
-    for window in &stopped.missed {
-        assert_eq!(documents[window].opened, None, "{window} was slept through");
-    }
-    println!(
-        "{} kills, {} acked, {} lost, {compared} compared, {late} opened late, {} missed",
-        kills(),
-        acked.len(),
-        lost.len(),
-        stopped.missed.len(),
-    );
-    assert!(late > 0 && !stopped.missed.is_empty(), "it slept into a window, and through one");
-    assert!(acked.len() as u64 > kills() * CLIENTS as u64 / 2, "clients registered meanwhile");
-    assert!(compared > 0, "no member's list was seen on both sides of a kill");
-    assert!(lost.is_empty(), "acked and lost: {lost:?}");
+    trial.check();
 }

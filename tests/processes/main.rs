@@ -1,20 +1,63 @@
-//! The real program under real blows: killed and stopped at any moment, on a disk that is full,
-//! under clocks that step, with a thousand members at once.
+//! The real program under load and failures: killed and stopped at any moment, on a disk that is
+//! full, under clocks that step, with a thousand members at once.
 //!
 //! `HIT7_KILLS=500 HIT7_LONG=1 cargo test --release --test processes` is the long run. What needs
 //! root, libfaketime or more time than a test should take is skipped aloud without; with
 //! `HIT7_NO_SKIPS=1` it fails instead.
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    clippy::print_stderr
-)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, UdpSocket};
+
+use hit7::archive::{Archive, Document};
+use hit7::proto::{Datagram, Register};
+use hit7::store::Disk;
+use hit7::window::Window;
+use hit7_support::{Hit7, Home, receive};
 
 mod crowd;
 mod full;
 mod kills;
-mod registry;
-#[path = "../skip/mod.rs"]
-mod skip;
 mod steps;
+
+const HIT7: Hit7 = Hit7(env!("CARGO_BIN_EXE_hit7"));
+
+/// A REGISTER as a client sends it first.
+fn register(id: &str, name: &str) -> Vec<u8> {
+    let (id, name) = (id.parse().ok(), name.parse().ok());
+    Register { id, seq: Some(1), name, ..Register::default() }.encode()
+}
+
+/// Sends a request again and again until `read` finds an answer in what comes; `None` once all is
+/// over.
+fn ask_until<T>(
+    socket: &UdpSocket,
+    registry: SocketAddr,
+    request: &[u8],
+    mut is_over: impl FnMut() -> bool,
+    read: impl Fn(Datagram<'_>) -> Option<T>,
+) -> Option<T> {
+    while !is_over() {
+        // The registry may be dead at this moment.
+        let _ = socket.send_to(request, registry);
+        while let Some(datagram) = receive(socket) {
+            if let Some(answer) = Datagram::decode(&datagram).ok().and_then(&read) {
+                return Some(answer);
+            }
+        }
+    }
+    None
+}
+
+/// Every document on disk, by its window.
+fn documents(home: &Home) -> HashMap<Window, Document> {
+    let archive = Archive::new(Disk, home.data().join("windows"));
+    let windows = archive.windows().unwrap();
+    windows.iter().map(|listed| (listed.window, archive.read(listed.window).unwrap())).collect()
+}
+
+/// Where the document has a member of that name.
+fn address_of(document: &Document, name: &str) -> Option<SocketAddr> {
+    let mut members = document.rooms.values().flatten();
+    members.find(|it| it.name.as_ref().is_some_and(|it| it.as_str() == name)).map(|it| it.addr)
+}

@@ -4,25 +4,24 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use hit7_support::http::ask;
+use hit7_support::{Program, UdpClient, skip, until};
 use serde_json::{Value, json};
 
-use crate::http::ask;
-use crate::registry::{Client, Registry, until};
-use crate::skip::skip;
+use crate::serve;
 
 /// A desk and a telephone, in points.
 const SIZES: [(&str, u32, u32); 2] = [("desktop", 1280, 900), ("phone", 390, 844)];
 
-/// A browser, by the protocol of WebDriver; dropped, it is closed.
+/// A browser that is driven by the WebDriver protocol, and closed when dropped.
 struct Browser {
-    driver: Child,
+    _driver: Program,
     addr: SocketAddr,
     session: String,
 }
@@ -31,14 +30,12 @@ impl Browser {
     /// One with an empty profile, if there is one.
     fn open(profile: &Path) -> Option<Browser> {
         let mut driver = Command::new("chromedriver");
-        let driver = driver.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut driver = driver.spawn().ok()?;
-        let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let mut ports = lines.map_while(Result::ok).filter_map(|line| {
-            line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
-        });
-        let addr = SocketAddr::from(([127, 0, 0, 1], ports.next()?));
-        let mut browser = Browser { driver, addr, session: String::new() };
+        driver.arg("--port=0");
+        let mut driver = Program::spawn(driver).ok()?;
+        let line = driver.line_with("started successfully on port ");
+        let port = line.trim_end_matches('.').rsplit(' ').next()?.parse().ok()?;
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut browser = Browser { _driver: driver, addr, session: String::new() };
         let profile = format!("--user-data-dir={}", profile.display());
         let args = [
             "--headless",
@@ -108,17 +105,15 @@ impl Drop for Browser {
         if !self.session.is_empty() {
             ask(self.addr, "DELETE", &self.session, "");
         }
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
     }
 }
 
 /// All register, each in its room, until they do so for one window; its time of day.
-fn register(members: &[(Client, &str, &str)]) -> String {
+fn register(members: &[(UdpClient, &str, &str)]) -> String {
     let opens = until("all in one window", || {
-        let windows = members.iter().map(|(client, room, name)| client.register(room, name));
+        let windows = members.iter().map(|(client, room, name)| client.register_as(room, name));
         let windows: Vec<_> = windows.collect();
-        windows.iter().all(|window| *window == windows[0]).then(|| windows[0].to_string())
+        windows.iter().all(|window| *window == windows[0]).then(|| windows[0].clone())
     });
     opens[11..19].to_owned()
 }
@@ -138,17 +133,16 @@ fn a_browser_sees_a_window_turn() {
     let Some(browser) = Browser::open(profile.path()) else {
         return skip("no browser here; apt-get install chromium chromium-driver");
     };
-    let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("4s", data.path());
-    browser.command("/url", &json!({"url": format!("http://{}/", registry.http)}));
+    let registry = serve("4s");
+    browser.command("/url", &json!({"url": format!("http://{}/", registry.http())}));
     until("it is live", || (browser.read("link.dataset.state") == "live").then_some(()));
     let members =
         [("main", "ana"), ("sala-3", "bruno"), ("laboratorio.2026", "小林"), ("main", "eva")]
-            .map(|(room, name)| (Client::new(&registry), room, name));
+            .map(|(room, name)| (registry.client(), room, name));
     opens(&browser, &register(&members));
     let rooms = browser.text("rooms");
     for (client, room, name) in &members {
-        let addr = client.0.local_addr().unwrap().to_string();
+        let addr = client.addr();
         assert!([room, name, &addr.as_str()].iter().all(|what| rooms.contains(**what)), "{rooms}");
     }
     assert_eq!((browser.text("now").as_str(), browser.text("rooms-count").as_str()), ("4", "3"));
@@ -163,7 +157,7 @@ fn a_browser_sees_a_window_turn() {
     assert_eq!(browser.read(&elsewhere), "0");
     let log = browser.command("/se/log", &json!({"type": "browser"}));
     assert_eq!(log, json!([]), "the console is empty");
-    registry.stop();
+    registry.close();
     until("it says that it is not connected", || {
         (browser.read("link.dataset.state") == "lost").then_some(())
     });

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::http::{get, open};
-use crate::registry::{Client, DEADLINE, Registry, until};
+use hit7_support::http::{get, open};
+use hit7_support::{DEADLINE, UdpClient, until};
+
+use crate::serve;
 
 fn streams(addr: SocketAddr, count: usize) -> Vec<TcpStream> {
     (0..count).map(|_| open(addr, "GET", "/api/v1/events", "")).collect()
@@ -17,39 +19,37 @@ fn streams(addr: SocketAddr, count: usize) -> Vec<TcpStream> {
 
 #[test]
 fn slow_and_silent_clients_do_not_hold_up_the_registry() {
-    let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("2s", data.path());
-    let streams = streams(registry.http, 200);
-    let silent = TcpStream::connect(registry.http).unwrap();
-    let mut dribbling = TcpStream::connect(registry.http).unwrap();
+    let registry = serve("2s");
+    let streams = streams(registry.http(), 200);
+    let silent = TcpStream::connect(registry.http()).unwrap();
+    let mut dribbling = TcpStream::connect(registry.http()).unwrap();
     dribbling.write_all(b"GET / HT").unwrap();
-    let client = Client::new(&registry);
-    let first = client.register("main", "ana");
+    let client = registry.client();
+    let first = client.register_as("main", "ana");
     until("it is answered, over a boundary too", || {
-        (client.register("main", "ana") > first).then_some(())
+        (client.register_as("main", "ana") > first).then_some(())
     });
-    assert_eq!(get(registry.http, "/livez").status, 200);
+    assert_eq!(get(registry.http(), "/livez").status, 200);
     let mut first = &streams[0];
     let mut told = [0; 4096];
     assert!(first.read(&mut told).unwrap() > 0, "a stream that waited is told");
     drop(silent);
-    registry.stop();
+    registry.close();
 }
 
 #[test]
 fn more_than_there_are_seats_for_are_sent_away_and_the_silent_lose_theirs() {
-    let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1day", data.path());
+    let registry = serve("1day");
     let silent: Vec<TcpStream> =
-        (0..520).map(|_| TcpStream::connect(registry.http).unwrap()).collect();
+        (0..520).map(|_| TcpStream::connect(registry.http()).unwrap()).collect();
     let mut last = silent.last().unwrap();
     last.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut told = String::new();
     last.read_to_string(&mut told).unwrap();
     assert!(told.starts_with("HTTP/1.1 503"), "{told}");
-    Client::new(&registry).register("main", "ana");
+    registry.client().register_as("main", "ana");
     until("the silent lose their seats", || {
-        let mut stream = TcpStream::connect(registry.http).ok()?;
+        let mut stream = TcpStream::connect(registry.http()).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
         let mut told = String::new();
@@ -61,18 +61,17 @@ fn more_than_there_are_seats_for_are_sent_away_and_the_silent_lose_theirs() {
 
 #[test]
 fn there_are_fewer_streams_than_seats() {
-    let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1day", data.path());
-    let streams = streams(registry.http, 384);
+    let registry = serve("1day");
+    let streams = streams(registry.http(), 384);
     for mut stream in &streams {
         assert!(stream.read(&mut [0; 64]).unwrap() > 0);
     }
-    let refused = get(registry.http, "/api/v1/events");
+    let refused = get(registry.http(), "/api/v1/events");
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
-    assert_eq!(get(registry.http, "/readyz").status, 200);
+    assert_eq!(get(registry.http(), "/readyz").status, 200);
     drop(streams);
     until("a stream's place comes free", || {
-        let mut stream = open(registry.http, "GET", "/api/v1/events", "");
+        let mut stream = open(registry.http(), "GET", "/api/v1/events", "");
         let mut told = [0; 12];
         stream.read_exact(&mut told).ok()?;
         (&told == b"HTTP/1.1 200").then_some(())
@@ -149,14 +148,14 @@ fn read_all(mut streams: Vec<TcpStream>, over: &AtomicBool) {
 }
 
 /// The middle and the 99th percentile of how long a REGISTER took, in microseconds.
-fn round(client: &Client, names: [&str; 2]) -> [f64; 2] {
+fn round(client: &UdpClient, names: [&str; 2]) -> [f64; 2] {
     let (mut took, begun) = (Vec::new(), Instant::now());
     for name in names.into_iter().cycle() {
         let from = Instant::now();
         if from - begun > ROUND {
             break;
         }
-        client.register("main", name);
+        client.register_as("main", name);
         took.push(from.elapsed().as_secs_f64() * 1e6);
     }
     took.sort_by(f64::total_cmp);
@@ -172,14 +171,13 @@ fn middle(mut numbers: Vec<f64>) -> f64 {
 #[test]
 #[ignore = "a benchmark: cargo test --release --test status -- --ignored --nocapture crowd"]
 fn what_a_crowd_costs() {
-    let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1day", data.path());
-    let client = Client::new(&registry);
+    let registry = serve("1day");
+    let client = registry.client();
     let crowds = [Crowd::Nobody, Crowd::Readers, Crowd::Stalled, Crowd::Silent];
     let mut rounds = vec![Vec::new(); crowds.len()];
     for _ in 0..ROUNDS {
         for (crowd, rounds) in crowds.iter().zip(&mut rounds) {
-            let _present = Present::gather(*crowd, registry.http);
+            let _present = Present::gather(*crowd, registry.http());
             rounds.push(KINDS.map(|(_, names)| round(&client, names)));
         }
     }

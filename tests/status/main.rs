@@ -1,18 +1,21 @@
 //! What others see over HTTP: the real program with `--http`, and the server by itself.
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    clippy::print_stderr
-)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
+
+use hit7_support::{Hit7, Registry};
 
 mod browser;
 mod crowd;
-mod http;
 mod peeking;
 mod prometheus;
-mod registry;
 mod routes;
 mod shown;
-#[path = "../skip/mod.rs"]
-mod skip;
+
+const HIT7: Hit7 = Hit7(env!("CARGO_BIN_EXE_hit7"));
+
+/// The arguments for a page on a free port.
+const PAGE: [&str; 2] = ["--http", "127.0.0.1:0"];
+
+/// A registry with a page, and windows of that length.
+fn serve(window: &str) -> Registry {
+    HIT7.serve(&[&PAGE[..], &["--window", window]].concat())
+}

@@ -1,20 +1,18 @@
 //! Rule 4: before a window opens, nothing over HTTP and nothing in the logs names one of its members.
 
-use std::fs::{self, File};
-use std::path::Path;
+use hit7_support::http::{get, read_to};
+use hit7_support::{Registry, UdpClient, assert_has, until};
 
-use hit7::window::Window;
-
-use crate::http::{get, listen};
-use crate::registry::{Client, Registry, until};
+use crate::{HIT7, PAGE, serve};
 
 const ROOM: &str = "veiled-room";
 const NAME: &str = "veiled-name";
 const ID: &str = "veiled-id";
 
 /// A member could be known by its room, its name, its id, its address.
-fn names_nobody(client: &Client, what: &str, text: &str) {
-    let port = client.0.local_addr().unwrap().port();
+fn names_nobody(client: &UdpClient, what: &str, text: &str) {
+    let addr = client.addr();
+    let (_, port) = addr.rsplit_once(':').unwrap();
     // The digits alone could be part of another number.
     for trace in
         ["veiled".to_owned(), format!(":{port}"), format!("\"{port}\""), format!("={port}")]
@@ -23,7 +21,7 @@ fn names_nobody(client: &Client, what: &str, text: &str) {
     }
 }
 
-fn paths(window: Window) -> Vec<String> {
+fn paths(window: &str) -> Vec<String> {
     let path = [
         "/",
         "/favicon.ico",
@@ -41,76 +39,62 @@ fn paths(window: Window) -> Vec<String> {
 }
 
 /// Looks everywhere while `window` is being filled.
-fn look_everywhere(registry: &Registry, client: &Client, window: Window) {
-    let heard = listen(registry.http, "/api/v1/events", r#""members":1}"#);
+fn look_everywhere(registry: &Registry, client: &UdpClient, window: &str) {
+    let heard = read_to(registry.http(), "/api/v1/events", r#""members":1}"#);
     names_nobody(client, "/api/v1/events", &heard);
     for path in paths(window) {
-        let answer = get(registry.http, &path);
+        let answer = get(registry.http(), &path);
         names_nobody(client, &path, &(answer.head + &answer.body));
     }
-    let now = get(registry.http, "/api/v1/window").json();
+    let now = get(registry.http(), "/api/v1/window").json();
     assert_eq!(now["next"]["members"], 1);
-    let document = get(registry.http, &format!("/api/v1/windows/{window}")).json();
+    let document = get(registry.http(), &format!("/api/v1/windows/{window}")).json();
     assert_eq!(document["error"], "not_open");
     // A room that is asked for by name looks as one that does not exist.
-    let guessed = get(registry.http, &format!("/api/v1/window?room={ROOM}")).json();
+    let guessed = get(registry.http(), &format!("/api/v1/window?room={ROOM}")).json();
     assert_eq!(guessed["rooms"], serde_json::json!([]));
 }
 
-fn register(client: &Client, seq: u32) -> Window {
+/// Registers with that seq; the window that it is registered for.
+fn register(client: &UdpClient, seq: u32) -> String {
     let text =
         format!(r#"{{"type":"REGISTER","id":"{ID}","seq":{seq},"room":"{ROOM}","name":"{NAME}"}}"#);
-    client.ask(&text)
+    client.register_with(text)
 }
 
 #[test]
 fn nothing_names_a_member_of_the_next_window() {
-    let data = tempfile::tempdir().unwrap();
     for format in ["text", "json"] {
-        let logs = data.path().join(format);
-        let flags = ["--window", "1day", "--log-level", "debug", "--log-format", format];
-        let folder = data.path().join("data").join(format);
-        fs::create_dir_all(data.path().join("data")).unwrap();
-        let file = File::create(&logs).unwrap();
-        let registry = Registry::start_with(&flags, &folder, file.into());
-        let client = Client::new(&registry);
+        let logging = ["--log-level", "debug", "--log-format", format];
+        let registry = HIT7.serve(&[&PAGE[..], &["--window", "1day"], &logging].concat());
+        let client = registry.client();
         let window = register(&client, 1);
         // What is wrong is counted, and told without its words.
-        client.0.send(br#"{"type":"REGISTER","name":"veiled name","room":"veiled-room"}"#).unwrap();
-        client.0.send(b"veiled").unwrap();
-        until("what was rejected away is logged", || {
-            fs::read_to_string(&logs).unwrap().contains("rejected away").then_some(())
-        });
-        look_everywhere(&registry, &client, window);
-        assert_eq!(register(&client, 2), window, "no window rejected meanwhile");
-        registry.stop();
-        said_enough(&client, &logs);
+        client.send(br#"{"type":"REGISTER","name":"veiled name","room":"veiled-room"}"#);
+        client.send(b"veiled");
+        let log = || registry.program.error_lines().join("\n");
+        until("what was turned away is logged", || log().contains("rejected away").then_some(()));
+        look_everywhere(&registry, &client, &window);
+        assert_eq!(register(&client, 2), window, "no window turned meanwhile");
+        let log = registry.close().err.join("\n");
+        assert_has(&log, &["starting", "listening", "page over HTTP", "rejected away"]);
+        assert_has(&log, &["stopping", "stopped"]);
+        names_nobody(&client, "the log", &log);
     }
-}
-
-/// The logs tell what they tell, and no names.
-fn said_enough(client: &Client, logs: &Path) {
-    let told = fs::read_to_string(logs).unwrap();
-    for what in ["starting", "listening", "page over HTTP", "rejected away", "stopping", "stopped"]
-    {
-        assert!(told.contains(what), "{what}: {told}");
-    }
-    names_nobody(client, "the log", &told);
 }
 
 /// The other side of it: what is looked for above is found once the window is open.
 #[test]
 fn an_open_window_names_its_members_and_never_an_id() {
-    let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1s", data.path());
-    let client = Client::new(&registry);
+    let registry = serve("1s");
+    let client = registry.client();
     let mut seq = 0;
     let told = until("it is named", || {
         seq += 1;
         register(&client, seq);
-        let told = get(registry.http, "/api/v1/window").body;
+        let told = get(registry.http(), "/api/v1/window").body;
         told.contains(ROOM).then_some(told)
     });
-    let addr = client.0.local_addr().unwrap().to_string();
+    let addr = client.addr();
     assert!(told.contains(NAME) && told.contains(&addr) && !told.contains(ID), "{told}");
 }

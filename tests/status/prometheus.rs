@@ -3,18 +3,18 @@
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use crate::http::get;
-use crate::registry::{Client, Registry, until};
-use crate::skip::skip;
+use hit7_support::http::get;
+use hit7_support::{Program, skip, until};
+
+use crate::serve;
 
 #[test]
 fn promtool_accepts_the_metrics() {
-    let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1day", data.path());
-    Client::new(&registry).register("main", "ana");
-    let metrics = get(registry.http, "/metrics");
+    let registry = serve("1day");
+    registry.client().register_as("main", "ana");
+    let metrics = get(registry.http(), "/metrics");
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
     let mut check = Command::new("promtool");
     let check = check.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped());
@@ -26,47 +26,33 @@ fn promtool_accepts_the_metrics() {
     assert!(said.status.success() && said.stderr.is_empty() && said.stdout.is_empty(), "{said:?}");
 }
 
-/// A Prometheus; dropped, it is killed.
-struct Prometheus(Child);
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn prometheus_scrapes_them() {
     let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start("1day", data.path());
-    Client::new(&registry).register("main", "ana");
+    let registry = serve("1day");
+    registry.client().register_as("main", "ana");
     let config = data.path().join("prometheus.yml");
-    let job = format!("{{job_name: hit7, static_configs: [{{targets: ['{}']}}]}}", registry.http);
+    let job = format!("{{job_name: hit7, static_configs: [{{targets: ['{}']}}]}}", registry.http());
     fs::write(&config, format!("global: {{scrape_interval: 1s}}\nscrape_configs: [{job}]\n"))
         .unwrap();
     // It does not say which port it got: one is free, most likely still.
     let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let started = Command::new("prometheus")
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", data.path().join("series").display()))
-        .arg(format!("--web.listen-address={addr}"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(started) = started else {
+    let mut command = Command::new("prometheus");
+    command.arg(format!("--config.file={}", config.display()));
+    command.arg(format!("--storage.tsdb.path={}", data.path().join("series").display()));
+    command.arg(format!("--web.listen-address={addr}"));
+    let Ok(_prometheus) = Program::spawn(command) else {
         return skip("no prometheus here; apt-get install prometheus");
     };
-    let _prometheus = Prometheus(started);
     until("as many reasons as there are", || {
-        let told = get(registry.http, "/metrics").body;
+        let told = get(registry.http(), "/metrics").body;
         let reasons = told.matches("\nhit7_turned_away_total{").count();
         (reasons > 10 && answer(addr, "count(hit7_turned_away_total)")? == reasons.to_string())
             .then_some(())
     });
     for name in ["hit7_next_window_members", "hit7_log_writable", "hit7_registrations_total"] {
         until(name, || {
-            let told = get(registry.http, "/metrics").body;
+            let told = get(registry.http(), "/metrics").body;
             let line = told.lines().find(|line| line.starts_with(&format!("{name} ")));
             let value = line.unwrap().split_once(' ').unwrap().1;
             (answer(addr, name)? == value && value != "0").then_some(())

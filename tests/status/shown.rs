@@ -18,10 +18,9 @@ use hit7::status::Status;
 use hit7::store::Disk;
 use hit7::tally::Tally;
 use hit7::window::{Length, Window};
+use hit7_support::http::{get, open, read_to};
+use hit7_support::{DEADLINE, until};
 use tokio::sync::watch;
-
-use crate::http::{get, listen, open};
-use crate::registry::{DEADLINE, until};
 
 fn window(text: &str) -> Window {
     text.parse().unwrap()
@@ -37,8 +36,8 @@ fn frozen(rooms: usize, members: usize, opened: bool) -> FinalizedWindow {
             let room = format!("room-{room}").parse().unwrap();
             let registered = window.opens();
             let path = Path::new(addr, addr.ip());
-            filling
-                .register(Member { path, id: None, room, name: None, lan: None, registered }, None);
+            let (name, lan, heard) = (None, None, 0);
+            filling.register(Member { path, id: None, room, name, lan, registered, heard }, None);
         }
     }
     let opened = opened.then(|| window.opens().plus(Duration::from_millis(3)));
@@ -92,7 +91,7 @@ fn it_is_not_ready_while_the_log_cannot_be_written() {
     assert_eq!((refused.status, &refused.json()["error"]), (503, &"log_not_writable".into()));
     assert_eq!(get(addr, "/livez").status, 200);
     assert!(get(addr, "/metrics").body.contains("\nhit7_log_writable 0\n"));
-    listen(addr, "/api/v1/events", r#""log_writable":false"#);
+    read_to(addr, "/api/v1/events", r#""log_writable":false"#);
 }
 
 #[test]

@@ -1,22 +1,22 @@
 //! An unproven source is never sent more than three times what came from it; hit7's own client never
 //! more than what it sent (RFC 9000 §8). The table stands in `docs/SECURITY.md`.
 
-use std::net::UdpSocket;
-use std::process::{Command, Stdio};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::peers;
-use crate::registry::Registry;
-use crate::wire::{TRUST_NOBODY, receive, socket};
+use hit7_support::{DEADLINE, Registry, udp_socket};
 
-/// A datagram that a stranger sends, and what is measured.
+use crate::wire::{TRUST_NOBODY, receive, socket};
+use crate::{HIT7, peers};
+
+/// A request as a stranger may send it at least, and as hit7's client does; for each, bytes in and out.
 struct Row {
     name: &'static str,
     least: (usize, usize),
     own: (usize, usize),
 }
 
-/// Bytes in, and all that comes back within a while.
+/// The bytes of a datagram, and those of all that comes back within a while.
 fn measured(registry: &Registry, datagram: &[u8]) -> (usize, usize) {
     let socket = socket([127, 0, 0, 1]);
     socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -54,8 +54,7 @@ fn ratio((into, out): (usize, usize)) -> f64 {
 
 #[test]
 fn no_request_of_a_stranger_is_amplified() {
-    let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start_with(0, &TRUST_NOBODY, data.path());
+    let registry = HIT7.serve(&TRUST_NOBODY);
     let page = include_str!("../../docs/SECURITY.md");
     let rows = rows(&registry);
     rows.iter().for_each(|row| println!("{}", row.markdown()));
@@ -66,11 +65,10 @@ fn no_request_of_a_stranger_is_amplified() {
     }
 }
 
-/// What else one may send: whatever comes back is no more than three times as long.
+/// Whatever else a stranger sends, what comes back is no more than three times as long.
 #[test]
 fn nothing_of_a_stranger_is_amplified() {
-    let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start_with(0, &TRUST_NOBODY, data.path());
+    let registry = HIT7.serve(&TRUST_NOBODY);
     let padded = [br#"{"type":"QUERY"}"#, &[b' '; 1184][..]].concat();
     let strange: [&[u8]; 10] = [
         b"",
@@ -93,23 +91,15 @@ fn nothing_of_a_stranger_is_amplified() {
 /// The first datagram of the program, taken from it and sent by a stranger.
 #[test]
 fn what_the_program_sends_is_not_amplified() {
-    let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start_with(0, &TRUST_NOBODY, data.path());
-    for words in [&["join", "--name", "a"][..], &["join"], &["peers"], &["watch", "--room", "x"]] {
-        let trap = UdpSocket::bind("127.0.0.1:0").unwrap();
-        trap.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let registry = HIT7.serve(&TRUST_NOBODY);
+    for args in [&["join", "--name", "a"][..], &["join"], &["peers"], &["watch", "--room", "x"]] {
+        let trap = udp_socket(Ipv4Addr::LOCALHOST, DEADLINE);
         let port = trap.local_addr().unwrap().port().to_string();
-        let mut program = Command::new(env!("CARGO_BIN_EXE_hit7"))
-            .args(words)
-            .args(["127.0.0.1", &port])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let first = receive(&trap);
-        program.kill().unwrap();
-        program.wait().unwrap();
-        let (into, out) = measured(&registry, &first.expect("a request"));
-        println!("{}: {into} bytes in, {out} out", words.join(" "));
-        assert!(0 < out && out <= into, "{words:?}: {into} bytes were answered with {out}");
+        let program = HIT7.start(&[args, &["127.0.0.1", &port]].concat());
+        let first = receive(&trap).expect("a request");
+        drop(program);
+        let (into, out) = measured(&registry, &first);
+        println!("{}: {into} bytes in, {out} out", args.join(" "));
+        assert!(0 < out && out <= into, "{args:?}: {into} bytes were answered with {out}");
     }
 }

@@ -3,57 +3,41 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::wire::{Told, answer, register, socket, told};
+use hit7_support::{Program, until};
 
-/// A registry with windows of a second that creates files for everyone, if it is not careful.
-struct Careless(Child);
+use crate::HIT7;
+use crate::wire::{Reply, answer, register, socket};
 
-impl Careless {
-    fn start(data: &Path) -> (Careless, String) {
-        let hit7 = env!("CARGO_BIN_EXE_hit7");
-        let serve = format!("umask 000; exec {hit7} serve 127.0.0.1 0 --window 1s --data \"$0\"");
-        let out = data.with_extension("out");
-        let child = Command::new("sh")
-            .args(["-c", &serve])
-            .arg(data)
-            .stdout(fs::File::create(&out).unwrap())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let (mut careless, begun) = (Careless(child), Instant::now());
-        loop {
-            let said = fs::read_to_string(&out).unwrap();
-            let ended = careless.0.try_wait().unwrap().is_some();
-            if said.contains("data in ") || ended {
-                return (careless, said);
-            }
-            assert!(begun.elapsed() < Duration::from_secs(20), "it neither starts nor ends");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
+/// Starts a registry with windows of a second that creates files for everyone, if it is not careful;
+/// what it prints until it serves or ends.
+fn start(data: &Path) -> (Program, String) {
+    let serve = "umask 000; exec \"$0\" serve 127.0.0.1 0 --window 1s --data \"$1\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", serve, HIT7.0]).arg(data);
+    let mut program = Program::start(command);
+    until("it neither starts nor ends", || {
+        let is_running = program.is_running();
+        let printed = program.lines().join("\n");
+        (printed.contains("data in ") || !is_running).then_some(())
+    });
+    let printed = program.lines().join("\n");
+    (program, printed)
 }
 
-impl Drop for Careless {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Registers until some windows have opened; whether it was ever let in.
-fn registers(said: &str) -> bool {
-    let Some(addr) = said.lines().find_map(|line| line.strip_prefix("listening on ")) else {
+/// Registers until some windows have opened; whether it was ever registered.
+fn registers(printed: &str) -> bool {
+    let Some(addr) = printed.lines().find_map(|line| line.strip_prefix("listening on ")) else {
         return false;
     };
     let (client, addr, begun) = (socket([127, 0, 0, 1]), addr.parse().unwrap(), Instant::now());
     let mut is_in = false;
     for seq in 0.. {
         let ask = hit7::proto::Register { seq: Some(seq), ..register("a", "x") };
-        let told = answer(&client, addr, &ask.encode()).map(|answer| told(&answer));
-        is_in |= told == Some(Told::Registered);
+        let reply = answer(&client, addr, &ask.encode()).map(|answer| Reply::of(&answer));
+        is_in |= reply == Some(Reply::Registered);
         if begun.elapsed() > Duration::from_millis(2500) {
             break;
         }
@@ -62,7 +46,7 @@ fn registers(said: &str) -> bool {
     is_in
 }
 
-/// Everything below, with its mode.
+/// All files and folders below, with their modes.
 fn modes(dir: &Path, found: &mut Vec<(PathBuf, u32)>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -78,8 +62,8 @@ fn modes(dir: &Path, found: &mut Vec<(PathBuf, u32)>) {
 fn what_is_on_disk_is_its_owners_alone() {
     let home = tempfile::tempdir().unwrap();
     let data = home.path().join("hit7-data");
-    let (_registry, said) = Careless::start(&data);
-    assert!(registers(&said));
+    let (_registry, printed) = start(&data);
+    assert!(registers(&printed));
     let mut found = vec![(data.clone(), fs::metadata(&data).unwrap().permissions().mode() & 0o777)];
     modes(&data, &mut found);
     assert!(found.iter().any(|(path, _)| path.extension().is_some_and(|end| end == "json")));
@@ -106,14 +90,15 @@ fn nothing_is_written_through_a_link_out_of_the_data_folder() {
             let target = if is_file { outside.join("file") } else { outside.clone() };
             let _ = symlink(target, link);
         }
-        let (_registry, said) = Careless::start(&data);
-        let is_in = registers(&said);
-        println!("{place}: {}", if said.is_empty() { "refused" } else { "runs" });
+        let (_registry, printed) = start(&data);
+        let is_in = registers(&printed);
+        println!("{place}: {}", if printed.is_empty() { "refused" } else { "runs" });
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{place} leads out");
         assert!(!is_in || place.starts_with("windows"), "{place}: acked, and not stored");
     }
 }
 
+/// The folder of that time's day.
 fn day(at: std::time::SystemTime) -> String {
     let since = at.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
     hit7::window::Wall::from_millis(since).to_string()[..10].to_owned()

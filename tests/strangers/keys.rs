@@ -3,14 +3,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use hit7::cookie::Key;
 use hit7::proto::{Code, Datagram, Leave, Query, Request};
 
 use crate::cookies::aged;
-use crate::registry::Registry;
-use crate::wire::{Told, answer, cookie, register, socket, told};
+use hit7_support::Home;
+
+use crate::HIT7;
+use crate::wire::{Reply, answer, cookie, register, socket};
 
 const KEY: &str = "correct horse battery staple";
 
@@ -31,11 +32,9 @@ fn signed_register(cookie: &str, key: &str) -> Vec<u8> {
     signed(Request::Register(register("a", cookie)), key)
 }
 
-/// Lines of registrations in the log.
-fn recorded(data: &Path) -> usize {
-    let days = fs::read_dir(data.join("journal")).unwrap();
-    let files = days.flat_map(|day| fs::read_dir(day.unwrap().path()).unwrap());
-    let texts = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+/// The number of registrations in the journal.
+fn recorded(home: &Home) -> usize {
+    let texts = home.journals().into_iter().map(|path| fs::read_to_string(path).unwrap());
     texts.map(|text| text.matches(r#""type":"register""#).count()).sum()
 }
 
@@ -45,11 +44,11 @@ fn only_who_has_the_key_gets_in() {
     let file = key_file(dir.path(), KEY);
     let flags = ["--key-file", file.to_str().unwrap(), "--window", "1day"];
     // Loopback is trusted; of a private registry nobody skips the cookie.
-    let registry = Registry::start_with(0, &flags, &dir.path().join("data"));
+    let registry = HIT7.serve(&flags);
     let here = socket([127, 0, 0, 1]);
-    let ask = |datagram: &[u8]| told(&answer(&here, registry.addr, datagram).unwrap());
+    let ask = |datagram: &[u8]| Reply::of(&answer(&here, registry.addr, datagram).unwrap());
     let cookie = cookie(&here, registry.addr);
-    let forbidden = Told::Error(Code::Forbidden);
+    let forbidden = Reply::Error(Code::Forbidden);
     assert_eq!(ask(&register("a", &cookie).encode()), forbidden, "without key");
     assert_eq!(ask(&signed_register(&cookie, "another key of that length")), forbidden);
     let query = Query { cookie: Some(cookie.clone()), ..Query::default() };
@@ -57,18 +56,18 @@ fn only_who_has_the_key_gets_in() {
 
     let good = signed_register(&cookie, KEY);
     let elsewhere = socket([127, 0, 0, 1]);
-    let replayed = told(&answer(&elsewhere, registry.addr, &good).unwrap());
-    assert_eq!(replayed, Told::Challenge, "replayed from another port");
+    let replayed = Reply::of(&answer(&elsewhere, registry.addr, &good).unwrap());
+    assert_eq!(replayed, Reply::Challenge, "replayed from another port");
     let changed = String::from_utf8(good.clone()).unwrap().replace(r#""main""#, r#""mine""#);
     assert_eq!(ask(changed.as_bytes()), forbidden, "another room");
-    let data = dir.path().join("data");
-    let late = signed_register(&aged(&data, &here, 121), KEY);
-    assert_eq!(ask(&late), Told::Challenge, "replayed after two minutes");
+    let home = &registry.home;
+    let late = signed_register(&aged(home, &here, 121), KEY);
+    assert_eq!(ask(&late), Reply::Challenge, "replayed after two minutes");
     let leave = Leave { cookie: Some(cookie.clone()), ..Leave::default() };
     assert_eq!(ask(&leave.encode()), forbidden, "nobody is withdrawn");
-    assert_eq!(recorded(&data), 0, "nothing was registered");
-    assert_eq!(ask(&good), Told::Registered);
-    assert_eq!(recorded(&data), 1);
+    assert_eq!(recorded(home), 0, "nothing was registered");
+    assert_eq!(ask(&good), Reply::Registered);
+    assert_eq!(recorded(home), 1);
     let listed = answer(&here, registry.addr, &signed(Request::Query(query), KEY)).unwrap();
     assert!(matches!(Datagram::decode(&listed).unwrap(), Datagram::Peers(_)));
 }
@@ -78,32 +77,32 @@ fn keys_are_read_again_on_sighup() {
     let dir = tempfile::tempdir().unwrap();
     let file = key_file(dir.path(), KEY);
     let flags = ["--key-file", file.to_str().unwrap(), "--window", "1day"];
-    let registry = Registry::start_with(0, &flags, &dir.path().join("data"));
+    let registry = HIT7.serve(&flags);
     let here = socket([127, 0, 0, 1]);
     let cookie = cookie(&here, registry.addr);
     let new = "another key of that length";
-    let ask =
-        |key: &str| told(&answer(&here, registry.addr, &signed_register(&cookie, key)).unwrap());
-    assert_eq!(ask(new), Told::Error(Code::Forbidden));
+    let ask = |key: &str| {
+        Reply::of(&answer(&here, registry.addr, &signed_register(&cookie, key)).unwrap())
+    };
+    assert_eq!(ask(new), Reply::Error(Code::Forbidden));
     let rotate = |text: &str, expected: &str| {
         fs::write(&file, text).unwrap();
-        let pid = registry.pid().to_string();
-        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+        registry.program.signal("HUP");
         // The signal takes its time.
         (0..1000).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(5));
-            ask(expected) == Told::Registered
+            ask(expected) == Reply::Registered
         })
     };
     assert!(rotate(&format!("{KEY}\n{new}\n"), new), "two lines are two keys");
-    assert_eq!(ask(KEY), Told::Registered);
+    assert_eq!(ask(KEY), Reply::Registered);
     assert!(rotate(new, new));
-    assert_eq!(ask(KEY), Told::Error(Code::Forbidden), "the old one is gone");
+    assert_eq!(ask(KEY), Reply::Error(Code::Forbidden), "the old one is gone");
     // A file that others can read is not read; what was good goes on being so.
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(rotate(KEY, new));
-    assert_eq!(ask(KEY), Told::Error(Code::Forbidden));
+    assert_eq!(ask(KEY), Reply::Error(Code::Forbidden));
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     assert!(rotate(KEY, KEY));
-    assert_eq!(ask(new), Told::Error(Code::Forbidden));
+    assert_eq!(ask(new), Reply::Error(Code::Forbidden));
 }

@@ -1,42 +1,28 @@
-//! The log never grows by a line a datagram: what was rejected away is told by reason, every ten
+//! The log never grows by a line a datagram: what was turned away is logged by reason, every ten
 //! seconds at most.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hit7::window::Wall;
 use serde_json::Value;
 
+use crate::HIT7;
 use crate::wire::socket;
 
 #[test]
 fn what_is_turned_away_is_told_every_ten_seconds_at_most() {
-    let home = tempfile::tempdir().unwrap();
-    let log = home.path().join("log");
-    let mut registry = Command::new(env!("CARGO_BIN_EXE_hit7"))
-        .args(["serve", "127.0.0.1", "0", "--trust", "192.0.2.1", "--log-format", "json"])
-        .arg("--data")
-        .arg(home.path().join("data"))
-        .stdout(Stdio::piped())
-        .stderr(File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    let mut first = String::new();
-    BufReader::new(registry.stdout.take().unwrap()).read_line(&mut first).unwrap();
-    let addr: std::net::SocketAddr = first["listening on ".len()..].trim().parse().unwrap();
+    let flags = ["--trust", "192.0.2.1", "--log-format", "json"];
+    let mut registry = HIT7.serve(&flags);
     let (stranger, begun, mut sent) = (socket([127, 0, 0, 1]), Instant::now(), 0_u64);
     while begun.elapsed() < Duration::from_secs(12) {
         for datagram in [&b"not json"[..], br#"{"type":"WINDOW"}"#] {
-            stranger.send_to(datagram, addr).unwrap();
+            stranger.send_to(datagram, registry.addr).unwrap();
             sent += 1;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    registry.kill().unwrap();
-    registry.wait().unwrap();
-    let text = fs::read_to_string(&log).unwrap();
+    registry.program.kill();
+    let text = registry.program.end().err.join("\n");
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     println!("{sent} datagrams: {text}");
     assert!((2..=3).contains(&lines.len()), "{text}");

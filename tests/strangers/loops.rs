@@ -1,22 +1,25 @@
-//! Whoever forges one service's address as another's source must not make them talk to each other.
+//! Whoever sends with one service's address as the spoofed source of a datagram to another must not
+//! make them talk to each other.
 //!
-//! Forging takes a raw socket, and that takes root; without it, this says so and passes.
+//! Spoofing takes a raw socket, and that takes root; without it, these tests are skipped.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::forger::Forger;
-use crate::registry::Registry;
-use crate::wire::{TRUST_NOBODY, metric};
+use hit7_support::{Registry, until};
+
+use crate::HIT7;
+use crate::spoofer::Spoofer;
+use crate::wire::{PAGE_AGE, TRUST_NOBODY, received};
 
 /// A service that answers whatever comes, at most a thousand times, and counts it.
 fn service(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let (addr, came) = (socket.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-    let count = came.clone();
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (addr, received) = (socket.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = received.clone();
     thread::spawn(move || {
         let mut buffer = [0; 2048];
         for _ in 0..1000 {
@@ -25,78 +28,96 @@ fn service(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> (SocketAddr, A
             let _ = socket.send_to(&answer(&buffer[..len]), from);
         }
     });
-    (addr, came)
+    (addr, received)
 }
 
-/// Requests, and what nobody can read.
-const BAIT: [&[u8]; 4] = [
-    br#"{"type":"REGISTER"}"#,
-    br#"{"type":"QUERY"}"#,
-    br#"{"type":"ERROR","code":"malformed","reason":""}"#,
-    b"!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+fn echo(datagram: &[u8]) -> Vec<u8> {
+    datagram.to_vec()
+}
+
+/// What the chargen service of RFC 864 answers, in short.
+fn chargen(_datagram: &[u8]) -> Vec<u8> {
+    b"!\"#$%&'()*+,-./01234".to_vec()
+}
+
+/// A datagram that is no JSON.
+const UNREADABLE: &[u8] = b"!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+/// Requests, and what nobody can read; and how many answers each gets of a registry that does not
+/// trust its source, and of one that does.
+const BAITS: [(&[u8], usize, usize); 4] = [
+    (br#"{"type":"REGISTER"}"#, 1, 1),
+    (br#"{"type":"QUERY"}"#, 1, 1),
+    (br#"{"type":"ERROR","code":"malformed","reason":""}"#, 0, 0),
+    (UNREADABLE, 0, 1),
 ];
 
-/// How many datagrams a service at the forged source got.
-fn bounced(registry: &Registry, answer: fn(&[u8]) -> Vec<u8>, bait: &[u8]) -> Option<usize> {
-    let forger = Forger::new()?;
-    let (addr, came) = service(answer);
-    forger.send(addr, registry.addr, bait);
+/// How many datagrams a service at the spoofed source receives, which are at least so many.
+fn received_by(
+    service_answer: fn(&[u8]) -> Vec<u8>,
+    spoofer: &Spoofer,
+    registry: &Registry,
+    bait: &[u8],
+    at_least: usize,
+) -> usize {
+    let (addr, received) = service(service_answer);
+    spoofer.send(addr, registry.addr, bait);
+    until("an answer to the bait", || (received.load(Ordering::Relaxed) >= at_least).then_some(()));
+    // A loop would go on at once.
     thread::sleep(Duration::from_millis(200));
-    Some(came.load(Ordering::Relaxed))
+    received.load(Ordering::Relaxed)
 }
 
 #[test]
 fn an_echo_and_a_chargen_service_get_one_datagram_at_most() {
-    let data = tempfile::tempdir().unwrap();
-    let registry = Registry::start_with(0, &TRUST_NOBODY, data.path());
-    for bait in BAIT {
-        let Some(echo) = bounced(&registry, <[u8]>::to_vec, bait) else { return };
-        let chargen = bounced(&registry, |_| b"!\"#$%&'()*+,-./01234".to_vec(), bait).unwrap();
-        assert!(echo <= 1 && chargen <= 1, "{}: {echo} {chargen}", String::from_utf8_lossy(bait));
+    let Some(spoofer) = Spoofer::new() else { return };
+    let registry = HIT7.serve(&TRUST_NOBODY);
+    for (bait, answers, _) in BAITS {
+        for service in [echo as fn(&[u8]) -> Vec<u8>, chargen] {
+            let received = received_by(service, &spoofer, &registry, bait, answers);
+            assert_eq!(received, answers, "{}", String::from_utf8_lossy(bait));
+        }
     }
 }
 
 #[test]
 fn a_trusted_echo_gets_one_and_a_trusted_chargen_no_endless_stream() {
-    let data = tempfile::tempdir().unwrap();
-    // No window opens meanwhile: who is registered is told, once and twice again.
-    let registry = Registry::start_with(0, &["--window", "1day"], data.path());
-    for bait in BAIT {
+    let Some(spoofer) = Spoofer::new() else { return };
+    // No window opens meanwhile: a member would be sent WINDOW, and twice again.
+    let registry = HIT7.serve(&["--window", "1day"]);
+    for (bait, _, answers) in BAITS {
         // What is echoed is of a registry's types, which are never answered; only the bait itself
         // can be answered again.
-        let Some(echo) = bounced(&registry, <[u8]>::to_vec, bait) else { return };
-        assert!(echo <= 1, "{}: {echo}", String::from_utf8_lossy(bait));
+        let received = received_by(echo, &spoofer, &registry, bait, answers);
+        assert_eq!(received, answers, "{}", String::from_utf8_lossy(bait));
     }
-    let chargen = bounced(&registry, |_| b"!\"#$%&'()*+,-./01234".to_vec(), BAIT[3]).unwrap();
-    assert!(chargen <= 65, "{chargen}");
+    let received = received_by(chargen, &spoofer, &registry, UNREADABLE, 2);
+    assert!(received <= 65, "{received}");
 }
 
 #[test]
-fn two_registries_forged_as_each_other_exchange_one_datagram_at_most() {
-    let Some(forger) = Forger::new() else { return };
+fn two_registries_spoofed_as_each_other_exchange_one_datagram_at_most() {
+    let Some(spoofer) = Spoofer::new() else { return };
     for trust in [&TRUST_NOBODY[..2], &[]] {
-        // No window opens meanwhile: who is trusted and registered would be told, and told again.
+        // No window opens meanwhile: who is trusted and registered would be sent WINDOW.
         let flags = [trust, &["--window", "1day", "--http", "127.0.0.1:0"]].concat();
-        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let one = Registry::start_with(0, &flags, one.path());
-        let other = Registry::start_with(0, &flags, other.path());
-        for bait in BAIT {
+        let (one, other) = (HIT7.serve(&flags), HIT7.serve(&flags));
+        for (bait, ..) in BAITS {
             let before = (received(&one), received(&other));
-            forger.send(one.addr, other.addr, bait);
-            let came = loop_over(&one, &other, before);
+            spoofer.send(one.addr, other.addr, bait);
+            let (back, there) = received_since(&one, &other, before);
             let text = String::from_utf8_lossy(bait);
-            println!("{text}: {} came to its target, {} back", came.1, came.0);
-            assert!(came.1 == 1 && came.0 <= 1, "{text}: {came:?}");
+            println!("{text}: {there} came to its target, {back} back");
+            assert!(there == 1 && back <= 1, "{text}: {there} there, {back} back");
         }
     }
 }
 
-/// What came to both since `before`, once the bait is there and nothing comes any more.
-fn loop_over(one: &Registry, other: &Registry, before: (u64, u64)) -> (u64, u64) {
+/// What both have received since `before`, once the bait is there and nothing comes any more.
+fn received_since(one: &Registry, other: &Registry, before: (u64, u64)) -> (u64, u64) {
     let mut seen = before;
     for _ in 0..100 {
-        // Longer than from one look of the page to the next.
-        thread::sleep(Duration::from_millis(600));
+        thread::sleep(PAGE_AGE);
         let now = (received(one), received(other));
         if now == seen && now.1 > before.1 {
             break;
@@ -104,8 +125,4 @@ fn loop_over(one: &Registry, other: &Registry, before: (u64, u64)) -> (u64, u64)
         seen = now;
     }
     (seen.0 - before.0, seen.1 - before.1)
-}
-
-fn received(registry: &Registry) -> u64 {
-    metric(registry, "hit7_datagrams_received_total")
 }

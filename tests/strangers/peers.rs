@@ -1,4 +1,4 @@
-//! A peer that is fed a flood of forged datagrams sends nothing to an address that its registry did
+//! A peer that is fed a flood of spoofed datagrams sends nothing to an address that its registry did
 //! not give it, and believes none of them.
 
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use rand::{Rng, RngExt, SeedableRng};
 const ID: &str = "0123456789a";
 const PASS: &str = "the-pass-of-the-window";
 
-/// A million in a build that is meant to be fast.
+/// How many datagrams are fed: a million in a release build.
 fn count() -> u64 {
     if cfg!(debug_assertions) { 50_000 } else { 1_000_000 }
 }
@@ -93,9 +93,9 @@ pub(crate) fn requests() -> [Vec<u8>; 4] {
 
 const QUERY: &[u8] = br#"{"type":"QUERY""#;
 
-/// A datagram as somebody off the path writes it, who knows everything but the secrets: the id,
+/// A datagram as an attacker off the path writes it, who knows everything but the secrets: the id,
 /// the pass, the seqs.
-fn forged(rng: &mut ChaCha8Rng, victim: &str) -> Vec<u8> {
+fn spoofed(rng: &mut ChaCha8Rng, victim: &str) -> Vec<u8> {
     let list = format!("\"{victim}\"");
     let page = || Page { part: 0, parts: 1, count: 1, peers: &list };
     let guess = |rng: &mut ChaCha8Rng| format!("{:x}", rng.next_u64());
@@ -151,7 +151,7 @@ fn drain(peer: &mut Peer, now: Now, known: &[&str]) -> Vec<Event> {
     std::iter::from_fn(|| peer.poll_event()).collect()
 }
 
-/// Feeds a peer forged datagrams, from the registry's address, a member's and elsewhere.
+/// Feeds a peer spoofed datagrams, from the registry's address, a member's and elsewhere.
 fn flood(peer: &mut Peer, from_millis: u64, known: &[&str]) -> Vec<Event> {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let mut events = Vec::new();
@@ -159,7 +159,7 @@ fn flood(peer: &mut Peer, from_millis: u64, known: &[&str]) -> Vec<Event> {
         let victim = format!("192.0.2.{}:{}", n % 200 + 1, 1024 + n % 60_000);
         let from = [REGISTRY, FRIEND, "192.0.2.77:53", ME][n as usize % 4];
         let now = at(from_millis + n * 8000 / count());
-        peer.handle_datagram(now, addr(from), &forged(&mut rng, &victim));
+        peer.handle_datagram(now, addr(from), &spoofed(&mut rng, &victim));
         events.extend(drain(peer, now, known));
     }
     events

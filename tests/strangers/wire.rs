@@ -1,42 +1,35 @@
-//! One datagram there, what comes back.
+//! Single requests on a socket, and what they are answered with.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use hit7::cookie::NO_COOKIE;
 use hit7::proto::{Code, Datagram, Register, Request};
 
-use crate::registry::Registry;
+use hit7_support::{Registry, http, udp_socket};
 
-/// Trusts nobody who is here: loopback is a stranger like any other. No window opens meanwhile: who is
-/// registered would be told, and that is no answer.
+pub(crate) use hit7_support::receive;
+
+/// Trusts nobody who is here: loopback is a stranger like any other. No window opens meanwhile: a
+/// member would be sent WINDOW, and that is no answer.
 pub(crate) const TRUST_NOBODY: [&str; 4] = ["--trust", "192.0.2.1", "--window", "1day"];
 
-/// Who holds it floods, or counts what all the machine receives.
+/// Held by tests that flood, so that they do not slow down each other.
 pub(crate) static MACHINE: Mutex<()> = Mutex::new(());
 
-/// A socket at an address of its own.
+/// A socket at that address, on a free port.
 pub(crate) fn socket(ip: [u8; 4]) -> UdpSocket {
-    let socket = UdpSocket::bind(SocketAddr::from((ip, 0))).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    socket
+    udp_socket(ip, Duration::from_secs(5))
 }
 
-/// What comes back; `None` if nothing does.
+/// Sends a datagram; the next that comes, if one does.
 pub(crate) fn answer(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
     socket.send_to(datagram, to).unwrap();
     receive(socket)
 }
 
-/// The next datagram.
-pub(crate) fn receive(socket: &UdpSocket) -> Option<Vec<u8>> {
-    let mut buffer = [0; 2048];
-    socket.recv_from(&mut buffer).ok().map(|(len, _)| buffer[..len].to_vec())
-}
-
-/// The cookie that a CHALLENGE gives.
+/// The cookie that the registry gives to this socket.
 pub(crate) fn cookie(socket: &UdpSocket, to: SocketAddr) -> String {
     let challenge = answer(socket, to, br#"{"type":"QUERY"}"#).expect("a CHALLENGE");
     match Datagram::decode(&challenge).unwrap() {
@@ -45,7 +38,7 @@ pub(crate) fn cookie(socket: &UdpSocket, to: SocketAddr) -> String {
     }
 }
 
-/// A REGISTER with that cookie.
+/// A REGISTER with that id and cookie.
 pub(crate) fn register(id: &str, cookie: &str) -> Register {
     Register {
         id: Some(id.parse().unwrap()),
@@ -62,35 +55,36 @@ pub(crate) fn first_register() -> Request {
 
 /// A number of the registry's metrics page; with labels, as it is written there.
 pub(crate) fn metric(registry: &Registry, name: &str) -> u64 {
-    let said = |line: &String| line.strip_prefix("page on http://").map(str::to_owned);
-    let lines = || registry.lines.lock().unwrap();
-    let page = (0..1000).find_map(|_| {
-        std::thread::sleep(Duration::from_millis(u64::from(lines().len() < 3)));
-        lines().iter().find_map(said)
-    });
-    let mut page = TcpStream::connect(page.expect("it has --http")).unwrap();
-    page.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    let mut text = String::new();
-    page.read_to_string(&mut text).unwrap();
+    let text = http::get(registry.http(), "/metrics").body;
     let number = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
     text.lines().find_map(number).unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
-/// What an answer is.
+/// The numbers of the page are less old than that.
+pub(crate) const PAGE_AGE: Duration = Duration::from_millis(600);
+
+/// How many datagrams the registry has received, by its page.
+pub(crate) fn received(registry: &Registry) -> u64 {
+    metric(registry, "hit7_datagrams_received_total")
+}
+
+/// The kind of an answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Reply {
     Challenge,
     Registered,
     Error(Code),
     Other,
 }
 
-pub(crate) fn told(answer: &[u8]) -> Told {
-    match Datagram::decode(answer).unwrap() {
-        Datagram::Challenge(_) => Told::Challenge,
-        Datagram::Registered(_) => Told::Registered,
-        Datagram::Error(refusal) => Told::Error(refusal.code),
-        _ => Told::Other,
+impl Reply {
+    /// The kind of answer that a datagram is.
+    pub(crate) fn of(answer: &[u8]) -> Reply {
+        match Datagram::decode(answer).unwrap() {
+            Datagram::Challenge(_) => Reply::Challenge,
+            Datagram::Registered(_) => Reply::Registered,
+            Datagram::Error(refusal) => Reply::Error(refusal.code),
+            _ => Reply::Other,
+        }
     }
 }

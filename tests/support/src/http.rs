@@ -2,34 +2,40 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::registry::DEADLINE;
+use crate::DEADLINE;
 
-/// An answer.
+/// An answer, read whole.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) head: String,
-    pub(crate) body: String,
+pub struct Answer {
+    /// The status code, such as 200.
+    pub status: u16,
+    /// The status line and the headers.
+    pub head: String,
+    /// What comes after the headers.
+    pub body: String,
 }
 
 impl Answer {
-    pub(crate) fn json(&self) -> Value {
+    /// The body, read as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|why| panic!("{why}: {self:?}"))
     }
 
-    /// The value of a header.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// The value of a header, if there is one of that name.
+    pub fn header(&self, name: &str) -> Option<&str> {
         let field = |line: &str| line.split_once(": ").map(|(name, _)| name.to_lowercase());
         let line = self.head.lines().find(|line| field(line).as_deref() == Some(name))?;
         Some(line.split_once(": ")?.1)
     }
 }
 
-/// Asks, and reads the whole answer.
-pub(crate) fn ask(addr: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
+/// Sends a request, and reads the whole answer.
+pub fn ask(addr: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
     let mut stream = open(addr, method, path, body);
     let mut bytes = Vec::new();
     let mut piece = [0; 65536];
@@ -46,26 +52,27 @@ pub(crate) fn ask(addr: SocketAddr, method: &str, path: &str, body: &str) -> Ans
     parse(&bytes)
 }
 
-pub(crate) fn get(addr: SocketAddr, path: &str) -> Answer {
+/// Gets that path, and reads the whole answer.
+pub fn get(addr: SocketAddr, path: &str) -> Answer {
     ask(addr, "GET", path, "")
 }
 
-/// What comes of an endless answer until it says `what`.
-pub(crate) fn listen(addr: SocketAddr, path: &str, what: &str) -> String {
+/// Reads an answer without end until `piece` is in it.
+pub fn read_to(addr: SocketAddr, path: &str, piece: &str) -> String {
     let mut stream = open(addr, "GET", path, "");
-    let (mut heard, mut piece) = (String::new(), [0; 4096]);
-    let until = std::time::Instant::now() + DEADLINE;
-    while !heard.contains(what) {
-        assert!(std::time::Instant::now() < until, "{path} never says {what}: {heard}");
-        let length = stream.read(&mut piece).unwrap();
-        assert_ne!(length, 0, "{path} ends without saying {what}: {heard}");
-        heard += std::str::from_utf8(&piece[..length]).unwrap();
+    let (mut text, mut buffer) = (String::new(), [0; 4096]);
+    let deadline = Instant::now() + DEADLINE;
+    while !text.contains(piece) {
+        assert!(Instant::now() < deadline, "{path} never says {piece}: {text}");
+        let len = stream.read(&mut buffer).unwrap();
+        assert_ne!(len, 0, "{path} ends without {piece}: {text}");
+        text += std::str::from_utf8(&buffer[..len]).unwrap();
     }
-    heard
+    text
 }
 
-/// Sends a request.
-pub(crate) fn open(addr: SocketAddr, method: &str, path: &str, body: &str) -> TcpStream {
+/// Sends a request, whose answer the caller reads.
+pub fn open(addr: SocketAddr, method: &str, path: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let length = body.len();

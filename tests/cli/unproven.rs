@@ -1,12 +1,14 @@
-//! What a source that is not trusted sees, until it has proven its address.
+//! What a source that is not trusted sees until it has proven its address.
 
 use serde_json::Value;
 
-use crate::support::{Home, Netcat, Registry, text};
+use hit7_support::{Registry, text};
+
+use crate::HIT7;
 
 /// Loopback is not trusted here.
-fn registry(home: &Home, window: &str) -> Registry {
-    home.serve(&["--window", window, "--trust", "192.0.2.1/32"])
+fn serve(window: &str) -> Registry {
+    HIT7.serve(&["--window", window, "--trust", "192.0.2.1/32"])
 }
 
 fn register(cookie: &Value) -> String {
@@ -15,9 +17,8 @@ fn register(cookie: &Value) -> String {
 
 #[test]
 fn a_cookie_proves_an_address() {
-    let home = Home::new();
-    let registry = registry(&home, "1day");
-    let (ana, ben) = (Netcat::to(registry.addr), Netcat::to(registry.addr));
+    let registry = serve("1day");
+    let (ana, ben) = (registry.client(), registry.client());
     let challenge = ana.ask(r#"{"type":"REGISTER","seq":1}"#);
     assert_eq!((&challenge["type"], &challenge["seq"]), (&"CHALLENGE".into(), &1.into()));
     let cookie = &challenge["cookie"];
@@ -33,9 +34,8 @@ fn a_cookie_proves_an_address() {
 
 #[test]
 fn fields_are_looked_at_after_the_proof() {
-    let home = Home::new();
-    let registry = registry(&home, "1day");
-    let ana = Netcat::to(registry.addr);
+    let registry = serve("1day");
+    let ana = registry.client();
     let bad = r#"{"type":"REGISTER","name":"a b","cookie":"AAAAAAAAAAAAAAAA"}"#;
     let challenge = ana.ask(bad);
     assert_eq!(challenge["type"], "CHALLENGE");
@@ -45,20 +45,18 @@ fn fields_are_looked_at_after_the_proof() {
 
 #[test]
 fn what_cannot_be_read_is_not_answered() {
-    let home = Home::new();
-    let registry = registry(&home, "1day");
-    let ana = Netcat::to(registry.addr);
+    let registry = serve("1day");
+    let ana = registry.client();
     let large = "x".repeat(1300);
     for datagram in ["hello", "", "{}", r#"{"type":"HELLO"}"#, r#"{"type":"ERROR"}"#, &large] {
-        ana.say(datagram);
+        ana.send(datagram);
     }
     assert_eq!(ana.ask(r#"{"type":"QUERY","seq":3}"#)["seq"], 3, "the first that is answered");
 }
 
 #[test]
 fn the_program_proves_itself() {
-    let home = Home::new();
-    let registry = registry(&home, "1s");
+    let registry = serve("1s");
     let mut ana = registry.join(&["--json"]);
     ana.event("window");
     registry.peers(&[]).succeeded();

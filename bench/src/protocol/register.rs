@@ -5,44 +5,44 @@ use std::io::Write;
 use clap::ValueEnum;
 use hit7::proto::{Ack, Datagram};
 
-use super::{Heard, Talk};
+use super::{Answer, Protocol};
 
 const NO_COOKIE: &str = "AAAAAAAAAAAAAAAA";
 
-/// What is asked.
+/// What clients send to the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Subject {
-    /// Each time another name: a record in the log.
+    /// REGISTER with another name each time: a record in the journal.
     New,
-    /// Each time the next `seq`, and nothing else: changes nothing.
+    /// REGISTER with the next `seq` and nothing else new: it changes nothing.
     Same,
-    /// The first page of the current window.
+    /// QUERY for the first page of the current window.
     Query,
-    /// A REGISTER without proof: CHALLENGE is the answer.
+    /// REGISTER without a valid cookie: CHALLENGE is the answer.
     Unproven,
 }
 
-/// Clients of a registry.
+/// Clients of a hit7 registry.
 pub struct Register {
     subject: Subject,
     rooms: usize,
     cookies: Vec<String>,
-    /// Tells the ids of one run from another's.
+    /// A part of each id, so that the ids of two runs differ.
     run: u32,
-    /// The longest answer.
+    /// The length of the longest answer.
     pub longest: usize,
-    /// ERRORs.
+    /// How many ERRORs came.
     pub errors: u64,
-    /// WINDOWs.
+    /// How many WINDOWs came.
     pub windows: u64,
-    /// Windows and addresses that were acked, each once, if they are to be remembered.
+    /// Windows and addresses that were acked, each once; `None` if they are not to be remembered.
     pub acked: Option<Vec<(String, String)>>,
-    /// The last window that each client was told.
+    /// The window that each client was last registered for.
     last: Vec<String>,
 }
 
 impl Register {
-    /// So many clients, in so many rooms.
+    /// Clients that are spread over that many rooms.
     pub fn new(subject: Subject, clients: usize, rooms: usize) -> Register {
         let cookies = vec![NO_COOKIE.to_owned(); clients];
         let run = std::process::id();
@@ -63,8 +63,8 @@ impl Register {
     }
 }
 
-impl Talk for Register {
-    fn ask(&mut self, client: usize, number: u64, out: &mut Vec<u8>) {
+impl Protocol for Register {
+    fn write_request(&mut self, client: usize, number: u64, out: &mut Vec<u8>) {
         let (kind, run) =
             (if self.subject == Subject::Query { "QUERY" } else { "REGISTER" }, self.run);
         let _ = write!(out, r#"{{"type":"{kind}","id":"{run:x}-{client}","seq":{number},"room":""#);
@@ -80,27 +80,27 @@ impl Talk for Register {
         let _ = write!(out, r#"","cookie":"{}"}}"#, self.cookies[client]);
     }
 
-    fn number(&self, datagram: &[u8]) -> Option<u64> {
+    fn request_number(&self, datagram: &[u8]) -> Option<u64> {
         seq(datagram)
     }
 
-    fn hear(&mut self, client: usize, datagram: &[u8]) -> Heard {
+    fn take_answer(&mut self, client: usize, datagram: &[u8]) -> Answer {
         if datagram.starts_with(br#"{"type":"CHALLENGE""#) {
             if self.subject == Subject::Unproven {
-                return Heard::Answer;
+                return Answer::Served;
             }
             if let Ok(Datagram::Challenge(it)) = Datagram::decode(datagram) {
                 self.cookies[client] = it.cookie;
             }
-            return Heard::Refused;
+            return Answer::Refused;
         }
         if datagram.starts_with(br#"{"type":"ERROR""#) {
             self.errors += 1;
-            return Heard::Refused;
+            return Answer::Refused;
         }
         self.longest = self.longest.max(datagram.len());
         self.remember(client, datagram);
-        Heard::Answer
+        Answer::Served
     }
 
     fn reply(&mut self, datagram: &[u8]) -> Option<(usize, Vec<u8>)> {

@@ -1,21 +1,21 @@
-//! Datagrams with any source: a raw socket, which takes root.
+//! Datagrams with a spoofed source address: that takes a raw socket, and root.
 
 use std::net::{SocketAddr, SocketAddrV4};
 
+use hit7_support::skip;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::skip::skip;
+/// A raw socket that sends UDP datagrams with any source address.
+pub(crate) struct Spoofer(Socket);
 
-/// Sends UDP datagrams with any source.
-pub(crate) struct Forger(Socket);
-
-impl Forger {
-    pub(crate) fn new() -> Option<Forger> {
+impl Spoofer {
+    /// Opens the socket; where that is not allowed, the test is skipped.
+    pub(crate) fn new() -> Option<Spoofer> {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).ok();
         if socket.is_none() {
             skip("a raw socket needs root");
         }
-        socket.map(Forger)
+        socket.map(Spoofer)
     }
 
     pub(crate) fn send(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) {

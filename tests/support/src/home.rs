@@ -1,0 +1,173 @@
+//! A registry's folder, and the registry that runs in it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Exit, Hit7, Program, UdpClient, until};
+
+/// A folder for a registry's data, removed with the last handle to it.
+#[derive(Clone)]
+pub struct Home {
+    hit7: Hit7,
+    folder: Arc<TempDir>,
+}
+
+impl Home {
+    /// A folder in memory where that is to be had: on a busy disk one sync takes longer than a
+    /// client that goes waits for LEFT.
+    pub fn in_memory(hit7: Hit7) -> Home {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        Home { hit7, folder: Arc::new(folder) }
+    }
+
+    /// A folder where temporary files are, which is on a real disk on most machines.
+    pub fn on_disk(hit7: Hit7) -> Home {
+        Home { hit7, folder: Arc::new(tempfile::tempdir().unwrap()) }
+    }
+
+    /// The folder itself, in which the data folder is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The data folder, which the registry makes.
+    pub fn data(&self) -> PathBuf {
+        self.path().join("hit7-data")
+    }
+
+    /// Serves on a free port of loopback with this data, and these arguments.
+    pub fn command(&self, args: &[&str]) -> Command {
+        self.command_at(0, args)
+    }
+
+    fn command_at(&self, port: u16, args: &[&str]) -> Command {
+        let mut command = self.hit7.command(["serve", "127.0.0.1", &port.to_string()]);
+        command.args(args).arg("--data").arg(self.data());
+        command
+    }
+
+    /// Starts a registry.
+    pub fn serve(&self, args: &[&str]) -> Registry {
+        self.start(self.command(args))
+    }
+
+    /// Starts a registry on that port.
+    pub fn serve_at(&self, port: u16, args: &[&str]) -> Registry {
+        self.start(self.command_at(port, args))
+    }
+
+    /// Starts a registry by a command of the test's own; it listens when this returns.
+    pub fn start(&self, command: Command) -> Registry {
+        let has_page = command.get_args().any(|arg| arg == "--http");
+        let mut program = Program::start(command);
+        let addr = listening(&program.line());
+        assert!(program.line_with("data in ").contains("hit7-data"));
+        let page = has_page.then(|| program.line_with("page on http://"));
+        let page = page.map(|line| line["page on http://".len()..].parse().unwrap());
+        Registry { program, addr, page, home: self.clone() }
+    }
+
+    /// Runs a registry that does not start.
+    pub fn refused(&self, args: &[&str]) -> Exit {
+        Program::start(self.command(args)).end()
+    }
+
+    /// Runs `hit7 history` on this data.
+    pub fn history(&self, args: &[&str]) -> Exit {
+        let mut command = self.hit7.command(["history"]);
+        command.args(args).arg("--data").arg(self.data());
+        Program::start(command).end()
+    }
+
+    /// The document of a window, once it is written.
+    pub fn document(&self, window: &str) -> Value {
+        until(format!("the document of {window}"), || {
+            let exit = self.history(&[window, "--json"]);
+            (exit.code == Some(0)).then(|| serde_json::from_str(&exit.succeeded()[0]).unwrap())
+        })
+    }
+
+    /// The files of the journal, the oldest first.
+    pub fn journals(&self) -> Vec<PathBuf> {
+        let entries = |folder: &Path| {
+            fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+        };
+        let days = entries(&self.data().join("journal"));
+        let mut files: Vec<PathBuf> =
+            days.flat_map(|day| entries(&day).collect::<Vec<_>>()).collect();
+        files.retain(|path| path.extension().is_some_and(|end| end == "jsonl"));
+        files.sort();
+        files
+    }
+}
+
+/// The address in `listening on ADDR`.
+pub fn listening(line: &str) -> SocketAddr {
+    line.strip_prefix("listening on ").expect(line).parse().unwrap()
+}
+
+/// A running registry; killed when dropped.
+pub struct Registry {
+    /// Its process, and what that prints.
+    pub program: Program,
+    /// The address that it listens on.
+    pub addr: SocketAddr,
+    page: Option<SocketAddr>,
+    /// The folder with its data, which is there as long as the registry.
+    pub home: Home,
+}
+
+impl Registry {
+    /// Its port, as an argument.
+    pub fn port(&self) -> String {
+        self.addr.port().to_string()
+    }
+
+    /// The address of its page.
+    pub fn http(&self) -> SocketAddr {
+        self.page.expect("it was started with --http")
+    }
+
+    /// A client that has sent nothing yet.
+    pub fn client(&self) -> UdpClient {
+        UdpClient::to(self.addr)
+    }
+
+    /// Starts `hit7 join` with it.
+    pub fn join(&self, args: &[&str]) -> Program {
+        self.home.hit7.start(&[&["join", "127.0.0.1", &self.port()], args].concat())
+    }
+
+    /// Runs `hit7 peers` with it.
+    pub fn peers(&self, args: &[&str]) -> Exit {
+        self.home.hit7.run(&[&["peers", "127.0.0.1", &self.port()], args].concat())
+    }
+
+    /// Fails unless it answers.
+    #[track_caller]
+    pub fn serves(&self) {
+        assert_eq!(self.client().ask(r#"{"type":"QUERY","seq":77}"#)["seq"], 77);
+    }
+
+    /// Sends it a signal; fails unless it ends soon.
+    #[track_caller]
+    pub fn stop(self, signal: &str) -> Exit {
+        self.program.stop(signal)
+    }
+
+    /// SIGTERM; fails unless it ends well, in a time that is enough for a slow disk too.
+    #[track_caller]
+    pub fn close(self) -> Exit {
+        self.program.signal("TERM");
+        let exit = self.program.end_within(Duration::from_secs(5));
+        assert_eq!(exit.code, Some(0), "{exit:?}");
+        exit
+    }
+}
