@@ -9,7 +9,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::skip::skip;
+use hit7_support::skip;
 
 /// One test at a time: each measures how long things take.
 static MACHINE: Mutex<()> = Mutex::new(());

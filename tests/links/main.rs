@@ -14,12 +14,10 @@
 )]
 
 mod client;
-#[path = "../strangers/forger.rs"]
-mod forger;
 mod lab;
 mod neighbours;
 mod registry;
-#[path = "../skip/mod.rs"]
-mod skip;
 mod slow;
+#[path = "../strangers/spoofer.rs"]
+mod spoofer;
 mod vanished;

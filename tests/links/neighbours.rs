@@ -7,9 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::forger::Forger;
 use crate::lab::Lab;
 use crate::registry::Registry;
+use crate::spoofer::Spoofer;
 
 /// Forged REGISTERs a second.
 const RATE: u32 = 800;
@@ -21,13 +21,13 @@ const SPAN: Duration = Duration::from_secs(10);
 const ABSENT: [u8; 8] = [101, 102, 103, 104, 105, 106, 107, 108];
 
 /// Sends what a client sends first, from neighbours that are not there.
-fn forge(forger: &Forger, to: SocketAddr) {
+fn forge(spoofer: &Spoofer, to: SocketAddr) {
     let text = r#"{"type":"REGISTER","id":"x","seq":1,"room":"main","cookie":"AAAAAAAAAAAAAAAA"}"#;
     let (begin, mut sent) = (Instant::now(), 0);
     while begin.elapsed() < SPAN {
         for absent in ABSENT {
             let from = SocketAddr::from(([10, 77, 0, absent], 1024 + (sent % 60_000) as u16));
-            forger.send(from, to, text.as_bytes());
+            spoofer.send(from, to, text.as_bytes());
             sent += 1;
         }
         thread::sleep((sent * Duration::from_secs(1) / RATE).saturating_sub(begin.elapsed()));
@@ -45,12 +45,12 @@ fn are_served_beside_absent_neighbours(workers: &str) -> bool {
     let (home, subnet) = (to([127, 0, 0, 1]), to([10, 77, 0, 1]));
     let local = lab.at("reg", || Client::new([127, 0, 0, 1].into(), home));
     let neighbour = lab.at("lan", || Client::new([10, 77, 0, 2].into(), subnet));
-    let Some(forger) = lab.at("lan", Forger::new) else { return true };
+    let Some(spoofer) = lab.at("lan", Spoofer::new) else { return true };
     println!("--workers {workers}, {RATE}/s forged from {} absent neighbours:", ABSENT.len());
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let clients = [local, neighbour].map(|it| scope.spawn(|| it.keep_asking(&over)));
-        forge(&forger, subnet);
+        forge(&spoofer, subnet);
         over.store(true, Ordering::Relaxed);
         clients.map(|client| client.join().unwrap()).iter().all(|waits| waits.hold(4))
     })

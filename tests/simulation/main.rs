@@ -8,6 +8,7 @@
 
 mod clients;
 mod clock;
+#[allow(unused_imports)]
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod faults;
