@@ -199,6 +199,6 @@ fn replay(
     let (journal, found) = FileJournal::open(options, &mut fold)?;
     registry.resume(clock.now())?;
     let took_ms = (clock.now().mono - began).as_millis() as u64;
-    tracing::info!(records, windows = found.windows.len(), took_ms, "journal replayed");
+    tracing::info!(records, files = found.windows.len(), took_ms, "journal replayed");
     Ok((registry, journal, found))
 }
