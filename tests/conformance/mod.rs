@@ -1,15 +1,15 @@
 //! What every journal promises (`hit7::journal::Journal`), checked on whatever is one: an engine, or
 //! what stands in for one in a test.
 
-mod account;
-mod records;
+pub(crate) mod account;
+pub(crate) mod records;
 
 use hit7::journal::{Epoch, Outcome, Replayed};
 use hit7::record::{Entry, Record};
 use hit7::window::Window;
 
-pub(crate) use account::{Account, read_back};
-pub(crate) use records::{leave, open, register, window};
+use account::Account;
+use records::{leave, open, register};
 
 /// A journal that can be made to fail.
 ///

@@ -1,6 +1,7 @@
 //! A crash at every single step, and then at every step of the start that mends it.
 
-use crate::conformance::{Account, script};
+use crate::conformance::account::Account;
+use crate::conformance::script;
 use crate::disk::{After, Fault, FlakyDisk, Plan};
 use crate::subjects::{Files, reopen, try_flaky};
 

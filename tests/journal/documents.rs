@@ -6,7 +6,7 @@ use std::path::Path;
 use hit7::archive::{Archive, Document, ReadError};
 use hit7::window::Length;
 
-use crate::conformance::window;
+use crate::conformance::records::window;
 use crate::disk::{After, Fault, FlakyDisk, Plan, ROOT};
 
 fn archive(disk: &FlakyDisk) -> Archive<FlakyDisk> {

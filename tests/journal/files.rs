@@ -8,7 +8,7 @@ use hit7::record::Record;
 use hit7::store::{Disk, Store};
 use hit7::window::Length;
 
-use crate::conformance::{leave, open, register, window};
+use crate::conformance::records::{leave, open, register, window};
 use crate::subjects::{Opened, try_open, write};
 
 /// A journal on the real disk that holds the script's first window and a part of its second.

@@ -11,7 +11,8 @@ use hit7::record::{Entry, Record, Ticket};
 use hit7::store::Store;
 use hit7::window::{Length, Window};
 
-use crate::conformance::{Subject, read_back};
+use crate::conformance::Subject;
+use crate::conformance::account::read_back;
 use crate::disk::{FlakyDisk, TestDisk};
 
 /// Waits for what comes, and fails a test that would wait for ever.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, mpsc};
 use hit7::journal::{Epoch, FileJournal, Journal, Outcome};
 use hit7::record::{Entry, Record, Ticket};
 
-use crate::conformance::{open, register, window};
+use crate::conformance::records::{open, register, window};
 use crate::disk::{After, Fault, FlakyDisk, Plan};
 use crate::subjects::{block_on, reopen, try_flaky};
 
