@@ -63,7 +63,6 @@ pub(crate) struct Process {
     /// What was asked and is not with the log yet.
     asked: VecDeque<Asked>,
     logged: BTreeSet<Window>,
-    done: BTreeSet<Window>,
 }
 
 impl Host {
@@ -141,7 +140,6 @@ impl World {
             under_way: 0,
             asked: VecDeque::new(),
             logged,
-            done: BTreeSet::new(),
         });
         self.wake_registry();
         true
@@ -244,7 +242,7 @@ impl World {
             }
         }
         if quiet {
-            self.rules.on_handled(now.wall, path, &request, &handled);
+            self.rules.on_handled(now.wall, path, &request, &(&handled).into());
         }
         match handled {
             Handled::Answer(transmit) | Handled::Refused(transmit, _) => vec![transmit],
@@ -401,7 +399,6 @@ impl World {
         }
         let process = self.host.up.as_mut().unwrap();
         if window.is_empty() {
-            process.done.insert(window.window());
         } else if now.wall < window.closes() {
             process.fanout = Some(Fanout::new(window.clone(), now));
             process.unkept = Some(window.clone());
@@ -463,7 +460,6 @@ impl World {
             }
             let (_, window) = process.papers.pop_front().unwrap();
             let document = serde_json::to_string(&Document::from(&*window)).unwrap();
-            process.done.insert(window.window());
             let current = process.registry.current().window();
             self.rules.on_document(window.window(), &document);
             self.host.documents.insert(window.window(), document);
@@ -478,7 +474,8 @@ impl World {
             closed.push(current);
         }
         for window in closed {
-            if process.done.remove(&window) {
+            let awaited = process.unkept.iter().chain(process.papers.iter().map(|(_, it)| it));
+            if !awaited.into_iter().any(|it| it.window() == window) {
                 process.logged.remove(&window);
                 self.host.log.discard(window);
                 self.seen.note("the log of a closed window was let go");

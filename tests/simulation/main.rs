@@ -9,8 +9,10 @@
 mod clients;
 mod clock;
 mod faults;
+mod forgers;
 mod host;
 mod log;
+#[path = "../model/mod.rs"]
 mod model;
 mod mutations;
 mod network;
@@ -19,5 +21,5 @@ mod trials;
 mod troubles;
 mod world;
 
-mod meeting;
 mod minutes;
+mod scenarios;
