@@ -1,6 +1,6 @@
-//! Lists of operations on a registry, beside a model that knows the log and nothing else.
+//! Lists of operations on a registry, beside the model that the simulation has too.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +10,20 @@ use hit7::clock::Now;
 use hit7::cookie::Secret;
 use hit7::mesh::ListCap;
 use hit7::path::{Path, Transmit};
-use hit7::proto::{Code, Datagram, Id, Leave, Page, Query, Register, Request, Room};
-use hit7::record::{Leaving, Record, Registration, Ticket};
-use hit7::registry::{Caps, Config, Event, Handled, Registry, ResumeError};
-use hit7::roster::FinalizedWindow;
+use hit7::proto::{Code, Datagram, Id, Leave, Query, Register, Request, Room};
+use hit7::record::{Entry, Record};
+use hit7::registry::{self, Caps, Config, Event, Registry, ResumeError};
 use hit7::window::{Length, Wall, Window};
+
+#[path = "../../tests/model/mod.rs"]
+mod model;
+
+use model::{List, Members, Model, Reaction, id_and_seq, members_of, told_window};
 
 /// Longer lists find nothing that these do not.
 const MOST: usize = 200;
 const LENGTH: Length = Length::MINUTE;
+const CAP: usize = 2;
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
 struct Who {
@@ -38,7 +43,7 @@ enum Op {
     /// The wall clock is set, by so many times 2 s.
     Step(i8),
     Wake,
-    /// The log gets what is proposed, unless it still has some.
+    /// The journal gets what is proposed, unless it still has some.
     Propose,
     /// So many records become durable.
     Commit(u8),
@@ -62,157 +67,40 @@ pub(crate) fn check(input: &[u8]) {
     world.check_frozen();
 }
 
-/// A client whose registration is in a window.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Member {
-    addr: SocketAddr,
-    id: Option<Id>,
-    room: Room,
+/// A window that was opened, or missed, and its members.
+type Ended = (bool, Window, Members);
+
+/// A record takes its place in the journal: the windows that the registry has to tell of then.
+fn apply(model: &mut Model, record: &Record) -> Vec<Ended> {
+    let missed = model.apply(record).unwrap().filter(|(_, members)| !members.is_empty());
+    let missed = missed.map(|(window, members)| (false, window, members));
+    let is_open = matches!(record, Record::Open(_));
+    let opened = is_open.then(|| (true, record.window(), model.current.members.clone()));
+    missed.into_iter().chain(opened).collect()
 }
 
-/// What an id was last told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Grant {
-    window: Window,
-    seq: Option<u64>,
-    addr: SocketAddr,
-    standing: Standing,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    In,
-    Left,
-    Displaced,
-}
-
-/// Whether a window was opened, which, and who is in it.
-type Told = (bool, Window, Vec<Member>);
-
-/// What the log says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Model {
-    opened: Option<Window>,
-    /// Of the current window.
-    frozen: Vec<Member>,
-    kept: BTreeMap<Id, Grant>,
-    /// Of the next window.
-    filling: Option<Window>,
-    members: Vec<Member>,
-    grants: BTreeMap<Id, Grant>,
-    /// Windows that came to their end, in order.
-    told: VecDeque<Told>,
-}
-
-impl Model {
-    fn of(log: &[Record]) -> Model {
-        let mut model = Model::default();
-        log.iter().for_each(|record| model.apply(record));
-        model
-    }
-
-    fn apply(&mut self, record: &Record) {
-        let window = record.window();
-        if self.filling.is_none_or(|filling| filling < window) {
-            let missed = std::mem::take(&mut self.members);
-            if !missed.is_empty() {
-                self.told.push_back((false, self.filling.unwrap(), missed));
-            }
-            self.filling = Some(window);
-            self.grants.clear();
-        }
-        assert_eq!(self.filling, Some(window), "time runs back");
-        match record {
-            Record::Register(it) => self.register(it),
-            Record::Leave(it) => self.leave(it),
-            Record::Open(it) => {
-                assert!(self.opened.is_none_or(|last| last < window), "it is opened again");
-                assert!(it.at >= window.opens(), "it is opened early");
-                assert!(it.at < LENGTH.closes(window), "it is opened after its time");
-                self.frozen = std::mem::take(&mut self.members);
-                self.frozen.sort();
-                self.kept = std::mem::take(&mut self.grants);
-                self.told.push_back((true, window, self.frozen.clone()));
-                (self.opened, self.filling) = (Some(window), None);
-            }
-        }
-    }
-
-    /// Rule 1, in the log's order.
-    fn check_next(&self, window: Window) {
-        let Some(opened) = self.opened else { return };
-        assert_eq!(window.opens(), LENGTH.closes(opened), "not for the next window");
-    }
-
-    fn register(&mut self, it: &Registration) {
-        self.check_next(it.window);
-        let member = Member { addr: it.path.peer, id: it.id.clone(), room: it.room.clone() };
-        let same_id = |other: &Member| member.id.is_some() && other.id == member.id;
-        self.members.retain(|other| !same_id(other));
-        if let Some(place) = self.members.iter().position(|other| other.addr == member.addr) {
-            let displaced = self.members.remove(place).id;
-            if let Some(grant) = displaced.and_then(|id| self.grants.get_mut(&id)) {
-                grant.standing = Standing::Displaced;
-            }
-        }
-        self.members.push(member);
-        self.grant(&it.id, it.window, it.seq, it.path.peer, Standing::In);
-    }
-
-    fn leave(&mut self, it: &Leaving) {
-        self.check_next(it.window);
-        let addr = it.path.peer;
-        self.members.retain(|other| match &it.id {
-            Some(_) => other.id != it.id,
-            None => other.id.is_some() || other.addr != addr,
-        });
-        self.grant(&it.id, it.window, it.seq, addr, Standing::Left);
-    }
-
-    fn grant(
-        &mut self,
-        id: &Option<Id>,
-        window: Window,
-        seq: Option<u64>,
-        addr: SocketAddr,
-        standing: Standing,
-    ) {
-        let Some(id) = id else { return };
-        let seq = seq.max(self.grants.get(id).and_then(|grant| grant.seq));
-        self.grants.insert(id.clone(), Grant { window, seq, addr, standing });
-    }
-
-    /// The highest `seq` of an id that has been promised something.
-    fn highest(&self, id: &Id) -> Option<u64> {
-        let seq = |grants: &BTreeMap<Id, Grant>| grants.get(id).and_then(|grant| grant.seq);
-        seq(&self.grants).max(seq(&self.kept))
-    }
-
-    fn last_grant(&self, id: &Id) -> Option<&Grant> {
-        self.grants.get(id).or_else(|| self.kept.get(id))
-    }
-
-    /// The members of `window`, if it is the current or the next one.
-    fn members_of(&self, window: Window) -> Option<&[Member]> {
-        if self.opened == Some(window) {
-            Some(&self.frozen)
-        } else {
-            (self.filling == Some(window)).then_some(&self.members)
-        }
-    }
+/// The windows that a registry tells of.
+fn told_of(registry: &mut Registry) -> Vec<Ended> {
+    let event = |event| {
+        let (opened, frozen) = match event {
+            Event::Opened(frozen) => (true, frozen),
+            Event::Missed(frozen) => (false, frozen),
+        };
+        assert_eq!(frozen.opened().is_some(), opened);
+        (opened, frozen.window(), members_of(&frozen))
+    };
+    std::iter::from_fn(|| registry.poll_event()).map(event).collect()
 }
 
 struct World {
     registry: Registry,
     now: Now,
-    log: Vec<Record>,
+    journal: Vec<Record>,
     model: Model,
-    /// What the log has and has not spoken of.
-    waiting: VecDeque<(Ticket, Record)>,
-    /// The ids of all that was proposed and is not durable.
-    airborne: Vec<Option<Id>>,
-    /// The highest `seq` that each id ever sent.
-    sent: BTreeMap<Id, u64>,
+    /// What the journal has been handed and has not answered.
+    waiting: VecDeque<Entry>,
+    /// The ids and `seq`s of all that was proposed and is not durable.
+    under_way: Vec<(Option<Id>, Option<u64>)>,
     /// All that was ever told of a window.
     pages: BTreeMap<Window, String>,
 }
@@ -221,38 +109,9 @@ fn secret() -> Arc<Secret> {
     Arc::new(Secret::from_bytes([7; 32]))
 }
 
-fn config() -> Config {
-    Config { length: LENGTH, cap: ListCap::new(2), caps: Caps::default() }
-}
-
-fn members(frozen: &FinalizedWindow) -> Vec<Member> {
-    let mut members: Vec<Member> = Vec::new();
-    for roster in frozen.rosters() {
-        assert!(roster.members().is_sorted_by_key(|member| member.path.peer));
-        let member = |it: &hit7::roster::Member| Member {
-            addr: it.path.peer,
-            id: it.id.clone(),
-            room: roster.room().clone(),
-        };
-        members.extend(roster.members().iter().map(member));
-    }
-    members.sort();
-    members
-}
-
-/// Checks what a registry tells of against what the model expects.
-fn check_events(registry: &mut Registry, model: &mut Model) {
-    while let Some(event) = registry.poll_event() {
-        let (opened, frozen) = match &event {
-            Event::Opened(frozen) => (true, frozen),
-            Event::Missed(frozen) => (false, frozen),
-        };
-        assert_eq!(frozen.opened().is_some(), opened);
-        let (expected, window, mut list) = model.told.pop_front().expect("nothing to tell");
-        list.sort();
-        assert_eq!((opened, frozen.window(), members(frozen)), (expected, window, list));
-    }
-    assert!(model.told.is_empty(), "not told: {:?}", model.told);
+fn new_registry(now: Now) -> Registry {
+    let config = Config { length: LENGTH, cap: ListCap::new(CAP), caps: Caps::default() };
+    Registry::new(config, secret(), now)
 }
 
 impl World {
@@ -260,13 +119,12 @@ impl World {
         let wall = Wall::from_millis(1_795_000_000_000);
         let now = Now { wall, mono: Duration::from_secs(1) };
         World {
-            registry: Registry::new(config(), secret(), now),
+            registry: new_registry(now),
             now,
-            log: Vec::new(),
-            model: Model::default(),
+            journal: Vec::new(),
+            model: Model::new(LENGTH, CAP),
             waiting: VecDeque::new(),
-            airborne: Vec::new(),
-            sent: BTreeMap::new(),
+            under_way: Vec::new(),
             pages: BTreeMap::new(),
         }
     }
@@ -289,7 +147,7 @@ impl World {
             }
             Op::Wake => self.registry.handle_timeout(self.now),
             Op::Propose if self.waiting.is_empty() => {
-                self.waiting.extend(std::iter::from_fn(|| self.registry.poll_proposal()));
+                self.waiting.extend(self.registry.take_proposals());
             }
             Op::Propose => {}
             Op::Commit(count) => self.commit(usize::from(count) + 1),
@@ -312,167 +170,122 @@ impl World {
         let room: Room = ["main", "lab"][usize::from(who.room % 2)].parse().unwrap();
         let addr: SocketAddr = ([203, 0, 113, 9], 1 + u16::from(who.addr % 5)).into();
         let request = make(id.clone(), seq, room);
-        let is_query = matches!(request, Request::Query(_));
-        let promise = id.as_ref().and_then(|id| self.promised(id, seq, addr, &request));
-        let is_new = self.is_new(id.as_ref(), seq);
-        let is_old = !is_query && self.is_old(id.as_ref(), seq);
         let path = Path::new(addr, [192, 0, 2, 1].into());
-        let handled = self.registry.handle(self.now, path, request, false);
-        if let (Some(id), Some(seq), false) = (&id, seq, is_query) {
-            let highest = self.sent.entry(id.clone()).or_default();
-            *highest = seq.max(*highest);
-        }
-        if let Some(window) = promise {
-            assert!(matches!(handled, Handled::Answer(_)), "a retry: {handled:?}");
-            let Handled::Answer(transmit) = &handled else { return };
-            let told = match Datagram::decode(&transmit.payload).unwrap() {
-                Datagram::Registered(registered) => registered.window,
-                Datagram::Left(left) => left.window,
-                other => panic!("{other:?}"),
-            };
-            assert_eq!(told, window, "a retry is told another window");
-        }
-        match handled {
-            Handled::Answer(transmit) => {
-                assert!(!is_old, "an older request is answered");
-                self.check_answer(&transmit, path);
-            }
-            Handled::Proposed => {
-                assert!(!is_old, "an older request is taken");
-                self.airborne.push(id);
-            }
-            Handled::Refused(transmit, _) => check_refusal(&transmit, path),
-            Handled::Nothing(why) => {
-                assert!(!is_query && !is_new, "a new request comes to nothing: {why:?}");
-            }
+        let handled = self.registry.handle(self.now, path, request.clone(), false);
+        let reaction = Reaction::from(&handled);
+        self.check_reaction(&request, addr, &reaction);
+        match reaction {
+            Reaction::Answered(transmit) => self.check_answer(&transmit, path),
+            Reaction::Refused(transmit, _) => check_refusal(&transmit, path),
+            Reaction::Proposed => self.under_way.push((id, seq)),
+            Reaction::Nothing(_) => {}
         }
     }
 
-    fn is_due(&self) -> bool {
-        self.now.wall >= self.registry.next().0.opens()
-    }
-
-    /// Rule 5: what a retry of the last promise is told.
-    fn promised(
-        &self,
-        id: &Id,
-        seq: Option<u64>,
-        addr: SocketAddr,
-        request: &Request,
-    ) -> Option<Window> {
-        let grant = self.model.last_grant(id)?;
-        let asked = match request {
-            Request::Register(_) => Standing::In,
-            Request::Leave(_) => Standing::Left,
-            _ => return None,
+    /// What the model says, unless the same id has something under way that comes before.
+    fn check_reaction(&self, request: &Request, addr: SocketAddr, reaction: &Reaction) {
+        let wall = self.now.wall;
+        let (id, seq) = id_and_seq(request);
+        let before = self.under_way.iter().filter(|(it, _)| it.is_some() && it.as_ref() == id);
+        let before = before.map(|(_, seq)| *seq).max();
+        let (Some(id), Some(before), false) = (id, before, matches!(request, Request::Query(_)))
+        else {
+            return self.model.check_reaction(request, addr, wall, reaction).unwrap();
         };
-        let is_last =
-            self.sent.get(id).copied() == seq && !self.airborne.contains(&Some(id.clone()));
-        let is_kept = !self.is_due() || self.model.grants.contains_key(id);
-        let same = grant.seq == seq && seq.is_some() && grant.addr == addr;
-        (is_last && is_kept && same && grant.standing == asked).then_some(grant.window)
-    }
-
-    fn is_new(&self, id: Option<&Id>, seq: Option<u64>) -> bool {
-        let (Some(id), Some(seq)) = (id, seq) else { return true };
-        self.sent.get(id).is_none_or(|highest| seq > *highest)
-    }
-
-    fn is_old(&self, id: Option<&Id>, seq: Option<u64>) -> bool {
-        let (Some(id), Some(seq)) = (id, seq) else { return false };
-        !self.is_due() && self.model.highest(id).is_some_and(|highest| seq < highest)
+        let is_nothing = matches!(reaction, Reaction::Nothing(_));
+        let is_new = seq.is_none() || seq > before.max(self.model.highest(id, true));
+        assert!(!is_new || !is_nothing, "{request:?} is new, and comes to {reaction:?}");
+        let is_old = seq.is_some() && seq < self.model.highest(id, !self.model.is_over(wall));
+        assert!(!is_old || is_nothing, "{request:?} is old, and comes to {reaction:?}");
     }
 
     fn commit(&mut self, count: usize) {
-        for (ticket, record) in
-            self.waiting.drain(..count.min(self.waiting.len())).collect::<Vec<_>>()
-        {
-            self.log.push(record.clone());
-            self.model.apply(&record);
-            let answer = self.registry.commit(self.now, Some(ticket), record.clone());
-            check_events(&mut self.registry, &mut self.model);
-            match (&record, answer) {
-                (Record::Register(Registration { window, path, .. }), Some(answer))
-                | (Record::Leave(Leaving { window, path, .. }), Some(answer)) => {
-                    self.airborne.remove(self.airborne_place(&record));
-                    assert_eq!(told_window(&answer), *window);
-                    self.check_answer(&answer, *path);
+        for _ in 0..count.min(self.waiting.len()) {
+            let Some(entry) = self.waiting.pop_front() else { return };
+            let record = entry.record.clone();
+            self.journal.push(record.clone());
+            let ended = apply(&mut self.model, &record);
+            let answer = self.registry.commit(self.now, entry);
+            assert_eq!(told_of(&mut self.registry), ended);
+            let (id, seq, path) = match record {
+                Record::Register(it) => (it.id, it.seq, it.path),
+                Record::Leave(it) => (it.id, it.seq, it.path),
+                Record::Open(_) => {
+                    assert_eq!(answer, None);
+                    continue;
                 }
-                (Record::Open(_), None) => {}
-                other => panic!("{other:?}"),
-            }
+            };
+            let place = self.under_way.iter().position(|it| *it == (id.clone(), seq));
+            self.under_way.remove(place.expect("it was proposed"));
+            let answer = answer.expect("its asker is told");
+            assert_eq!(told_window(&answer), self.journal.last().map(Record::window));
+            self.check_answer(&answer, path);
         }
-    }
-
-    fn airborne_place(&self, record: &Record) -> usize {
-        let id = match record {
-            Record::Register(it) => &it.id,
-            Record::Leave(it) => &it.id,
-            Record::Open(_) => unreachable!(),
-        };
-        self.airborne.iter().position(|other| other == id).expect("it was proposed")
     }
 
     fn refuse(&mut self) {
         if self.waiting.is_empty() {
             return;
         }
-        let batch = self.waiting.drain(..).collect();
-        let told = self.registry.refuse(self.now, batch);
-        assert_eq!(told.len(), self.airborne.len(), "each is told once");
+        let mut refused: Vec<Entry> = self.waiting.drain(..).collect();
+        refused.extend(self.registry.refuse(self.now));
+        let told: Vec<Transmit> =
+            refused.iter().filter_map(|it| registry::refused(&it.record)).collect();
+        assert_eq!(told.len(), self.under_way.len(), "each is told once");
         told.iter().for_each(|transmit| check_refusal(transmit, transmit.path));
-        self.airborne.clear();
-        assert!(self.registry.poll_proposal().is_none());
+        self.under_way.clear();
+        assert!(self.registry.take_proposals().is_empty());
     }
 
     fn crash(&mut self, written: usize, down: u64, forget: bool) {
         let written = written.min(self.waiting.len());
-        for (_, record) in self.waiting.drain(..written) {
-            self.log.push(record.clone());
-            self.model.apply(&record);
-        }
-        (self.waiting, self.airborne) = (VecDeque::new(), Vec::new());
-        if let (Some(opened), true) = (self.model.opened, forget) {
-            self.log.retain(|record| record.window() >= opened);
+        self.journal.extend(self.waiting.drain(..written).map(|entry| entry.record));
+        (self.waiting, self.under_way) = (VecDeque::new(), Vec::new());
+        let is_open = |record: &&Record| matches!(record, Record::Open(_));
+        if let (Some(opened), true) = (self.journal.iter().rfind(is_open), forget) {
+            let opened = opened.window();
+            self.journal.retain(|record| record.window() >= opened);
         }
         self.wait(down);
-        self.model.told.clear();
-        let mut model = Model::of(&self.log);
-        let told = std::mem::take(&mut model.told);
-        assert_eq!(model, self.model);
-        self.model.told = told;
+        self.model = Model::new(LENGTH, CAP);
+        let fold = |record| apply(&mut self.model, record);
+        let ended: Vec<_> = self.journal.iter().flat_map(fold).collect();
         if let Err(error) = self.restart() {
             let ResumeError::ClockBehind { last, .. } = error else { panic!("{error}") };
-            assert_eq!(Some(last), self.model.opened);
+            assert_eq!(Some(last), self.model.last_open);
             assert!(self.now.wall.plus(LENGTH.span()) < last.opens(), "{error}");
             self.now.wall = last.opens();
             self.restart().unwrap();
         }
-        check_events(&mut self.registry, &mut self.model);
+        assert_eq!(told_of(&mut self.registry), ended);
     }
 
     fn restart(&mut self) -> Result<(), ResumeError> {
-        let mut registry = Registry::new(config(), secret(), self.now);
-        let mut begun = None;
-        for record in &self.log {
-            if begun.replace(record.window()) != Some(record.window()) {
-                registry.begin(record.window(), LENGTH);
+        let mut registry = new_registry(self.now);
+        for file in self.journal.chunk_by(|a, b| a.window() == b.window()) {
+            registry.begin(file[0].window(), LENGTH);
+            for record in file {
+                let entry = Entry { ticket: None, record: record.clone() };
+                assert_eq!(registry.commit(self.now, entry), None);
             }
-            assert_eq!(registry.commit(self.now, None, record.clone()), None);
         }
         registry.resume(self.now)?;
         self.registry = registry;
         Ok(())
     }
 
-    /// Rule 3: who is in the current window, and all that is told of it, stays as it is.
+    /// Who is in the current window, and all that is told of it, stays as it is; and as many wait
+    /// for the next one as the journal says.
     fn check_frozen(&mut self) {
         let current = self.registry.current();
-        assert_eq!(members(current), self.model.frozen);
-        let Some(opened) = self.model.opened else { return };
+        assert_eq!(members_of(current), self.model.current.members);
+        assert_eq!(current.len(), self.model.current.members.len());
+        assert_eq!(self.registry.next().1, self.model.next.members.len());
+        let Some(opened) = self.model.last_open else { return };
         assert_eq!(current.window(), opened);
         let mut pages = String::new();
         for roster in current.rosters() {
+            assert!(roster.members().is_sorted_by_key(|member| member.path.peer));
             let pass = secret().pass(opened.to_bytes(), roster.room().as_str());
             assert_eq!(roster.pass().as_str(), pass);
             pages += &format!("{} {:?}", roster.room(), roster.page(0));
@@ -484,53 +297,12 @@ impl World {
         assert_eq!(*first, pages, "{opened} is not frozen");
     }
 
-    fn check_answer(&self, transmit: &Transmit, path: Path) {
+    fn check_answer(&mut self, transmit: &Transmit, path: Path) {
         assert_eq!(transmit.path, path);
-        match Datagram::decode(&transmit.payload).unwrap() {
-            Datagram::Registered(told) => {
-                let member = Member { addr: told.you, id: told.id, room: told.room.clone() };
-                let members = self.model.members_of(told.window).expect("a window under way");
-                assert!(members.contains(&member), "{member:?} is told {}", told.window);
-                assert_eq!(told.you, path.peer);
-                self.check_public(&told.room, told.current.window, &told.current.page);
-            }
-            Datagram::Peers(told) => match told.pass {
-                None => self.check_public(&told.room, told.window, &told.page),
-                Some(_) => {
-                    assert_eq!(Some(told.window), self.model.opened);
-                    let is_own = |it: &&Member| it.id == told.id && Some(it.addr) == told.you;
-                    let own = self.model.frozen.iter().find(is_own).expect("a member");
-                    assert_eq!(own.room, told.room);
-                    self.check_within(&told.room, &told.page);
-                }
-            },
-            Datagram::Left(told) => {
-                let gone = |it: &Member| match &told.id {
-                    Some(_) => it.id != told.id,
-                    None => it.id.is_some() || it.addr != path.peer,
-                };
-                // Of what is proposed and not durable, the log has the last word.
-                let members = self.model.members_of(told.window).unwrap_or_default();
-                assert!(members.iter().all(gone), "it has not left {}", told.window);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Rule 4: a page for everyone holds the current window's members, and nobody else.
-    fn check_public(&self, room: &Room, window: Window, page: &Page<'_>) {
-        let of_room = self.model.frozen.iter().filter(|member| member.room == *room);
-        let expected: BTreeSet<SocketAddr> = of_room.map(|member| member.addr).collect();
-        let told = page.candidates().unwrap().iter().map(|peer| peer.addr).collect();
-        assert_eq!(expected, told);
-        assert_eq!(page.count as usize, expected.len());
-        assert!(self.model.opened.is_none_or(|opened| opened == window));
-    }
-
-    fn check_within(&self, room: &Room, page: &Page<'_>) {
-        for peer in page.candidates().unwrap() {
-            let is_it = |member: &&Member| member.addr == peer.addr && member.room == *room;
-            assert!(self.model.frozen.iter().any(|member| is_it(&member)));
+        let datagram = Datagram::decode(&transmit.payload).unwrap();
+        self.model.check_answer(path.peer, &datagram).unwrap();
+        if let Some(list) = List::in_datagram(&datagram, path.peer) {
+            self.model.check_list(&list).unwrap();
         }
     }
 }
@@ -542,14 +314,6 @@ fn check_refusal(transmit: &Transmit, path: Path) {
             assert_eq!(refusal.code, Code::Unavailable);
             assert!(refusal.retry_in_ms.is_some());
         }
-        other => panic!("{other:?}"),
-    }
-}
-
-fn told_window(transmit: &Transmit) -> Window {
-    match Datagram::decode(&transmit.payload).unwrap() {
-        Datagram::Registered(registered) => registered.window,
-        Datagram::Left(left) => left.window,
         other => panic!("{other:?}"),
     }
 }

@@ -2,7 +2,6 @@
 
 mod forged;
 mod greetings;
-mod network;
 mod registration;
 mod windows;
 

@@ -42,35 +42,38 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 27] = [
-        Fault::Loss,
-        Fault::Delay,
-        Fault::Double,
-        Fault::Stale,
-        Fault::Partition,
-        Fault::NatTimeout,
-        Fault::NatChange,
-        Fault::Drift,
-        Fault::Step,
-        Fault::PeerStep,
-        Fault::Crash,
-        Fault::Down,
-        Fault::SyncFail,
-        Fault::Short,
-        Fault::Full,
-        Fault::Slow,
-        Fault::Hang,
-        Fault::Kept,
-        Fault::Torn,
-        Fault::PeerDeath,
-        Fault::Leaving,
-        Fault::Scripts,
-        Fault::Outsiders,
-        Fault::Forgers,
-        Fault::Crowd,
-        Fault::FullSocket,
-        Fault::HelperDeath,
-    ];
+    pub(crate) const ALL: [Fault; 27] = {
+        use Fault::*;
+        [
+            Loss,
+            Delay,
+            Double,
+            Stale,
+            Partition,
+            NatTimeout,
+            NatChange,
+            Drift,
+            Step,
+            PeerStep,
+            Crash,
+            Down,
+            SyncFail,
+            Short,
+            Full,
+            Slow,
+            Hang,
+            Kept,
+            Torn,
+            PeerDeath,
+            Leaving,
+            Scripts,
+            Outsiders,
+            Forgers,
+            Crowd,
+            FullSocket,
+            HelperDeath,
+        ]
+    };
 }
 
 /// Which kinds are switched on.

@@ -37,9 +37,6 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Rates are tested elsewhere.
 const NO_LIMIT: Rate = Rate { per_second: 0, burst: 0 };
 
-/// All members of a simulated window are told within this, by the pace of the fan-out.
-const TELLING: Duration = Duration::from_millis(10);
-
 /// Sockets that share the destinations of the fan-out.
 const FANOUT_SOCKETS: u8 = 4;
 
@@ -73,10 +70,6 @@ pub(crate) struct Process {
     archive: Option<Option<(Duration, Arc<FinalizedWindow>)>>,
     /// The windows whose document was written in this life, or which nobody was in.
     archived: BTreeSet<Window>,
-    /// The members of the current window that have not been told, and found no full socket.
-    untold: BTreeSet<SocketAddr>,
-    /// When that window opened.
-    opened_at: Duration,
     /// A mutation does nothing before.
     waits_until: Duration,
 }
@@ -173,8 +166,6 @@ impl World {
             epoch: Epoch::default(),
             archive: Some(None),
             archived: BTreeSet::new(),
-            untold: BTreeSet::new(),
-            opened_at: Duration::ZERO,
             waits_until: Duration::ZERO,
         });
         self.wake_registry();
@@ -278,7 +269,7 @@ impl World {
             self.note_proposed(now, path, &inbound.request, &handled);
         }
         if quiet {
-            self.rules.on_handled(now.wall, path, &inbound.request, &handled);
+            self.rules.on_handled(now.wall, path, &inbound.request, &(&handled).into());
         }
         match handled {
             Handled::Answer(transmit) | Handled::Refused(transmit, _) => {
@@ -406,7 +397,6 @@ impl World {
                 Output::Event(event) => self.follow(event, now),
             }
         }
-        self.check_announcement();
         self.check_discards();
     }
 
@@ -488,14 +478,9 @@ impl World {
             self.seen.note("a window opened late");
         }
         self.rules.on_opened(window);
-        let lasts = now.wall < window.closes();
-        let members = window.rosters().iter().flat_map(|roster| roster.members());
-        let untold = members.filter(|_| lasts).map(|member| member.path.peer).collect();
-        let t = self.t;
-        (self.process().untold, self.process().opened_at) = (untold, t);
         if window.is_empty() {
             self.process().archived.insert(window.window());
-        } else if lasts {
+        } else if now.wall < window.closes() {
             self.expect_meetings(window);
         }
     }
@@ -506,18 +491,17 @@ impl World {
         self.fill_some_socket(socket);
         if self.host.is_full(socket, self.t) {
             self.seen.note("a push found a full socket");
-            self.process().untold.remove(&push.train.path.peer);
             if self.setup.mutation == Some(Mutation::WaitsForSockets) {
                 self.process().waits_until = self.host.full[&socket];
                 return;
             }
+            self.rules.on_full(push.train.path.peer);
             return self.process().node.handle(now, Input::Returned(push));
         }
         let (path, train) = (push.train.path, push.train);
         for datagram in train.datagrams() {
             self.say(Transmit { path, payload: datagram.into() }, socket, false);
         }
-        self.process().untold.remove(&path.peer);
     }
 
     fn fill_some_socket(&mut self, socket: Socket) {
@@ -526,13 +510,6 @@ impl World {
             let until = self.t + self.dice.millis(Fault::FullSocket, 5, 600);
             self.host.full.insert(socket, until);
         }
-    }
-
-    /// Nobody whose own socket has room waits for one that is full.
-    fn check_announcement(&mut self) {
-        let late = |process: &&Process| self.t > process.opened_at + TELLING;
-        let process = self.host.up.as_ref().filter(late);
-        self.rules.on_held_up(process.and_then(|process| process.untold.first().copied()));
     }
 
     fn archive(&mut self, window: Arc<FinalizedWindow>) {

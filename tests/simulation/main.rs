@@ -12,8 +12,10 @@ mod clock;
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod faults;
+mod forgers;
 mod host;
 mod log;
+#[path = "../model/mod.rs"]
 mod model;
 mod mutations;
 mod network;
@@ -22,6 +24,6 @@ mod trials;
 mod troubles;
 mod world;
 
-mod meeting;
 mod minutes;
 mod promises;
+mod scenarios;

@@ -1,6 +1,7 @@
 //! Whole worlds: every seed draws its faults, and no rule is ever broken; and every defect that is
 //! put in on purpose is caught.
 
+use crate::model::Rule;
 use crate::mutations::Mutation;
 use crate::trials::{all, live, seeds, smaller, tell};
 use crate::world::{Setup, secs};
@@ -80,7 +81,7 @@ const LIVED_THROUGH: &[&str] = &[
     "a room larger than the list cap",
 ];
 
-/// Of a million pairs that can meet, fewer than one does not (rule 7), give or take chance.
+/// Of a million pairs that can meet, fewer than one does not ("everyone meets"), give or take chance.
 fn too_many_unmet(unmet: usize, pairs: u64) -> bool {
     let expected = pairs as f64 / 1e6;
     unmet as f64 > expected + 3.0 * expected.sqrt()
@@ -110,7 +111,7 @@ fn no_rule_is_ever_broken() {
         if let Some(broken) = live(first.clone()).rules.broken {
             tell("no_rule_is_ever_broken", first, &broken);
         }
-        panic!("rule 7 is broken: {} of {} pairs did not meet", sum.unmet.len(), sum.pairs);
+        panic!("too few meet: {} of {} pairs did not meet", sum.unmet.len(), sum.pairs);
     }
     let never: Vec<_> = LIVED_THROUGH.iter().filter(|what| sum.seen.of(what) == 0).collect();
     assert!(never.is_empty() || seeds.len() < 300, "never lived through: {never:?}");
@@ -128,16 +129,17 @@ fn a_seed_is_always_the_same_run() {
 }
 
 /// The rule that catches a mutation first, and after how many seeds.
-fn caught(mutation: Mutation, seeds: u64) -> Option<(u8, u64)> {
+fn caught(mutation: Mutation, seeds: u64) -> Option<(Rule, u64)> {
     let (mut pairs, mut unmet) = (0, 0);
     for seed in 0..seeds {
         let rules = live(Setup { mutation: Some(mutation), ..Setup::of(seed) }).rules;
         if let Some(broken) = rules.broken {
             return Some((broken.rule, seed + 1));
         }
-        (pairs, unmet) = (pairs + rules.pairs, unmet + rules.unmet.len());
+        (pairs, unmet) =
+            (pairs + rules.everyone_meets.pairs, unmet + rules.everyone_meets.unmet.len());
         if too_many_unmet(unmet, pairs) {
-            return Some((7, seed + 1));
+            return Some((Rule::EveryoneMeets, seed + 1));
         }
     }
     None
@@ -148,10 +150,10 @@ fn every_mutation_is_caught_by_its_rule() {
     println!("| breaks rule | defect | caught by rule | after seeds |");
     println!("| --- | --- | --- | --- |");
     let mut missed = Vec::new();
-    for (mutation, rules, what) in Mutation::ALL {
+    for &(mutation, rules, what) in Mutation::ALL {
         match caught(mutation, 300) {
             Some((rule, seeds)) if rules.contains(&rule) => {
-                let breaks: Vec<_> = rules.iter().map(u8::to_string).collect();
+                let breaks: Vec<_> = rules.iter().map(Rule::to_string).collect();
                 println!("| {} | {what} | {rule} | {seeds} |", breaks.join(", "));
             }
             other => missed.push((mutation, rules, other)),
@@ -163,14 +165,15 @@ fn every_mutation_is_caught_by_its_rule() {
 /// What is told of a failure needs no fault that it could do without, and ends where it is broken.
 #[test]
 fn a_failure_is_made_smaller() {
+    const RULE: Rule = Rule::AckedMeansIn;
     let mutation = Some(Mutation::AckBeforeSync);
     let of = |seed| Setup { mutation, ..Setup::of(seed) };
-    let is_it = |setup: &Setup| live(setup.clone()).rules.broken.is_some_and(|it| it.rule == 2);
+    let is_it = |setup: &Setup| live(setup.clone()).rules.broken.is_some_and(|it| it.rule == RULE);
     let setup = (0..).map(of).find(is_it).unwrap();
-    let small = Setup { trace: true, ..smaller(setup.clone(), 2) };
+    let small = Setup { trace: true, ..smaller(setup.clone(), RULE) };
     let world = live(small.clone());
     println!("{:?} of {:?}", small.faults.list(), setup.faults.list());
-    assert_eq!(world.rules.broken.as_ref().map(|broken| broken.rule), Some(2));
+    assert_eq!(world.rules.broken.as_ref().map(|broken| broken.rule), Some(RULE));
     assert!(small.faults.list().len() < setup.faults.list().len() && small.peers <= setup.peers);
     for kind in small.faults.list() {
         let less = Setup { faults: small.faults.without(kind), ..small.clone() };
@@ -188,8 +191,10 @@ fn the_tables_are_in_the_documentation() {
     for what in defects.chain(LIVED_THROUGH) {
         assert!(text.contains(&format!("| {what} |")), "docs/TESTING.md lacks: {what}");
     }
-    for rule in 1..=11 {
+    for (rule, name) in Rule::ALL {
         let broken = Mutation::ALL.iter().any(|(_, rules, _)| rules.contains(&rule));
-        assert!(broken, "no mutation breaks rule {rule}");
+        assert!(broken, "no mutation breaks \"{name}\"");
+        let listed = text.to_lowercase().contains(&format!(". **{name}.** "));
+        assert!(listed, "docs/TESTING.md lacks: {name}");
     }
 }

@@ -1,114 +1,80 @@
-//! The rules, watched from outside: what goes over the wire, what the log and the documents say.
-//! Nothing here asks the code under test whether it is right.
+//! The rules, watched from outside: what goes over the wire, what the journal and the documents
+//! say. Nothing here asks the code under test whether it is right.
+//!
+//! Each rule keeps what it has to remember in a struct of its own; [`Rules`] passes on to them what
+//! the world sees, and keeps the first violation.
 
-mod meetings;
-mod wire;
+pub(crate) mod acked_means_in;
+mod bounded;
+pub(crate) mod everyone_meets;
+mod frozen;
+mod history;
+mod never_half_dead;
+mod never_held_up;
+mod next_minute;
+mod no_amplifier;
+mod no_peeking;
+mod remarks;
+#[cfg(test)]
+mod tests;
+mod time_never_runs_back;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hit7::proto::{Id, Pass, Request, Room};
-use hit7::record::{Entry, Opening, Record};
+use hit7::path::{Path, Transmit};
+use hit7::peer::Event;
+use hit7::proto::{Ack, Datagram, Greeted, Id, Request, Room};
+use hit7::record::{Entry, Record};
 use hit7::roster::FinalizedWindow;
 use hit7::window::{Length, Wall, Window};
-use serde_json::{Value, json};
 
 use crate::faults::Counts;
 use crate::log::Log;
-use crate::model::{Broken, Member, Members, Model};
+use crate::model::{Broken, Check, List, Reaction, Rule};
+use crate::network::Packet;
 
-/// A window opens, if nothing is wrong, within this: a sync may be slow, and so the next one.
+pub(crate) use acked_means_in::Asked;
+use acked_means_in::{AckedMeansIn, check_faithful};
+use bounded::Bounded;
+use everyone_meets::EveryoneMeets;
+use frozen::Frozen;
+use history::History;
+use never_half_dead::NeverHalfDead;
+use never_held_up::NeverHeldUp;
+use no_amplifier::NoAmplifier;
+use time_never_runs_back::TimeNeverRunsBack;
+
+/// A registry with which nothing is wrong has caught up after this: a sync may be slow, and so the
+/// next one.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A rule was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
-    pub(crate) rule: u8,
+    pub(crate) rule: Rule,
     pub(crate) what: String,
     pub(crate) at: Duration,
 }
 
-/// An ack: who was told to be in which window, when so many records had taken effect.
-#[derive(Clone, Debug)]
-struct Promise {
-    window: Window,
-    id: Option<Id>,
-    addr: SocketAddr,
-    room: Room,
-    after: usize,
-}
-
-/// What a client asked: from where, when, and what.
-pub(crate) type Asked = (SocketAddr, Wall, Request);
-
-/// What came from an address, and what went to it before it had proven itself.
-#[derive(Clone, Copy, Debug, Default)]
-struct Account {
-    came: usize,
-    went: usize,
-    proven: bool,
-}
-
-/// Two peers that have to meet, seen from one side.
-#[derive(Clone, Debug)]
-struct Pair {
-    begun: Duration,
-    due: Duration,
-    window: Window,
-    places: [usize; 2],
-    other: SocketAddr,
-}
-
+/// All that has to hold, and what was seen of it. Where a method is told `steady`, nothing was wrong
+/// with the registry for so long.
 #[derive(Debug)]
 pub(crate) struct Rules {
+    /// The world's time.
     pub(crate) t: Duration,
     pub(crate) broken: Option<Violation>,
-    pub(crate) model: Model,
     /// What was remarkable.
     pub(crate) seen: Counts,
-    /// Pairs that had to meet, and those that did not.
-    pub(crate) pairs: u64,
-    pub(crate) unmet: Vec<String>,
-    cap: usize,
-    /// Whether one pair that does not meet breaks rule 7; else it counts.
-    every_pair: bool,
-    length: Length,
-    /// Every record that was ever durable, in order.
-    history: Vec<Record>,
-    /// How many of them have taken effect.
-    committed: usize,
-    /// The last window whose `open` was ever durable.
-    opened: Option<Window>,
-    /// The latest that the registry's wall clock has ever said.
-    latest: Option<Wall>,
-    /// Whether that clock was ever stepped.
-    stepped: bool,
-    /// What was refused.
-    refused: Vec<Record>,
-    promises: Vec<Promise>,
-    /// The windows that every id was told.
-    told: BTreeSet<(Id, Window)>,
-    /// Who was in each window that opened or was missed, by the log; and when it opened.
-    books: BTreeMap<Window, Members>,
-    opened_at: BTreeMap<Window, Wall>,
-    pages: BTreeMap<(Window, Room, Option<Id>, SocketAddr, u32), String>,
-    passes: BTreeMap<(Window, Room), Pass>,
-    documents: BTreeMap<Window, String>,
-    accounts: BTreeMap<SocketAddr, Account>,
-    cookies: BTreeSet<(SocketAddr, String)>,
-    /// What hit7's own clients asked before they had proven their addresses.
-    own: BTreeSet<(SocketAddr, Vec<u8>)>,
-    /// WINDOWs told in this life of the registry: so often each part, and to whom no more.
-    told_parts: BTreeMap<(SocketAddr, Window, u32), u32>,
-    acked: BTreeSet<(SocketAddr, Window)>,
-    /// GREETs sent, by place and `seq`; and who answered one.
-    greets: BTreeSet<(usize, u64)>,
-    answered: BTreeSet<(usize, Window, SocketAddr)>,
-    met: BTreeSet<(usize, Window, SocketAddr)>,
-    waiting: Vec<Pair>,
-    /// When each window ends, as was told first.
-    ends: BTreeMap<Window, Duration>,
+    history: History,
+    acked_means_in: AckedMeansIn,
+    frozen: Frozen,
+    time_never_runs_back: TimeNeverRunsBack,
+    pub(crate) everyone_meets: EveryoneMeets,
+    no_amplifier: NoAmplifier,
+    bounded: Bounded,
+    never_held_up: NeverHeldUp,
+    never_half_dead: NeverHalfDead,
 }
 
 impl Rules {
@@ -116,75 +82,46 @@ impl Rules {
         Rules {
             t: Duration::ZERO,
             broken: None,
-            model: Model::new(length),
             seen: Counts::default(),
-            pairs: 0,
-            unmet: Vec::new(),
-            cap,
-            every_pair,
-            length,
-            history: Vec::new(),
-            committed: 0,
-            opened: None,
-            latest: None,
-            stepped: false,
-            refused: Vec::new(),
-            promises: Vec::new(),
-            told: BTreeSet::new(),
-            books: BTreeMap::new(),
-            opened_at: BTreeMap::new(),
-            pages: BTreeMap::new(),
-            passes: BTreeMap::new(),
-            documents: BTreeMap::new(),
-            accounts: BTreeMap::new(),
-            cookies: BTreeSet::new(),
-            own: BTreeSet::new(),
-            told_parts: BTreeMap::new(),
-            acked: BTreeSet::new(),
-            greets: BTreeSet::new(),
-            answered: BTreeSet::new(),
-            met: BTreeSet::new(),
-            waiting: Vec::new(),
-            ends: BTreeMap::new(),
+            history: History::new(length, cap),
+            acked_means_in: AckedMeansIn::default(),
+            frozen: Frozen::default(),
+            time_never_runs_back: TimeNeverRunsBack::default(),
+            everyone_meets: EveryoneMeets::new(every_pair),
+            no_amplifier: NoAmplifier::default(),
+            bounded: Bounded::default(),
+            never_held_up: NeverHeldUp::default(),
+            never_half_dead: NeverHalfDead::default(),
         }
     }
 
-    fn fail(&mut self, rule: u8, what: impl Into<String>) {
-        let at = self.t;
-        self.broken.get_or_insert_with(|| Violation { rule, what: what.into(), at });
-    }
-
-    fn judge(&mut self, result: Result<(), Broken>) {
-        if let Err((rule, what)) = result {
-            self.fail(rule, what);
-        }
-    }
-
-    fn expect(&mut self, is_so: bool, rule: u8, what: impl FnOnce() -> String) {
-        if !is_so {
-            self.fail(rule, what());
+    /// Keeps what a check says, if it is the first that fails.
+    fn judge(&mut self, check: Check) {
+        if let Err(Broken { rule, what }) = check {
+            let at = self.t;
+            self.broken.get_or_insert(Violation { rule, what, at });
         }
     }
 
     /// Someone who registered for the next window, and is not in the current one.
     pub(crate) fn someone_of_the_next(&self, but: SocketAddr) -> Option<SocketAddr> {
-        let current = &self.model.current.members;
-        let is_it = |addr: &&SocketAddr| **addr != but && !current.contains_key(addr);
-        self.model.next.members.keys().find(is_it).copied()
+        let model = &self.history.model;
+        let is_it = |addr: &&SocketAddr| **addr != but && !model.current.members.contains_key(addr);
+        model.next.members.keys().find(is_it).copied()
     }
 
-    // The log.
+    // The journal.
 
-    /// The registry read its log; whether it goes on from it.
-    pub(crate) fn on_start(&mut self, wall: Wall, resumed: bool, log: &[Record]) {
-        self.reread(log);
-        let last = self.model.last_open;
-        self.expect(last == self.opened, 6, || format!("the log forgot that {last:?} was opened"));
-        let behind = last.is_some_and(|last| wall.plus(self.length.span()) < last.opens());
-        self.expect(resumed != behind, 6, || {
-            format!("a start at {wall} after {last:?} was opened: went on is {resumed}")
-        });
-        self.latest = self.latest.max(Some(wall));
+    /// The registry read its journal; whether it goes on from it.
+    pub(crate) fn on_start(&mut self, wall: Wall, resumed: bool, journal: &[Record]) {
+        let read = self.history.reread(journal);
+        self.judge(read);
+        self.acked_means_in.on_start();
+        self.bounded.on_start();
+        self.never_held_up.on_start();
+        self.never_half_dead.on_records(journal);
+        self.judge(self.time_never_runs_back.on_start(&self.history, wall, resumed));
+        self.history.see(wall);
     }
 
     /// A crash: these records, never told of, survived it.
@@ -194,97 +131,85 @@ impl Rules {
 
     /// The wall clock was stepped.
     pub(crate) fn on_step(&mut self, from: Wall, to: Wall) {
-        self.stepped = true;
-        self.latest = self.latest.max(Some(from)).max(Some(to));
+        self.history.stepped = true;
+        self.history.see(from);
+        self.history.see(to);
     }
 
-    /// What counts is the current window and what comes after. Logs that were let go may come
-    /// back, some of them and others not: each of those is read for itself.
-    fn reread(&mut self, log: &[Record]) {
-        self.committed = self.history.len();
-        (self.told_parts, self.acked) = (BTreeMap::new(), BTreeSet::new());
-        let last = log.iter().rev().find(|record| matches!(record, Record::Open(_)));
-        let last = last.map(Record::window);
-        let of_one_window = |a: &Record, b: &Record| a.window() == b.window();
-        for closed in log.chunk_by(of_one_window) {
-            if Some(closed[0].window()) < last {
-                self.model = Model::new(self.length);
-                closed.iter().for_each(|record| self.apply(record));
-                let missed = std::mem::take(&mut self.model.next.members);
-                if !matches!(closed.last(), Some(Record::Open(_))) {
-                    self.enter(closed[0].window(), missed);
-                }
-            }
-        }
-        self.model = Model::new(self.length);
-        for record in log.iter().filter(|record| Some(record.window()) >= last) {
-            self.apply(record);
-        }
-    }
-
-    /// A record takes its place in the ledger.
-    fn apply(&mut self, record: &Record) {
-        let result = self.model.apply(record);
-        self.judge(result);
-        let Record::Open(opening) = record else { return };
-        self.opened_at.insert(opening.window, opening.at);
-        let opened = (opening.window, self.model.current.members.clone());
-        let closed = self.model.missed.take().into_iter().chain([opened]);
-        closed.for_each(|(window, members)| self.enter(window, members));
-    }
-
-    /// Who was in a window is known now, and stays so.
-    fn enter(&mut self, window: Window, members: Members) {
-        let before = self.books.entry(window).or_insert_with(|| members.clone());
-        let same = *before == members;
-        self.expect(same, 3, || format!("the log says something else of {window}"));
+    /// A record goes to the journal, in answer to what was asked.
+    pub(crate) fn on_proposed(&mut self, record: &Record, asked: Option<Asked>, wall: Wall) {
+        self.judge(match (record, &asked) {
+            (Record::Open(it), None) => no_peeking::check_opening(&self.history, it, wall),
+            _ => check_faithful(record, asked),
+        });
     }
 
     /// These records are durable.
     pub(crate) fn on_synced(&mut self, records: &[Record]) {
-        for record in records {
-            let was_refused = self.refused.contains(record);
-            self.expect(!was_refused, 2, || format!("refused, and in the log: {record:?}"));
-            let peer = match record {
-                Record::Register(it) => Some(it.path.peer),
-                Record::Leave(it) => Some(it.path.peer),
-                Record::Open(it) => {
-                    self.opened = self.opened.max(Some(it.window));
-                    None
-                }
-            };
-            if let Some(peer) = peer {
-                self.expect(self.is_proven(peer), 8, || format!("{peer} is in the log, unproven"));
-            }
-            self.history.push(record.clone());
+        self.judge(self.no_amplifier.on_synced(records));
+        self.time_never_runs_back.on_synced(records);
+        let synced = self.acked_means_in.on_synced(records);
+        self.judge(synced);
+        self.never_half_dead.on_records(records);
+    }
+
+    /// A batch was refused: it is in no journal, now or after a restart.
+    pub(crate) fn on_refused(&mut self, batch: &[Entry]) {
+        self.acked_means_in.on_refused(batch);
+    }
+
+    /// A member's WINDOW finds a full socket, and is given back.
+    pub(crate) fn on_full(&mut self, member: SocketAddr) {
+        self.never_held_up.on_full(member);
+    }
+
+    /// A record takes effect.
+    pub(crate) fn on_commit(&mut self, record: &Record, wall: Wall) {
+        self.acked_means_in.on_commit();
+        self.history.see(wall);
+        if let Some(remark) = remarks::of_record(&self.history.model, record) {
+            self.seen.note(remark);
         }
+        let applied = self.history.apply(record);
+        self.judge(applied);
+        self.judge(next_minute::check_record(&self.history, record));
     }
 
-    /// A record goes to the log: it says what was asked, and when.
-    pub(crate) fn on_proposed(&mut self, record: &Record, asked: Option<Asked>, wall: Wall) {
-        let faithful = match (record, asked) {
-            (Record::Open(it), None) => return self.expect_in_time(it, wall),
-            (Record::Register(it), Some((addr, at, Request::Register(asked)))) => {
-                let lan = asked.lan.filter(|lan| *lan != addr);
-                let says = (it.path.peer, it.at, &it.id, it.seq, &it.room, &it.name, it.lan);
-                says == (addr, at, &asked.id, asked.seq, &asked.room, &asked.name, lan)
-            }
-            (Record::Leave(it), Some((addr, at, Request::Leave(asked)))) => {
-                (it.path.peer, it.at, &it.id, it.seq) == (addr, at, &asked.id, asked.seq)
-            }
-            _ => false,
-        };
-        self.expect(faithful, 2, || format!("nobody asked for {record:?}"));
+    // Windows.
+
+    pub(crate) fn on_opened(&mut self, frozen: &FinalizedWindow) {
+        if frozen.rosters().iter().any(|roster| roster.len() > self.history.model.cap + 1) {
+            self.seen.note("a room larger than the list cap");
+        }
+        self.never_held_up.on_opened(frozen, self.t);
+        let kept = self.acked_means_in.on_ended(&self.history, frozen);
+        self.judge(kept);
     }
 
-    /// It was proposed perhaps before the clock was set back.
-    fn expect_in_time(&mut self, opening: &Opening, wall: Wall) {
-        let (opens, latest) = (opening.window.opens(), self.latest.max(Some(wall)));
-        let is_so = opens <= opening.at && Some(opening.at) <= latest;
-        self.expect(is_so, 4, || format!("{opening:?} at {wall}"));
+    /// A window went by unopened.
+    pub(crate) fn on_missed(&mut self, frozen: &FinalizedWindow, steady: Duration) {
+        let window = frozen.window();
+        self.judge(time_never_runs_back::check_missed(&self.history, window, steady));
+        let kept = self.acked_means_in.on_ended(&self.history, frozen);
+        self.judge(kept);
     }
 
-    /// After every step: the registry stands where the ledger does, and is not late.
+    pub(crate) fn on_document(&mut self, window: Window, document: &str) {
+        let same = self.frozen.on_document(window, document);
+        self.judge(same);
+        self.judge(no_peeking::check_document(&self.history, window));
+        self.judge(self.acked_means_in.on_document(&self.history, window, document));
+        self.never_half_dead.on_document(window);
+    }
+
+    /// Journals that are needed no more were let go; so many were still `needed`.
+    pub(crate) fn on_discards(&mut self, log: &Log, needed: usize) {
+        let left = log.windows();
+        self.judge(bounded::check_journals(left.len(), needed));
+        self.never_half_dead.on_discards(left);
+    }
+
+    /// After every step: the registry stands where the journal does, and is not late.
     pub(crate) fn on_rest(
         &mut self,
         current: &FinalizedWindow,
@@ -292,162 +217,159 @@ impl Rules {
         wall: Wall,
         steady: Duration,
     ) {
-        let Some(last) = self.model.last_open else { return };
-        self.expect(current.window() == last, 6, || {
-            format!("{} is current where {last} was opened last", current.window())
-        });
-        let waiting = (self.model.next.window.unwrap_or(next.0), self.model.next.members.len());
-        self.expect(next == waiting, 2, || format!("{next:?} wait where {waiting:?} should"));
-        let due = self.length.window_at(wall);
-        let late = steady >= PATIENCE && wall >= due.opens().plus(PATIENCE) && last < due;
-        self.expect(!late, 6, || format!("{due} is not open at {wall}, and nothing is wrong"));
+        self.judge(time_never_runs_back::check_current(&self.history, current, wall, steady));
+        self.judge(self.acked_means_in.on_rest(&self.history, next));
+        self.judge(self.never_half_dead.on_rest(&self.history, wall, steady));
+        let told = self.never_held_up.on_rest(self.t, wall);
+        self.judge(told);
     }
 
-    /// A record takes effect.
-    pub(crate) fn on_commit(&mut self, record: &Record, wall: Wall) {
-        self.committed += 1;
-        self.latest = self.latest.max(Some(wall));
-        if let Some(remark) = self.model.remark(record) {
+    pub(crate) fn on_end(&mut self, steady: Duration) {
+        self.judge(self.never_half_dead.on_end(&self.history, steady));
+        self.judge(self.frozen.on_end(&self.history));
+    }
+
+    // The wire, as the registry's neighbours see it.
+
+    /// One of hit7's own clients asks.
+    pub(crate) fn on_peer_asks(&mut self, from: SocketAddr, bytes: &[u8]) {
+        self.no_amplifier.on_peer_asks(from, bytes);
+    }
+
+    /// A datagram has come to the registry.
+    pub(crate) fn on_hear(&mut self, from: SocketAddr, bytes: &[u8]) {
+        self.no_amplifier.on_hear(from, bytes);
+    }
+
+    /// A request got through the gate.
+    pub(crate) fn on_passed(&mut self, from: SocketAddr) {
+        self.judge(self.no_amplifier.on_passed(from));
+    }
+
+    /// An ACK got through the gate.
+    pub(crate) fn on_ack(&mut self, from: SocketAddr, ack: &Ack) {
+        let current = &self.history.model.current;
+        let Some((addr, member)) = current.find(ack.id.as_ref(), from) else { return };
+        let pass = self.frozen.pass_of(ack.window, &member.room);
+        if current.window == Some(ack.window) && pass == Some(&ack.pass) {
+            self.bounded.on_ack(addr, ack.window);
+        }
+    }
+
+    /// What was answered to one datagram, at once.
+    pub(crate) fn on_answered(&mut self, packet: &Packet, answers: &[Transmit]) {
+        self.judge(self.no_amplifier.on_answered(packet, answers));
+    }
+
+    /// One datagram is answered with one at the most.
+    pub(crate) fn on_said(&mut self, meant: usize, said: usize) {
+        self.judge(bounded::check_said(meant, said));
+    }
+
+    /// What the registry makes of a request while nothing is under way.
+    pub(crate) fn on_handled(
+        &mut self,
+        wall: Wall,
+        path: Path,
+        request: &Request,
+        reaction: &Reaction,
+    ) {
+        self.history.see(wall);
+        let model = &self.history.model;
+        let verdict = model.verdict(request, path.peer, wall);
+        if let Some(remark) = remarks::of_request(model, request, path.peer, verdict) {
             self.seen.note(remark);
         }
-        self.apply(record);
-        if let Record::Register(it) = record {
-            // Unless the clock was stepped, it is for the window that follows.
-            let begins = it.window.opens().millis() - self.length.millis() as i64;
-            self.expect(self.stepped || it.at.millis() >= begins, 1, || {
-                format!("at {} registered for {}", it.at, it.window)
-            });
+        self.judge(model.check_reaction(request, path.peer, wall, reaction));
+    }
+
+    /// The registry answers a request: what it promises is noted, and must be so.
+    pub(crate) fn on_promise(&mut self, transmit: &Transmit) {
+        let to = transmit.path.peer;
+        let Ok(datagram) = Datagram::decode(&transmit.payload) else { return };
+        let check = self.history.model.check_answer(to, &datagram);
+        self.judge(check);
+        if let Datagram::Registered(it) = &datagram {
+            self.acked_means_in.on_promise(to, it);
         }
     }
 
-    // Windows.
-
-    pub(crate) fn on_opened(&mut self, frozen: &FinalizedWindow) {
-        self.check_book(frozen);
-        if frozen.rosters().iter().any(|roster| roster.len() > self.cap + 1) {
-            self.seen.note("a room larger than the list cap");
+    /// Datagrams leave the registry.
+    pub(crate) fn on_transmits(&mut self, transmits: &[Transmit], wall: Wall) {
+        self.history.see(wall);
+        for transmit in transmits {
+            let check = self.on_transmit(transmit, wall);
+            self.judge(check);
         }
-        self.check_promises(frozen);
     }
 
-    /// Who is in a window is who the log says, also when it is opened again from the log.
-    fn check_book(&mut self, frozen: &FinalizedWindow) {
-        let window = frozen.window();
-        let rosters = frozen.rosters().iter();
-        let members: Members = rosters
-            .flat_map(|roster| roster.members().iter())
-            .map(|it| {
-                let hit7::roster::Member { path, id, room, name, lan, registered, .. } = it.clone();
-                (path.peer, Member { id, room, name, lan, registered })
-            })
-            .collect();
-        let book = self.books.get(&window).cloned().unwrap_or_default();
-        let agree = book == members && frozen.len() == members.len();
-        self.expect(agree, 2, || format!("{window} has {members:?} where the log has {book:?}"));
-    }
-
-    /// A window went by unopened; nothing was wrong with the registry for the time `steady`.
-    pub(crate) fn on_missed(&mut self, frozen: &FinalizedWindow, steady: Duration) {
-        let window = frozen.window();
-        self.expect(steady < self.length.span(), 6, || format!("{window} was missed for nothing"));
-        self.check_book(frozen);
-        self.check_promises(frozen);
-    }
-
-    /// Rule 2: whoever was told to be in a window is.
-    fn check_promises(&mut self, frozen: &FinalizedWindow) {
-        let window = frozen.window();
-        let (due, rest) = std::mem::take(&mut self.promises)
-            .into_iter()
-            .partition::<Vec<_>, _>(|promise| promise.window == window);
-        self.promises = rest;
-        for promise in &due {
-            let found = frozen.find_at(promise.addr).is_some_and(|(roster, place)| {
-                roster.members()[place].id == promise.id && *roster.room() == promise.room
-            });
-            let later = self.history.get(promise.after..).unwrap_or_default();
-            let superseded = later.iter().any(|record| supersedes(record, promise));
-            self.expect(found || superseded, 2, || format!("acked, and not in: {promise:?}"));
-        }
-        // Asked of again after a restart, and by whoever retries.
-        self.promises.extend(due);
-        self.promises.retain(|promise| promise.window >= window);
-    }
-
-    pub(crate) fn on_document(&mut self, window: Window, document: &str) {
-        let before = self.documents.insert(window, document.to_owned());
-        self.expect(before.is_none_or(|before| before == document), 3, || {
-            format!("the document of {window} has changed")
-        });
-        let from = match self.opened_at.contains_key(&window) {
-            true => window.opens(),
-            false => self.length.closes(window),
-        };
-        self.expect(self.latest >= Some(from), 4, || format!("{window} is written before {from}"));
-        let says: Value = serde_json::from_str(document).unwrap_or_default();
-        let due = self.due(window);
-        self.expect(due == says, 2, || format!("a document says {says} where it is {due}"));
-    }
-
-    /// Nothing was wrong for so long: whatever had members has its document, opened or missed.
-    pub(crate) fn on_end(&mut self, steady: Duration) {
-        let (current, written) = (self.model.last_open, &self.documents);
-        let lacks = |(window, members): &(&Window, &Members)| {
-            Some(**window) < current && !members.is_empty() && !written.contains_key(window)
-        };
-        let lacking = self.books.iter().find(lacks).map(|(window, _)| *window);
-        self.expect(steady < PATIENCE || lacking.is_none(), 11, || {
-            format!("{lacking:?} is over, and has no document")
-        });
-    }
-
-    /// What the document of a window has to say.
-    fn due(&self, window: Window) -> Value {
-        let mut rooms: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-        for (addr, member) in self.books.get(&window).into_iter().flatten() {
-            let mut entry = json!({ "addr": addr, "registered": member.registered.to_string() });
-            if let Some(name) = &member.name {
-                entry["name"] = json!(name.as_str());
+    fn on_transmit(&mut self, transmit: &Transmit, wall: Wall) -> Check {
+        let to = transmit.path.peer;
+        self.no_amplifier.on_transmit(transmit)?;
+        no_peeking::check_bytes(&self.history.model, transmit)?;
+        let datagram = Datagram::decode(&transmit.payload);
+        match &datagram {
+            Ok(Datagram::Challenge(it)) => self.no_amplifier.on_challenge(to, it.cookie.clone()),
+            Ok(Datagram::Window(it)) => {
+                time_never_runs_back::check_announced(&self.history, it.window, wall)?;
+                Rule::NoPeeking
+                    .require(it.you == to, || format!("{to} is told what {} is due", it.you))?;
+                self.bounded.on_window(to, it.window, it.page.part)?;
+                self.never_held_up.on_told(it.window, to, self.t)?;
             }
-            rooms.entry(member.room.as_str()).or_default().push(entry);
+            Ok(
+                Datagram::Registered(_)
+                | Datagram::Left(_)
+                | Datagram::Peers(_)
+                | Datagram::Error(_),
+            ) => {}
+            other => Rule::Frozen.require(false, || format!("a registry says {other:?}"))?,
         }
-        let closes = self.length.window_at(self.length.closes(window)).to_string();
-        let opened = self.opened_at.get(&window).map(Wall::to_string);
-        json!({ "window": window.to_string(), "closes": closes, "opened": opened, "rooms": rooms })
+        let list = datagram.as_ref().ok().and_then(|it| List::in_datagram(it, to));
+        list.map_or(Ok(()), |list| self.on_list(&list))
     }
 
-    /// Records were refused: they are in no window, now or after a restart.
-    pub(crate) fn on_refused(&mut self, batch: &[Entry]) {
-        self.refused.extend(batch.iter().map(|entry| entry.record.clone()));
-    }
-
-    /// A member could have been told and was not: something held it up.
-    pub(crate) fn on_held_up(&mut self, member: Option<SocketAddr>) {
-        self.expect(member.is_none(), 10, || format!("{member:?} is not told, and could be"));
-    }
-
-    /// Rule 9: what is closed and kept as a document is let go.
-    pub(crate) fn on_discards(&mut self, log: &Log, logged: usize) {
-        let windows = log.windows().len();
-        self.expect(windows <= logged, 9, || {
-            format!("the log holds {windows} windows, of which {logged} are needed")
-        });
-    }
-}
-
-/// Whether a later record takes away what was promised: the same id, or the same address.
-fn supersedes(record: &Record, promise: &Promise) -> bool {
-    if record.window() != promise.window {
-        return false;
-    }
-    match record {
-        Record::Register(it) => {
-            it.path.peer == promise.addr || promise.id.is_some() && it.id == promise.id
+    fn on_list(&mut self, list: &List<'_>) -> Check {
+        if list.own.is_none() && list.page.parts > 1 {
+            self.seen.note("a roster of more than one part");
         }
-        Record::Leave(it) => match &promise.id {
-            Some(_) => it.id == promise.id,
-            None => it.id.is_none() && it.path.peer == promise.addr,
-        },
-        Record::Open(_) => false,
+        no_peeking::check_told(&self.history, list.window)?;
+        self.history.model.check_list(list)?;
+        self.frozen.on_list(list)
+    }
+
+    // Peers.
+
+    /// What a peer lives through: it believes nothing forged, and holds the right list.
+    pub(crate) fn on_peer_event(&mut self, place: usize, id: &Id, room: &Room, event: &Event) {
+        let check = match event {
+            Event::Registered { window, .. } => self.acked_means_in.on_believed(id, *window),
+            Event::Opened { .. } => frozen::check_held(&self.history, id, room, event),
+            Event::Met { peer, .. } => self.everyone_meets.on_met(place, id, *peer),
+            _ => Ok(()),
+        };
+        self.judge(check);
+    }
+
+    /// A peer greets another one.
+    pub(crate) fn on_greet(&mut self, place: usize, seq: u64) {
+        self.everyone_meets.on_greet(place, seq);
+    }
+
+    /// A peer's greeting may have been answered.
+    pub(crate) fn on_greeted(&mut self, place: usize, it: &Greeted) {
+        self.everyone_meets.on_greeted(place, it);
+    }
+
+    /// When the next pair's time to meet is over.
+    pub(crate) fn next_due(&self) -> Option<Duration> {
+        self.everyone_meets.next_due()
+    }
+
+    /// Looks at the pairs whose time is over: `steady_since` tells since when nothing is wrong with
+    /// a peer, and with the registry.
+    pub(crate) fn judge_meetings(&mut self, steady_since: impl Fn(usize) -> Duration) {
+        let check = self.everyone_meets.on_due(self.t, steady_since);
+        self.judge(check);
     }
 }

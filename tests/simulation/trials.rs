@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use crate::faults::Counts;
+use crate::model::Rule;
 use crate::rules::Violation;
 use crate::world::{Setup, World};
 
@@ -31,14 +32,14 @@ pub(crate) fn seeds(default: u64) -> Vec<u64> {
     }
 }
 
-/// Lives one world to its end; a panic breaks a rule of its own, number 0.
+/// Lives one world to its end; a panic breaks a rule of its own.
 pub(crate) fn live(setup: Setup) -> World {
     let mut world = World::new(setup);
     let lived = catch_unwind(AssertUnwindSafe(|| world.run()));
     if let Err(panic) = lived {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let what = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("?").to_owned();
-        world.rules.broken = Some(Violation { rule: 0, what, at: world.t });
+        world.rules.broken = Some(Violation { rule: Rule::Panic, what, at: world.t });
     }
     world
 }
@@ -53,8 +54,9 @@ pub(crate) fn all(seeds: &[u64], make: impl Fn(u64) -> Setup + Sync) -> Sum {
             sum.seeds += 1;
             sum.seen.add(&world.seen);
             sum.seen.add(&world.rules.seen);
-            sum.pairs += world.rules.pairs;
-            sum.unmet.extend(world.rules.unmet.into_iter().map(|what| (seed, what)));
+            let meetings = world.rules.everyone_meets;
+            sum.pairs += meetings.pairs;
+            sum.unmet.extend(meetings.unmet.into_iter().map(|what| (seed, what)));
             sum.failed.extend(world.rules.broken.map(|broken| (seed, broken)));
             if sum.failed.len() >= 3 {
                 return;
@@ -71,7 +73,7 @@ pub(crate) fn all(seeds: &[u64], make: impl Fn(u64) -> Setup + Sync) -> Sum {
 
 /// A failed world with as few peers and kinds of fault as still break the same rule: none of them
 /// can be left out.
-pub(crate) fn smaller(setup: Setup, rule: u8) -> Setup {
+pub(crate) fn smaller(setup: Setup, rule: Rule) -> Setup {
     let breaks =
         |setup: &Setup| live(setup.clone()).rules.broken.is_some_and(|broken| broken.rule == rule);
     let fewer_peers = Setup { peers: setup.peers.saturating_sub(1).max(1), ..setup.clone() };
@@ -89,7 +91,7 @@ pub(crate) fn smaller(setup: Setup, rule: u8) -> Setup {
 /// Tells of a failed seed: what is needed for it, and the events that led to it.
 pub(crate) fn tell(test: &str, setup: Setup, broken: &Violation) {
     let Violation { rule, what, at } = broken;
-    println!("seed {}: rule {rule} is broken at {at:?}: {what}", setup.seed);
+    println!("seed {}: \"{rule}\" is broken at {at:?}: {what}", setup.seed);
     let setup = Setup { trace: true, ..smaller(setup, *rule) };
     let world = live(setup.clone());
     println!("with {} peers and no faults but {:?}:", setup.peers, setup.faults.list());

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hit7::roster::{FinalizedWindow, Roster};
+use hit7::clock::Now;
+use hit7::roster::{FinalizedWindow, Member, Roster};
 use hit7::window::{Length, Wall};
 
 use crate::faults::{Dice, Fault, Faults};
+use crate::rules::everyone_meets::Pair;
 use crate::world::{Agenda, REGISTRY, Setup, World, addr, secs};
 
 impl Setup {
@@ -78,53 +80,61 @@ impl World {
         clock.when_wall(Wall::from_millis(boundary.millis() + around))
     }
 
-    pub(crate) fn strike(&mut self, fault: Agenda) {
+    pub(crate) fn inject(&mut self, fault: Agenda) {
         self.trace(|| format!("now: {fault:?}"));
         match fault {
             Agenda::Crash => self.crash(),
             Agenda::Step => self.step_clock(),
-            Agenda::SetClockRight => {
-                self.host.clock.stepped = 0;
-                self.disturb_registry();
-                if self.host.up.is_none() {
-                    self.boot();
-                }
-            }
+            Agenda::SetClockRight => self.set_clock_right(),
             Agenda::DiskFull => {
                 self.host.log.full_until = self.t + self.dice.millis(Fault::Full, 200, 20_000);
                 self.disturb_registry();
             }
-            Agenda::Partition => self.part(),
-            Agenda::NatChange(place) => {
-                let host = &mut self.peers[place];
-                if let Some(nat) = &mut host.nat {
-                    nat.forget();
-                    host.steady_since = host.steady_since.max(self.t);
-                    self.seen.note("a NAT changed a mapping");
-                }
-            }
+            Agenda::Partition => self.cut_network(),
+            Agenda::NatChange(place) => self.change_nat(place),
             Agenda::PeerStep(place) => {
                 self.seen.note("a peer's clock was set");
                 let far = self.dice.draw(Fault::PeerStep, 0, 7_200_000) as i64 - 3_600_000;
                 self.peers[place].clock.stepped = far;
             }
-            Agenda::PeerDies(place) => {
-                self.seen.note("a peer died");
-                let host = &mut self.peers[place];
-                (host.peer, host.steady_since) = (None, host.steady_since.max(self.t));
-                let back = self.t + self.dice.millis(Fault::PeerDeath, 100, 40_000);
-                self.agenda(back, Agenda::PeerStarts(place));
-            }
-            Agenda::PeerLeaves(place) => {
-                let (t, host) = (self.t, &mut self.peers[place]);
-                let now = hit7::clock::Now { wall: host.clock.wall(t), mono: host.clock.mono(t) };
-                if let Some(peer) = &mut host.peer {
-                    host.steady_since = Duration::MAX;
-                    peer.leave(now);
-                    self.drain(place);
-                }
-            }
+            Agenda::PeerDies(place) => self.kill_peer(place),
+            Agenda::PeerLeaves(place) => self.withdraw_peer(place),
             Agenda::Boot | Agenda::PeerStarts(_) | Agenda::Client(_) => {}
+        }
+    }
+
+    fn set_clock_right(&mut self) {
+        self.host.clock.stepped = 0;
+        self.disturb_registry();
+        if self.host.up.is_none() {
+            self.boot();
+        }
+    }
+
+    fn change_nat(&mut self, place: usize) {
+        let host = &mut self.peers[place];
+        if let Some(nat) = &mut host.nat {
+            nat.forget();
+            host.steady_since = host.steady_since.max(self.t);
+            self.seen.note("a NAT changed a mapping");
+        }
+    }
+
+    fn kill_peer(&mut self, place: usize) {
+        self.seen.note("a peer died");
+        let host = &mut self.peers[place];
+        (host.peer, host.steady_since) = (None, host.steady_since.max(self.t));
+        let back = self.t + self.dice.millis(Fault::PeerDeath, 100, 40_000);
+        self.agenda(back, Agenda::PeerStarts(place));
+    }
+
+    fn withdraw_peer(&mut self, place: usize) {
+        let (t, host) = (self.t, &mut self.peers[place]);
+        let now = Now { wall: host.clock.wall(t), mono: host.clock.mono(t) };
+        if let Some(peer) = &mut host.peer {
+            host.steady_since = Duration::MAX;
+            peer.leave(now);
+            self.drain(place);
         }
     }
 
@@ -145,7 +155,7 @@ impl World {
         self.disturb_registry();
     }
 
-    fn part(&mut self) {
+    fn cut_network(&mut self) {
         self.seen.note("a partition began");
         let until = self.t + self.dice.millis(Fault::Partition, 200, 15_000);
         let mut cut = Vec::new();
@@ -165,34 +175,34 @@ impl World {
     /// Who has to meet whom in a window that opens now.
     pub(crate) fn expect_meetings(&mut self, window: &FinalizedWindow) {
         let due = self.host.clock.when_wall(window.closes()).saturating_sub(secs(1));
-        let as_told = self.rules.ends_as_told(window.window(), due);
+        let as_told = self.rules.everyone_meets.ends_as_told(window.window(), due);
         if !as_told || due < self.t + secs(12) {
             return;
         }
-        let t = self.t;
-        for roster in window.rosters() {
-            let there: Vec<_> = (roster.members().iter())
-                .enumerate()
-                .filter_map(|(number, member)| {
-                    let is_it = |host: &crate::world::PeerHost| {
-                        host.peer.is_some()
-                            && member.id.as_ref() == Some(&host.config.id)
-                            && host.public(t) == Some(member.path.peer)
-                    };
-                    let place = self.peers.iter().position(is_it)?;
-                    Some((number, place, member.path.peer))
-                })
-                .collect();
-            let all = roster.len() <= self.setup.cap + 1;
-            for &(one, place, _) in &there {
-                for &(two, other, addr) in &there {
-                    let small = roster.len() <= 51;
-                    if one != two && small && (all || lists(roster, one, addr)) {
-                        self.rules.expect_meeting(window.window(), [place, other], addr, t, due);
+        // The rule is about lists of up to 50.
+        for roster in window.rosters().iter().filter(|roster| roster.len() <= 51) {
+            let members = roster.members().iter().enumerate();
+            let there = |(number, member)| Some((number, self.place_of(member)?, member.path.peer));
+            let there: Vec<_> = members.filter_map(there).collect();
+            for &(number, place, _) in &there {
+                for &(_, second, other) in &there {
+                    if place != second && lists(roster, number, other) {
+                        let (window, begun) = (window.window(), self.t);
+                        let pair = Pair { window, places: [place, second], other, begun, due };
+                        self.rules.everyone_meets.expect(pair);
                     }
                 }
             }
         }
+    }
+
+    /// The peer that a member is, if it is alive and still at its address.
+    fn place_of(&self, member: &Member) -> Option<usize> {
+        self.peers.iter().position(|host| {
+            host.peer.is_some()
+                && member.id.as_ref() == Some(&host.config.id)
+                && host.public(self.t) == Some(member.path.peer)
+        })
     }
 
     /// Judges the pairs whose time is over.

@@ -83,7 +83,7 @@ pub(crate) enum Agenda {
     PeerDies(usize),
     PeerStarts(usize),
     PeerLeaves(usize),
-    Client(crate::clients::Errand),
+    Client(crate::clients::Action),
 }
 
 /// A host with a peer, perhaps behind a NAT.
@@ -136,7 +136,7 @@ enum Turn {
     Agenda,
     Registry,
     Peer(usize),
-    Judges,
+    Meetings,
 }
 
 impl World {
@@ -238,7 +238,6 @@ impl World {
         if self.rules.broken.is_none() {
             let steady = self.t.saturating_sub(self.host.steady_since);
             self.rules.on_end(if self.host.up.is_some() { steady } else { Duration::ZERO });
-            self.rules.at_the_end();
         }
     }
 
@@ -254,7 +253,7 @@ impl World {
                 Turn::Network => self.deliver(),
                 Turn::Agenda => self.do_next(),
                 Turn::Registry => self.wake_registry(),
-                Turn::Judges => self.judge_meetings(),
+                Turn::Meetings => self.judge_meetings(),
                 Turn::Peer(place) => {
                     let host = &mut self.peers[place];
                     let now = host.now(self.t);
@@ -292,7 +291,7 @@ impl World {
         };
         offer(self.todo.first_key_value().map(|((at, _), _)| *at), Turn::Agenda);
         offer(self.host.next(self.t), Turn::Registry);
-        offer(self.rules.next_due(), Turn::Judges);
+        offer(self.rules.next_due(), Turn::Meetings);
         for (place, host) in self.peers.iter().enumerate() {
             let due = host.peer.as_ref().and_then(Peer::poll_timeout);
             offer(due.map(|mono| host.clock.when(mono)), Turn::Peer(place));
@@ -310,8 +309,8 @@ impl World {
                 }
             }
             Agenda::PeerStarts(place) => self.start_peer(place),
-            Agenda::Client(errand) => self.run_errand(errand),
-            fault => self.strike(fault),
+            Agenda::Client(action) => self.run_action(action),
+            fault => self.inject(fault),
         }
     }
 

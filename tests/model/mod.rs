@@ -1,0 +1,187 @@
+//! The registry as a person would keep it by hand: the members of two windows, and what was last
+//! heard of each id. It is fed the records in the journal's order, nothing is ever under way in it,
+//! and the registry must agree with it on windows, members and answers.
+//!
+//! The simulation and the fuzz target `registry` compare the registry with it.
+#![allow(dead_code, unused_imports, reason = "each of its users needs a part of it")]
+
+mod answers;
+mod requests;
+mod rule;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use hit7::proto::{Id, Name, Room};
+use hit7::record::{Leaving, Opening, Record, Registration};
+use hit7::roster::FinalizedWindow;
+use hit7::window::{Length, Wall, Window};
+
+pub(crate) use answers::List;
+pub(crate) use requests::{Reaction, Verdict, id_and_seq, told_window};
+pub(crate) use rule::{Broken, Check, Rule};
+
+/// A client that is registered for a window, at the address that is its key in [`Members`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) id: Option<Id>,
+    pub(crate) room: Room,
+    pub(crate) name: Option<Name>,
+    pub(crate) lan: Option<SocketAddr>,
+    pub(crate) registered: Wall,
+}
+
+pub(crate) type Members = BTreeMap<SocketAddr, Member>;
+
+impl Member {
+    fn of(it: &Registration) -> Member {
+        let Registration { id, room, name, lan, at, .. } = it.clone();
+        Member { id, room, name, lan, registered: at }
+    }
+}
+
+/// The members that the registry itself has in a window.
+pub(crate) fn members_of(frozen: &FinalizedWindow) -> Members {
+    let members = frozen.rosters().iter().flat_map(|roster| roster.members());
+    let member = |it: &hit7::roster::Member| {
+        let hit7::roster::Member { path, id, room, name, lan, registered, .. } = it.clone();
+        (path.peer, Member { id, room, name, lan, registered })
+    };
+    members.map(member).collect()
+}
+
+/// What became of an id's last request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    In,
+    Left,
+    /// Its address was registered again, by another.
+    Displaced,
+}
+
+/// What is remembered of an id: its highest `seq`, and the address that it last asked from.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    pub(crate) seq: Option<u64>,
+    pub(crate) addr: SocketAddr,
+    pub(crate) standing: Standing,
+}
+
+/// One window: who is in it, and what is remembered of those who asked for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filling {
+    /// `None` until the first record says which it is.
+    pub(crate) window: Option<Window>,
+    pub(crate) members: Members,
+    pub(crate) memories: BTreeMap<Id, Memory>,
+}
+
+impl Filling {
+    fn register(&mut self, it: &Registration) {
+        let addr = it.path.peer;
+        self.members.retain(|_, member| member.id.is_none() || member.id != it.id);
+        let displaced = self.members.insert(addr, Member::of(it)).and_then(|member| member.id);
+        if let Some(memory) = displaced.and_then(|id| self.memories.get_mut(&id)) {
+            (memory.addr, memory.standing) = (addr, Standing::Displaced);
+        }
+        self.remember(it.id.as_ref(), it.seq, addr, Standing::In);
+    }
+
+    fn leave(&mut self, it: &Leaving) {
+        if let Some((addr, _)) = self.find(it.id.as_ref(), it.path.peer) {
+            self.members.remove(&addr);
+        }
+        self.remember(it.id.as_ref(), it.seq, it.path.peer, Standing::Left);
+    }
+
+    fn remember(
+        &mut self,
+        id: Option<&Id>,
+        seq: Option<u64>,
+        addr: SocketAddr,
+        standing: Standing,
+    ) {
+        let Some(id) = id else { return };
+        let before = self.memories.get(id).and_then(|memory| memory.seq);
+        self.memories.insert(id.clone(), Memory { seq: before.max(seq), addr, standing });
+    }
+
+    /// The member that asks with this id; without one, its address stands for it.
+    pub(crate) fn find(&self, id: Option<&Id>, from: SocketAddr) -> Option<(SocketAddr, &Member)> {
+        let is_it = |(addr, member): &(&SocketAddr, &Member)| {
+            member.id.as_ref() == id && (id.is_some() || **addr == from)
+        };
+        self.members.iter().find(is_it).map(|(addr, member)| (*addr, member))
+    }
+
+    /// The addresses of a room's members, in order.
+    pub(crate) fn room(&self, room: &Room) -> Vec<SocketAddr> {
+        let there = self.members.iter().filter(|(_, member)| member.room == *room);
+        there.map(|(addr, _)| *addr).collect()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    length: Length,
+    /// The most peers that an own list holds.
+    pub(crate) cap: usize,
+    pub(crate) last_open: Option<Window>,
+    pub(crate) current: Filling,
+    pub(crate) next: Filling,
+}
+
+impl Model {
+    pub(crate) fn new(length: Length, cap: usize) -> Model {
+        let (current, next) = (Filling::default(), Filling::default());
+        Model { length, cap, last_open: None, current, next }
+    }
+
+    /// The window that follows the last one opened.
+    fn following(&self) -> Option<Window> {
+        self.last_open.map(|last| self.length.first_from(self.length.closes(last)))
+    }
+
+    /// A record takes its place in the journal. An `open` may pass over a window, which is missed:
+    /// that and its members are returned.
+    pub(crate) fn apply(&mut self, record: &Record) -> Result<Option<(Window, Members)>, Broken> {
+        let window = record.window();
+        if let Record::Open(opening) = record {
+            return self.open(opening);
+        }
+        let expected = self.following().or(self.next.window).unwrap_or(window);
+        Rule::NextMinute.require(window == expected, || {
+            format!("a record for {window} where {expected} is filled")
+        })?;
+        self.next.window = Some(window);
+        match record {
+            Record::Register(it) => {
+                self.check_seq(it.id.as_ref(), it.seq, it.path.peer)?;
+                self.next.register(it);
+            }
+            Record::Leave(it) => {
+                self.check_seq(it.id.as_ref(), it.seq, it.path.peer)?;
+                self.next.leave(it);
+            }
+            Record::Open(_) => unreachable!("handled above"),
+        }
+        Ok(None)
+    }
+
+    fn open(&mut self, opening: &Opening) -> Result<Option<(Window, Members)>, Broken> {
+        let (window, at) = (opening.window, self.length.window_at(opening.at));
+        let rule = Rule::TimeNeverRunsBack;
+        let last = self.last_open;
+        rule.require(last < Some(window), || format!("{window} opens after {last:?}"))?;
+        rule.require(at == window, || format!("{window} opens outside its time, at {at}"))?;
+        self.last_open = Some(window);
+        let following = Filling { window: self.following(), ..Filling::default() };
+        let filled = std::mem::replace(&mut self.next, following);
+        if filled.window == Some(window) {
+            self.current = filled;
+            return Ok(None);
+        }
+        self.current = Filling { window: Some(window), ..Filling::default() };
+        Ok(filled.window.filter(|missed| *missed < window).map(|missed| (missed, filled.members)))
+    }
+}

@@ -1,0 +1,131 @@
+//! What a request is, and what a registry may make of it.
+
+use std::net::SocketAddr;
+
+use hit7::path::Transmit;
+use hit7::proto::{Datagram, Id, Request};
+use hit7::registry::Handled;
+use hit7::tally::RejectReason;
+use hit7::window::{Wall, Window};
+
+use super::{Check, Filling, Model, Rule, Standing};
+
+/// What a request is, given what its id asked before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    New,
+    Retry(Window),
+    /// It is an older copy, or asks for what has been taken back: nobody answers.
+    Silence,
+}
+
+/// What a registry made of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reaction {
+    Answered(Transmit),
+    Refused(Transmit, RejectReason),
+    /// A record of it goes into the journal, and the answer comes after that.
+    Proposed,
+    Nothing(RejectReason),
+}
+
+impl From<&Handled> for Reaction {
+    fn from(handled: &Handled) -> Reaction {
+        match handled {
+            Handled::Answer(transmit) => Reaction::Answered(transmit.clone()),
+            Handled::Refused(transmit, why) => Reaction::Refused(transmit.clone(), *why),
+            Handled::Proposed => Reaction::Proposed,
+            Handled::Nothing(why) => Reaction::Nothing(*why),
+        }
+    }
+}
+
+/// Who asks, and in which order.
+pub(crate) fn id_and_seq(request: &Request) -> (Option<&Id>, Option<u64>) {
+    match request {
+        Request::Register(it) => (it.id.as_ref(), it.seq),
+        Request::Leave(it) => (it.id.as_ref(), it.seq),
+        Request::Query(it) => (it.id.as_ref(), it.seq),
+        Request::Ack(it) => (it.id.as_ref(), None),
+    }
+}
+
+impl Model {
+    /// Whether the current window's time is over, or there was none yet.
+    pub(crate) fn is_over(&self, wall: Wall) -> bool {
+        self.last_open.is_none_or(|last| wall >= self.length.closes(last))
+    }
+
+    /// The highest `seq` that is remembered of an id.
+    pub(crate) fn highest(&self, id: &Id, current_counts: bool) -> Option<u64> {
+        let seq = |of: &Filling| of.memories.get(id).and_then(|memory| memory.seq);
+        seq(&self.next).max(if current_counts { seq(&self.current) } else { None })
+    }
+
+    pub(super) fn check_seq(&self, id: Option<&Id>, seq: Option<u64>, addr: SocketAddr) -> Check {
+        let (Some(id), Some(seq)) = (id, seq) else { return Ok(()) };
+        let highest = self.highest(id, true);
+        Rule::Once.require(highest <= Some(seq), || {
+            format!("{id} goes back from seq {highest:?} to {seq}")
+        })?;
+        let before = self.next.memories.get(id);
+        let twice = before.is_some_and(|it| it.seq == Some(seq) && it.addr == addr);
+        Rule::Once.require(!twice, || format!("{id} has seq {seq} twice from {addr}"))
+    }
+
+    /// What a request is, if no record of its id is under way.
+    pub(crate) fn verdict(&self, request: &Request, addr: SocketAddr, wall: Wall) -> Verdict {
+        let standing = match request {
+            Request::Register(_) => Standing::In,
+            Request::Leave(_) => Standing::Left,
+            _ => return Verdict::New,
+        };
+        let (Some(id), Some(seq)) = id_and_seq(request) else { return Verdict::New };
+        let over = self.is_over(wall);
+        if self.highest(id, !over) > Some(seq) {
+            return Verdict::Silence;
+        }
+        let windows = [&self.next, &self.current].into_iter().take(if over { 1 } else { 2 });
+        let mut known = windows.filter_map(|it| Some((it.window?, it.memories.get(id)?)));
+        match known.find(|(_, memory)| memory.seq == Some(seq)) {
+            Some((_, memory)) if memory.addr != addr => Verdict::New,
+            Some((window, memory)) if memory.standing == standing => Verdict::Retry(window),
+            Some(_) => Verdict::Silence,
+            None => Verdict::New,
+        }
+    }
+
+    /// Whether a registry may make that of a request, if no record of its id is under way.
+    pub(crate) fn check_reaction(
+        &self,
+        request: &Request,
+        addr: SocketAddr,
+        wall: Wall,
+        reaction: &Reaction,
+    ) -> Check {
+        let verdict = self.verdict(request, addr, wall);
+        let agrees = match verdict {
+            Verdict::Silence => matches!(reaction, Reaction::Nothing(_)),
+            Verdict::Retry(_) => matches!(reaction, Reaction::Answered(_)),
+            Verdict::New => !matches!(reaction, Reaction::Nothing(_)),
+        };
+        Rule::Once.require(agrees, || {
+            format!("{request:?} from {addr} is {verdict:?}, and was {reaction:?}")
+        })?;
+        let (Verdict::Retry(window), Reaction::Answered(answer)) = (verdict, reaction) else {
+            return Ok(());
+        };
+        let told = told_window(answer);
+        Rule::Once
+            .require(told == Some(window), || format!("a retry is told {told:?}, not {window}"))
+    }
+}
+
+/// The window that REGISTERED or LEFT names.
+pub(crate) fn told_window(answer: &Transmit) -> Option<Window> {
+    match Datagram::decode(&answer.payload) {
+        Ok(Datagram::Registered(it)) => Some(it.window),
+        Ok(Datagram::Left(it)) => Some(it.window),
+        _ => None,
+    }
+}

@@ -1,0 +1,146 @@
+//! Acked means in: whoever was told to be in a window is, as the journal and the document say.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use hit7::proto::{Id, Registered, Request, Room};
+use hit7::record::{Entry, Record};
+use hit7::roster::FinalizedWindow;
+use hit7::window::{Wall, Window};
+use serde_json::Value;
+
+use crate::model::{Check, Rule, members_of};
+
+use super::history::History;
+
+/// What a client asked: from where, when, and what.
+pub(crate) type Asked = (SocketAddr, Wall, Request);
+
+/// An ack: who was told to be in which window, when so many records had taken effect.
+#[derive(Clone, Debug)]
+struct Promise {
+    window: Window,
+    id: Option<Id>,
+    addr: SocketAddr,
+    room: Room,
+    after: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct AckedMeansIn {
+    promises: Vec<Promise>,
+    /// The windows that each id was told.
+    told: BTreeSet<(Id, Window)>,
+    /// Every record that was ever durable, in order.
+    durable: Vec<Record>,
+    /// Every record that was refused.
+    refused: Vec<Record>,
+    /// How many of the durable ones have taken effect.
+    committed: usize,
+}
+
+impl AckedMeansIn {
+    pub(crate) fn on_start(&mut self) {
+        self.committed = self.durable.len();
+    }
+
+    pub(crate) fn on_synced(&mut self, records: &[Record]) -> Check {
+        self.durable.extend_from_slice(records);
+        let again = records.iter().find(|record| self.refused.contains(record));
+        Rule::AckedMeansIn
+            .require(again.is_none(), || format!("refused, and in the journal: {again:?}"))
+    }
+
+    pub(crate) fn on_refused(&mut self, batch: &[Entry]) {
+        self.refused.extend(batch.iter().map(|entry| entry.record.clone()));
+    }
+
+    pub(crate) fn on_commit(&mut self) {
+        self.committed += 1;
+    }
+
+    pub(crate) fn on_promise(&mut self, to: SocketAddr, it: &Registered<'_>) {
+        let (window, id, room) = (it.window, it.id.clone(), it.room.clone());
+        self.told.extend(id.clone().map(|id| (id, window)));
+        self.promises.push(Promise { window, id, addr: to, room, after: self.committed });
+    }
+
+    /// A peer believes that it is registered.
+    pub(crate) fn on_believed(&self, id: &Id, window: Window) -> Check {
+        let told = self.told.contains(&(id.clone(), window));
+        Rule::AckedMeansIn
+            .require(told, || format!("{id} believes a forged REGISTERED of {window}"))
+    }
+
+    /// A window was opened or missed, perhaps once more, from the journal.
+    pub(crate) fn on_ended(&mut self, history: &History, frozen: &FinalizedWindow) -> Check {
+        let (window, members) = (frozen.window(), members_of(frozen));
+        let journal = history.members.get(&window).cloned().unwrap_or_default();
+        let agree = journal == members && frozen.len() == members.len();
+        Rule::AckedMeansIn.require(agree, || {
+            format!("{window} has {members:?} where the journal has {journal:?}")
+        })?;
+        // Those of this window are kept: it is asked of again after a restart.
+        self.promises.retain(|promise| promise.window >= window);
+        let due = self.promises.iter().filter(|promise| promise.window == window);
+        due.into_iter().try_for_each(|promise| self.check_promise(promise, frozen))
+    }
+
+    fn check_promise(&self, promise: &Promise, frozen: &FinalizedWindow) -> Check {
+        let found = frozen.find_at(promise.addr).is_some_and(|(roster, place)| {
+            roster.members()[place].id == promise.id && *roster.room() == promise.room
+        });
+        let later = self.durable.get(promise.after..).unwrap_or_default();
+        let superseded = || later.iter().any(|record| supersedes(record, promise));
+        Rule::AckedMeansIn
+            .require(found || superseded(), || format!("acked, and not in: {promise:?}"))
+    }
+
+    /// The registry has as many members waiting for the next window as the journal.
+    pub(crate) fn on_rest(&self, history: &History, next: (Window, usize)) -> Check {
+        let filling = &history.model.next;
+        let waiting = (filling.window.unwrap_or(next.0), filling.members.len());
+        Rule::AckedMeansIn
+            .require(next == waiting, || format!("{next:?} wait where {waiting:?} should"))
+    }
+
+    pub(crate) fn on_document(&self, history: &History, window: Window, document: &str) -> Check {
+        let says: Value = serde_json::from_str(document).unwrap_or_default();
+        let due = history.document(window);
+        Rule::AckedMeansIn
+            .require(due == says, || format!("a document says {says} where it is {due}"))
+    }
+}
+
+/// A registration or a leave that goes into the journal says what was asked, and when.
+pub(crate) fn check_faithful(record: &Record, asked: Option<Asked>) -> Check {
+    let faithful = match (record, asked) {
+        (Record::Register(it), Some((addr, at, Request::Register(asked)))) => {
+            let lan = asked.lan.filter(|lan| *lan != addr);
+            let says = (it.path.peer, it.at, &it.id, it.seq, &it.room, &it.name, it.lan);
+            says == (addr, at, &asked.id, asked.seq, &asked.room, &asked.name, lan)
+        }
+        (Record::Leave(it), Some((addr, at, Request::Leave(asked)))) => {
+            (it.path.peer, it.at, &it.id, it.seq) == (addr, at, &asked.id, asked.seq)
+        }
+        _ => false,
+    };
+    Rule::AckedMeansIn.require(faithful, || format!("nobody asked for {record:?}"))
+}
+
+/// Whether a later record takes away what was promised: the same id, or the same address.
+fn supersedes(record: &Record, promise: &Promise) -> bool {
+    if record.window() != promise.window {
+        return false;
+    }
+    match record {
+        Record::Register(it) => {
+            it.path.peer == promise.addr || promise.id.is_some() && it.id == promise.id
+        }
+        Record::Leave(it) => match &promise.id {
+            Some(_) => it.id == promise.id,
+            None => it.id.is_none() && it.path.peer == promise.addr,
+        },
+        Record::Open(_) => false,
+    }
+}

@@ -1,0 +1,50 @@
+//! Bounded: no datagram more than are due, and no journal more than are needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use hit7::window::Window;
+
+use crate::model::{Check, Rule};
+
+/// What was told of the current window in this life of the registry.
+#[derive(Debug, Default)]
+pub(crate) struct Bounded {
+    /// How often each part of WINDOW was sent to a member.
+    told: BTreeMap<(SocketAddr, Window, u32), u32>,
+    acked: BTreeSet<(SocketAddr, Window)>,
+}
+
+impl Bounded {
+    pub(crate) fn on_start(&mut self) {
+        *self = Bounded::default();
+    }
+
+    /// A member's ACK has come, with the right pass: it is told no more.
+    pub(crate) fn on_ack(&mut self, member: SocketAddr, window: Window) {
+        self.acked.insert((member, window));
+    }
+
+    /// A part of WINDOW is sent once, the first one three times; after the ACK none.
+    pub(crate) fn on_window(&mut self, to: SocketAddr, window: Window, part: u32) -> Check {
+        let times = self.told.entry((to, window, part)).or_default();
+        *times += 1;
+        let (times, most) = (*times, if part == 0 { 3 } else { 1 });
+        let again = times > 1 && self.acked.contains(&(to, window));
+        Rule::Bounded.require(times <= most && !again, || {
+            format!("{to} is told part {part} of {window} {times} times, acked: {again}")
+        })
+    }
+}
+
+/// One datagram is answered with one at the most.
+pub(crate) fn check_said(meant: usize, said: usize) -> Check {
+    Rule::Bounded.require(said <= meant, || format!("{said} datagrams where {meant} were due"))
+}
+
+/// What is closed and kept as a document is let go.
+pub(crate) fn check_journals(held: usize, needed: usize) -> Check {
+    Rule::Bounded.require(held <= needed, || {
+        format!("there are journals of {held} windows, of which {needed} are needed")
+    })
+}

@@ -1,0 +1,102 @@
+//! What the rules look back on: who was in which window, by the journal.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use hit7::proto::Room;
+use hit7::record::Record;
+use hit7::window::{Length, Wall, Window};
+use serde_json::{Value, json};
+
+use crate::model::{Broken, Check, Members, Model, Rule};
+
+#[derive(Debug)]
+pub(crate) struct History {
+    pub(crate) length: Length,
+    pub(crate) model: Model,
+    /// The latest that the registry's wall clock has ever said.
+    pub(crate) latest: Option<Wall>,
+    /// Whether that clock was ever stepped.
+    pub(crate) stepped: bool,
+    /// Who was in each window that was opened or missed, and when it was opened.
+    pub(crate) members: BTreeMap<Window, Members>,
+    opened_at: BTreeMap<Window, Wall>,
+}
+
+impl History {
+    pub(crate) fn new(length: Length, cap: usize) -> History {
+        let model = Model::new(length, cap);
+        let (members, opened_at) = (BTreeMap::new(), BTreeMap::new());
+        History { length, model, latest: None, stepped: false, members, opened_at }
+    }
+
+    pub(crate) fn see(&mut self, wall: Wall) {
+        self.latest = self.latest.max(Some(wall));
+    }
+
+    /// The journal is read again. What counts is the current window and what comes after. Files
+    /// that were removed may be back, some of them and others not: each is read for itself.
+    pub(crate) fn reread(&mut self, journal: &[Record]) -> Check {
+        let last = journal.iter().rev().find(|record| matches!(record, Record::Open(_)));
+        let last = last.map(Record::window);
+        let files = journal.chunk_by(|a, b| a.window() == b.window());
+        for file in files.filter(|file| Some(file[0].window()) < last) {
+            self.restart_model();
+            file.iter().try_for_each(|record| self.apply(record))?;
+            if !matches!(file.last(), Some(Record::Open(_))) {
+                let missed = std::mem::take(&mut self.model.next.members);
+                self.enter(file[0].window(), missed)?;
+            }
+        }
+        self.restart_model();
+        let mut counts = journal.iter().filter(|record| Some(record.window()) >= last);
+        counts.try_for_each(|record| self.apply(record))
+    }
+
+    fn restart_model(&mut self) {
+        self.model = Model::new(self.length, self.model.cap);
+    }
+
+    /// A record takes its place in the journal's order.
+    pub(crate) fn apply(&mut self, record: &Record) -> Result<(), Broken> {
+        let missed = self.model.apply(record)?;
+        let Record::Open(opening) = record else { return Ok(()) };
+        self.opened_at.insert(opening.window, opening.at);
+        if let Some((window, members)) = missed {
+            self.enter(window, members)?;
+        }
+        self.enter(opening.window, self.model.current.members.clone())
+    }
+
+    /// Who was in a window is known now, and stays so.
+    fn enter(&mut self, window: Window, members: Members) -> Check {
+        let before = self.members.entry(window).or_insert_with(|| members.clone());
+        let same = *before == members;
+        Rule::Frozen.require(same, || format!("the journal says something else of {window}"))
+    }
+
+    pub(crate) fn was_opened(&self, window: Window) -> bool {
+        self.opened_at.contains_key(&window)
+    }
+
+    /// The members of a room in a window, in the order of their addresses.
+    pub(crate) fn room(&self, window: Window, room: &Room) -> Vec<SocketAddr> {
+        let members = self.members.get(&window).into_iter().flatten();
+        members.filter(|(_, member)| member.room == *room).map(|(addr, _)| *addr).collect()
+    }
+
+    /// What the document of a window has to say.
+    pub(crate) fn document(&self, window: Window) -> Value {
+        let mut rooms: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+        for (addr, member) in self.members.get(&window).into_iter().flatten() {
+            let mut entry = json!({ "addr": addr, "registered": member.registered.to_string() });
+            if let Some(name) = &member.name {
+                entry["name"] = json!(name.as_str());
+            }
+            rooms.entry(member.room.as_str()).or_default().push(entry);
+        }
+        let closes = self.length.window_at(self.length.closes(window)).to_string();
+        let opened = self.opened_at.get(&window).map(Wall::to_string);
+        json!({ "window": window.to_string(), "closes": closes, "opened": opened, "rooms": rooms })
+    }
+}

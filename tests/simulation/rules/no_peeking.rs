@@ -1,0 +1,49 @@
+//! No peeking: nothing names a member of a window before its time.
+
+use std::net::SocketAddr;
+
+use hit7::path::Transmit;
+use hit7::record::Opening;
+use hit7::window::{Wall, Window};
+
+use crate::model::{Check, Model, Rule};
+
+use super::history::History;
+
+/// An opening is proposed when its time has come; perhaps before the clock was set back.
+pub(crate) fn check_opening(history: &History, opening: &Opening, wall: Wall) -> Check {
+    let latest = history.latest.max(Some(wall));
+    let is_so = opening.window.opens() <= opening.at && Some(opening.at) <= latest;
+    Rule::NoPeeking.require(is_so, || format!("{opening:?} at {wall}"))
+}
+
+/// Byte by byte: nobody is named who is in the next window and not in the current one.
+pub(crate) fn check_bytes(model: &Model, transmit: &Transmit) -> Check {
+    let text = String::from_utf8_lossy(&transmit.payload);
+    let you = transmit.path.peer;
+    let words = text.split(['"', ' ']).filter(|word| word.len() > 8 && word.contains(':'));
+    let (next, current) = (&model.next.members, &model.current.members);
+    let is_early = |named: &SocketAddr| {
+        *named != you && next.contains_key(named) && !current.contains_key(named)
+    };
+    let early = words.filter_map(|word| word.parse().ok()).find(is_early);
+    Rule::NoPeeking
+        .require(early.is_none(), || format!("{you} is told of {early:?} before the opening"))
+}
+
+/// A list is told once its window's time has come.
+pub(crate) fn check_told(history: &History, window: Window) -> Check {
+    let early = history.latest.is_none_or(|latest| latest < window.opens());
+    let empty = history.model.current.members.is_empty();
+    Rule::NoPeeking.require(empty || !early, || format!("{window} is told before its time"))
+}
+
+/// The document of an opened window may be read once it is open, that of a missed one later.
+pub(crate) fn check_document(history: &History, window: Window) -> Check {
+    let from = match history.was_opened(window) {
+        true => window.opens(),
+        false => history.length.closes(window),
+    };
+    Rule::NoPeeking
+        .require(history.latest >= Some(from), || format!("{window} is written before {from}"))
+}

@@ -1,0 +1,50 @@
+//! What is remarkable about a record or a request: a run has to live through all of it.
+
+use std::net::SocketAddr;
+
+use hit7::proto::Request;
+use hit7::record::Record;
+
+use crate::model::{Model, Standing, Verdict, id_and_seq};
+
+/// What is remarkable about a record that is about to be applied.
+pub(crate) fn of_record(model: &Model, record: &Record) -> Option<&'static str> {
+    let Record::Register(it) = record else { return None };
+    let holder = model.next.members.get(&it.path.peer);
+    if holder.is_some_and(|holder| holder.id.is_some() && holder.id != it.id) {
+        return Some(match it.id {
+            Some(_) => "an address was taken over by another id",
+            None => "an address was taken over without an id",
+        });
+    }
+    let memory = model.next.memories.get(it.id.as_ref()?)?;
+    if memory.addr == it.path.peer {
+        return None;
+    }
+    let equal = memory.seq.is_some() && memory.seq == it.seq;
+    Some(if equal { "an equal seq came from another address" } else { "an id moved" })
+}
+
+/// What is remarkable about a REGISTER or LEAVE, given what it is.
+pub(crate) fn of_request(
+    model: &Model,
+    request: &Request,
+    addr: SocketAddr,
+    verdict: Verdict,
+) -> Option<&'static str> {
+    match verdict {
+        Verdict::New => None,
+        Verdict::Retry(window) => {
+            (model.current.window == Some(window)).then_some("a retry over a boundary")
+        }
+        Verdict::Silence => {
+            let id = id_and_seq(request).0?;
+            let memory = model.next.memories.get(id).or(model.current.memories.get(id))?;
+            match memory.standing {
+                Standing::Left => Some("an older copy came after a LEAVE"),
+                _ if memory.addr != addr => Some("an older copy came after a move"),
+                _ => None,
+            }
+        }
+    }
+}

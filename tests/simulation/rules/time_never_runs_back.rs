@@ -1,0 +1,67 @@
+//! Time never runs back: opened windows strictly increase, and each opens in its time or never.
+
+use std::time::Duration;
+
+use hit7::record::Record;
+use hit7::roster::FinalizedWindow;
+use hit7::window::{Wall, Window};
+
+use crate::model::{Check, Rule};
+
+use super::PATIENCE;
+use super::history::History;
+
+const RULE: Rule = Rule::TimeNeverRunsBack;
+
+#[derive(Debug, Default)]
+pub(crate) struct TimeNeverRunsBack {
+    /// The last window whose `open` was ever durable.
+    opened: Option<Window>,
+}
+
+impl TimeNeverRunsBack {
+    pub(crate) fn on_synced(&mut self, records: &[Record]) {
+        let opened = records.iter().filter(|record| matches!(record, Record::Open(_)));
+        self.opened = self.opened.max(opened.map(Record::window).max());
+    }
+
+    /// A start forgets no opening, and goes on unless the clock is behind by more than a window.
+    pub(crate) fn on_start(&self, history: &History, wall: Wall, resumed: bool) -> Check {
+        let last = history.model.last_open;
+        RULE.require(last == self.opened, || {
+            format!("the journal forgot that {last:?} was opened")
+        })?;
+        let behind = last.is_some_and(|last| wall.plus(history.length.span()) < last.opens());
+        RULE.require(resumed != behind, || {
+            format!("a start at {wall} after {last:?} was opened: went on is {resumed}")
+        })
+    }
+}
+
+/// The registry stands where the journal does, and is not late; `steady`: nothing was wrong with it
+/// for so long.
+pub(crate) fn check_current(
+    history: &History,
+    current: &FinalizedWindow,
+    wall: Wall,
+    steady: Duration,
+) -> Check {
+    let Some(last) = history.model.last_open else { return Ok(()) };
+    RULE.require(current.window() == last, || {
+        format!("{} is current where {last} was opened last", current.window())
+    })?;
+    let due = history.length.window_at(wall);
+    let late = steady >= PATIENCE && wall >= due.opens().plus(PATIENCE) && last < due;
+    RULE.require(!late, || format!("{due} is not open at {wall}, and nothing is wrong"))
+}
+
+pub(crate) fn check_missed(history: &History, window: Window, steady: Duration) -> Check {
+    let so_long = steady < history.length.span();
+    RULE.require(so_long, || format!("{window} was missed for nothing"))
+}
+
+/// A window is announced while it is open.
+pub(crate) fn check_announced(history: &History, window: Window, wall: Wall) -> Check {
+    let open = wall < history.length.closes(window);
+    RULE.require(open, || format!("{window} is announced at {wall}"))
+}
