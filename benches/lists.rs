@@ -84,7 +84,7 @@ fn opening(criterion: &mut Criterion) {
     let datagrams = |fanout: &mut Fanout| {
         let now = later(Duration::from_secs(1));
         let trains = std::iter::from_fn(|| fanout.poll_transmit(now)).map(black_box);
-        trains.map(|train| train.datagrams().len()).sum::<usize>()
+        trains.map(|train| train.train.datagrams().len()).sum::<usize>()
     };
     let all = datagrams(&mut Fanout::new(window.clone(), later(Duration::ZERO)));
     group.throughput(Throughput::Elements(all as u64));

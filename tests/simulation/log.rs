@@ -356,6 +356,8 @@ impl Log {
             seen.note("a discarded log came back");
             self.synced.splice(0..0, discarded);
         }
+        // Each window has a file of its own.
+        self.synced.sort_by_key(Record::window);
         kept
     }
 

@@ -138,6 +138,7 @@ impl Rules {
 
     /// A record goes to the journal, in answer to what was asked.
     pub(crate) fn on_proposed(&mut self, record: &Record, asked: Option<Asked>, wall: Wall) {
+        self.acked_means_in.on_proposed(record);
         self.judge(match (record, &asked) {
             (Record::Open(it), None) => no_peeking::check_opening(&self.history, it, wall),
             _ => check_faithful(record, asked),

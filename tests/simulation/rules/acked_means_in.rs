@@ -51,6 +51,11 @@ impl AckedMeansIn {
             .require(again.is_none(), || format!("refused, and in the journal: {again:?}"))
     }
 
+    /// What was refused may be asked for again.
+    pub(crate) fn on_proposed(&mut self, record: &Record) {
+        self.refused.retain(|refused| refused != record);
+    }
+
     pub(crate) fn on_refused(&mut self, batch: &[Entry]) {
         self.refused.extend(batch.iter().map(|entry| entry.record.clone()));
     }
