@@ -16,7 +16,7 @@ const FIRST: &str = "2026-11-23T11:29:00Z";
 const COPIED: &str = ": a damaged journal was copied here, and its good lines were kept";
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
-enum Blow {
+enum Damage {
     Flip { at: u16, bit: u8 },
     Cut(u16),
     Zero { at: u16, count: u8 },
@@ -31,7 +31,7 @@ struct Valid {
     opened: bool,
 }
 
-/// The first byte says whether the rest is a file, or blows to a valid one.
+/// The first byte says whether the rest is a file, or damage to a valid one.
 pub(crate) fn check(input: &[u8]) {
     match input {
         [] => {}
@@ -39,10 +39,10 @@ pub(crate) fn check(input: &[u8]) {
         [_, rest @ ..] => {
             let mut rest = Unstructured::new(rest);
             let Ok(valid) = Valid::arbitrary(&mut rest) else { return };
-            let Ok(blows) = Vec::<Blow>::arbitrary_take_rest(rest) else { return };
+            let Ok(damages) = Vec::<Damage>::arbitrary_take_rest(rest) else { return };
             let whole = file(valid);
             let mut damaged = whole.clone();
-            blows.into_iter().take(4).for_each(|blow| strike(&mut damaged, blow));
+            damages.into_iter().take(4).for_each(|damage| apply(&mut damaged, damage));
             check_file(&damaged, &whole);
         }
     }
@@ -87,26 +87,26 @@ fn file(Valid { records, opened }: Valid) -> Vec<u8> {
     file
 }
 
-fn strike(file: &mut Vec<u8>, blow: Blow) {
+fn apply(file: &mut Vec<u8>, damage: Damage) {
     let place = |at: u16| usize::from(at) % (file.len() + 1);
     let range = |at: u16, count: u8| {
         let start = place(at);
         start..(start + usize::from(count)).min(file.len())
     };
-    match blow {
-        Blow::Flip { at, bit } if place(at) < file.len() => {
+    match damage {
+        Damage::Flip { at, bit } if place(at) < file.len() => {
             let at = place(at);
             file[at] ^= 1 << (bit % 8);
         }
-        Blow::Flip { .. } => {}
-        Blow::Cut(at) => file.truncate(place(at)),
-        Blow::Zero { at, count } => {
+        Damage::Flip { .. } => {}
+        Damage::Cut(at) => file.truncate(place(at)),
+        Damage::Zero { at, count } => {
             let range = range(at, count);
             file[range].fill(0);
         }
-        Blow::Insert { at, byte } => file.insert(place(at), byte),
-        Blow::Remove { at, count } => drop(file.drain(range(at, count))),
-        Blow::Repeat { at, count } => {
+        Damage::Insert { at, byte } => file.insert(place(at), byte),
+        Damage::Remove { at, count } => drop(file.drain(range(at, count))),
+        Damage::Repeat { at, count } => {
             let range = range(at, count);
             let again = file[range.clone()].to_vec();
             drop(file.splice(range.start..range.start, again));

@@ -134,6 +134,9 @@ impl<S: Store> Journal for FileJournal<S> {
     fn submit(&mut self, epoch: Epoch, batch: Vec<Entry>) {
         self.order_discards();
         let count = batch.len();
+        if count == 0 {
+            return;
+        }
         if self.overflow.is_some() || epoch < self.fence {
             return self.overflow(epoch, batch);
         }

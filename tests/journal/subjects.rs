@@ -26,11 +26,20 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 pub(crate) type Opened<S> = Result<(FileJournal<S>, Found, Vec<Record>), OpenError>;
 
 pub(crate) fn try_open<S: Store>(store: S, dir: &Path, accept_damage: bool) -> Opened<S> {
+    let (journal, found, replayed) = replay(store, dir, accept_damage)?;
+    let records = read_back(&found.windows, replayed);
+    Ok((journal, found, records))
+}
+
+fn replay<S: Store>(
+    store: S,
+    dir: &Path,
+    accept_damage: bool,
+) -> Result<(FileJournal<S>, Found, Vec<Replayed>), OpenError> {
     let mut replayed = Vec::new();
     let options = FileOptions { store, dir: dir.into(), length: Length::MINUTE, accept_damage };
     let (journal, found) = FileJournal::open(options, &mut |it| replayed.push(it))?;
-    let records = read_back(&found.windows, replayed);
-    Ok((journal, found, records))
+    Ok((journal, found, replayed))
 }
 
 pub(crate) fn try_flaky(disk: &FlakyDisk) -> Opened<FlakyDisk> {
@@ -101,10 +110,7 @@ impl<D: TestDisk> Subject for Files<D> {
     fn crash_and_reopen(&mut self) -> (Vec<Window>, Vec<Replayed>) {
         let disk = self.disk.crashed();
         self.journal = None;
-        let mut replayed = Vec::new();
-        let (store, dir) = (disk.clone(), disk.journal());
-        let options = FileOptions { store, dir, length: Length::MINUTE, accept_damage: false };
-        let (journal, found) = FileJournal::open(options, &mut |it| replayed.push(it)).unwrap();
+        let (journal, found, replayed) = replay(disk.clone(), &disk.journal(), false).unwrap();
         let (under_way, in_doubt) = (BTreeSet::new(), BTreeSet::new());
         *self = Files { disk, journal: Some(journal), under_way, in_doubt };
         (found.windows, replayed)

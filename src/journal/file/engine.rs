@@ -24,7 +24,7 @@ const RETRY: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(25
 
 const STALE: &str = "it was submitted before a refusal was known";
 
-/// What the thread is asked to do.
+/// What the thread can be asked to do.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Write these, or refuse them if their epoch is over.
@@ -39,7 +39,7 @@ pub(super) struct Engine<S: Store> {
     queue: Receiver<Order>,
     outcomes: UnboundedSender<Outcome>,
     clock: Clock,
-    /// When the next group may be written.
+    /// When the next group may be written, by the monotonic clock.
     due: Duration,
     /// Submitted, and not written yet.
     group: Vec<Entry>,
@@ -49,7 +49,7 @@ pub(super) struct Engine<S: Store> {
     opens: bool,
     /// Batches of earlier epochs are refused.
     fence: Epoch,
-    /// Closed windows whose files are removed when the group is written.
+    /// Closed windows whose files are removed once the group is written.
     discards: Vec<Window>,
 }
 
@@ -145,7 +145,8 @@ impl<S: Store> Engine<S> {
     fn take_back(&mut self, why: String) {
         let (epoch, group) = (self.epoch, std::mem::take(&mut self.group));
         if self.mend(&why) {
-            // Who was refused something meanwhile is in a later epoch, and still counts on this.
+            // Whoever was told of refusals meanwhile submits in a later epoch by now, and still counts
+            // on this batch.
             self.refuse(epoch.max(self.fence), group, why);
         }
     }
@@ -184,13 +185,14 @@ impl<S: Store> Engine<S> {
         true
     }
 
-    /// What is submitted before this is known is submitted as if the batch were in the journal.
+    /// Refuses a batch, and whatever is submitted before that is known: it was put together as if the
+    /// batch were in the journal.
     fn refuse(&mut self, epoch: Epoch, batch: Vec<Entry>, why: String) {
         self.fence = self.fence.max(epoch.next());
         self.tell(Outcome::Refused { epoch, batch, why });
     }
 
-    /// Nobody listens any more while the journal is dropped.
+    /// Tells the journal's owner; while that is dropped, nobody listens any more.
     fn tell(&self, outcome: Outcome) {
         let _ = self.outcomes.send(outcome);
     }

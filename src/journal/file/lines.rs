@@ -6,7 +6,7 @@ use crate::record::{Header, LineError, Record};
 
 use super::names::Named;
 
-/// What a line turned out to be.
+/// A line of a journal file, as it was judged.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// The first line of a file.

@@ -1,5 +1,5 @@
-//! Taking away what a crash or damage left in a journal file. Every step is durable when it is
-//! done, and can be done again after a crash in its middle.
+//! Mending a journal file: taking away what a crash, a failed write or damage left in it. Every step
+//! is durable when it is done, and can be done again after a crash in its middle.
 
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -64,6 +64,7 @@ pub(super) fn copy_aside(store: &impl Store, path: &Path) -> Result<PathBuf, Sto
     }
 }
 
+/// Whether both have the same bytes.
 fn same(one: Box<dyn Read>, other: Box<dyn Read>) -> io::Result<bool> {
     let (mut one, mut other) = (BufReader::new(one).bytes(), BufReader::new(other).bytes());
     loop {
