@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 /// same path back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Path {
-    /// The other side.
+    /// The address of the other side.
     pub peer: SocketAddr,
     /// Our side; unspecified if that is not known: then the system chooses.
     pub local: IpAddr,
@@ -20,7 +20,8 @@ impl Path {
     }
 }
 
-/// The one form of an address that compares equal: IPv4 as IPv4; and of IPv6's extras only the scope, and only where the address needs one.
+/// The one form of an address that compares equal: IPv4 as IPv4; and of IPv6's extras only the scope,
+/// and only where the address needs one.
 pub fn canonical(addr: SocketAddr) -> SocketAddr {
     match (addr.ip().to_canonical(), addr) {
         (IpAddr::V6(ip), SocketAddr::V6(v6)) => {
@@ -44,30 +45,30 @@ pub fn is_private(ip: IpAddr) -> bool {
 pub struct Transmit {
     /// Where it goes, and from where.
     pub path: Path,
-    /// What it says.
+    /// The bytes that it carries.
     pub payload: Vec<u8>,
 }
 
-/// Datagrams to one peer, one behind the other: each `size` bytes long, the last may be shorter.
+/// Datagrams to one peer that may leave in one system call: each `size` bytes long, the last may be shorter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Train {
     /// Where they go, and from where.
     pub path: Path,
-    /// What they say, one behind the other.
+    /// The bytes that they carry, one datagram behind the other.
     pub payload: Vec<u8>,
     /// How long each is but the last, at least 1.
     pub size: usize,
 }
 
 impl Train {
-    /// Each of them.
+    /// Each datagram of the train.
     pub fn datagrams(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.payload.chunks(self.size)
     }
 }
 
-/// The network that caps and rates count by: an IPv4 address itself, the /64 of an IPv6 one, of which
-/// a client can have any address.
+/// The network that caps and rates count by: an IPv4 address itself; of an IPv6 address its /64, in
+/// which a client can have any address.
 pub fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,

@@ -5,13 +5,15 @@
 //! back: `peer → local`, then `local → peer`, also where the socket is bound to all addresses.
 //!
 //! One system call takes up to 32 datagrams and sends up to 64, each to another peer. Those of one
-//! size to one peer leave as a [`Train`] that the kernel or the card cuts (GSO).
+//! size to one peer leave as a [`Train`] that the kernel or the card cuts (GSO). A registry sends
+//! through an [`Outbox`]; a client, which has few peers, through its one [`Socket`].
 
 mod batch;
 mod egress;
 mod inbox;
 mod outbox;
 mod sockets;
+mod source;
 
 use std::io::{self, ErrorKind};
 use std::iter;
@@ -85,8 +87,8 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Linux gives what it may (root more than that), others all or nothing; less than asked for is
-    /// no reason to fail.
+    /// Asks for a large receive buffer. Linux gives what it may (root more than that), others all or
+    /// nothing; less than asked for is no reason to fail.
     fn raise_recv_buffer(&self) {
         batch::force_recv_buffer(&self.egress.io, RECV_BUFFER);
         let enough = |size| {
@@ -150,7 +152,7 @@ impl Socket {
     }
 }
 
-/// ICMP's word that some peer is gone: none of the others' concern.
+/// Whether the network tells that one peer cannot be reached, which does not concern the others.
 fn of_a_peer(error: &io::Error) -> bool {
     use ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable};
     matches!(

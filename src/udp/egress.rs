@@ -261,7 +261,7 @@ fn written_as_ipv6(ip: IpAddr) -> IpAddr {
 
 /// Switches off what quinn-udp has the kernel tell of each datagram and nobody here reads: when it
 /// came, its ECN bits, and where there is no choice, which address was asked; and that the kernel
-/// joins datagrams. If one stays on, so be it.
+/// joins datagrams. One that stays on costs a little time, no more.
 fn ask_for_less(socket: &Socket, mapped: bool, wildcard: bool) {
     let is_ipv6 = socket.domain().is_ok_and(|domain| domain == Domain::IPV6);
     if is_ipv6 {
@@ -273,7 +273,7 @@ fn ask_for_less(socket: &Socket, mapped: bool, wildcard: bool) {
     batch::ask_for_less(socket, wildcard);
 }
 
-/// Whether two go in one call: they leave from one address, to peers of one family.
+/// Whether two datagrams can go in one call: they leave from one address, to peers of one family.
 fn together(one: &Transmit, next: &Transmit) -> bool {
     let family = one.path.peer.is_ipv4() == next.path.peer.is_ipv4();
     one.path.local == next.path.local && family
@@ -285,7 +285,7 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
-/// The address that was asked is not ours to send from: a broadcast, or gone since.
+/// Whether the address that was asked cannot be sent from: it is a broadcast, or gone since.
 fn refuses_source(error: &io::Error) -> bool {
     use ErrorKind::{AddrNotAvailable, InvalidInput, NetworkUnreachable};
     matches!(error.kind(), InvalidInput | AddrNotAvailable | NetworkUnreachable)

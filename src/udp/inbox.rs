@@ -23,7 +23,7 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Empty buffers.
+    /// An inbox that has received nothing yet.
     pub fn new() -> Inbox {
         Inbox {
             bytes: vec![0; BUFFER * BATCH_SIZE],

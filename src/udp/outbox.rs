@@ -1,46 +1,39 @@
 //! What leaves: offered, and taken by the system now or not at all.
 //!
 //! ```text
-//!                         ┌─ answers     ─▶ one socket, when it is full one of eight more, by peer
-//!  offer ─▶ local address ┼─ challenges  ─▶ the same, of their own
-//!  offer_train ─▶    "    └─ windows     ─▶ one of eight, by peer
+//!                          ┌─ answers     ─▶ a socket; when it is full, one of eight more, by peer
+//!  offer ──▶ local address ┼─ challenges  ─▶ the same again
+//!  offer_train ─▶   "      └─ windows     ─▶ one of eight, by peer
 //! ```
 //!
-//! A datagram keeps its place in the socket's buffer until the interface has sent it, or until a
-//! neighbour has said where it is, which one that does not exist does for three seconds. So a socket
-//! that all share is held up by the slowest link, or by whoever forges addresses of the own subnet.
-//! Here each class and local address has sockets of its own, which only send: they are bound to the
-//! registry's address and port, and *connected*, to that very address and port, from which nobody
-//! sends. To such a socket the system hands nothing that anybody else sends, and it can still send to
-//! anyone. They are opened when first used. Where there is none, the receiving socket sends, as it
-//! does on other systems than Linux; it does not wait either.
+//! A datagram takes room in the buffer of its socket until the interface has sent it, or until a
+//! neighbour has answered ARP; one that does not exist is waited for three seconds. If one socket
+//! sent everything, the slowest link, or whoever forges addresses of the registry's subnet, would
+//! hold up all others. So each local address and class has sockets of its own that only send.
+//!
+//! Such a socket is bound to the registry's address and port and *connected* to that same address and
+//! port, from which nobody else can send: so the system gives it nothing that arrives, and still
+//! sends from it to anyone. Only what arrives between the bind and the connect is lost. Sockets are
+//! opened when first used, up to a limit; without one, the receiving socket sends, as it does on
+//! other systems than Linux. It does not wait either.
 
-use std::array;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
-use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::egress::{Egress, is_full};
+use super::egress::is_full;
+use super::source::{Opener, Queue, Source};
 use super::{Path, Sockets, Train, Transmit, batch};
 
-/// Among how many sockets the peers of one local address are divided: an IPv4 peer that does not
-/// answer holds up to half of what an ordinary socket may keep (`net.core.wmem_max`).
-const SPREAD: usize = 8;
-
 /// The most local addresses that have sockets of their own.
-const MOST_LANES: usize = 32;
+const MOST_SOURCES: usize = 32;
 
-/// The most sockets that one outbox opens: some programs may have no more than 1024 files open.
-const MOST_SOCKETS: usize = 64;
-
-/// After how many flushes it begins anew if it has opened as many as it may, or could not open one:
-/// the addresses of a host change.
+/// After how many flushes it opens its sockets anew, if some could not be had: the addresses of a
+/// host change.
 const RENEW: u64 = 10_000;
 
-/// The address of the lane for all that have none of their own.
-const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Stands for all local addresses that have no sockets of their own.
+const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What a datagram is, and with which others it may have to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +49,7 @@ pub enum Class {
 pub struct Unsent {
     /// Answers to sources that are proven or trusted.
     pub answers: u64,
-    /// Answers to strangers.
+    /// Answers to strangers, whose addresses may be forged.
     pub challenges: u64,
     /// Datagrams of trains that can never leave; those given back do not count.
     pub windows: u64,
@@ -72,14 +65,14 @@ impl Unsent {
 /// The sending side of a registry's sockets, owned by one thread. Nothing here ever waits.
 #[derive(Debug)]
 pub struct Outbox {
-    /// By local address; the first is for all that have none of their own.
-    lanes: Vec<Lane>,
-    /// The lane of the last offer, which is mostly that of the next.
+    /// By local address; the first stands for [`OTHERS`].
+    sources: Vec<Source>,
+    /// The source of the last offer, which is mostly that of the next.
     last: usize,
     opener: Opener,
     losses: Losses,
     flushes: u64,
-    /// From which flush on it may begin anew.
+    /// After how many flushes the sockets may be opened anew.
     renew_at: u64,
 }
 
@@ -87,86 +80,87 @@ impl Outbox {
     /// An outbox that sends from the addresses of `sockets`. Each thread that sends has its own.
     pub fn new(sockets: Arc<Sockets>) -> Outbox {
         Outbox {
-            lanes: vec![Lane::new(NOWHERE)],
+            sources: vec![Source::new(OTHERS)],
             last: 0,
-            opener: Opener { sockets, opened: 0, lacks: false, hasher: RandomState::new() },
+            opener: Opener::new(sockets),
             losses: Losses::default(),
             flushes: 0,
             renew_at: RENEW,
         }
     }
 
-    /// Adds a datagram to the batch of its class and local address. It is sent by
-    /// [`flush`](Outbox::flush), or as soon as that batch is worth a system call of its own.
+    /// Adds a datagram to the batch of its class and local address. It leaves with the next
+    /// [`flush`](Outbox::flush), or as soon as the batch is worth a system call.
     pub fn offer(&mut self, class: Class, transmit: Transmit) {
-        let lane = self.lane(transmit.path.local);
-        let batch = &mut self.lanes[lane].line(class).batch;
+        let source = self.source(transmit.path.local);
+        let batch = &mut self.sources[source].queue(class).batch;
         batch.push(transmit);
         if batch.len() >= batch::MOST {
-            self.send(lane, class);
+            self.send(source, class);
         }
     }
 
     /// Sends what was offered. What the system does not take is dropped and counted.
     pub fn flush(&mut self) {
-        for lane in 0..self.lanes.len() {
-            self.send(lane, Class::Answer);
-            self.send(lane, Class::Challenge);
+        for source in 0..self.sources.len() {
+            self.send(source, Class::Answer);
+            self.send(source, Class::Challenge);
         }
         self.flushes += 1;
-        if self.opener.lacks && self.flushes >= self.renew_at {
+        if self.opener.lacking && self.flushes >= self.renew_at {
             self.renew();
         }
     }
 
     /// Sends a train now. What there is no room for is given back, to be offered again some
-    /// milliseconds later; meanwhile trains to other peers may well find room.
+    /// milliseconds later; there may well be room for trains to other peers meanwhile.
     pub fn offer_train(&mut self, mut train: Train) -> Result<(), Train> {
-        let lane = self.lane(train.path.local);
-        let Outbox { lanes, opener, losses, .. } = self;
-        let Lane { local, windows, .. } = &mut lanes[lane];
+        let source = self.source(train.path.local);
+        let Outbox { sources, opener, losses, .. } = self;
+        let Source { local, windows, .. } = &mut sources[source];
         let done = match windows.of(&train.path, *local, opener) {
             Some(own) => own.send_train(&train, &mut |path, bytes, _| {
                 let again = opener.sockets.put(&path, bytes);
                 again.unwrap_or_else(|error| losses.window(&path, &error));
             }),
-            None => opener
-                .sockets
-                .send_train(&train, &mut |path, _, error| losses.window(&path, &error)),
+            None => {
+                let refused = &mut |path, _: &[u8], error| losses.window(&path, &error);
+                opener.sockets.send_train(&train, refused)
+            }
         };
         train.payload.drain(..done);
         if train.payload.is_empty() { Ok(()) } else { Err(train) }
     }
 
-    /// The datagrams that did not leave so far.
+    /// How many datagrams have not left so far, and never will.
     pub fn unsent(&self) -> Unsent {
         self.losses.unsent
     }
 
-    fn lane(&mut self, local: IpAddr) -> usize {
-        if self.lanes[self.last].local != local {
+    fn source(&mut self, local: IpAddr) -> usize {
+        if self.sources[self.last].local != local {
             self.last = self.find(local);
         }
         self.last
     }
 
     fn find(&mut self, local: IpAddr) -> usize {
-        let known = self.lanes.iter().position(|lane| lane.local == local);
+        let known = self.sources.iter().position(|source| source.local == local);
         known.unwrap_or_else(|| {
-            if self.lanes.len() >= MOST_LANES {
-                self.opener.lacks = true;
+            if self.sources.len() >= MOST_SOURCES {
+                self.opener.lacking = true;
                 return 0;
             }
-            self.lanes.push(Lane::new(local));
-            self.lanes.len() - 1
+            self.sources.push(Source::new(local));
+            self.sources.len() - 1
         })
     }
 
-    fn send(&mut self, lane: usize, class: Class) {
-        let Outbox { lanes, opener, losses, .. } = self;
-        let lane = &mut lanes[lane];
-        let local = lane.local;
-        let Line { batch, first, more } = lane.line(class);
+    fn send(&mut self, source: usize, class: Class) {
+        let Outbox { sources, opener, losses, .. } = self;
+        let source = &mut sources[source];
+        let local = source.local;
+        let Queue { batch, first, more } = source.queue(class);
         if batch.is_empty() {
             return;
         }
@@ -187,132 +181,16 @@ impl Outbox {
         batch.clear();
     }
 
-    /// Closes its sockets, which takes back nothing that they have; those in use are opened anew.
+    /// Closes the sockets; what they were given still leaves. Those in use are opened again.
     fn renew(&mut self) {
-        self.lanes.truncate(1);
+        self.sources.truncate(1);
         self.last = 0;
-        (self.opener.opened, self.opener.lacks) = (0, false);
+        self.opener = Opener::new(self.opener.sockets.clone());
         self.renew_at = self.flushes + RENEW;
     }
 }
 
-/// What leaves from one local address.
-#[derive(Debug)]
-struct Lane {
-    local: IpAddr,
-    answers: Line,
-    challenges: Line,
-    windows: Spread,
-}
-
-impl Lane {
-    fn new(local: IpAddr) -> Lane {
-        let (answers, challenges) = (Line::default(), Line::default());
-        Lane { local, answers, challenges, windows: Spread::default() }
-    }
-
-    fn line(&mut self, class: Class) -> &mut Line {
-        match class {
-            Class::Answer => &mut self.answers,
-            Class::Challenge => &mut self.challenges,
-        }
-    }
-}
-
-/// What leaves in batches.
-#[derive(Debug, Default)]
-struct Line {
-    batch: Vec<Transmit>,
-    first: Place,
-    /// For what the first has no room for: whoever filled it does not fill all of these.
-    more: Spread,
-}
-
-/// Sockets among which peers are divided.
-#[derive(Debug)]
-struct Spread([Place; SPREAD]);
-
-impl Default for Spread {
-    fn default() -> Spread {
-        Spread(array::from_fn(|_| Place::default()))
-    }
-}
-
-impl Spread {
-    /// The one of a path's peer. By its whole address: neighbours of one network share no queue.
-    fn of(&mut self, path: &Path, local: IpAddr, opener: &mut Opener) -> Option<&Egress> {
-        let hash = opener.hasher.hash_one(path.peer.ip());
-        self.0[hash as usize % SPREAD].get(local, opener)
-    }
-}
-
-/// Where a socket that only sends is, or will be when it is needed.
-#[derive(Debug, Default)]
-enum Place {
-    #[default]
-    Untried,
-    Open(Egress),
-    /// It could not be had: the receiving socket sends.
-    Without,
-}
-
-impl Place {
-    fn get(&mut self, local: IpAddr, opener: &mut Opener) -> Option<&Egress> {
-        if let Place::Untried = self {
-            *self = opener.open(local).map_or(Place::Without, Place::Open);
-        }
-        match self {
-            Place::Open(egress) => Some(egress),
-            _ => None,
-        }
-    }
-}
-
-/// Opens sockets that only send, not without end.
-#[derive(Debug)]
-struct Opener {
-    sockets: Arc<Sockets>,
-    opened: usize,
-    /// Whether there was one that it could not open.
-    lacks: bool,
-    /// Divides peers in a way that nobody outside can know.
-    hasher: RandomState,
-}
-
-impl Opener {
-    fn open(&mut self, local: IpAddr) -> Option<Egress> {
-        if !can_be_own(local) {
-            return None;
-        }
-        match self.try_open(local) {
-            Ok(egress) => {
-                self.opened += 1;
-                Some(egress)
-            }
-            Err(error) => {
-                if !mem::replace(&mut self.lacks, true) {
-                    tracing::info!(%local, %error, "no socket of its own to send from there");
-                }
-                None
-            }
-        }
-    }
-
-    fn try_open(&self, local: IpAddr) -> io::Result<Egress> {
-        if self.opened >= MOST_SOCKETS {
-            return Err(io::Error::other("as many are open as may be"));
-        }
-        self.sockets.send_only(local)
-    }
-}
-
-/// Whether a socket can be bound to it: an address of an interface alone has no scope here.
-fn can_be_own(local: IpAddr) -> bool {
-    let is_link_local = matches!(local, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    cfg!(target_os = "linux") && !local.is_unspecified() && !is_link_local
-}
-
-/// What did not leave, and why.
+/// Counts what did not leave, and logs why.
 #[derive(Debug, Default)]
 struct Losses {
     unsent: Unsent,
@@ -334,7 +212,7 @@ impl Losses {
         self.tell(path, error);
     }
 
-    /// Each cause once, never a line a datagram.
+    /// Logs each cause once: a line for each datagram would fill the log.
     fn tell(&mut self, path: &Path, error: &io::Error) {
         let cause = (error.kind(), error.raw_os_error());
         if !self.told.contains(&cause) {

@@ -15,17 +15,17 @@ use super::{Inbox, Path, RECV_BUFFER, SEND_BUFFER, Socket, Train, Transmit};
 #[derive(Debug)]
 pub struct Sockets {
     all: Vec<Socket>,
-    /// Whose turn it is to be asked first.
+    /// The number of the socket that is asked first next time.
     turn: AtomicUsize,
 }
 
 impl Sockets {
-    /// `all` as one.
+    /// Takes bound sockets together; an address that several reach is sent from by the first.
     pub fn new(all: Vec<Socket>) -> Sockets {
         Sockets { all, turn: AtomicUsize::new(0) }
     }
 
-    /// As many more, on the same addresses and ports; see [`Socket::sibling`].
+    /// As many more sockets, on the same addresses and ports; see [`Socket::sibling`].
     pub fn siblings(&self) -> io::Result<Sockets> {
         Ok(Sockets::new(self.iter().map(Socket::sibling).collect::<io::Result<_>>()?))
     }
@@ -37,7 +37,7 @@ impl Sockets {
         (smallest < RECV_BUFFER).then_some((smallest, RECV_BUFFER))
     }
 
-    /// Each of them, in the order given.
+    /// Each of the sockets, in the order given.
     pub fn iter(&self) -> impl Iterator<Item = &Socket> {
         self.all.iter()
     }

@@ -11,6 +11,16 @@ use serde_json::Value;
 /// How long an answer is waited for before it counts as lost.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// By how much longer the bounds are for a program that is not optimised; what held it up before was
+/// longer by far.
+pub(crate) const SLOWER: u32 = if cfg!(debug_assertions) { 10 } else { 1 };
+
+/// Within what time 99 of 100 answers come.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(5);
+
+/// By how much windows may come late.
+const LATE: Duration = Duration::from_millis(20);
+
 /// How often it asks.
 const PERIOD: Duration = Duration::from_millis(5);
 
@@ -89,7 +99,7 @@ impl Client {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             due = due.max(Instant::now());
         }
-        println!("    {} at {}: {waits}", self.id, self.registry);
+        println!("    a client of {}: {waits}", self.registry);
         waits
     }
 }
@@ -117,24 +127,26 @@ impl Waits {
     fn p99(&self) -> Duration {
         let mut sorted = self.answers.clone();
         sorted.sort_unstable();
-        sorted[(sorted.len() * 99 / 100).min(sorted.len() - 1)]
+        sorted.get(sorted.len() * 99 / 100).copied().unwrap_or(Duration::MAX)
     }
 
-    /// Answers within 5 ms (p99), none lost, windows at most 20 ms late.
+    /// Whether answers came in time and none was lost, and so many windows, none of them late.
     pub(crate) fn hold(&self, windows: usize) -> bool {
-        let late = self.late.values().all(|late| *late <= Duration::from_millis(20));
-        let enough = self.late.len() >= windows;
-        self.lost == 0 && self.p99() <= Duration::from_millis(5) && late && enough
+        let in_time = self.late.values().all(|late| *late <= LATE * SLOWER);
+        let answered = self.lost == 0 && self.p99() <= ANSWERED_WITHIN * SLOWER;
+        answered && in_time && self.late.len() >= windows
     }
 }
 
 impl std::fmt::Display for Waits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (asked, slowest) = (self.answers.len() + self.lost, self.answers.iter().max());
-        let (slowest, latest) = (slowest.unwrap(), self.late.values().max());
-        let (p99, lost, windows) = (self.p99(), self.lost, self.late.len());
+        let longest = |spans: &mut dyn Iterator<Item = &Duration>| spans.max().copied();
+        let slowest = longest(&mut self.answers.iter()).unwrap_or_default();
+        let latest = longest(&mut self.late.values()).unwrap_or_default();
+        let (asked, lost) = (self.answers.len() + self.lost, self.lost);
+        let (p99, windows) = (self.p99(), self.late.len());
         write!(f, "{asked} REGISTERs, p99 {p99:.1?}, slowest {slowest:.1?}, {lost} lost; ")?;
-        write!(f, "{windows} windows, at most {:.1?} late", latest.copied().unwrap_or_default())
+        write!(f, "{windows} windows, at most {latest:.1?} late")
     }
 }
 

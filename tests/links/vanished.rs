@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
-use crate::client::{Client, opens, read};
+use crate::client::{Client, SLOWER, opens, read};
 use crate::lab::Lab;
 use crate::registry::Registry;
 
@@ -55,7 +55,7 @@ fn subnet() -> Option<Lab> {
 
 /// Registers all in one window, which has yet to come for a while: when it opens.
 fn register(clients: &mut [Client]) -> SystemTime {
-    loop {
+    for _ in 0..5 {
         let mut windows: Vec<String> =
             clients.iter_mut().map(|it| it.register(|_| {}).expect("an answer")).collect();
         windows.dedup();
@@ -65,6 +65,7 @@ fn register(clients: &mut [Client]) -> SystemTime {
             return opens;
         }
     }
+    panic!("a window is too short for {} registrations", clients.len());
 }
 
 /// What comes to each until a while after the opening, and when.
@@ -117,9 +118,10 @@ fn who_stays_is_told_while_others_have_vanished() {
     assert!(left() > Duration::ZERO, "they vanished in time");
     let told = told(&listen(&clients[..EACH], opens));
     let last = told.iter().max().copied().unwrap_or_default();
-    let late = told.iter().filter(|span| **span > TOLD_WITHIN).count();
+    let bound = TOLD_WITHIN * SLOWER;
+    let late = told.iter().filter(|span| **span > bound).count();
     println!(
-        "{} of {EACH} had their whole list, {late} after {TOLD_WITHIN:.0?}, the last {last:.1?}",
+        "{} of {EACH} had their whole list, {late} after more than {bound:.0?}, the last {last:.1?}",
         told.len()
     );
     assert!(told.len() == EACH && late == 0);

@@ -1,11 +1,14 @@
 use super::super::Socket;
+use super::super::egress::Egress;
+use super::super::source::Slot;
 use super::super::tests::{addr, bind, ip, take, transmit};
 use super::*;
-use std::collections::HashMap;
-use std::iter;
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// What holds where there are sockets that only send.
+#[cfg(target_os = "linux")]
+mod send_only;
 
 /// What a registry may be bound to, and addresses of it that can be asked.
 const RECEIVERS: [(&str, &[&str]); 5] = [
@@ -46,13 +49,13 @@ fn train(path: Path, count: usize) -> Train {
 
 /// Every socket that only sends.
 fn own_sockets(outbox: &Outbox) -> Vec<&Egress> {
-    let mut places: Vec<&Place> = Vec::new();
-    for Lane { answers, challenges, windows, .. } in &outbox.lanes {
+    let mut places: Vec<&Slot> = Vec::new();
+    for Source { answers, challenges, windows, .. } in &outbox.sources {
         places.extend([&answers.first, &challenges.first]);
         places.extend(answers.more.0.iter().chain(&challenges.more.0).chain(&windows.0));
     }
     let open = places.into_iter().filter_map(|place| match place {
-        Place::Open(egress) => Some(egress),
+        Slot::Open(egress) => Some(egress),
         _ => None,
     });
     open.collect()
@@ -89,95 +92,6 @@ async fn each_class_leaves_from_the_address_that_was_asked_by_sockets_of_its_own
         assert_eq!(own_sockets(&outbox).len(), expected, "{:?}", sockets.local_addrs());
         assert_eq!(outbox.unsent(), Unsent::default());
     }
-}
-
-/// How many datagrams wait at a receiver, which are taken.
-#[cfg(target_os = "linux")]
-fn drain(sockets: &Sockets) -> usize {
-    let io = &sockets.iter().next().unwrap().egress.io;
-    iter::from_fn(|| io.recv(&mut [MaybeUninit::uninit(); 9]).ok()).count()
-}
-
-/// Sends from many ports of `from`, and counts what each receiver has.
-#[cfg(target_os = "linux")]
-fn spread(receivers: &[&Sockets], from: IpAddr, to: SocketAddr) -> Vec<usize> {
-    const CLIENTS: usize = 96;
-    let path = Path::new(to, from);
-    for _ in 0..CLIENTS {
-        let client = Socket::bind(SocketAddr::new(from, 0)).unwrap();
-        assert_eq!(client.send(&[transmit(path, "who")]), 1);
-    }
-    let heard: Vec<usize> = receivers.iter().map(|sockets| drain(sockets)).collect();
-    assert_eq!(heard.iter().sum::<usize>(), CLIENTS, "all are heard: {heard:?}");
-    heard
-}
-
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn sockets_that_send_receive_nothing_and_workers_share_what_comes() {
-    for (sockets, mut outbox, hosts) in outboxes() {
-        let second = Arc::new(sockets.siblings().unwrap());
-        let mut other = Outbox::new(second.clone());
-        for &host in &hosts {
-            use_all(&mut outbox, host).await;
-            use_all(&mut other, host).await;
-        }
-        // One that is opened when there are such sockets already has its share too.
-        let third = sockets.siblings().unwrap();
-        let port = sockets.local_addrs()[0].port();
-        for &host in &hosts {
-            // From the registry's own address and another port, among others.
-            let to = SocketAddr::new(host, port);
-            let heard = spread(&[&sockets, &second, &third], host, to);
-            assert!(heard.iter().all(|&heard| heard > 5), "{to}: {heard:?}");
-        }
-        for own in [own_sockets(&outbox), own_sockets(&other)].concat() {
-            let nothing = own.io.peek(&mut [MaybeUninit::uninit(); 9]);
-            assert_eq!(nothing.unwrap_err().kind(), ErrorKind::WouldBlock, "{own:?}");
-            assert!(own.io.recv_buffer_size().unwrap() <= 4096, "nothing is kept for it");
-        }
-        let busy = Socket::bind(SocketAddr::new(hosts[0], port)).unwrap_err();
-        assert_eq!(busy.kind(), ErrorKind::AddrInUse, "nobody else is let in");
-    }
-}
-
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn a_full_socket_holds_up_its_own_class_and_address_alone() {
-    let (_sockets, mut outbox) = outbox("0.0.0.0:0");
-    let hosts = [ip("127.0.0.1"), ip("127.0.0.2")];
-    for host in hosts {
-        use_all(&mut outbox, host).await;
-    }
-    let full = |outbox: &Outbox, lane: usize| {
-        let Place::Open(first) = &outbox.lanes[lane].challenges.first else { panic!("open") };
-        first.room.store(0, Relaxed);
-    };
-    let ways = hosts.map(client);
-    let offer_all = |outbox: &mut Outbox| {
-        for (_, path) in &ways {
-            outbox.offer(Class::Challenge, transmit(*path, "challenge"));
-            outbox.offer(Class::Answer, transmit(*path, "answer"));
-        }
-        outbox.flush();
-    };
-    // The first of its sockets is full: what does not fit goes by another.
-    full(&outbox, 1);
-    offer_all(&mut outbox);
-    assert_eq!(outbox.unsent(), Unsent::default());
-    for (client, _) in &ways {
-        assert_eq!(take(client, 2).await.len(), 2);
-    }
-    // All are: it is dropped and counted.
-    for place in &outbox.lanes[1].challenges.more.0 {
-        if let Place::Open(egress) = place {
-            egress.room.store(0, Relaxed);
-        }
-    }
-    offer_all(&mut outbox);
-    assert_eq!(outbox.unsent(), Unsent { challenges: 1, ..Unsent::default() });
-    assert_eq!(take(&ways[0].0, 1).await[0].1, b"answer");
-    assert_eq!(take(&ways[1].0, 2).await.len(), 2);
 }
 
 #[tokio::test]
@@ -221,38 +135,6 @@ async fn a_train_without_room_is_given_back_or_what_is_left_of_it() {
     assert_eq!(outbox.unsent(), Unsent::default(), "nothing was lost");
 }
 
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn a_full_socket_holds_up_the_trains_of_its_own_peers_alone() {
-    let (_sockets, mut outbox) = outbox("0.0.0.0:0");
-    let peers: Vec<(Socket, Path)> = (1..=64)
-        .map(|host| {
-            let (client, path) = client([127, 0, 1, host].into());
-            (client, Path { local: ip("127.0.0.1"), ..path })
-        })
-        .collect();
-    for (client, path) in &peers {
-        assert_eq!(outbox.offer_train(train(*path, 2)), Ok(()));
-        take(client, 2).await;
-    }
-    let open = own_sockets(&outbox);
-    assert_eq!(open.len(), SPREAD, "64 peers use all");
-    open[0].room.store(0, Relaxed);
-    let mut told: HashMap<bool, usize> = HashMap::new();
-    for (_, path) in &peers {
-        *told.entry(outbox.offer_train(train(*path, 2)).is_ok()).or_default() += 1;
-    }
-    assert!((1..32).contains(&told[&false]), "{told:?}");
-    // All ports of one peer are in the same queue.
-    let held = |outbox: &mut Outbox, (_, path): &(Socket, Path), port| {
-        let peer = SocketAddr::new(path.peer.ip(), port);
-        outbox.offer_train(train(Path { peer, ..*path }, 1)).is_err()
-    };
-    for peer in &peers {
-        assert_eq!(held(&mut outbox, peer, 9), held(&mut outbox, peer, 10));
-    }
-}
-
 #[tokio::test]
 async fn a_large_batch_does_not_wait_for_the_flush() {
     let (_sockets, mut outbox) = outbox("127.0.0.1:0");
@@ -281,30 +163,6 @@ async fn what_has_no_socket_of_its_own_leaves_by_the_receiving_one() {
         assert!(came.iter().all(|(path, _)| path.peer.port() == port));
     }
     assert!(own_sockets(&outbox).is_empty());
-    assert_eq!(outbox.unsent(), Unsent::default());
-}
-
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn it_opens_so_many_sockets_and_no_more_until_it_begins_anew() {
-    let (_sockets, mut outbox) = outbox("0.0.0.0:0");
-    let locals: Vec<IpAddr> = (1..=100).map(|host| [127, 0, 2, host].into()).collect();
-    for &local in &locals {
-        let (client, path) = client(local);
-        outbox.offer(Class::Answer, transmit(path, "answer"));
-        outbox.offer(Class::Challenge, transmit(path, "challenge"));
-        assert_eq!(outbox.offer_train(train(path, 1)), Ok(()));
-        outbox.flush();
-        let came = take(&client, 3).await;
-        assert!(came.iter().all(|(path, _)| path.peer.ip() == local), "from where it was asked");
-    }
-    assert_eq!((outbox.lanes.len(), own_sockets(&outbox).len()), (MOST_LANES, MOST_SOCKETS));
-    outbox.renew_at = outbox.flushes + 1;
-    outbox.flush();
-    assert_eq!(outbox.lanes.len(), 1);
-    let last = locals[99];
-    use_all(&mut outbox, last).await;
-    assert_eq!(own_sockets(&outbox).len(), 3, "it has sockets of its own now");
     assert_eq!(outbox.unsent(), Unsent::default());
 }
 
