@@ -114,9 +114,7 @@ fn a_closed_pipe_is_a_success() {
     let _ana = one_window(&registry);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let mut command = HIT7.command(["history", "--data"]);
-    command.arg(home.data());
-    Program::start_into(command, writer.into()).end().succeeded();
+    Program::start_into(home.with_data(&["history"]), writer.into()).end().succeeded();
 }
 
 #[test]

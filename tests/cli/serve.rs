@@ -10,9 +10,7 @@ use crate::HIT7;
 
 /// Serves with these arguments; the addresses that it listens on.
 fn serve(home: &Home, args: &[&str]) -> (Program, Vec<SocketAddr>) {
-    let mut command = HIT7.command(["serve"]);
-    command.args(args).arg("--data").arg(home.data());
-    let mut program = Program::start(command);
+    let mut program = Program::start(home.with_data(&[&["serve"], args].concat()));
     let mut addrs = Vec::new();
     loop {
         let line = program.line();
@@ -137,9 +135,9 @@ fn a_port_in_use_is_named_with_the_remedy() {
     let port = taken.local_addr().unwrap().port().to_string();
     let home = HIT7.home();
     for args in [&["serve", "127.0.0.1", &port][..], &["serve", &port]] {
-        let mut command = HIT7.command(args);
-        command.arg("--data").arg(home.data());
-        Program::start(command).end().failed(1, &[&format!("port {port}"), "choose another"]);
+        Program::start(home.with_data(args))
+            .end()
+            .failed(1, &[&format!("port {port}"), "choose another"]);
     }
     assert!(!home.data().exists(), "nothing was done");
 }
@@ -152,9 +150,7 @@ fn hosts_that_cannot_be_listened_on() {
         ("127.0.0.1:8080", ["cannot resolve", "the port as a word of its own"]),
         ("198.51.100.1", ["198.51.100.1", "no such address"]),
     ] {
-        let mut command = HIT7.command(["serve", host, "0", "--data"]);
-        command.arg(home.data());
-        Program::start(command).end().failed(1, &pieces);
+        Program::start(home.with_data(&["serve", host, "0"])).end().failed(1, &pieces);
     }
 }
 
@@ -177,10 +173,8 @@ fn full_pipe() -> (PipeReader, Stdio) {
 fn a_reader_that_stalls_does_not_keep_a_client_from_stopping() {
     let mut registry = HIT7.serve(&["--window", "1s"]);
     let (reader, stdout) = full_pipe();
-    let client = Program::start_into(
-        HIT7.command(["join", "127.0.0.1", &registry.port(), "--name", "ana"]),
-        stdout,
-    );
+    let client = HIT7.command(["join", "127.0.0.1", &registry.port(), "--name", "ana"]);
+    let client = Program::start_into(client, stdout);
     registry.program.line_with("1 member");
     client.stop("TERM").succeeded();
     drop(reader);
@@ -204,10 +198,8 @@ fn it_goes_on_serving_whoever_watches() {
         loop {
             let opened = ana.receive_type("WINDOW");
             if opened["window"] == window {
-                ana.send(format!(
-                    r#"{{"type":"ACK","window":"{window}","pass":{}}}"#,
-                    opened["pass"]
-                ));
+                let pass = &opened["pass"];
+                ana.send(format!(r#"{{"type":"ACK","window":"{window}","pass":{pass}}}"#));
                 break;
             }
         }

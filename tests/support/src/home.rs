@@ -48,8 +48,13 @@ impl Home {
     }
 
     fn command_at(&self, port: u16, args: &[&str]) -> Command {
-        let mut command = self.hit7.command(["serve", "127.0.0.1", &port.to_string()]);
-        command.args(args).arg("--data").arg(self.data());
+        self.with_data(&[&["serve", "127.0.0.1", &port.to_string()], args].concat())
+    }
+
+    /// The program with these arguments, and this data.
+    pub fn with_data(&self, args: &[&str]) -> Command {
+        let mut command = self.hit7.command(args);
+        command.arg("--data").arg(self.data());
         command
     }
 
@@ -81,9 +86,7 @@ impl Home {
 
     /// Runs `hit7 history` on this data.
     pub fn history(&self, args: &[&str]) -> Exit {
-        let mut command = self.hit7.command(["history"]);
-        command.args(args).arg("--data").arg(self.data());
-        Program::start(command).end()
+        Program::start(self.with_data(&[&["history"], args].concat())).end()
     }
 
     /// The document of a window, once it is written.
