@@ -38,7 +38,7 @@ impl Mutation {
         (Mutation::AckBeforeSync, &[2, 6], "the log says durable before the sync"),
         (Mutation::LastNotWritten, &[2], "the log drops the last record of a batch"),
         (Mutation::RoomForgotten, &[2], "the log is handed another room than was asked for"),
-        (Mutation::Reversed, &[2, 3, 5], "the log writes a batch in reverse"),
+        (Mutation::Reversed, &[1, 2, 3, 5], "the log writes a batch in reverse"),
         (Mutation::NewSecret, &[3], "a restart makes a new secret: other passes"),
         (Mutation::DiscardsEarly, &[3, 6], "the log of the current window is let go"),
         (Mutation::PageChanged, &[3], "QUERY is answered without the roster's first member"),
