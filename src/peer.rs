@@ -100,7 +100,7 @@ impl Windows {
     }
 
     /// The window that is open, by the own clock.
-    fn open_window(&self) -> Option<Window> {
+    fn opened(&self) -> Option<Window> {
         self.open.as_ref().map(|open| open.window)
     }
 

@@ -46,7 +46,7 @@ impl Peer {
     /// Moves on to `window`, which the registry shows to be open; `false` if it is older than one
     /// that was seen open.
     fn move_to(&mut self, now: Now, window: Window, closes_at: Duration) -> bool {
-        let open = self.windows.open_window();
+        let open = self.windows.opened();
         let is_new = open != Some(window);
         if open > Some(window) || is_new && self.windows.latest >= Some(window) {
             return false;
@@ -163,7 +163,7 @@ impl Peer {
 
     pub(super) fn on_peers(&mut self, now: Now, peers: &Peers<'_>) {
         let Peers { window, closes_in_ms, you, pass, page, .. } = peers.clone();
-        let Some(mine) = self.windows.open_window() else { return };
+        let Some(mine) = self.windows.opened() else { return };
         if peers.room != self.config.room {
             return self.query_later(now);
         }

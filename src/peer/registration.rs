@@ -102,7 +102,7 @@ impl Peer {
 
     fn on_promise(&mut self, now: Now, promised: Promised, you: SocketAddr) {
         let (window, opens_in) = (promised.window, promised.opens_at.saturating_sub(now.mono));
-        let open = self.windows.open_window();
+        let open = self.windows.opened();
         let has_opened = self.windows.latest.max(open) >= Some(window);
         // If the window has opened, the next request is for the one after, unless one is enough.
         if !has_opened || self.config.renew || open.is_none() {
@@ -120,7 +120,7 @@ impl Peer {
 
     /// The registry's current window is `current`: what came before it is over.
     pub(super) fn catch_up(&mut self, now: Now, current: Window, closes_at: Duration) {
-        if self.windows.open_window().is_some_and(|open| open < current) {
+        if self.windows.opened().is_some_and(|open| open < current) {
             self.close_window(now);
         }
         self.miss_promised(now, |promised| promised < current);

@@ -22,7 +22,7 @@ mutations! {
     AckBeforeSync [AckedMeansIn, TimeNeverRunsBack] "the log says durable before the sync"
     LastNotWritten [AckedMeansIn] "the log drops the last record of a batch"
     RoomForgotten [AckedMeansIn] "the log is handed another room than was asked for"
-    Reversed [AckedMeansIn, Frozen, Once] "the log writes a batch in reverse"
+    Reversed [NextMinute, AckedMeansIn, Frozen, Once] "the log writes a batch in reverse"
     NewSecret [Frozen] "a restart makes a new secret: other passes"
     DiscardsEarly [Frozen, TimeNeverRunsBack] "the log of the current window is let go"
     PageChanged [Frozen] "QUERY is answered without the roster's first member"
