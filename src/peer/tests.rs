@@ -5,11 +5,10 @@ mod greetings;
 mod registration;
 mod windows;
 
-use rand::RngExt;
 
 use super::*;
 use crate::proto::{
-    Ack, Candidate, Challenge, Current, Id, Left, Listing, Opened, Page, Peers, Query, Refusal,
+    Ack, Candidate, Challenge, Current, Left, Listing, Opened, Page, Peers, Query, Refusal,
     Register, Registered, Room,
 };
 use crate::window::Wall;
