@@ -53,16 +53,16 @@ fn subnet() -> Option<Lab> {
     Some(lab)
 }
 
-/// Registers all in one window, which has yet to come for a while: when it opens.
-fn register(clients: &mut [Client]) -> SystemTime {
+/// Registers all in one window, which has yet to come for a while: its name.
+fn register(clients: &mut [Client]) -> String {
     for _ in 0..5 {
         let mut windows: Vec<String> =
             clients.iter_mut().map(|it| it.register(|_| {}).expect("an answer")).collect();
         windows.dedup();
-        let opens = opens(&windows[0]);
-        let left = opens.duration_since(SystemTime::now()).unwrap_or_default();
-        if windows.len() == 1 && left > BEFORE {
-            return opens;
+        let window = windows.swap_remove(0);
+        let left = opens(&window).duration_since(SystemTime::now()).unwrap_or_default();
+        if windows.is_empty() && left > BEFORE {
+            return window;
         }
     }
     panic!("a window is too short for {} registrations", clients.len());
@@ -83,9 +83,9 @@ fn listen(clients: &[Client], opens: SystemTime) -> Vec<Vec<(Instant, Vec<u8>)>>
     came
 }
 
-/// When each had its whole list, from when the first of all WINDOWs came.
-fn told(came: &[Vec<(Instant, Vec<u8>)>]) -> Vec<Duration> {
-    let is_window = |datagram: &Value| datagram["type"] == "WINDOW";
+/// When each had its whole list, from when the first WINDOW of that window came to any.
+fn told(came: &[Vec<(Instant, Vec<u8>)>], window: &str) -> Vec<Duration> {
+    let is_window = |datagram: &Value| datagram["type"] == "WINDOW" && datagram["window"] == window;
     let windows = came.iter().map(|came| {
         let read = came.iter().map(|(at, datagram)| (*at, read(datagram)));
         read.filter(|(_, datagram)| is_window(datagram)).collect::<Vec<_>>()
@@ -110,13 +110,14 @@ fn who_stays_is_told_while_others_have_vanished() {
     };
     let mut clients = all("lan", STAY);
     clients.extend(all("gone", VANISH));
-    let opens = register(&mut clients);
+    let window = register(&mut clients);
+    let opens = opens(&window);
     let left = || opens.duration_since(SystemTime::now()).unwrap_or_default();
     thread::sleep(left().saturating_sub(BEFORE));
     lab.ip("lan", "link set to-gone down");
     lab.ip("reg", &VANISH.map(|part| format!("neigh flush to 10.77.{part}.0/24\n")).concat());
     assert!(left() > Duration::ZERO, "they vanished in time");
-    let told = told(&listen(&clients[..EACH], opens));
+    let told = told(&listen(&clients[..EACH], opens), &window);
     let last = told.iter().max().copied().unwrap_or_default();
     let bound = TOLD_WITHIN * SLOWER;
     let late = told.iter().filter(|span| **span > bound).count();
