@@ -5,7 +5,6 @@ mod greetings;
 mod registration;
 mod windows;
 
-
 use super::*;
 use crate::proto::{
     Ack, Candidate, Challenge, Current, Left, Listing, Opened, Page, Peers, Query, Refusal,
