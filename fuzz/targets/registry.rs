@@ -99,8 +99,8 @@ struct World {
     model: Model,
     /// What the journal has been handed and has not answered.
     waiting: VecDeque<Entry>,
-    /// The ids and `seq`s of all that was proposed and is not durable.
-    under_way: Vec<(Option<Id>, Option<u64>)>,
+    /// Who has proposed something that is not durable yet, with which `seq`, from where.
+    under_way: Vec<(Option<Id>, Option<u64>, SocketAddr)>,
     /// All that was ever told of a window.
     pages: BTreeMap<Window, String>,
 }
@@ -176,23 +176,25 @@ impl World {
         match handled {
             Handled::Answer(transmit) => self.check_answer(&transmit, path),
             Handled::Refused(transmit, _) => check_refusal(&transmit, path),
-            Handled::Proposed => self.under_way.push((id, seq)),
+            Handled::Proposed => self.under_way.push((id, seq, addr)),
             Handled::Nothing(_) => {}
         }
     }
 
-    /// What the model says, unless the same id has something under way that comes before.
+    /// What the model says, unless the same id has something under way, which comes before.
     fn check_handled(&self, request: &Request, addr: SocketAddr, handled: &Handled) {
         let wall = self.now.wall;
         let (id, seq) = id_and_seq(request);
-        let before = self.under_way.iter().filter(|(it, _)| it.is_some() && it.as_ref() == id);
-        let before = before.map(|(_, seq)| *seq).max();
-        let (Some(id), Some(before), false) = (id, before, matches!(request, Request::Query(_)))
+        let before: Vec<_> = self.under_way.iter().filter(|it| it.0.as_ref() == id).collect();
+        let (Some(id), Some((.., last)), false) =
+            (id, before.last(), matches!(request, Request::Query(_)))
         else {
             return self.model.check_handled(request, addr, wall, handled).unwrap();
         };
+        let highest =
+            before.iter().map(|it| it.1).max().flatten().max(self.model.highest(id, true));
         let is_nothing = matches!(handled, Handled::Nothing(_));
-        let is_new = seq.is_none() || seq > before.max(self.model.highest(id, true));
+        let is_new = seq.is_none() || seq > highest || seq == highest && addr != *last;
         assert!(!is_new || !is_nothing, "{request:?} is new, and comes to {handled:?}");
         let is_old = seq.is_some() && seq < self.model.highest(id, !self.model.is_over(wall));
         assert!(!is_old || is_nothing, "{request:?} is old, and comes to {handled:?}");
@@ -214,7 +216,7 @@ impl World {
                     continue;
                 }
             };
-            let place = self.under_way.iter().position(|it| *it == (id.clone(), seq));
+            let place = self.under_way.iter().position(|it| *it == (id.clone(), seq, path.peer));
             self.under_way.remove(place.expect("it was proposed"));
             let answer = answer.expect("its asker is told");
             assert_eq!(told_window(&answer), self.journal.last().map(Record::window));

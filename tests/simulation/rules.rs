@@ -263,9 +263,14 @@ impl Rules {
         }
     }
 
-    /// What was answered to one datagram, at once.
+    /// What was answered to one datagram, at once; it may find a full socket.
     pub(crate) fn on_answered(&mut self, packet: &Packet, answers: &[Transmit]) {
         self.judge(self.no_amplifier.on_answered(packet, answers));
+        for answer in answers {
+            let datagram = Datagram::decode(&answer.payload);
+            let check = datagram.map(|it| self.history.model.check_answer(answer.path.peer, &it));
+            self.judge(check.unwrap_or(Ok(())));
+        }
     }
 
     /// One datagram is answered with one at the most.
@@ -290,7 +295,7 @@ impl Rules {
         self.judge(model.check_handled(request, path.peer, wall, handled));
     }
 
-    /// The registry answers a request: what it promises is noted, and must be so.
+    /// An answer leaves the registry: what it promises is noted, and must be so.
     pub(crate) fn on_promise(&mut self, transmit: &Transmit) {
         let to = transmit.path.peer;
         let Ok(datagram) = Datagram::decode(&transmit.payload) else { return };
