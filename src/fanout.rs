@@ -188,7 +188,7 @@ mod tests {
     use super::*;
     use crate::cookie::Secret;
     use crate::mesh::ListCap;
-    use crate::proto::{Datagram, Room};
+    use crate::proto::{Datagram, Profile};
     use crate::roster::NextWindow;
     use crate::window::{Length, Window};
     use std::collections::HashMap;
@@ -213,9 +213,7 @@ mod tests {
             let known = Member {
                 path: Path::new(addr(member), [198, 51, 100, 10].into()),
                 id: (member > 0).then(|| format!("id{member}").parse().unwrap()),
-                room: Room::default(),
-                name: None,
-                lan: None,
+                profile: Profile::default(),
                 registered: window().opens(),
             };
             filling.register(known, None);
@@ -322,7 +320,8 @@ mod tests {
         for (k, room) in ["sala", "a", "lab", "main"].into_iter().enumerate() {
             let (id, room) = (Some(format!("id{k}").parse().unwrap()), room.parse().unwrap());
             let (path, registered) = (path(k), window().opens());
-            filling.register(Member { path, id, room, name: None, lan: None, registered }, None);
+            let profile = Profile { room, ..Profile::default() };
+            filling.register(Member { path, id, profile, registered }, None);
         }
         let secret = Secret::from_bytes([7; 32]);
         let frozen = filling.finalize(Some(window().opens()), &secret, ListCap::new(200));

@@ -21,7 +21,7 @@ use crate::clock::Now;
 use crate::cookie::{CookieIssuer, Key};
 use crate::limit::{Limiter, Rate, Verdict};
 use crate::path::{Path, Transmit, network};
-use crate::proto::{Challenge, Code, DecodeError, Envelope, Kind, Refusal, Request};
+use crate::proto::{Ack, Challenge, Code, DecodeError, Envelope, Kind, Refusal, Request};
 use crate::tally::RejectReason;
 
 /// How many times the bytes that came an unproven source may be sent (RFC 9000 §8).
@@ -33,13 +33,15 @@ const NOISE: Rate = Rate { per_second: 1, burst: 64 };
 /// What becomes of a datagram.
 #[derive(Debug)]
 pub enum Admit {
-    /// A request to handle.
+    /// A request that may be handled.
     Pass {
-        /// It.
+        /// What is asked for.
         request: Request,
         /// Whether its source is trusted.
         trusted: bool,
     },
+    /// An acknowledgement, which is never answered: whoever knows the pass may hand it in.
+    Ack(Ack),
     /// Answered here: CHALLENGE.
     Answer(Transmit),
     /// Answered here: ERROR.
@@ -94,11 +96,10 @@ impl Gate {
         trusted: bool,
         came: usize,
     ) -> Admit {
-        if !envelope.kind().is_request() {
-            return Admit::Drop(RejectReason::NoRequest);
-        }
-        if envelope.kind() == Kind::Ack {
-            return admit_ack(envelope);
+        match envelope.kind() {
+            Kind::Ack => return admit_ack(envelope),
+            kind if !kind.is_request() => return Admit::Drop(RejectReason::NoRequest),
+            _ => {}
         }
         let needs_proof = !trusted || !self.keys.is_empty();
         if needs_proof && !self.is_proven(now, path, envelope) {
@@ -165,9 +166,9 @@ impl Gate {
 
 /// An ACK is never answered, and its pass is its proof.
 fn admit_ack(envelope: &Envelope<'_>) -> Admit {
-    match envelope.request() {
-        Ok(Some(request)) => Admit::Pass { request, trusted: false },
-        _ => Admit::Drop(RejectReason::Unreadable),
+    match envelope.ack() {
+        Ok(ack) => Admit::Ack(ack),
+        Err(_) => Admit::Drop(RejectReason::Unreadable),
     }
 }
 
@@ -204,7 +205,7 @@ fn error(path: Path, refusal: Refusal) -> Admit {
 mod tests {
     use super::*;
     use crate::cookie::{NO_COOKIE, Secret};
-    use crate::proto::{Datagram, Id, Leave, Query, Register};
+    use crate::proto::{Auth, Datagram, Id, Profile, RequestKind, Room};
     use crate::window::Wall;
 
     const STRANGER: &str = "203.0.113.9:40112";
@@ -253,23 +254,24 @@ mod tests {
     fn a_trusted_source_needs_no_cookie() {
         assert!(matches!(
             admit(FRIEND, br#"{"type":"QUERY"}"#),
-            Admit::Pass { request: Request::Query(_), trusted: true }
+            Admit::Pass { request: Request { kind: RequestKind::Query { .. }, .. }, trusted: true }
         ));
     }
 
     #[test]
     fn a_stranger_proves_its_address_first() {
-        let ask = |cookie: Option<String>| {
-            Register { seq: Some(3), cookie, ..Register::default() }.encode()
+        let register = |cookie: Option<String>| {
+            let request = Request::register(None, Some(3), Profile::default());
+            request.encode(&Auth { cookie, mac: None })
         };
-        let challenge = answer(STRANGER, &ask(None));
+        let challenge = answer(STRANGER, &register(None));
         assert!(challenge.starts_with(br#"{"type":"CHALLENGE","seq":3,"cookie":""#));
         let cookie = Some(cookie(&challenge));
         assert!(matches!(
-            admit(STRANGER, &ask(cookie.clone())),
+            admit(STRANGER, &register(cookie.clone())),
             Admit::Pass { trusted: false, .. }
         ));
-        assert!(matches!(admit("203.0.113.9:40113", &ask(cookie)), Admit::Answer(_)));
+        assert!(matches!(admit("203.0.113.9:40113", &register(cookie)), Admit::Answer(_)));
     }
 
     #[test]
@@ -306,7 +308,8 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_never_answered() {
-        for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_request()) {
+        let others = |kind: &Kind| !kind.is_request() && *kind != Kind::Ack;
+        for kind in Kind::ALL.into_iter().filter(others) {
             let datagram = format!(r#"{{"type":"{}","seq":"bad"}}"#, kind.name());
             for from in [STRANGER, FRIEND] {
                 assert!(matches!(
@@ -334,14 +337,13 @@ mod tests {
 
     #[test]
     fn no_request_is_amplified() {
-        let zeros = || Some(NO_COOKIE.to_owned());
-        let id: Id = "0123456789a".parse().unwrap();
-        let (some_id, seq) = (Some(id), Some(1));
-        for own in [
-            Register { id: some_id.clone(), seq, cookie: zeros(), ..Register::default() }.encode(),
-            Leave { id: some_id.clone(), seq, cookie: zeros(), mac: None }.encode(),
-            Query { id: some_id.clone(), seq, cookie: zeros(), ..Query::default() }.encode(),
+        let id: Option<Id> = Some("0123456789a".parse().unwrap());
+        for request in [
+            Request::register(id.clone(), Some(1), Profile::default()),
+            Request::leave(id.clone(), Some(1)),
+            Request::query(id, Some(1), Room::default(), 0),
         ] {
+            let own = request.encode(&Auth::with_cookie(NO_COOKIE));
             assert!(answer(STRANGER, &own).len() <= own.len());
         }
         for least in
@@ -361,8 +363,8 @@ mod tests {
             let path = Path::new(from.parse().unwrap(), "127.0.0.1".parse().unwrap());
             let now = Now { mono: Duration::from_millis(5000 + later), ..now() };
             let cookie = secret.cookie_issuer().issue(path.peer, now.wall.seconds32());
-            let query = Query { cookie: Some(cookie.as_str().into()), ..Query::default() };
-            gate.admit(now, path, &query.encode())
+            let query = Request::query(None, None, Room::default(), 0);
+            gate.admit(now, path, &query.encode(&Auth::with_cookie(cookie.as_str())))
         };
         assert!(matches!(ask(STRANGER, 0), Admit::Pass { .. }));
         assert!(matches!(ask("203.0.113.9:40113", 0), Admit::Pass { .. }));
@@ -384,15 +386,13 @@ mod tests {
         let mut gate = Gate::new(secret.cookie_issuer(), trust, Rate { per_second: 0, burst: 0 });
         gate.set_keys(vec![key_of("the key of last year"), key_of("the key of this year")]);
         let cookie = secret.cookie_issuer().issue(proven.parse().unwrap(), now().wall.seconds32());
-        let mut request = Request::Register(Register {
-            name: Some("ana".parse().unwrap()),
-            cookie: Some(cookie.as_str().to_owned()),
-            ..Register::default()
-        });
+        let profile = Profile { name: Some("ana".parse().unwrap()), ..Profile::default() };
+        let request = Request::register(None, None, profile);
+        let mut auth = Auth::with_cookie(cookie.as_str());
         if let Some(key) = key {
-            request.sign(|signed_bytes| key_of(key).mac(signed_bytes));
+            auth.sign(&request, |signed_bytes| key_of(key).mac(signed_bytes));
         }
-        (gate, request.encode())
+        (gate, request.encode(&auth))
     }
 
     fn ask_private(from: &str, (mut gate, request): (Gate, Vec<u8>)) -> Result<(), String> {
@@ -402,7 +402,7 @@ mod tests {
             Admit::Answer(transmit) | Admit::Refuse(transmit, _) => {
                 Err(String::from_utf8(transmit.payload).unwrap())
             }
-            Admit::Drop(why) => panic!("{why:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

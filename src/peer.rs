@@ -30,7 +30,7 @@ use std::time::Duration;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
-use crate::ask::{Ask, Heard, Terms};
+use crate::ask::{PendingRequest, Reply, RetryLimits};
 use crate::clock::Now;
 use crate::cookie::NO_COOKIE;
 use crate::proto::{Code, Datagram, Greet, Greeted, Request};
@@ -95,9 +95,9 @@ pub struct Peer {
     /// The latest window that the registry has shown to be open.
     last: Option<Window>,
     /// REGISTER or LEAVE.
-    errand: Option<Ask>,
+    errand: Option<PendingRequest>,
     register_at: Option<Duration>,
-    query: Option<Ask>,
+    query: Option<PendingRequest>,
     query_at: Option<Duration>,
     /// Left or finally refused: registers no more.
     done: bool,
@@ -205,7 +205,8 @@ impl Peer {
             Some(Stage::Meeting(meeting)) => meeting.poll_timeout(),
             _ => None,
         };
-        let ask = |ask: &Option<Ask>| ask.as_ref().and_then(Ask::poll_timeout);
+        let ask =
+            |ask: &Option<PendingRequest>| ask.as_ref().and_then(PendingRequest::poll_timeout);
         let moments = [
             meeting,
             ask(&self.errand),
@@ -247,9 +248,10 @@ impl Peer {
         self.seq
     }
 
-    fn ask(&mut self, now: Now, request: Request, deadline: Option<Duration>) -> Ask {
-        let terms = Terms { longest: self.quarter(), deadline };
-        let ask = Ask::new(request, &self.cookie, terms, self.rng.next_u64(), now);
+    fn ask(&mut self, now: Now, request: Request, deadline: Option<Duration>) -> PendingRequest {
+        let limits = RetryLimits { longest: self.quarter(), deadline };
+        let seed = self.rng.next_u64();
+        let ask = PendingRequest::new(request, &self.cookie, limits, seed, now);
         ask.signed(self.config.key.clone())
     }
 
@@ -260,7 +262,7 @@ impl Peer {
         let to_errand = hear(&mut self.errand, &mut self.cookie, datagram, now);
         let to_query = hear(&mut self.query, &mut self.cookie, datagram, now);
         // What answers nothing was forged, or is late: it says nothing of who is there.
-        self.heard |= to_errand != Heard::Nothing || to_query != Heard::Nothing;
+        self.heard |= to_errand != Reply::Unrelated || to_query != Reply::Unrelated;
         if is_end(to_errand) {
             self.on_errand(now, datagram);
         }
@@ -295,10 +297,15 @@ impl Peer {
 }
 
 /// Hands a datagram to what may have asked for it. A new cookie is kept for later requests.
-fn hear(asked: &mut Option<Ask>, cookie: &mut String, datagram: &Datagram<'_>, now: Now) -> Heard {
-    let Some(ask) = asked else { return Heard::Nothing };
+fn hear(
+    asked: &mut Option<PendingRequest>,
+    cookie: &mut String,
+    datagram: &Datagram<'_>,
+    now: Now,
+) -> Reply {
+    let Some(ask) = asked else { return Reply::Unrelated };
     let heard = ask.handle(datagram, now);
-    if heard == Heard::Challenged {
+    if heard == Reply::Challenge {
         ask.cookie().clone_into(cookie);
     }
     asked.take_if(|ask| ask.poll_timeout().is_none());
@@ -306,8 +313,8 @@ fn hear(asked: &mut Option<Ask>, cookie: &mut String, datagram: &Datagram<'_>, n
 }
 
 /// Whether a request has been answered or refused.
-fn is_end(heard: Heard) -> bool {
-    matches!(heard, Heard::Answered | Heard::Refused)
+fn is_end(heard: Reply) -> bool {
+    matches!(heard, Reply::Answer | Reply::Error)
 }
 
 /// A window's length: at least a second, or the delays that are a part of it would be none.

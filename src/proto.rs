@@ -86,59 +86,91 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Whether a client sends it to a registry.
+    /// Whether it is a [`Request`]: what a registry answers.
     pub fn is_request(self) -> bool {
-        matches!(self, Kind::Register | Kind::Leave | Kind::Query | Kind::Ack)
+        matches!(self, Kind::Register | Kind::Leave | Kind::Query)
     }
 }
 
-/// Asks to be in the next window.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Register {
+/// What a client asks of a registry: REGISTER, LEAVE or QUERY.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
     /// The client's own secret; without it, its address stands for it.
     pub id: Option<Id>,
-    /// Grows with each new request of one `id`; equal in a retry.
+    /// Grows with each new request of one `id`; equal in a retry. The answer echoes it.
     pub seq: Option<u64>,
-    /// Which group.
+    /// What it asks for.
+    pub kind: RequestKind,
+}
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// To be in the next window, and known as this: REGISTER.
+    Register(Profile),
+    /// To be withdrawn from the next window: LEAVE.
+    Leave,
+    /// A page of the member's own list, or of a room's roster if the id is no member's: QUERY.
+    Query {
+        /// The room whose roster it is.
+        room: Room,
+        /// Which page, from 0.
+        part: u32,
+    },
+}
+
+/// What a client registers as: the fields of REGISTER that its peers, or the window's document, show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// The group that it wants to meet.
     pub room: Room,
     /// What people call it.
     pub name: Option<Name>,
     /// Its private address, for peers behind the same NAT.
     pub lan: Option<SocketAddr>,
-    /// What the last CHALLENGE gave.
+}
+
+/// Proof that a request may be answered: the gate checks it, and hands the request on without it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Auth {
+    /// The cookie of the last CHALLENGE: proof of the source address.
     pub cookie: Option<String>,
-    /// To a private registry: see [`Envelope::signed_bytes`].
+    /// To a private registry, the MAC of [`Envelope::signed_bytes`].
     pub mac: Option<String>,
 }
 
-/// Withdraws from the next window.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leave {
-    /// Who leaves.
-    pub id: Option<Id>,
-    /// As in [`Register`].
-    pub seq: Option<u64>,
-    /// What the last CHALLENGE gave.
-    pub cookie: Option<String>,
-    /// To a private registry: see [`Envelope::signed_bytes`].
-    pub mac: Option<String>,
+impl Request {
+    /// A request to be in the next window.
+    pub fn register(id: Option<Id>, seq: Option<u64>, profile: Profile) -> Request {
+        Request { id, seq, kind: RequestKind::Register(profile) }
+    }
+
+    /// A request to be withdrawn from the next window.
+    pub fn leave(id: Option<Id>, seq: Option<u64>) -> Request {
+        Request { id, seq, kind: RequestKind::Leave }
+    }
+
+    /// A request for a page of a list.
+    pub fn query(id: Option<Id>, seq: Option<u64>, room: Room, part: u32) -> Request {
+        Request { id, seq, kind: RequestKind::Query { room, part } }
+    }
 }
 
-/// Asks for a page of a list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Query {
-    /// A member's id asks for its own list.
-    pub id: Option<Id>,
-    /// Echoed.
-    pub seq: Option<u64>,
-    /// Whose roster, if the id is no member's.
-    pub room: Room,
-    /// Which page, from 0.
-    pub part: u32,
-    /// What the last CHALLENGE gave.
-    pub cookie: Option<String>,
-    /// To a private registry: see [`Envelope::signed_bytes`].
-    pub mac: Option<String>,
+impl Auth {
+    /// Neither cookie nor MAC: enough for a source that a public registry trusts.
+    pub const NONE: Auth = Auth { cookie: None, mac: None };
+
+    /// A cookie, and no MAC.
+    pub fn with_cookie(cookie: &str) -> Auth {
+        Auth { cookie: Some(cookie.to_owned()), mac: None }
+    }
+
+    /// Signs a request and the cookie: `mac` gives the MAC of the bytes it is given.
+    pub fn sign(&mut self, request: &Request, mac: impl FnOnce(&[u8]) -> String) {
+        let bytes = request.encode(self);
+        let envelope = Envelope::open(&bytes);
+        self.mac = envelope.ok().map(|envelope| mac(&envelope.signed_bytes()));
+    }
 }
 
 /// "I hold the whole list."
@@ -370,9 +402,7 @@ pub struct Greeted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Datagram<'a> {
-    Register(Register),
-    Leave(Leave),
-    Query(Query),
+    Request(Request, Auth),
     Ack(Ack),
     Challenge(Challenge),
     Registered(Registered<'a>),
@@ -382,29 +412,4 @@ pub enum Datagram<'a> {
     Error(Refusal),
     Greet(Greet),
     Greeted(Greeted),
-}
-
-/// What a client may ask of a registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Request {
-    Register(Register),
-    Leave(Leave),
-    Query(Query),
-    Ack(Ack),
-}
-
-impl Request {
-    /// Signs it: `mac` gives the MAC of what it is given. An ACK is proven by its pass alone.
-    pub fn sign(&mut self, mac: impl FnOnce(&[u8]) -> String) {
-        let bytes = self.encode();
-        let signed_bytes = Envelope::open(&bytes).map(|envelope| envelope.signed_bytes());
-        let own = match self {
-            Request::Register(register) => &mut register.mac,
-            Request::Leave(leave) => &mut leave.mac,
-            Request::Query(query) => &mut query.mac,
-            Request::Ack(_) => return,
-        };
-        *own = signed_bytes.ok().map(|signed_bytes| mac(&signed_bytes));
-    }
 }

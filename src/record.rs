@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::path::Path;
 use crate::proto::object::Object;
-use crate::proto::{Id, Name, Room, plain};
+use crate::proto::{Id, Name, Profile, Room, plain};
 use crate::window::{Length, Wall, Window};
 
 /// The form of journal files that this program writes and reads.
@@ -53,12 +53,8 @@ pub struct Registration {
     pub id: Option<Id>,
     /// Of its request.
     pub seq: Option<u64>,
-    /// Its group.
-    pub room: Room,
-    /// What people call it.
-    pub name: Option<Name>,
-    /// Its private address.
-    pub lan: Option<SocketAddr>,
+    /// What it registers as.
+    pub profile: Profile,
 }
 
 /// A client withdrew from `window`.
@@ -314,14 +310,15 @@ impl Record {
     pub fn write_line(&self, out: &mut Vec<u8>) {
         match self {
             Record::Register(it) => write_line(out, "register", |line| {
+                let Profile { room, name, lan } = &it.profile;
                 line.plain("at", it.at.stamp().as_str());
                 line.maybe_plain("id", it.id.as_ref().map(Id::as_str));
                 line.maybe_number("seq", it.seq);
-                line.plain("room", it.room.as_str());
-                line.maybe_plain("name", it.name.as_ref().map(Name::as_str));
+                line.plain("room", room.as_str());
+                line.maybe_plain("name", name.as_ref().map(Name::as_str));
                 line.addr("addr", it.path.peer);
                 line.ip("local", it.path.local);
-                line.maybe_addr("lan", it.lan);
+                line.maybe_addr("lan", *lan);
             }),
             Record::Leave(it) => write_line(out, "leave", |line| {
                 line.plain("at", it.at.stamp().as_str());
@@ -342,7 +339,8 @@ impl Record {
         Ok(match Line::read(line)? {
             Line::Register { at, id, seq, room, name, addr, local, lan } => {
                 let path = Path::new(addr, local);
-                Record::Register(Registration { window, at, path, id, seq, room, name, lan })
+                let profile = Profile { room, name, lan };
+                Record::Register(Registration { window, at, path, id, seq, profile })
             }
             Line::Leave { at, id, seq, addr, local } => {
                 Record::Leave(Leaving { window, at, path: Path::new(addr, local), id, seq })
@@ -370,9 +368,7 @@ mod tests {
             path: Path::new("127.0.0.1:40112".parse().unwrap(), "127.0.0.1".parse().unwrap()),
             id: Some("s3cret".parse().unwrap()),
             seq: Some(1),
-            room: Room::default(),
-            name: Some("ana".parse().unwrap()),
-            lan: None,
+            profile: Profile { name: Some("ana".parse().unwrap()), ..Profile::default() },
         })
     }
 

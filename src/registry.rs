@@ -31,7 +31,7 @@ use crate::clock::{Alarm, Now};
 use crate::cookie::Secret;
 use crate::mesh::ListCap;
 use crate::path::{Path, Transmit};
-use crate::proto::{Id, Leave, Register, Request};
+use crate::proto::{Id, Profile, Request, RequestKind};
 use crate::record::{Leaving, Opening, Record, Registration, Ticket};
 use crate::roster::{FinalizedWindow, Member, Memory, NextWindow, Slot, Standing};
 use crate::tally::RejectReason;
@@ -209,11 +209,14 @@ impl Registry {
     /// Takes a request that passed the gate; of a trusted source there may be any number.
     pub fn handle(&mut self, now: Now, path: Path, request: Request, trusted: bool) -> Handled {
         self.handle_timeout(now);
-        match request {
-            Request::Register(register) => self.handle_register(now, path, register, trusted),
-            Request::Leave(leave) => self.handle_leave(now, path, leave, trusted),
-            Request::Query(query) => self.answer_query(now, path, &query),
-            Request::Ack(_) => Handled::Nothing(RejectReason::NoRequest),
+        match request.kind {
+            RequestKind::Register(profile) => {
+                self.handle_register(now, path, request.id, request.seq, profile, trusted)
+            }
+            RequestKind::Leave => self.handle_leave(now, path, request.id, request.seq, trusted),
+            RequestKind::Query { ref room, part } => {
+                self.answer_query(now, path, &request, room, part)
+            }
         }
     }
 
@@ -268,8 +271,8 @@ impl Registry {
             }
             Record::Register(it) => {
                 let answer = ticket.map(|_| self.answer_registration(now, &it));
-                let Registration { at, path, id, seq, room, name, lan, .. } = it;
-                self.next.register(Member { path, id, room, name, lan, registered: at }, seq);
+                let Registration { at, path, id, seq, profile, .. } = it;
+                self.next.register(Member { path, id, profile, registered: at }, seq);
                 answer
             }
             Record::Leave(Leaving { window, path, id, seq, .. }) => {
@@ -325,22 +328,23 @@ impl Registry {
         &mut self,
         now: Now,
         path: Path,
-        register: Register,
+        id: Option<Id>,
+        seq: Option<u64>,
+        mut profile: Profile,
         trusted: bool,
     ) -> Handled {
-        let Register { id, seq, room, name, lan, .. } = register;
         match self.judge(now, Action::Register, id.as_ref(), seq, path.peer) {
             Verdict::Nothing(why) => return Handled::Nothing(why),
             Verdict::Retry(_, None) => return Handled::Nothing(RejectReason::Old),
             Verdict::Retry(window, Some(member)) => {
-                let room = member.room.clone();
+                let room = member.profile.room.clone();
                 return Handled::Answer(self.registered(now, path, id, seq, room, window));
             }
             Verdict::New => {}
         }
         let (window, at) = (self.head(), now.wall);
-        let lan = lan.filter(|lan| *lan != path.peer);
-        let registration = Registration { window, at, path, id, seq, room, name, lan };
+        profile.lan.take_if(|lan| *lan == path.peer);
+        let registration = Registration { window, at, path, id, seq, profile };
         let holder = self.next.holder(path.peer);
         if self.changes_nothing(&registration, holder) {
             let answer = self.answer_registration(now, &registration);
@@ -361,8 +365,14 @@ impl Registry {
         Handled::Proposed
     }
 
-    fn handle_leave(&mut self, now: Now, path: Path, leave: Leave, trusted: bool) -> Handled {
-        let Leave { id, seq, .. } = leave;
+    fn handle_leave(
+        &mut self,
+        now: Now,
+        path: Path,
+        id: Option<Id>,
+        seq: Option<u64>,
+        trusted: bool,
+    ) -> Handled {
         let window = self.head();
         match self.judge(now, Action::Leave, id.as_ref(), seq, path.peer) {
             Verdict::Nothing(why) => return Handled::Nothing(why),
@@ -440,11 +450,8 @@ impl Registry {
     /// Whether a registration finds itself in the next window already, as the `holder` of its
     /// address, and nothing under way can change that before it.
     fn changes_nothing(&self, registration: &Registration, holder: Option<&Member>) -> bool {
-        let Registration { at: _, window: _, path, id, seq: _, room, name, lan } = registration;
-        let same = |known: &Member| {
-            let Member { path: it, id: its, room: there, name: called, lan: beside, .. } = known;
-            (it, its, there, called, beside) == (path, id, room, name, lan)
-        };
+        let Registration { at: _, window: _, path, id, seq: _, profile } = registration;
+        let same = |known: &Member| (&known.path, &known.id, &known.profile) == (path, id, profile);
         holder.is_some_and(same)
             && !self.in_flight.touches(id.as_ref(), path.peer)
             && self.in_flight.opening.is_none()

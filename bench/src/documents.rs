@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use hit7::clock::Clock;
-use hit7::proto::{Datagram, Register};
-use hit7::record::{Header, Record, Registration};
 use hit7::path;
+use hit7::proto::{Auth, Datagram, Profile, Request};
+use hit7::record::{Header, Record, Registration};
 use hit7::window::{Length, Wall, Window};
 use serde::Serialize;
 
@@ -89,9 +89,10 @@ fn write_log(path: &Path, window: Window, members: usize, at: &[UdpSocket]) -> i
             path: path::Path::new(peer, Ipv4Addr::LOCALHOST.into()),
             id: format!("{member:011x}").parse().ok(),
             seq: Some(1),
-            room: "main".parse().expect("a room"),
-            name: format!("member-{member}").parse().ok(),
-            lan: None,
+            profile: Profile {
+                name: format!("member-{member}").parse().ok(),
+                ..Profile::default()
+            },
         };
         Record::Register(registration).write_line(&mut log);
     }
@@ -175,7 +176,8 @@ impl Probe {
         let name = format!("probe-{}", self.seq % 7).parse().ok();
         let (id, seq) = ("probe".parse().ok(), Some(self.seq));
         self.sent.insert(self.seq, now);
-        let request = Register { id, seq, name, ..Register::default() }.encode();
+        let profile = Profile { name, ..Profile::default() };
+        let request = Request::register(id, seq, profile).encode(&Auth::NONE);
         self.mail.send(&self.socket, &[request]).map(drop)
     }
 

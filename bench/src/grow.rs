@@ -11,10 +11,11 @@ use hit7::cookie::Secret;
 use hit7::fanout::Fanout;
 use hit7::journal::FileJournal;
 use hit7::mesh::ListCap;
+use hit7::path::Path;
+use hit7::proto::Profile;
 use hit7::record::{Header, Record, Registration};
 use hit7::registry::{Caps, Config, Event, Registry};
 use hit7::store::Disk;
-use hit7::path::Path;
 use hit7::window::{Length, Window};
 use serde::Serialize;
 
@@ -64,9 +65,11 @@ fn registration(member: usize, rooms: usize) -> Record {
         // As long as hit7's own client's: 64 bits as text.
         id: format!("{:011x}", member * 0x9e37_79b9).parse().ok(),
         seq: Some(1),
-        room: room.parse().expect("a room"),
-        name: format!("member-{member}").parse().ok(),
-        lan: None,
+        profile: Profile {
+            room: room.parse().expect("a room"),
+            name: format!("member-{member}").parse().ok(),
+            lan: None,
+        },
     })
 }
 

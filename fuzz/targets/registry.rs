@@ -10,7 +10,7 @@ use hit7::clock::Now;
 use hit7::cookie::Secret;
 use hit7::mesh::ListCap;
 use hit7::path::{Path, Transmit};
-use hit7::proto::{Code, Datagram, Id, Leave, Page, Query, Register, Request, Room};
+use hit7::proto::{Code, Datagram, Id, Page, Profile, Request, RequestKind, Room};
 use hit7::record::{Leaving, Record, Registration, Ticket};
 use hit7::registry::{Caps, Config, Event, Handled, Registry, ResumeError};
 use hit7::roster::FinalizedWindow;
@@ -146,7 +146,8 @@ impl Model {
 
     fn register(&mut self, it: &Registration) {
         self.check_next(it.window);
-        let member = Member { addr: it.path.peer, id: it.id.clone(), room: it.room.clone() };
+        let member =
+            Member { addr: it.path.peer, id: it.id.clone(), room: it.profile.room.clone() };
         let same_id = |other: &Member| member.id.is_some() && other.id == member.id;
         self.members.retain(|other| !same_id(other));
         if let Some(place) = self.members.iter().position(|other| other.addr == member.addr) {
@@ -274,14 +275,12 @@ impl World {
     fn take(&mut self, op: Op) {
         match op {
             Op::Register(who) => self.ask(who, |id, seq, room| {
-                Request::Register(Register { id, seq, room, ..Register::default() })
+                Request::register(id, seq, Profile { room, ..Profile::default() })
             }),
             Op::Leave(who) => {
-                self.ask(who, |id, seq, _| Request::Leave(Leave { id, seq, ..Leave::default() }));
+                self.ask(who, |id, seq, _| Request::leave(id, seq));
             }
-            Op::Query(who) => self.ask(who, |id, seq, room| {
-                Request::Query(Query { id, seq, room, ..Query::default() })
-            }),
+            Op::Query(who) => self.ask(who, |id, seq, room| Request::query(id, seq, room, 0)),
             Op::Wait(times) => self.wait(u64::from(times) * 4),
             Op::Step(times) => {
                 let wall = self.now.wall.millis() + i64::from(times) * 2000;
@@ -312,7 +311,7 @@ impl World {
         let room: Room = ["main", "lab"][usize::from(who.room % 2)].parse().unwrap();
         let addr: SocketAddr = ([203, 0, 113, 9], 1 + u16::from(who.addr % 5)).into();
         let request = make(id.clone(), seq, room);
-        let is_query = matches!(request, Request::Query(_));
+        let is_query = matches!(request.kind, RequestKind::Query { .. });
         let promise = id.as_ref().and_then(|id| self.promised(id, seq, addr, &request));
         let is_new = self.is_new(id.as_ref(), seq);
         let is_old = !is_query && self.is_old(id.as_ref(), seq);
@@ -361,9 +360,9 @@ impl World {
         request: &Request,
     ) -> Option<Window> {
         let grant = self.model.last_grant(id)?;
-        let asked = match request {
-            Request::Register(_) => Standing::In,
-            Request::Leave(_) => Standing::Left,
+        let asked = match request.kind {
+            RequestKind::Register(_) => Standing::In,
+            RequestKind::Leave => Standing::Left,
             _ => return None,
         };
         let is_last =

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use arbitrary::{Arbitrary, Unstructured};
 use hit7::journal::{FileJournal, OpenError, Recovered};
+use hit7::proto::Profile;
 use hit7::record::{Header, Leaving, LineError, Opening, Record, Registration};
 use hit7::store::{Handle, Store};
 use hit7::window::{Length, Window};
@@ -73,9 +74,7 @@ fn file(Valid { records, opened }: Valid) -> Vec<u8> {
                 path,
                 id,
                 seq,
-                room,
-                name: Some("ana".parse().unwrap()),
-                lan: None,
+                profile: Profile { room, name: Some("ana".parse().unwrap()), lan: None },
             }),
         };
         record.write_line(&mut file);

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{ClientError, LONGEST, Target, open, transmit};
-use crate::ask::{Ask, Heard, Terms};
+use crate::ask::{PendingRequest, Reply, RetryLimits};
 use crate::clock::{Alarm, Clock};
 use crate::cookie::{Key, NO_COOKIE};
-use crate::proto::{Code, Datagram, Peers, Query, Refusal, Request, Room};
+use crate::proto::{Code, Datagram, Peers, Refusal, Request, Room};
 use crate::udp::{Inbox, Socket};
 use crate::window::Window;
 
@@ -179,11 +179,11 @@ impl Reader {
             for (_, bytes) in inbox.datagrams().filter(|(path, _)| path.peer == registry) {
                 let Ok(datagram) = Datagram::decode(bytes) else { continue };
                 match (ask.handle(&datagram, self.clock.now()), datagram) {
-                    (Heard::Answered, Datagram::Peers(peers)) => {
+                    (Reply::Answer, Datagram::Peers(peers)) => {
                         self.cookie = ask.cookie().to_owned();
                         return Ok(Some(Reading::from(peers)));
                     }
-                    (Heard::Refused, Datagram::Error(refusal)) if !refusal.code.is_retryable() => {
+                    (Reply::Error, Datagram::Error(refusal)) if !refusal.code.is_retryable() => {
                         return no_page(refusal, part);
                     }
                     _ => {}
@@ -192,13 +192,13 @@ impl Reader {
         }
     }
 
-    fn ask(&mut self, part: u32) -> Ask {
+    fn ask(&mut self, part: u32) -> PendingRequest {
         self.seq += 1;
-        let room = self.room.clone();
-        let query = Query { seq: Some(self.seq), room, part, ..Query::default() };
-        let terms = Terms { longest: LONGEST, deadline: None };
+        let query = Request::query(None, Some(self.seq), self.room.clone(), part);
+        let limits = RetryLimits { longest: LONGEST, deadline: None };
         let now = self.clock.now();
-        Ask::new(Request::Query(query), &self.cookie, terms, self.seq, now).signed(self.key.clone())
+        let ask = PendingRequest::new(query, &self.cookie, limits, self.seq, now);
+        ask.signed(self.key.clone())
     }
 }
 

@@ -10,7 +10,7 @@ use super::share::{Head, Share};
 use super::{Config, Event, Open, Peer, Promised, Stage, millis, whole_seconds};
 use crate::ask::jitter;
 use crate::clock::Now;
-use crate::proto::{Ack, Candidate, Datagram, Opened, Page, Peers, Query, Request};
+use crate::proto::{Ack, Candidate, Datagram, Opened, Page, Peers, Request};
 use crate::window::Window;
 
 /// The latest that missing parts are first asked for, after the opening.
@@ -149,7 +149,7 @@ impl Peer {
         let part = share.missing();
         let (id, seq) = (Some(self.config.id.clone()), Some(self.next_seq()));
         let room = self.config.room.clone();
-        let query = Request::Query(Query { id, seq, room, part, ..Query::default() });
+        let query = Request::query(id, seq, room, part);
         self.query = Some(self.ask(now, query, None));
     }
 

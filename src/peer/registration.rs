@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::reach::canonical;
 use super::{Event, Peer, Promised, millis, whole_seconds};
 use crate::clock::Now;
-use crate::proto::{Datagram, Leave, Refusal, Register, Registered, Request};
+use crate::proto::{Datagram, Profile, Refusal, Registered, Request};
 use crate::window::Window;
 
 /// Between two keep-alives: many NATs forget a mapping after 30 s (RFC 4787 §4.3 asks for more).
@@ -23,8 +23,7 @@ impl Peer {
         }
         (self.done, self.register_at, self.told) = (true, None, None);
         let (id, seq) = (Some(self.config.id.clone()), Some(self.next_seq()));
-        self.errand =
-            Some(self.ask(now, Request::Leave(Leave { id, seq, ..Leave::default() }), None));
+        self.errand = Some(self.ask(now, Request::leave(id, seq), None));
     }
 
     /// Tries another address of the registry; ignored once one has been heard of.
@@ -44,17 +43,12 @@ impl Peer {
         if self.done || self.errand.is_some() || self.told.as_ref().is_some_and(late) {
             return;
         }
-        let register = Register {
-            id: Some(self.config.id.clone()),
-            seq: Some(self.next_seq()),
-            room: self.config.room.clone(),
-            name: self.config.name.clone(),
-            lan: self.config.lan,
-            ..Register::default()
-        };
+        let (id, seq) = (Some(self.config.id.clone()), Some(self.next_seq()));
+        let (room, name) = (self.config.room.clone(), self.config.name.clone());
+        let request = Request::register(id, seq, Profile { room, name, lan: self.config.lan });
         // The window to be in is the one that opens when the current one closes.
         let deadline = self.open.as_ref().filter(|_| self.told.is_none()).map(|it| it.closes_at);
-        self.errand = Some(self.ask(now, Request::Register(register), deadline));
+        self.errand = Some(self.ask(now, request, deadline));
     }
 
     pub(super) fn keep_alive(&mut self, now: Now) {

@@ -16,8 +16,8 @@ use thiserror::Error;
 
 use super::list::parse_addr;
 use super::{
-    Ack, Challenge, Code, Current, Datagram, Greet, Greeted, Kind, Leave, Left, MAX_DATAGRAM,
-    Opened, Page, Peers, Query, Refusal, Register, Registered, Request, SEQ_END, plain,
+    Ack, Auth, Challenge, Code, Current, Datagram, Greet, Greeted, Kind, Left, MAX_DATAGRAM,
+    Opened, Page, Peers, Profile, Refusal, Registered, Request, RequestKind, SEQ_END, plain,
 };
 
 /// RejectReason a datagram cannot be read.
@@ -309,59 +309,43 @@ impl<'a> Envelope<'a> {
         signed_bytes
     }
 
-    /// Reads a request, without the proof that is looked at before ([`Envelope::cookie`],
-    /// [`Envelope::mac`]); `None` if it is of another kind.
+    /// Reads a request; `None` if it is of another kind. What vouches for it is looked at before,
+    /// and here only held to its type ([`Envelope::cookie`], [`Envelope::mac`]).
     pub fn request(&self) -> Result<Option<Request>, DecodeError> {
-        self.fields.text(Key::Cookie)?;
-        self.fields.text(Key::Mac)?;
-        Ok(Some(match self.kind {
-            Kind::Register => Request::Register(self.register()?),
-            Kind::Leave => Request::Leave(self.leave()?),
-            Kind::Query => Request::Query(self.query()?),
-            Kind::Ack => Request::Ack(self.ack()?),
+        let fields = &self.fields;
+        fields.text(Key::Cookie)?;
+        fields.text(Key::Mac)?;
+        let kind = match self.kind {
+            Kind::Register => RequestKind::Register(self.profile()?),
+            Kind::Leave => RequestKind::Leave,
+            Kind::Query => RequestKind::Query {
+                room: fields.parsed(Key::Room)?.unwrap_or_default(),
+                part: fields.number(Key::Part, 1 << 32)?.unwrap_or(0) as u32,
+            },
             _ => return Ok(None),
-        }))
+        };
+        Ok(Some(Request { id: fields.parsed(Key::Id)?, seq: fields.seq()?, kind }))
     }
 
-    fn proof(&self) -> Result<(Option<String>, Option<String>), DecodeError> {
-        Ok((self.fields.owned(Key::Cookie)?, self.fields.owned(Key::Mac)?))
+    fn auth(&self) -> Result<Auth, DecodeError> {
+        Ok(Auth { cookie: self.fields.owned(Key::Cookie)?, mac: self.fields.owned(Key::Mac)? })
     }
 
-    fn register(&self) -> Result<Register, DecodeError> {
+    fn profile(&self) -> Result<Profile, DecodeError> {
         let fields = &self.fields;
         let lan = fields.addr(Key::Lan)?;
         if lan.is_some_and(|lan| !is_private(lan)) {
             return bad(Key::Lan, "must be a private address, of RFC 1918 or fc00::/7");
         }
-        Ok(Register {
-            id: fields.parsed(Key::Id)?,
-            seq: fields.seq()?,
+        Ok(Profile {
             room: fields.parsed(Key::Room)?.unwrap_or_default(),
             name: fields.parsed(Key::Name)?,
             lan,
-            cookie: None,
-            mac: None,
         })
     }
 
-    fn leave(&self) -> Result<Leave, DecodeError> {
-        let fields = &self.fields;
-        Ok(Leave { id: fields.parsed(Key::Id)?, seq: fields.seq()?, cookie: None, mac: None })
-    }
-
-    fn query(&self) -> Result<Query, DecodeError> {
-        let fields = &self.fields;
-        Ok(Query {
-            id: fields.parsed(Key::Id)?,
-            seq: fields.seq()?,
-            room: fields.parsed(Key::Room)?.unwrap_or_default(),
-            part: fields.number(Key::Part, 1 << 32)?.unwrap_or(0) as u32,
-            cookie: None,
-            mac: None,
-        })
-    }
-
-    fn ack(&self) -> Result<Ack, DecodeError> {
+    /// Reads an acknowledgement, whatever kind the datagram is.
+    pub fn ack(&self) -> Result<Ack, DecodeError> {
         let fields = &self.fields;
         Ok(Ack {
             id: fields.parsed(Key::Id)?,
@@ -476,19 +460,11 @@ impl<'a> Datagram<'a> {
     /// Reads any datagram whole.
     pub fn decode(datagram: &'a [u8]) -> Result<Datagram<'a>, DecodeError> {
         let envelope = Envelope::open(datagram)?;
+        if let Some(request) = envelope.request()? {
+            return Ok(Datagram::Request(request, envelope.auth()?));
+        }
         Ok(match envelope.kind {
-            Kind::Register => {
-                let (cookie, mac) = envelope.proof()?;
-                Datagram::Register(Register { cookie, mac, ..envelope.register()? })
-            }
-            Kind::Leave => {
-                let (cookie, mac) = envelope.proof()?;
-                Datagram::Leave(Leave { cookie, mac, ..envelope.leave()? })
-            }
-            Kind::Query => {
-                let (cookie, mac) = envelope.proof()?;
-                Datagram::Query(Query { cookie, mac, ..envelope.query()? })
-            }
+            Kind::Register | Kind::Leave | Kind::Query => unreachable!("it is a request"),
             Kind::Ack => Datagram::Ack(envelope.ack()?),
             Kind::Challenge => Datagram::Challenge(envelope.challenge()?),
             Kind::Registered => Datagram::Registered(envelope.registered()?),
@@ -505,6 +481,7 @@ impl<'a> Datagram<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::Room;
 
     fn request(text: &str) -> Result<Option<Request>, DecodeError> {
         Envelope::open(text.as_bytes())?.request()
@@ -520,9 +497,8 @@ mod tests {
     #[test]
     fn fields_come_in_any_order_with_others_between() {
         let text = " {\"name\" : \"a\\u006ea\",\"later\":[{}],\"seq\":7, \"type\":\"REGISTER\"}\n";
-        let expected =
-            Register { seq: Some(7), name: Some("ana".parse().unwrap()), ..Register::default() };
-        assert_eq!(request(text).unwrap(), Some(Request::Register(expected)));
+        let profile = Profile { name: Some("ana".parse().unwrap()), ..Profile::default() };
+        assert_eq!(request(text).unwrap(), Some(Request::register(None, Some(7), profile)));
     }
 
     #[test]
@@ -536,16 +512,14 @@ mod tests {
         ] {
             assert_eq!(request(&other).unwrap(), request(plain).unwrap(), "{other}");
         }
-        assert!(
-            matches!(request(plain).unwrap(), Some(Request::Register(it)) if it.seq == Some(7))
-        );
+        assert_eq!(request(plain).unwrap().unwrap().seq, Some(7));
     }
 
     #[test]
     fn of_a_key_given_twice_the_last_counts() {
         let twice = r#"{"type":"QUERY","part":1,"part":2}"#;
-        let expected = Query { part: 2, ..Query::default() };
-        assert_eq!(request(twice).unwrap(), Some(Request::Query(expected)));
+        let expected = Request::query(None, None, Room::default(), 2);
+        assert_eq!(request(twice).unwrap(), Some(expected));
     }
 
     #[test]
@@ -588,8 +562,12 @@ mod tests {
             assert_eq!(bad_field(&format!(r#"{{"type":"REGISTER","{field}":{value}}}"#)), field);
         }
         assert_eq!(bad_field(r#"{"type":"QUERY","part":-1}"#), "part");
-        assert_eq!(bad_field(r#"{"type":"ACK","window":"11:29","pass":"x"}"#), "window");
-        assert_eq!(bad_field(r#"{"type":"ACK","window":"2026-11-23T11:29:00Z"}"#), "pass");
+        let bad_ack = |text: &str| Datagram::decode(text.as_bytes()).map(|_| ()).unwrap_err();
+        let of = |field, why: &str| DecodeError::BadField { field, why: why.to_owned() };
+        let no_time = bad_ack(r#"{"type":"ACK","window":"11:29","pass":"x"}"#);
+        assert_eq!(no_time, of("window", "not a time like 2026-11-23T11:29:00Z"));
+        let no_pass = bad_ack(r#"{"type":"ACK","window":"2026-11-23T11:29:00Z"}"#);
+        assert_eq!(no_pass, of("pass", "must be given"));
     }
 
     #[test]

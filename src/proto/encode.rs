@@ -2,8 +2,8 @@
 
 use super::object::Object;
 use super::{
-    Ack, Challenge, Current, Datagram, Greet, Greeted, Kind, Leave, Left, Opened, Page, Peers,
-    Query, Refusal, Register, Registered, Request,
+    Ack, Auth, Challenge, Current, Datagram, Greet, Greeted, Kind, Left, Opened, Page, Peers,
+    Profile, Refusal, Registered, Request, RequestKind,
 };
 
 /// The most milliseconds that are told: eight digits, so that the longest head has its proven
@@ -41,31 +41,34 @@ macro_rules! encode {
     };
 }
 
-encode!(Register, Kind::Register, |this, out| {
-    out.maybe_plain("id", this.id.as_ref().map(|id| id.as_str()));
-    out.maybe_number("seq", this.seq);
-    out.plain("room", this.room.as_str());
-    out.maybe_plain("name", this.name.as_ref().map(|name| name.as_str()));
-    out.maybe_addr("lan", this.lan);
-    out.maybe_text("cookie", this.cookie.as_deref());
-    out.maybe_text("mac", this.mac.as_deref());
-});
-
-encode!(Leave, Kind::Leave, |this, out| {
-    out.maybe_plain("id", this.id.as_ref().map(|id| id.as_str()));
-    out.maybe_number("seq", this.seq);
-    out.maybe_text("cookie", this.cookie.as_deref());
-    out.maybe_text("mac", this.mac.as_deref());
-});
-
-encode!(Query, Kind::Query, |this, out| {
-    out.maybe_plain("id", this.id.as_ref().map(|id| id.as_str()));
-    out.maybe_number("seq", this.seq);
-    out.plain("room", this.room.as_str());
-    out.number("part", this.part.into());
-    out.maybe_text("cookie", this.cookie.as_deref());
-    out.maybe_text("mac", this.mac.as_deref());
-});
+impl Request {
+    /// The datagram's bytes, with what vouches for it.
+    pub fn encode(&self, auth: &Auth) -> Vec<u8> {
+        let kind = match &self.kind {
+            RequestKind::Register(_) => Kind::Register,
+            RequestKind::Leave => Kind::Leave,
+            RequestKind::Query { .. } => Kind::Query,
+        };
+        let mut out = Object::begin(Vec::with_capacity(super::MAX_DATAGRAM), kind.name());
+        out.maybe_plain("id", self.id.as_ref().map(|id| id.as_str()));
+        out.maybe_number("seq", self.seq);
+        match &self.kind {
+            RequestKind::Register(Profile { room, name, lan }) => {
+                out.plain("room", room.as_str());
+                out.maybe_plain("name", name.as_ref().map(|name| name.as_str()));
+                out.maybe_addr("lan", *lan);
+            }
+            RequestKind::Leave => {}
+            RequestKind::Query { room, part } => {
+                out.plain("room", room.as_str());
+                out.number("part", (*part).into());
+            }
+        }
+        out.maybe_text("cookie", auth.cookie.as_deref());
+        out.maybe_text("mac", auth.mac.as_deref());
+        out.end()
+    }
+}
 
 encode!(Ack, Kind::Ack, |this, out| {
     out.maybe_plain("id", this.id.as_ref().map(|id| id.as_str()));
@@ -153,25 +156,11 @@ encode!(Greeted, Kind::Greeted, |this, out| {
     out.maybe_plain("name", this.name.as_ref().map(|name| name.as_str()));
 });
 
-impl Request {
-    /// The datagram's bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        match self {
-            Request::Register(register) => register.encode(),
-            Request::Leave(leave) => leave.encode(),
-            Request::Query(query) => query.encode(),
-            Request::Ack(ack) => ack.encode(),
-        }
-    }
-}
-
 impl Datagram<'_> {
     /// The datagram's bytes.
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Datagram::Register(message) => message.encode(),
-            Datagram::Leave(message) => message.encode(),
-            Datagram::Query(message) => message.encode(),
+            Datagram::Request(request, auth) => request.encode(auth),
             Datagram::Ack(message) => message.encode(),
             Datagram::Challenge(message) => message.encode(),
             Datagram::Registered(message) => message.encode(),

@@ -73,10 +73,10 @@ impl Registry {
         trusted: bool,
     ) -> Option<Cap> {
         let Caps { per_ip, room: per_room, window, rooms } = self.config.caps;
-        let (room, network) = (&registration.room, network(registration.path.peer.ip()));
+        let (room, network) = (&registration.profile.room, network(registration.path.peer.ip()));
         let replaced = self.replaced_by(registration, holder);
         let from_here = replaced.is_some_and(|it| self::network(it.path.peer.ip()) == network);
-        let in_room = replaced.is_some_and(|it| it.room == *room);
+        let in_room = replaced.is_some_and(|it| it.profile.room == *room);
         let (next, in_flight) = (self.head_filling(), &self.in_flight);
         let reaches = |cap: usize, count: usize| cap != 0 && count >= cap;
 

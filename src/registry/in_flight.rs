@@ -114,12 +114,12 @@ impl InFlight {
     fn count(&mut self, registration: &Registration) {
         self.members += 1;
         increase(&mut self.networks, &network(registration.path.peer.ip()));
-        increase(&mut self.rooms, &registration.room);
+        increase(&mut self.rooms, &registration.profile.room);
     }
 
     fn uncount(&mut self, registration: &Registration) {
         self.members = self.members.saturating_sub(1);
         decrease(&mut self.networks, &network(registration.path.peer.ip()));
-        decrease(&mut self.rooms, &registration.room);
+        decrease(&mut self.rooms, &registration.profile.room);
     }
 }

@@ -1,7 +1,7 @@
 //! A registry on a clock of its own, and a log that takes everything, or nothing.
 
 use super::*;
-use crate::proto::{Code, Datagram, Query, Room};
+use crate::proto::{Code, Datagram, Room};
 
 const ANA: &str = "203.0.113.9:1";
 const BO: &str = "203.0.113.9:2";
@@ -33,12 +33,12 @@ fn config() -> Config {
 
 fn register(id: &str, seq: u64) -> Request {
     let id = (!id.is_empty()).then(|| id.parse().unwrap());
-    Request::Register(Register { id, seq: Some(seq), ..Register::default() })
+    Request::register(id, Some(seq), Profile::default())
 }
 
 fn leave(id: &str, seq: u64) -> Request {
     let id = (!id.is_empty()).then(|| id.parse().unwrap());
-    Request::Leave(Leave { id, seq: Some(seq), ..Leave::default() })
+    Request::leave(id, Some(seq))
 }
 
 /// What a new process makes of a log of minutes.
@@ -183,7 +183,7 @@ fn a_retry_changes_nothing() {
     let lines = desk.log.len();
     let room = "other".parse().unwrap();
     let id = Some("a".parse().unwrap());
-    let retry = Request::Register(Register { id, seq: Some(1), room, ..Register::default() });
+    let retry = Request::register(id, Some(1), Profile { room, ..Profile::default() });
     desk.told_window(at("11:28:11"), ANA, retry);
     desk.told_window(at("11:28:20"), ANA, register("a", 2));
     assert_eq!(desk.log.len(), lines, "neither a retry nor a keep-alive is written");
@@ -211,7 +211,7 @@ fn a_request_without_a_seq_does_not_let_older_ones_in() {
     desk.told_window(at("11:28:10"), ANA, register("a", 5));
     desk.tick(at("11:29:00"));
     let id = Some("a".parse().unwrap());
-    let without = Request::Register(Register { id, ..Register::default() });
+    let without = Request::register(id, None, Profile::default());
     assert_eq!(desk.told_window(at("11:29:10"), BO, without), window("11:30"));
     assert_eq!(desk.ask(at("11:29:11"), ANA, register("a", 4)), None);
     assert_eq!(desk.told_window(at("11:29:12"), ANA, register("a", 5)), window("11:29"));
@@ -224,7 +224,7 @@ fn a_request_without_a_seq_that_is_under_way_does_not_either() {
     let mut desk = Desk::new(at("11:28:00"));
     desk.told_window(at("11:28:10"), ANA, register("a", 5));
     let id = Some("a".parse().unwrap());
-    let without = Request::Register(Register { id, ..Register::default() });
+    let without = Request::register(id, None, Profile::default());
     let (now, path_of_bo) = (at("11:28:11"), path(BO));
     assert_eq!(desk.registry.handle(now, path_of_bo, without, false), Handled::Proposed);
     let older = desk.registry.handle(now, path(ANA), register("a", 4), false);
@@ -414,8 +414,8 @@ fn a_restart_keeps_roster_pass_and_lists() {
     desk.told_window(at("11:28:31"), BO, register("b", 1));
     desk.tick(at("11:29:00"));
     let ask = |desk: &mut Desk| {
-        let query = Query { id: Some("a".parse().unwrap()), ..Query::default() };
-        desk.ask(at("11:29:30"), ANA, Request::Query(query)).unwrap()
+        let query = Request::query(Some("a".parse().unwrap()), None, Room::default(), 0);
+        desk.ask(at("11:29:30"), ANA, query).unwrap()
     };
     let before = ask(&mut desk);
     assert!(String::from_utf8_lossy(&before).contains(r#""you":"203.0.113.9:1","pass":""#));
@@ -428,7 +428,7 @@ fn only_a_member_is_told_the_pass() {
     desk.told_window(at("11:28:30"), ANA, register("a", 1));
     let peers = |desk: &mut Desk, time: &str, id: Option<&str>| {
         let id = id.map(|id| id.parse().unwrap());
-        let query = Request::Query(Query { id, ..Query::default() });
+        let query = Request::query(id, None, Room::default(), 0);
         String::from_utf8(desk.ask(at(time), BO, query).unwrap()).unwrap()
     };
     for id in [Some("a"), None] {
@@ -446,7 +446,7 @@ fn only_a_member_is_told_the_pass() {
 #[test]
 fn a_part_out_of_range_is_a_bad_field() {
     let mut desk = Desk::new(at("11:28:00"));
-    let query = Request::Query(Query { part: 1, seq: Some(2), ..Query::default() });
+    let query = Request::query(None, Some(2), Room::default(), 1);
     let answer = desk.ask(at("11:28:30"), ANA, query).unwrap();
     assert_eq!(
         String::from_utf8(answer).unwrap(),
@@ -462,7 +462,7 @@ fn capped(caps: Caps) -> Desk {
 
 fn in_room(id: &str, room: &str) -> Request {
     let (id, room) = (Some(id.parse().unwrap()), room.parse().unwrap());
-    Request::Register(Register { id, seq: Some(1), room, ..Register::default() })
+    Request::register(id, Some(1), Profile { room, ..Profile::default() })
 }
 
 fn is_full(desk: &mut Desk, addr: &str, request: Request) -> bool {

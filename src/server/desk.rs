@@ -14,7 +14,6 @@ use crate::datadir::DataDir;
 use crate::gate::Gate;
 use crate::journal::{FileJournal, Journal, Outcome};
 use crate::path::Transmit;
-use crate::proto::Request;
 use crate::registry::{self, Handled, Registry};
 use crate::roster::FinalizedWindow;
 use crate::snapshot::{Past, Snapshot};
@@ -24,7 +23,7 @@ use crate::window::{Wall, Window};
 
 use super::announce::Announcement;
 use super::archivist::{Archivist, Kept};
-use super::door::{Asked, Doors, Seen};
+use super::door::{Asked, Doors, Seen, What};
 use super::{Event, RunError, Server};
 
 /// Answers that are made before they are sent: after a stall of the disk thousands may be due, and what
@@ -159,14 +158,17 @@ impl Desk {
         passed.into_iter().for_each(|asked| self.take(now, asked));
     }
 
-    fn take(&mut self, now: Now, Asked { path, request, trusted }: Asked) {
-        if let Request::Ack(ack) = request {
-            let announcement = self.announcement.as_ref().ok_or(RejectReason::NoMember);
-            return match announcement.and_then(|it| it.acked(path, ack)) {
-                Ok(()) => {}
-                Err(why) => self.rejected.count(why),
-            };
-        }
+    fn take(&mut self, now: Now, Asked { path, what, trusted }: Asked) {
+        let request = match what {
+            What::Request(request) => request,
+            What::Ack(ack) => {
+                let announcement = self.announcement.as_ref().ok_or(RejectReason::NoMember);
+                return match announcement.and_then(|it| it.acked(path, ack)) {
+                    Ok(()) => {}
+                    Err(why) => self.rejected.count(why),
+                };
+            }
+        };
         match self.registry.handle(now, path, request, trusted) {
             Handled::Answer(transmit) => {
                 self.snapshot.done.answered += 1;

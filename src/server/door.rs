@@ -19,7 +19,7 @@ use crate::clock::{Clock, Now};
 use crate::cookie::Key;
 use crate::gate::{Admit, Gate};
 use crate::path::{Path, Transmit};
-use crate::proto::Request;
+use crate::proto::{Ack, Request};
 use crate::tally::Tally;
 use crate::udp::{Inbox, Sockets};
 
@@ -31,8 +31,14 @@ const WAITING: usize = 16;
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) path: Path,
-    pub(super) request: Request,
+    pub(super) what: What,
     pub(super) trusted: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    Request(Request),
+    Ack(Ack),
 }
 
 /// What came to a door, and what it dealt with by itself.
@@ -63,7 +69,10 @@ impl Seen {
         for (path, datagram) in inbox.datagrams() {
             self.received += 1;
             match gate.admit(now, path, datagram) {
-                Admit::Pass { request, trusted } => pass(Asked { path, request, trusted }),
+                Admit::Pass { request, trusted } => {
+                    pass(Asked { path, what: What::Request(request), trusted });
+                }
+                Admit::Ack(ack) => pass(Asked { path, what: What::Ack(ack), trusted: false }),
                 Admit::Answer(transmit) => {
                     self.challenged += 1;
                     answers.push(transmit);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hit7::journal::{FileJournal, Journal, OpenError, Outcome, Recovered};
+use hit7::proto::Profile;
 use hit7::record::{Header, Leaving, Opening, Record, Registration, Ticket};
 use hit7::store::Store;
 use hit7::window::{Length, Window};
@@ -25,9 +26,11 @@ pub(crate) fn register(in_window: u64, seq: u64) -> Record {
         path: hit7::path::Path::new("[2001:db8::7]:40112".parse().unwrap(), [127, 0, 0, 1].into()),
         id: Some("s3cret".parse().unwrap()),
         seq: Some(seq),
-        room: "lab".parse().unwrap(),
-        name: Some("ana".parse().unwrap()),
-        lan: None,
+        profile: Profile {
+            room: "lab".parse().unwrap(),
+            name: Some("ana".parse().unwrap()),
+            lan: None,
+        },
     })
 }
 

@@ -16,7 +16,7 @@ use hit7::clock::Now;
 use hit7::cookie::Secret;
 use hit7::journal::{FileJournal, Journal, Outcome};
 use hit7::mesh::ListCap;
-use hit7::proto::{Datagram, Id, Leave, Register, Request};
+use hit7::proto::{Datagram, Id, Profile, Request};
 use hit7::registry::{Caps, Config, Event, Handled, Registry};
 use hit7::roster::FinalizedWindow;
 use hit7::store::{Disk, Handle, Item, Store};
@@ -151,8 +151,8 @@ impl Ask {
     fn request(&self, seq: u64) -> Request {
         let (id, seq) = (Some(self.id.clone()), Some(seq));
         match self.leaves {
-            true => Request::Leave(Leave { id, seq, ..Leave::default() }),
-            false => Request::Register(Register { id, seq, ..Register::default() }),
+            true => Request::leave(id, seq),
+            false => Request::register(id, seq, Profile::default()),
         }
     }
 

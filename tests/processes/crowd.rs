@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hit7::clock::Clock;
-use hit7::proto::{Ack, Datagram, Id, Name, Query, Register};
+use hit7::proto::{Ack, Auth, Datagram, Id, Name, Profile, Request, Room};
 use hit7::window::{Length, Window};
 use tokio::net::UdpSocket;
 use tokio::time::{timeout, timeout_at};
@@ -32,7 +32,8 @@ async fn member(number: usize, registry: SocketAddr) -> Held {
     let id: Id = format!("id-{number}").parse().unwrap();
     let name: Name = format!("member-{number}").parse().unwrap();
     let (own, name) = (Some(id.clone()), Some(name));
-    let register = Register { id: own, seq: Some(1), name, ..Register::default() }.encode();
+    let profile = Profile { name, ..Profile::default() };
+    let register = Request::register(own, Some(1), profile).encode(&Auth::NONE);
     let mut parts: BTreeMap<u32, Vec<SocketAddr>> = BTreeMap::new();
     let mut buffer = [0; 2048];
     let mut request = register;
@@ -47,8 +48,8 @@ async fn member(number: usize, registry: SocketAddr) -> Held {
                 // Pull repairs: what the push did not bring is asked for, after the opening.
                 let wait = Duration::from_millis(registered.opens_in_ms);
                 let first = timeout(wait + Duration::from_secs(1), socket.peek(&mut buffer)).await;
-                let query = Query { id: Some(id.clone()), ..Query::default() };
-                request = query.encode();
+                let query = Request::query(Some(id.clone()), None, Room::default(), 0);
+                request = query.encode(&Auth::NONE);
                 if first.is_err() {
                     socket.send(&request).await.unwrap();
                 }
@@ -70,8 +71,8 @@ async fn member(number: usize, registry: SocketAddr) -> Held {
                     return Held { addr, window, peers, told_again };
                 }
                 let missing = (0..page.parts).find(|part| !parts.contains_key(part)).unwrap();
-                request =
-                    Query { id: Some(id.clone()), part: missing, ..Query::default() }.encode();
+                let query = Request::query(Some(id.clone()), None, Room::default(), missing);
+                request = query.encode(&Auth::NONE);
             }
             Datagram::Peers(peers) if peers.pass.is_some() => {
                 let addrs = peers.page.candidates().unwrap().iter().map(|peer| peer.addr).collect();

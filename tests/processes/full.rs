@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use hit7::clock::Clock;
-use hit7::proto::{Code, Datagram, Id, Name, Register};
+use hit7::proto::{Auth, Code, Datagram, Id, Name, Profile, Request};
 use hit7::window::Window;
 
 use crate::registry::{Registry, documents, logs};
@@ -88,11 +88,12 @@ fn register_all_the_while(
         let id: Id = format!("id-{client}-{round}").parse().unwrap();
         let name: Name = format!("client-{client}-{round}").parse().unwrap();
         let (id, seq) = (Some(id), Some(1));
-        let register = Register { id, seq, name: Some(name.clone()), ..Register::default() };
+        let profile = Profile { name: Some(name.clone()), ..Profile::default() };
+        let register = Request::register(id, seq, profile).encode(&Auth::NONE);
         if over.load(Ordering::Relaxed) {
             break;
         }
-        socket.send_to(&register.encode(), registry).unwrap();
+        socket.send_to(&register, registry).unwrap();
         // Without an answer nothing is promised.
         let Ok((len, _)) = socket.recv_from(&mut buffer) else { continue };
         let now = clock.now().mono;

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use hit7::clock::Clock;
-use hit7::proto::{Datagram, Id, Name, Pass, Query, Register};
+use hit7::proto::{Auth, Datagram, Id, Name, Pass, Profile, Request, Room};
 use hit7::window::{Length, Wall, Window};
 
 use crate::registry::{Registry, documents, logs};
@@ -79,13 +79,9 @@ fn register_all_the_while(
     for round in 0.. {
         let name: Name = format!("client-{client}-{round}").parse().unwrap();
         let id: Id = format!("id-{client}-{round}").parse().unwrap();
-        let register = Register {
-            id: Some(id.clone()),
-            seq: Some(1),
-            name: Some(name.clone()),
-            ..Register::default()
-        };
-        let answer = ask(&socket, registry, &id, &register.encode(), over);
+        let profile = Profile { name: Some(name.clone()), ..Profile::default() };
+        let register = Request::register(Some(id.clone()), Some(1), profile).encode(&Auth::NONE);
+        let answer = ask(&socket, registry, &id, &register, over);
         let Some(answer) = answer else { return };
         let Ok(Datagram::Registered(registered)) = Datagram::decode(&answer) else {
             panic!("no answer to REGISTER")
@@ -103,8 +99,8 @@ fn own_list(
     id: &Id,
     over: &AtomicBool,
 ) -> Option<(Window, Option<Pass>, String)> {
-    let query = Query { id: Some(id.clone()), ..Query::default() };
-    let answer = ask(&socket(), registry, id, &query.encode(), over)?;
+    let query = Request::query(Some(id.clone()), None, Room::default(), 0);
+    let answer = ask(&socket(), registry, id, &query.encode(&Auth::NONE), over)?;
     match Datagram::decode(&answer) {
         Ok(Datagram::Peers(peers)) => Some((peers.window, peers.pass, peers.page.peers.to_owned())),
         _ => None,
@@ -186,7 +182,8 @@ fn sleep_through(registry: &Registry, stopped: &mut Stopped, acked: &Mutex<Vec<A
     stopped.missed.push(missed);
     let id: Id = member.name.as_str().replace("client", "id").parse().unwrap();
     let (own, name) = (Some(id.clone()), Some(member.name));
-    let retry = Register { id: own, seq: Some(1), name, ..Register::default() }.encode();
+    let profile = Profile { name, ..Profile::default() };
+    let retry = Request::register(own, Some(1), profile).encode(&Auth::NONE);
     let answer = ask(&socket(), registry.addr, &id, &retry, &AtomicBool::new(false)).unwrap();
     match Datagram::decode(&answer) {
         Ok(Datagram::Registered(told)) => {

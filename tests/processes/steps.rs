@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use hit7::archive::Document;
 use hit7::clock::Clock;
-use hit7::proto::{Datagram, Id, Name, Register};
+use hit7::proto::{Auth, Datagram, Id, Name, Profile, Request};
 use hit7::window::Window;
 
 use crate::registry::{Registry, documents, lines_of};
@@ -145,7 +145,8 @@ fn register(registry: SocketAddr, name: &str) -> (Window, Window) {
     let id: Id = format!("id-{name}").parse().unwrap();
     let called: Name = name.parse().unwrap();
     let (id, seq) = (Some(id), Some(1));
-    let register = Register { id, seq, name: Some(called), ..Register::default() }.encode();
+    let profile = Profile { name: Some(called), ..Profile::default() };
+    let register = Request::register(id, seq, profile).encode(&Auth::NONE);
     let mut buffer = [0; 2048];
     for _ in 0..50 {
         socket.send_to(&register, registry).unwrap();

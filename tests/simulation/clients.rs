@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hit7::cookie::NO_COOKIE;
 use hit7::proto::{
-    Ack, Challenge, Code, Datagram, Greet, Id, Leave, Opened, Page, Query, Refusal, Register,
-    Registered, Request, Room,
+    Ack, Auth, Challenge, Code, Datagram, Greet, Id, Opened, Page, Profile, Refusal, Registered,
+    Request, Room,
 };
 
 use crate::faults::Fault;
@@ -51,25 +51,6 @@ const IDS: usize = 5;
 
 fn id(number: usize) -> Id {
     format!("id-{number}").parse().unwrap()
-}
-
-fn set_cookie(request: &mut Request, with: &str) {
-    let with = Some(with.to_owned());
-    match request {
-        Request::Register(it) => it.cookie = with,
-        Request::Leave(it) => it.cookie = with,
-        Request::Query(it) => it.cookie = with,
-        Request::Ack(_) => {}
-    }
-}
-
-fn seq_of(request: &Request) -> Option<u64> {
-    match request {
-        Request::Register(it) => it.seq,
-        Request::Leave(it) => it.seq,
-        Request::Query(it) => it.seq,
-        Request::Ack(_) => None,
-    }
 }
 
 impl World {
@@ -131,17 +112,10 @@ impl World {
             0..7 => {
                 let name = self.chance(50).then(|| format!("eva-{number}").parse().unwrap());
                 let lan = self.chance(20).then(|| addr("192.168.1.7:40112"));
-                Request::Register(Register {
-                    id: with_id,
-                    seq,
-                    room,
-                    name,
-                    lan,
-                    ..Register::default()
-                })
+                Request::register(with_id, seq, Profile { room, name, lan })
             }
-            7..9 => Request::Leave(Leave { id: with_id, seq, ..Leave::default() }),
-            _ => Request::Query(Query { id: with_id, seq, room, ..Query::default() }),
+            7..9 => Request::leave(with_id, seq),
+            _ => Request::query(with_id, seq, room, 0),
         };
         self.clients.all[client].pending.push(request.clone());
         self.retry(client, request, 4);
@@ -161,15 +135,13 @@ impl World {
     }
 
     /// Sends a request, and again a little later unless it has been answered.
-    fn retry(&mut self, client: usize, mut request: Request, tries: u32) {
+    fn retry(&mut self, client: usize, request: Request, tries: u32) {
         let Client { addr, cookie, pending } = &self.clients.all[client];
-        let asked = seq_of(&request);
-        if !pending.iter().any(|it| seq_of(it) == asked) {
+        if !pending.iter().any(|it| it.seq == request.seq) {
             return;
         }
-        let (from, cookie) = (*addr, cookie.clone());
-        set_cookie(&mut request, &cookie);
-        let packet = Packet { from, to: self::addr(REGISTRY), bytes: request.encode() };
+        let (from, bytes) = (*addr, request.encode(&Auth::with_cookie(cookie)));
+        let packet = Packet { from, to: self::addr(REGISTRY), bytes };
         self.clients.said.push(packet.clone());
         self.send(packet);
         if tries > 0 {
@@ -202,16 +174,17 @@ impl World {
         let room = ["main", "lab", "empty"][self.dice.draw(Fault::Outsiders, 0, 3) as usize];
         let part = self.dice.draw(Fault::Outsiders, 0, 3) as u32;
         let seq = Some(self.dice.draw(Fault::Outsiders, 1 << 40, 1 << 41));
-        let query = Query { id, seq, room: room.parse().unwrap(), part, ..Query::default() };
-        self.clients.all[client].pending.push(Request::Query(query.clone()));
-        self.retry(client, Request::Query(query), 2);
+        let query = Request::query(id, seq, room.parse().unwrap(), part);
+        self.clients.all[client].pending.push(query.clone());
+        self.retry(client, query, 2);
     }
 
     /// One of a crowd registers from the registry's own network, without an id.
     fn join(&mut self, member: usize) {
         let from = SocketAddr::from(([10, 1, 0, member as u8], 30_000));
-        let register = Register { room: "lab".parse().unwrap(), ..Register::default() };
-        self.send(Packet { from, to: addr(REGISTRY), bytes: register.encode() });
+        let profile = Profile { room: "lab".parse().unwrap(), ..Profile::default() };
+        let bytes = Request::register(None, None, profile).encode(&Auth::NONE);
+        self.send(Packet { from, to: addr(REGISTRY), bytes });
     }
 
     /// What a client by hand does with an answer.
@@ -228,7 +201,7 @@ impl World {
                 }
                 self.clients.all[client].cookie = it.cookie;
                 let pending = &self.clients.all[client].pending;
-                if let Some(request) = pending.iter().find(|asked| seq_of(asked) == it.seq) {
+                if let Some(request) = pending.iter().find(|asked| asked.seq == it.seq) {
                     self.retry(client, request.clone(), 0);
                 }
             }
@@ -245,7 +218,7 @@ impl World {
     }
 
     fn answered(&mut self, client: usize, seq: Option<u64>) {
-        self.clients.all[client].pending.retain(|asked| seq_of(asked) != seq);
+        self.clients.all[client].pending.retain(|asked| asked.seq != seq);
     }
 
     /// A stranger: to the registry under other addresses, to peers as if from the registry.
@@ -258,7 +231,7 @@ impl World {
         let drawn = self.dice.draw(kind, 0, 1 << 33);
         let seq = Some(drawn);
         let wrong = *self.dice.pick(kind, &[NO_COOKIE, "awQjfGkU0tbP4drN", "x"]);
-        let cookie = Some(wrong.to_owned());
+        let auth = Auth::with_cookie(wrong);
         let number = self.dice.draw(kind, 0, IDS as u64) as usize;
         let whose = if self.dice.draw(kind, 0, 2) == 0 { own.clone() } else { self::id(number) };
         let (from, to) = match self.dice.draw(kind, 0, 3) {
@@ -271,19 +244,14 @@ impl World {
         };
         if to == addr(REGISTRY) {
             self.seen.note("a stranger forged a request");
-            let register = Register {
-                id: Some(whose.clone()),
-                seq,
-                cookie: cookie.clone(),
-                ..Register::default()
-            };
+            let whose = Some(whose);
             let bytes = match self.dice.draw(kind, 0, 6) {
-                0 => Leave { id: Some(whose), seq, cookie, mac: None }.encode(),
-                1 => Query { id: Some(whose), seq, cookie, ..Query::default() }.encode(),
+                0 => Request::leave(whose, seq).encode(&auth),
+                1 => Request::query(whose, seq, Room::default(), 0).encode(&auth),
                 2 => br#"{"type":"QUERY"}"#.to_vec(),
                 3 => br#"{"type":"REGISTERED"} or not"#.to_vec(),
                 4 => br#"{"type":"LEFT","seq":1}"#.to_vec(),
-                _ => register.encode(),
+                _ => Request::register(whose, seq, Profile::default()).encode(&auth),
             };
             return self.send(Packet { from, to, bytes });
         }

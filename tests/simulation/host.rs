@@ -14,7 +14,7 @@ use hit7::gate::{Admit, Gate};
 use hit7::limit::Rate;
 use hit7::mesh::ListCap;
 use hit7::path::{Path, Transmit};
-use hit7::proto::{Ack, Kind, Request, Room};
+use hit7::proto::{Ack, Kind, Request, RequestKind, Room};
 use hit7::record::{Record, Ticket};
 use hit7::registry::{Caps, Config, Event, Handled, Registry};
 use hit7::roster::FinalizedWindow;
@@ -196,7 +196,7 @@ impl World {
             _ => admitted,
         };
         let answers = match admitted {
-            Admit::Pass { request: Request::Ack(ack), .. } => {
+            Admit::Ack(ack) => {
                 self.seen.note("an ACK came");
                 self.rules.on_ack(path.peer, &ack);
                 self.take_ack(path, &ack);
@@ -234,14 +234,12 @@ impl World {
         let mut asked = request.clone();
         if self.setup.mutation == Some(Mutation::OldTakenForNew)
             && handled == Handled::Nothing(hit7::tally::RejectReason::Old)
-            && let Request::Register(register) = &mut request
+            && matches!(request.kind, RequestKind::Register(_))
         {
-            let seq = register.seq.take();
+            let seq = request.seq.take();
             handled = process.registry.handle(now, path, request.clone(), trusted);
             asked = request.clone();
-            if let Request::Register(register) = &mut request {
-                register.seq = seq;
-            }
+            request.seq = seq;
         }
         if quiet {
             self.rules.on_handled(now.wall, path, &request, &handled);
@@ -360,7 +358,7 @@ impl World {
             if let Record::Register(it) = record
                 && self.setup.mutation == Some(Mutation::RoomForgotten)
             {
-                it.room = Room::default();
+                it.profile.room = Room::default();
             }
             let is_open = matches!(record, Record::Open(_));
             let asked = &mut self.host.up.as_mut().unwrap().asked;

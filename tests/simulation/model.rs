@@ -6,7 +6,7 @@ mod requests;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use hit7::proto::{Id, Name, Room};
+use hit7::proto::{Id, Profile, Room};
 use hit7::record::{Record, Registration};
 use hit7::window::{Length, Wall, Window};
 
@@ -18,9 +18,7 @@ pub(crate) type Broken = (u8, String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) id: Option<Id>,
-    pub(crate) room: Room,
-    pub(crate) name: Option<Name>,
-    pub(crate) lan: Option<SocketAddr>,
+    pub(crate) profile: Profile,
     pub(crate) registered: Wall,
 }
 
@@ -28,8 +26,8 @@ pub(crate) type Members = BTreeMap<SocketAddr, Member>;
 
 impl Member {
     fn of(it: &Registration) -> Member {
-        let Registration { id, room, name, lan, at, .. } = it.clone();
-        Member { id, room, name, lan, registered: at }
+        let Registration { id, profile, at, .. } = it.clone();
+        Member { id, profile, registered: at }
     }
 }
 
@@ -72,7 +70,7 @@ impl Book {
 
     /// The members of a room, in the order of their addresses.
     pub(crate) fn room(&self, room: &Room) -> Vec<SocketAddr> {
-        let there = self.members.iter().filter(|(_, member)| member.room == *room);
+        let there = self.members.iter().filter(|(_, member)| member.profile.room == *room);
         there.map(|(addr, _)| *addr).collect()
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hit7::proto::{Id, Pass, Request, Room};
+use hit7::proto::{Id, Pass, Profile, Request, RequestKind, Room};
 use hit7::record::{Opening, Record};
 use hit7::roster::FinalizedWindow;
 use hit7::window::{Length, Wall, Window};
@@ -259,13 +259,20 @@ impl Rules {
     pub(crate) fn on_proposed(&mut self, record: &Record, asked: Option<Asked>, wall: Wall) {
         let faithful = match (record, asked) {
             (Record::Open(it), None) => return self.expect_in_time(it, wall),
-            (Record::Register(it), Some((addr, at, Request::Register(asked)))) => {
-                let lan = asked.lan.filter(|lan| *lan != addr);
-                let says = (it.path.peer, it.at, &it.id, it.seq, &it.room, &it.name, it.lan);
-                says == (addr, at, &asked.id, asked.seq, &asked.room, &asked.name, lan)
+            (Record::Register(it), Some((addr, at, Request { id, seq, kind }))) => {
+                let profile = it.profile.clone();
+                let asked = match kind {
+                    RequestKind::Register(asked) if asked.lan == Some(addr) => {
+                        RequestKind::Register(Profile { lan: None, ..asked })
+                    }
+                    asked => asked,
+                };
+                let says = (it.path.peer, it.at, &it.id, it.seq);
+                (says, RequestKind::Register(profile)) == ((addr, at, &id, seq), asked)
             }
-            (Record::Leave(it), Some((addr, at, Request::Leave(asked)))) => {
-                (it.path.peer, it.at, &it.id, it.seq) == (addr, at, &asked.id, asked.seq)
+            (Record::Leave(it), Some((addr, at, asked))) => {
+                let says = (it.path.peer, it.at, &it.id, it.seq);
+                says == (addr, at, &asked.id, asked.seq) && asked.kind == RequestKind::Leave
             }
             _ => false,
         };
@@ -332,8 +339,8 @@ impl Rules {
         let members: Members = rosters
             .flat_map(|roster| roster.members().iter())
             .map(|it| {
-                let hit7::roster::Member { path, id, room, name, lan, registered } = it.clone();
-                (path.peer, Member { id, room, name, lan, registered })
+                let hit7::roster::Member { path, id, profile, registered } = it.clone();
+                (path.peer, Member { id, profile, registered })
             })
             .collect();
         let book = self.books.get(&window).cloned().unwrap_or_default();
@@ -401,10 +408,10 @@ impl Rules {
         let mut rooms: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
         for (addr, member) in self.books.get(&window).into_iter().flatten() {
             let mut entry = json!({ "addr": addr, "registered": member.registered.to_string() });
-            if let Some(name) = &member.name {
+            if let Some(name) = &member.profile.name {
                 entry["name"] = json!(name.as_str());
             }
-            rooms.entry(member.room.as_str()).or_default().push(entry);
+            rooms.entry(member.profile.room.as_str()).or_default().push(entry);
         }
         let closes = self.length.window_at(self.length.closes(window)).to_string();
         let opened = self.opened_at.get(&window).map(Wall::to_string);

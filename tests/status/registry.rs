@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hit7::proto::{Datagram, Register};
+use hit7::proto::{Auth, Datagram, Profile, Request};
 use hit7::window::Window;
 
 /// Nothing that is waited for takes longer, on whatever machine.
@@ -76,12 +76,10 @@ impl Client {
 
     /// Registers, and says for which window.
     pub(crate) fn register(&self, room: &str, name: &str) -> Window {
-        let register = Register {
-            room: room.parse().unwrap(),
-            name: Some(name.parse().unwrap()),
-            ..Register::default()
-        };
-        self.ask(std::str::from_utf8(&register.encode()).unwrap())
+        let (room, name) = (room.parse().unwrap(), Some(name.parse().unwrap()));
+        let profile = Profile { room, name, ..Profile::default() };
+        let register = Request::register(None, None, profile).encode(&Auth::NONE);
+        self.ask(std::str::from_utf8(&register).unwrap())
     }
 
     /// Sends a REGISTER as it stands, and says for which window it is.

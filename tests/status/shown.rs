@@ -12,6 +12,7 @@ use hit7::clock::Clock;
 use hit7::cookie::Secret;
 use hit7::mesh::ListCap;
 use hit7::path::Path;
+use hit7::proto::Profile;
 use hit7::roster::{FinalizedWindow, Member, NextWindow};
 use hit7::snapshot::{Done, Past, Snapshot};
 use hit7::status::Status;
@@ -37,8 +38,8 @@ fn frozen(rooms: usize, members: usize, opened: bool) -> FinalizedWindow {
             let room = format!("room-{room}").parse().unwrap();
             let registered = window.opens();
             let path = Path::new(addr, addr.ip());
-            filling
-                .register(Member { path, id: None, room, name: None, lan: None, registered }, None);
+            let profile = Profile { room, ..Profile::default() };
+            filling.register(Member { path, id: None, profile, registered }, None);
         }
     }
     let opened = opened.then(|| window.opens().plus(Duration::from_millis(3)));

@@ -3,10 +3,12 @@
 
 use std::net::UdpSocket;
 
-use hit7::proto::{Code, Register};
+use hit7::proto::{Code, Profile};
 
 use crate::registry::Registry;
-use crate::wire::{TRUST_NOBODY, Told, answer, cookie, metric, register, socket, told};
+use crate::wire::{
+    TRUST_NOBODY, Told, answer, cookie, metric, register, register_as, socket, told,
+};
 
 const FLAGS: [&str; 10] = [
     "--trust",
@@ -21,8 +23,8 @@ const FLAGS: [&str; 10] = [
     "127.0.0.1:0",
 ];
 
-fn taken_or_full(registry: &Registry, socket: &UdpSocket, register: Register) -> bool {
-    match told(&answer(socket, registry.addr, &register.encode()).unwrap()) {
+fn taken_or_full(registry: &Registry, socket: &UdpSocket, register: &[u8]) -> bool {
+    match told(&answer(socket, registry.addr, register).unwrap()) {
         Told::Registered => true,
         Told::Error(Code::Full) => false,
         other => panic!("{other:?}"),
@@ -44,13 +46,10 @@ fn ten_thousand_rooms_and_names_from_one_address_are_held_at_its_caps() {
     for (client, (socket, cookie)) in clients.iter().enumerate() {
         for n in 0..200 {
             let (room, name) = (format!("room-{client}-{n}"), format!("name-{client}-{n}"));
-            let register = Register {
-                seq: Some(n),
-                room: room.parse().unwrap(),
-                name: Some(name.parse().unwrap()),
-                ..register(&format!("client-{client}"), cookie)
-            };
-            match taken_or_full(&registry, socket, register) {
+            let (room, name) = (room.parse().unwrap(), Some(name.parse().unwrap()));
+            let profile = Profile { room, name, ..Profile::default() };
+            let register = register_as(&format!("client-{client}"), n, cookie, profile);
+            match taken_or_full(&registry, socket, &register) {
                 true => taken += 1,
                 false => full += 1,
             }
@@ -62,7 +61,7 @@ fn ten_thousand_rooms_and_names_from_one_address_are_held_at_its_caps() {
     assert_eq!(metric(&registry, "hit7_next_window_members"), 20);
     // Nor do ids help, each of which is remembered: four for each member that may be.
     let (socket, cookie) = &clients[0];
-    let new = |k: &u32| taken_or_full(&registry, socket, register(&format!("new-{k}"), cookie));
+    let new = |k: &u32| taken_or_full(&registry, socket, &register(&format!("new-{k}"), cookie));
     assert_eq!((0..10_000).filter(new).count(), 3 * 20);
     others_are_not_touched(&registry);
 }
@@ -71,7 +70,7 @@ fn others_are_not_touched(registry: &Registry) {
     for k in 0..20 {
         let other = socket([127, 0, 0, 9]);
         let cookie = cookie(&other, registry.addr);
-        assert!(taken_or_full(registry, &other, register(&format!("other-{k}"), &cookie)));
+        assert!(taken_or_full(registry, &other, &register(&format!("other-{k}"), &cookie)));
     }
 }
 
@@ -82,7 +81,7 @@ fn who_asks_too_often_is_told_once_a_second() {
     let registry = Registry::start_with(0, &flags, data.path());
     let fast = socket([127, 0, 0, 1]);
     let fast_cookie = cookie(&fast, registry.addr);
-    let ask = register("fast", &fast_cookie).encode();
+    let ask = register("fast", &fast_cookie);
     for _ in 0..100 {
         fast.send_to(&ask, registry.addr).unwrap();
     }
@@ -94,7 +93,7 @@ fn who_asks_too_often_is_told_once_a_second() {
     assert!(answers.len() <= 8, "{answers:?}");
     let other = socket([127, 0, 0, 9]);
     let other_cookie = cookie(&other, registry.addr);
-    let other = answer(&other, registry.addr, &register("other", &other_cookie).encode());
+    let other = answer(&other, registry.addr, &register("other", &other_cookie));
     assert_eq!(told(&other.unwrap()), Told::Registered);
 }
 
@@ -110,7 +109,7 @@ fn more_workers_are_one_registry_with_one_rate() {
         let socket = socket([127, 0, 0, 1]);
         socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
         let cookie = cookie(&socket, registry.addr);
-        match answer(&socket, registry.addr, &register(&format!("id-{n}"), &cookie).encode()) {
+        match answer(&socket, registry.addr, &register(&format!("id-{n}"), &cookie)) {
             Some(answer) if told(&answer) == Told::Registered => told_so[0] += 1,
             Some(answer) => assert_eq!(told(&answer), Told::Error(Code::SlowDown)),
             None => told_so[1] += 1,

@@ -21,7 +21,7 @@ pub(crate) fn aged(data: &Path, to: &UdpSocket, seconds: i64) -> String {
 }
 
 fn ask(registry: &Registry, socket: &UdpSocket, cookie: &str) -> Told {
-    told(&answer(socket, registry.addr, &register("a", cookie).encode()).unwrap())
+    told(&answer(socket, registry.addr, &register("a", cookie)).unwrap())
 }
 
 #[test]

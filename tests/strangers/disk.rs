@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::wire::{Told, answer, register, socket, told};
+use crate::wire::{Told, answer, register_as, socket, told};
 
 /// A registry with windows of a second that creates files for everyone, if it is not careful.
 struct Careless(Child);
@@ -51,8 +51,8 @@ fn registers(said: &str) -> bool {
     let (client, addr, begun) = (socket([127, 0, 0, 1]), addr.parse().unwrap(), Instant::now());
     let mut is_in = false;
     for seq in 0.. {
-        let ask = hit7::proto::Register { seq: Some(seq), ..register("a", "x") };
-        let told = answer(&client, addr, &ask.encode()).map(|answer| told(&answer));
+        let ask = register_as("a", seq, "x", Default::default());
+        let told = answer(&client, addr, &ask).map(|answer| told(&answer));
         is_in |= told == Some(Told::Registered);
         if begun.elapsed() > Duration::from_millis(2500) {
             break;

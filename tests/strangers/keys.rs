@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hit7::cookie::Key;
-use hit7::proto::{Code, Datagram, Leave, Query, Request};
+use hit7::proto::{Auth, Code, Datagram, Profile, Request, Room};
 
 use crate::cookies::aged;
 use crate::registry::Registry;
@@ -21,14 +21,15 @@ fn key_file(dir: &Path, text: &str) -> PathBuf {
     path
 }
 
-fn signed(mut request: Request, key: &str) -> Vec<u8> {
-    let key = Key::from_text(key).unwrap();
-    request.sign(|signed_bytes| key.mac(signed_bytes));
-    request.encode()
+fn signed(request: &Request, cookie: &str, key: &str) -> Vec<u8> {
+    let (key, mut auth) = (Key::from_text(key).unwrap(), Auth::with_cookie(cookie));
+    auth.sign(request, |signed_bytes| key.mac(signed_bytes));
+    request.encode(&auth)
 }
 
 fn signed_register(cookie: &str, key: &str) -> Vec<u8> {
-    signed(Request::Register(register("a", cookie)), key)
+    let id = Some("a".parse().unwrap());
+    signed(&Request::register(id, Some(1), Profile::default()), cookie, key)
 }
 
 /// Lines of registrations in the log.
@@ -50,10 +51,11 @@ fn only_who_has_the_key_gets_in() {
     let ask = |datagram: &[u8]| told(&answer(&here, registry.addr, datagram).unwrap());
     let cookie = cookie(&here, registry.addr);
     let forbidden = Told::Error(Code::Forbidden);
-    assert_eq!(ask(&register("a", &cookie).encode()), forbidden, "without key");
+    assert_eq!(ask(&register("a", &cookie)), forbidden, "without key");
     assert_eq!(ask(&signed_register(&cookie, "another key of that length")), forbidden);
-    let query = Query { cookie: Some(cookie.clone()), ..Query::default() };
-    assert_eq!(ask(&query.encode()), forbidden, "nothing is listed");
+    let (query, auth) =
+        (Request::query(None, None, Room::default(), 0), Auth::with_cookie(&cookie));
+    assert_eq!(ask(&query.encode(&auth)), forbidden, "nothing is listed");
 
     let good = signed_register(&cookie, KEY);
     let elsewhere = socket([127, 0, 0, 1]);
@@ -64,12 +66,12 @@ fn only_who_has_the_key_gets_in() {
     let data = dir.path().join("data");
     let late = signed_register(&aged(&data, &here, 121), KEY);
     assert_eq!(ask(&late), Told::Challenge, "replayed after two minutes");
-    let leave = Leave { cookie: Some(cookie.clone()), ..Leave::default() };
-    assert_eq!(ask(&leave.encode()), forbidden, "nobody is withdrawn");
+    let leave = Request::leave(None, None);
+    assert_eq!(ask(&leave.encode(&auth)), forbidden, "nobody is withdrawn");
     assert_eq!(recorded(&data), 0, "nothing was registered");
     assert_eq!(ask(&good), Told::Registered);
     assert_eq!(recorded(&data), 1);
-    let listed = answer(&here, registry.addr, &signed(Request::Query(query), KEY)).unwrap();
+    let listed = answer(&here, registry.addr, &signed(&query, &cookie, KEY)).unwrap();
     assert!(matches!(Datagram::decode(&listed).unwrap(), Datagram::Peers(_)));
 }
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use hit7::cookie::NO_COOKIE;
-use hit7::proto::{Code, Datagram, Register, Request};
+use hit7::proto::{Auth, Code, Datagram, Profile, Request};
 
 use crate::registry::Registry;
 
@@ -46,18 +46,19 @@ pub(crate) fn cookie(socket: &UdpSocket, to: SocketAddr) -> String {
 }
 
 /// A REGISTER with that cookie.
-pub(crate) fn register(id: &str, cookie: &str) -> Register {
-    Register {
-        id: Some(id.parse().unwrap()),
-        seq: Some(1),
-        cookie: Some(cookie.to_owned()),
-        ..Register::default()
-    }
+pub(crate) fn register(id: &str, cookie: &str) -> Vec<u8> {
+    register_as(id, 1, cookie, Profile::default())
+}
+
+/// A REGISTER with that cookie, seq and profile.
+pub(crate) fn register_as(id: &str, seq: u64, cookie: &str, profile: Profile) -> Vec<u8> {
+    let request = Request::register(Some(id.parse().unwrap()), Some(seq), profile);
+    request.encode(&Auth::with_cookie(cookie))
 }
 
 /// A REGISTER as hit7's client sends it before it has a cookie.
-pub(crate) fn first_register() -> Request {
-    Request::Register(register("0123456789a", NO_COOKIE))
+pub(crate) fn first_register() -> Vec<u8> {
+    register("0123456789a", NO_COOKIE)
 }
 
 /// A number of the registry's metrics page; with labels, as it is written there.

@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hit7::proto::{
-    Ack, Candidate, Challenge, Code, Current, Datagram, Envelope, Greet, Greeted, Id, Leave, Left,
-    Listing, MAX_DATAGRAM, Name, Opened, Pass, Peers, Query, Refusal, Register, Registered, Room,
-    SEQ_END, Text,
+    Ack, Auth, Candidate, Challenge, Code, Current, Datagram, Envelope, Greet, Greeted, Id, Left,
+    Listing, MAX_DATAGRAM, Name, Opened, Pass, Peers, Profile, Refusal, Registered, Request,
+    RequestKind, Room, SEQ_END, Text,
 };
 use hit7::window::{Length, Wall, Window};
 use proptest::option;
@@ -70,8 +70,16 @@ fn cookie() -> impl Strategy<Value = String> {
 }
 
 /// A cookie and a MAC, as a client sends them.
-fn proof() -> impl Strategy<Value = (Option<String>, Option<String>)> {
-    (option::of(cookie()), option::of(".{0,32}"))
+fn auth() -> impl Strategy<Value = Auth> {
+    (option::of(cookie()), option::of(".{0,32}")).prop_map(|(cookie, mac)| Auth { cookie, mac })
+}
+
+/// What a client may ask for.
+fn kind() -> impl Strategy<Value = RequestKind> {
+    let profile = (room(), option::of(name()), option::of(lan()))
+        .prop_map(|(room, name, lan)| RequestKind::Register(Profile { room, name, lan }));
+    let query = (room(), any::<u32>()).prop_map(|(room, part)| RequestKind::Query { room, part });
+    prop_oneof![profile, Just(RequestKind::Leave), query]
 }
 
 /// A list, and the number of one of its pages.
@@ -87,24 +95,9 @@ fn list() -> impl Strategy<Value = (Listing, u32)> {
 /// Every type without a list.
 fn plain() -> impl Strategy<Value = Datagram<'static>> {
     prop_oneof![
-        (
-            option::of(id()),
-            option::of(seq()),
-            room(),
-            option::of(name()),
-            option::of(lan()),
-            proof()
-        )
-            .prop_map(|(id, seq, room, name, lan, (cookie, mac))| {
-                Datagram::Register(Register { id, seq, room, name, lan, cookie, mac })
-            }),
-        (option::of(id()), option::of(seq()), proof())
-            .prop_map(|(id, seq, (cookie, mac))| Datagram::Leave(Leave { id, seq, cookie, mac })),
-        (option::of(id()), option::of(seq()), room(), any::<u32>(), proof()).prop_map(
-            |(id, seq, room, part, (cookie, mac))| {
-                Datagram::Query(Query { id, seq, room, part, cookie, mac })
-            }
-        ),
+        (option::of(id()), option::of(seq()), kind(), auth()).prop_map(|(id, seq, kind, auth)| {
+            Datagram::Request(Request { id, seq, kind }, auth)
+        }),
         (option::of(id()), window(), pass()).prop_map(|(id, window, pass)| Datagram::Ack(Ack {
             id,
             window,

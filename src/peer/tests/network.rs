@@ -53,20 +53,19 @@ impl Registry {
 
     fn handle(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) -> Option<Vec<u8>> {
         match Datagram::decode(bytes).unwrap() {
-            Datagram::Register(Register { seq, cookie, .. })
-            | Datagram::Query(Query { seq, cookie, .. })
-                if cookie.as_deref() != Some(COOKIE) =>
+            Datagram::Request(Request { seq, .. }, auth)
+                if auth.cookie.as_deref() != Some(COOKIE) =>
             {
                 Some(Challenge { seq, cookie: COOKIE.into() }.encode())
             }
-            Datagram::Register(register) => self.register(now, from, register),
-            Datagram::Query(query) => {
+            Datagram::Request(query, _) if matches!(query.kind, RequestKind::Query { .. }) => {
                 let own = self.own_list(now, &query.id?)?;
                 let Ok(Datagram::Window(own)) = Datagram::decode(&own) else { return None };
                 let Opened { id, room, window, closes_in_ms, you, pass, page } = own;
                 let (seq, you, pass) = (query.seq, Some(you), Some(pass));
                 Some(Peers { id, seq, room, window, closes_in_ms, you, pass, page }.encode())
             }
+            Datagram::Request(register, _) => self.register(now, from, register),
             Datagram::Ack(ack) if ack.window == window(self.current) => {
                 self.acked.extend(ack.id);
                 None
@@ -75,7 +74,7 @@ impl Registry {
         }
     }
 
-    fn register(&mut self, now: Duration, from: SocketAddr, it: Register) -> Option<Vec<u8>> {
+    fn register(&mut self, now: Duration, from: SocketAddr, it: Request) -> Option<Vec<u8>> {
         let (id, seq) = (it.id?, it.seq?);
         let known = *self.seqs.entry(id.clone()).or_insert((seq, self.current + 1));
         let minute = match seq.cmp(&known.0) {

@@ -2,6 +2,7 @@ use super::*;
 use crate::cookie::Secret;
 use crate::mesh::ListCap;
 use crate::path::Path;
+use crate::proto::Profile;
 use crate::roster::{Member, NextWindow};
 use crate::snapshot::{Done, Past};
 use crate::tally::RejectReason;
@@ -17,9 +18,7 @@ fn member(k: u16, room: &str) -> Member {
     Member {
         id: None,
         path: Path::new(addr, "127.0.0.1".parse().unwrap()),
-        room: room.parse().unwrap(),
-        name: None,
-        lan: None,
+        profile: Profile { room: room.parse().unwrap(), ..Profile::default() },
         registered: Wall::from_millis(0),
     }
 }

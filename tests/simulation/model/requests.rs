@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use hit7::proto::{Id, Leave, Left, Register, Registered, Request};
+use hit7::proto::{Id, Left, Registered, Request, RequestKind};
 use hit7::record::Record;
 use hit7::window::Window;
 
@@ -66,11 +66,10 @@ impl Model {
         addr: SocketAddr,
         verdict: Verdict,
     ) -> Option<&'static str> {
-        let id = match request {
-            Request::Register(it) => it.id.as_ref()?,
-            Request::Leave(it) => it.id.as_ref()?,
-            _ => return None,
-        };
+        if matches!(request.kind, RequestKind::Query { .. }) {
+            return None;
+        }
+        let id = request.id.as_ref()?;
         match verdict {
             Verdict::Retry(window) if self.current.window == Some(window) => {
                 Some("a retry over a boundary")
@@ -89,12 +88,12 @@ impl Model {
 
     /// What a request is, nothing being under way; `due`: the current window's time is over.
     pub(crate) fn verdict(&self, request: &Request, addr: SocketAddr, due: bool) -> Verdict {
-        let (id, seq, standing) = match request {
-            Request::Register(Register { id, seq, .. }) => (id, seq, Standing::In),
-            Request::Leave(Leave { id, seq, .. }) => (id, seq, Standing::Left),
-            _ => return Verdict::New,
+        let standing = match request.kind {
+            RequestKind::Register(_) => Standing::In,
+            RequestKind::Leave => Standing::Left,
+            RequestKind::Query { .. } => return Verdict::New,
         };
-        let (Some(id), Some(seq)) = (id, *seq) else { return Verdict::New };
+        let (Some(id), Some(seq)) = (&request.id, request.seq) else { return Verdict::New };
         if self.highest(id, !due) > Some(seq) {
             return Verdict::Silence;
         }
@@ -116,7 +115,7 @@ impl Model {
             _ => return Err((1, format!("REGISTERED for {}, neither open nor next", it.window))),
         };
         let member = book.members.get(&to);
-        if member.is_none_or(|member| member.id != it.id || member.room != it.room) {
+        if member.is_none_or(|member| member.id != it.id || member.profile.room != it.room) {
             return Err((2, format!("REGISTERED for {} to {to}, who is not in", it.window)));
         }
         let Some(known) = it.id.as_ref().and_then(|id| book.known.get_mut(id)) else {

@@ -50,7 +50,7 @@ impl Rules {
 
     fn roster(&self, window: Window, room: &Room) -> Vec<SocketAddr> {
         let members = self.books.get(&window).into_iter().flatten();
-        members.filter(|(_, member)| member.room == *room).map(|(addr, _)| *addr).collect()
+        members.filter(|(_, member)| member.profile.room == *room).map(|(addr, _)| *addr).collect()
     }
 
     /// Two peers in one room of a window that has just opened.

@@ -50,7 +50,7 @@ impl Rules {
         };
         let current = self.model.current.window == Some(ack.window);
         let Some((addr, member)) = self.model.current.members.iter().find(is_it) else { return };
-        let pass = self.passes.get(&(ack.window, member.room.clone()));
+        let pass = self.passes.get(&(ack.window, member.profile.room.clone()));
         if current && pass == Some(&ack.pass) {
             self.acked.insert((*addr, ack.window));
         }
@@ -243,7 +243,7 @@ impl Rules {
         let current = self.model.current.window;
         self.expect(current == Some(window), 3, || format!("{window} is told in {current:?}"));
         let member = self.model.current.members.get(&you);
-        let is_it = member.is_some_and(|member| member.id == id && member.room == *room);
+        let is_it = member.is_some_and(|member| member.id == id && member.profile.room == *room);
         self.expect(is_it, 4, || format!("the pass of {room} is told to {you}, who is not in"));
         let before = self.passes.insert((window, room.clone()), pass.clone());
         self.expect(before.is_none_or(|before| before == *pass), 3, || {
@@ -252,7 +252,7 @@ impl Rules {
         self.check_same((window, room.clone(), id, you, page.part), page);
         let members = self.model.current.room(room);
         if members.len() <= self.cap + 1 {
-            let entry = |addr: &SocketAddr| match self.model.current.members[addr].lan {
+            let entry = |addr: &SocketAddr| match self.model.current.members[addr].profile.lan {
                 Some(lan) => format!("\"{addr} {lan}\""),
                 None => format!("\"{addr}\""),
             };
