@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn errors_that_are_not_retryable_end_it() {
-        for code in Code::ALL {
+        for &code in Code::ALL {
             let mut pending = pending(LIMITS, 1);
             assert_eq!(pending.handle(&error(7, code, None), at(ms(5))), Reply::Error);
             assert_eq!(pending.poll_timeout().is_none(), !code.is_retryable(), "{code}");

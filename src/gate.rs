@@ -112,8 +112,7 @@ impl Gate {
             return forbidden(path, envelope.seq());
         }
         match envelope.request() {
-            Ok(Some(request)) => Admit::Pass { request, trusted },
-            Ok(None) => Admit::Drop(RejectReason::NoRequest),
+            Ok(request) => Admit::Pass { request, trusted },
             Err(error) => refuse(path, envelope.seq(), &error),
         }
     }
@@ -308,8 +307,8 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_never_answered() {
-        let others = |kind: &Kind| !kind.is_request() && *kind != Kind::Ack;
-        for kind in Kind::ALL.into_iter().filter(others) {
+        let others = |kind: &&Kind| !kind.is_request() && **kind != Kind::Ack;
+        for kind in Kind::ALL.iter().filter(others) {
             let datagram = format!(r#"{{"type":"{}","seq":"bad"}}"#, kind.name());
             for from in [STRANGER, FRIEND] {
                 assert!(matches!(

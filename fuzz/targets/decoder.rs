@@ -14,7 +14,7 @@ pub(crate) fn check(input: &[u8]) {
         let _ = (envelope.seq(), envelope.cookie(), envelope.mac(), envelope.signed_bytes());
     }
     let decoded = Datagram::decode(input);
-    if let (Ok(Some(_)), Err(error)) = (envelope.and_then(|it| it.request()), &decoded) {
+    if let (Ok(_), Err(error)) = (envelope.and_then(|it| it.request()), &decoded) {
         panic!("a request, and no datagram: {error}");
     }
     let Ok(decoded) = decoded else { return };

@@ -13,7 +13,7 @@ use hit7::cookie::{CookieIssuer, Key, Secret};
 use hit7::gate::{Admit, Gate};
 use hit7::limit::Rate;
 use hit7::path::{Path, Transmit};
-use hit7::proto::{Datagram, Envelope, MAX_DATAGRAM};
+use hit7::proto::{Datagram, Envelope, Kind, MAX_DATAGRAM};
 use hit7::window::Wall;
 
 const SOURCES: [&str; 10] = [
@@ -170,7 +170,10 @@ impl Door {
     }
 
     fn must_pass(&self, datagram: &[u8]) -> bool {
-        let good = Envelope::open(datagram).is_ok_and(|it| matches!(it.request(), Ok(Some(_))));
+        let good = Envelope::open(datagram).is_ok_and(|it| match it.kind() {
+            Kind::Ack => it.ack().is_ok(),
+            _ => it.request().is_ok(),
+        });
         good && self.is_somebody()
             && !self.limited
             && self.is_proven(datagram)

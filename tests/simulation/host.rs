@@ -550,7 +550,7 @@ impl World {
 fn without_proof(admitted: Admit, bytes: &[u8]) -> Admit {
     let request = hit7::proto::Envelope::open(bytes).and_then(|envelope| envelope.request());
     match (admitted, request) {
-        (Admit::Answer(_), Ok(Some(request))) => Admit::Pass { request, trusted: false },
+        (Admit::Answer(_), Ok(request)) => Admit::Pass { request, trusted: false },
         (admitted, _) => admitted,
     }
 }

@@ -37,7 +37,7 @@ fn each_example_is_what_the_program_writes() {
         let datagram = datagram.unwrap_or_else(|error| panic!("{error}: {example}"));
         assert_eq!(&String::from_utf8(datagram.encode()).unwrap(), example);
     }
-    for kind in Kind::ALL {
+    for &kind in Kind::ALL {
         let shows = |it: &String| Envelope::open(it.as_bytes()).unwrap().kind() == kind;
         assert!(examples.iter().any(shows), "an example of {} lacks", kind.name());
     }

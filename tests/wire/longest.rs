@@ -2,9 +2,8 @@
 
 use std::net::SocketAddr;
 
-use hit7::proto::list::MAX_LIST;
 use hit7::proto::{
-    Current, Datagram, Id, MAX_DATAGRAM, Opened, Page, Pass, Peers, Registered, Room, SEQ_END,
+    Current, Datagram, Id, MAX_DATAGRAM, MAX_LIST, Opened, Page, Pass, Peers, Registered, Room, SEQ_END,
 };
 use hit7::window::Window;
 

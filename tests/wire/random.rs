@@ -107,7 +107,7 @@ fn plain() -> impl Strategy<Value = Datagram<'static>> {
             .prop_map(|(seq, cookie)| Datagram::Challenge(Challenge { seq, cookie })),
         (option::of(id()), option::of(seq()), window())
             .prop_map(|(id, seq, window)| Datagram::Left(Left { id, seq, window })),
-        (option::of(seq()), select(&Code::ALL[..]), ".{0,100}", option::of(ms())).prop_map(
+        (option::of(seq()), select(Code::ALL), ".{0,100}", option::of(ms())).prop_map(
             |(seq, code, reason, retry_in_ms)| {
                 Datagram::Error(Refusal { seq, code, reason, retry_in_ms })
             }
