@@ -12,11 +12,11 @@ mod table;
 mod decode;
 mod field;
 mod list;
+mod plain;
 mod request;
 
 pub(crate) mod fields;
 pub(crate) mod object;
-pub(crate) mod plain;
 pub(crate) mod value;
 
 use std::fmt;

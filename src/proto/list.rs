@@ -62,7 +62,7 @@ impl Candidate {
 
 /// Reads `ip:port` or `[ip6]:port`; `::ffff:` is taken for the IPv4 address that it is; no zone,
 /// no port 0.
-pub fn parse_addr(text: &str) -> Option<SocketAddr> {
+pub(super) fn parse_addr(text: &str) -> Option<SocketAddr> {
     let addr: SocketAddr = text.parse().ok()?;
     let zoned = matches!(addr, SocketAddr::V6(v6) if v6.scope_id() != 0);
     let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
@@ -70,7 +70,7 @@ pub fn parse_addr(text: &str) -> Option<SocketAddr> {
 }
 
 /// Writes `ip:port` or `[ip6]:port`, never a zone.
-pub fn write_addr(out: &mut Vec<u8>, addr: SocketAddr) {
+pub(super) fn write_addr(out: &mut Vec<u8>, addr: SocketAddr) {
     match addr.ip() {
         IpAddr::V4(ip) => write_ipv4(out, ip),
         IpAddr::V6(ip) => write!(out, "[{ip}]").expect("writing into memory cannot fail"),
@@ -80,7 +80,7 @@ pub fn write_addr(out: &mut Vec<u8>, addr: SocketAddr) {
 }
 
 /// Writes an IP address, never a zone.
-pub fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
+pub(super) fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => write_ipv4(out, ip),
         IpAddr::V6(ip) => write!(out, "{ip}").expect("writing into memory cannot fail"),

@@ -5,7 +5,7 @@
 
 /// Tells `each` key and the JSON text of its value, in their order; `None` if the object is not
 /// plain, or if `each` does not want it. What is told is what a parser would find.
-pub(crate) fn read<'a>(
+pub(super) fn read<'a>(
     object: &'a str,
     mut each: impl FnMut(&'a str, &'a str) -> Option<()>,
 ) -> Option<()> {

@@ -53,7 +53,10 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of a field, or the default if it was left out.
-    pub(crate) fn get_or_default<T: Value<'a> + Default>(&self, key: Key) -> Result<T, DecodeError> {
+    pub(crate) fn get_or_default<T: Value<'a> + Default>(
+        &self,
+        key: Key,
+    ) -> Result<T, DecodeError> {
         self.get(key).map(Option::unwrap_or_default)
     }
 }

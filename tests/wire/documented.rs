@@ -82,7 +82,7 @@ fn the_mac_is_what_the_program_makes() {
     let request = worked("request");
     let signed_bytes = Envelope::open(request.as_bytes()).unwrap().signed_bytes();
     let hex: String = signed_bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(worked("signed_bytes"), hex);
+    assert_eq!(worked("signed"), hex);
     let key = Key::from_text(&worked("key")).unwrap();
     assert_eq!(worked("mac"), key.mac(&signed_bytes));
 }

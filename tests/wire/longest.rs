@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use hit7::proto::{
-    Current, Datagram, Id, MAX_DATAGRAM, MAX_LIST, Opened, Page, Pass, Peers, Registered, Room, SEQ_END,
+    Current, Datagram, Id, MAX_DATAGRAM, MAX_LIST, Opened, Page, Pass, Peers, Registered, Room,
+    SEQ_END,
 };
 use hit7::window::Window;
 
