@@ -22,7 +22,7 @@ use crate::cookie::{CookieIssuer, Key};
 use crate::limit::{Limiter, Rate, Verdict};
 use crate::path::{Path, Transmit, network};
 use crate::proto::{Ack, Challenge, Code, DecodeError, Envelope, Kind, Refusal, Request};
-use crate::tally::RejectReason;
+use crate::tally::DropReason;
 
 /// How many times the bytes that came an unproven source may be sent (RFC 9000 §8).
 const AMPLIFICATION: usize = 3;
@@ -42,12 +42,12 @@ pub enum Admit {
     },
     /// An acknowledgement, which is never answered: whoever knows the pass may hand it in.
     Ack(Ack),
-    /// Answered here: CHALLENGE.
+    /// A CHALLENGE that answers it.
     Answer(Transmit),
-    /// Answered here: ERROR.
-    Refuse(Transmit, RejectReason),
-    /// Nothing.
-    Drop(RejectReason),
+    /// An ERROR that answers it, and the code of that.
+    Refuse(Transmit, Code),
+    /// It is dropped without an answer.
+    Drop(DropReason),
 }
 
 /// The door of a registry. There may be one a core: clones share what they know of rates.
@@ -78,13 +78,13 @@ impl Gate {
     /// Decides about one datagram.
     pub fn admit(&mut self, now: Now, path: Path, datagram: &[u8]) -> Admit {
         if !is_somebody(path.peer) {
-            return Admit::Drop(RejectReason::NoSource);
+            return Admit::Drop(DropReason::NoSource);
         }
         let trusted = self.trusts(path.peer.ip());
         match &Envelope::open(datagram) {
             Ok(envelope) => self.admit_envelope(now, path, envelope, trusted, datagram.len()),
             Err(error) if trusted => self.explain(now, path, error),
-            Err(_) => Admit::Drop(RejectReason::Unreadable),
+            Err(_) => Admit::Drop(DropReason::Unreadable),
         }
     }
 
@@ -98,7 +98,7 @@ impl Gate {
     ) -> Admit {
         match envelope.kind() {
             Kind::Ack => return admit_ack(envelope),
-            kind if !kind.is_request() => return Admit::Drop(RejectReason::NoRequest),
+            kind if !kind.is_request() => return Admit::Drop(DropReason::NoRequest),
             _ => {}
         }
         let needs_proof = !trusted || !self.keys.is_empty();
@@ -121,7 +121,7 @@ impl Gate {
     fn limit(&self, now: Now, path: Path, envelope: &Envelope<'_>) -> Option<Admit> {
         match self.limiter.take(network(path.peer.ip()), now.mono) {
             Verdict::Within => None,
-            Verdict::Silent => Some(Admit::Drop(RejectReason::TooOften)),
+            Verdict::Silent => Some(Admit::Drop(DropReason::TooOften)),
             Verdict::TooOften(wait) => Some(slow_down(path, envelope.seq(), wait)),
         }
     }
@@ -131,7 +131,7 @@ impl Gate {
     fn explain(&mut self, now: Now, path: Path, error: &DecodeError) -> Admit {
         match self.noise.take(network(path.peer.ip()), now.mono) {
             Verdict::Within => refuse(path, None, error),
-            _ => Admit::Drop(RejectReason::Unreadable),
+            _ => Admit::Drop(DropReason::Unreadable),
         }
     }
 
@@ -157,7 +157,7 @@ impl Gate {
         let challenge = Challenge { seq: envelope.seq(), cookie: cookie.as_str().to_owned() };
         let payload = challenge.encode();
         if payload.len() > AMPLIFICATION * came {
-            return Admit::Drop(RejectReason::TooShort);
+            return Admit::Drop(DropReason::TooShort);
         }
         Admit::Answer(Transmit { path, payload })
     }
@@ -167,7 +167,7 @@ impl Gate {
 fn admit_ack(envelope: &Envelope<'_>) -> Admit {
     match envelope.ack() {
         Ok(ack) => Admit::Ack(ack),
-        Err(_) => Admit::Drop(RejectReason::Unreadable),
+        Err(_) => Admit::Drop(DropReason::Unreadable),
     }
 }
 
@@ -197,7 +197,7 @@ fn refuse(path: Path, seq: Option<u64>, why: &DecodeError) -> Admit {
 }
 
 fn error(path: Path, refusal: Refusal) -> Admit {
-    Admit::Refuse(Transmit { path, payload: refusal.encode() }, refusal.code.into())
+    Admit::Refuse(Transmit { path, payload: refusal.encode() }, refusal.code)
 }
 
 #[cfg(test)]
@@ -291,7 +291,7 @@ mod tests {
             (&large, Code::TooLarge),
         ] {
             assert_eq!(code(FRIEND, datagram), expected);
-            assert!(matches!(admit(STRANGER, datagram), Admit::Drop(RejectReason::Unreadable)));
+            assert!(matches!(admit(STRANGER, datagram), Admit::Drop(DropReason::Unreadable)));
         }
     }
 
@@ -313,14 +313,14 @@ mod tests {
             for from in [STRANGER, FRIEND] {
                 assert!(matches!(
                     admit(from, datagram.as_bytes()),
-                    Admit::Drop(RejectReason::NoRequest)
+                    Admit::Drop(DropReason::NoRequest)
                 ));
             }
         }
         for from in [STRANGER, FRIEND] {
             assert!(matches!(
                 admit(from, br#"{"type":"ACK"}"#),
-                Admit::Drop(RejectReason::Unreadable)
+                Admit::Drop(DropReason::Unreadable)
             ));
         }
     }
@@ -330,7 +330,7 @@ mod tests {
         for from in ["127.0.0.1:0", "224.0.0.1:5", "255.255.255.255:5", "0.0.0.0:5", "[ff02::1]:5"]
         {
             let dropped = admit(from, br#"{"type":"QUERY"}"#);
-            assert!(matches!(dropped, Admit::Drop(RejectReason::NoSource)), "{from}");
+            assert!(matches!(dropped, Admit::Drop(DropReason::NoSource)), "{from}");
         }
     }
 
@@ -367,12 +367,12 @@ mod tests {
         };
         assert!(matches!(ask(STRANGER, 0), Admit::Pass { .. }));
         assert!(matches!(ask("203.0.113.9:40113", 0), Admit::Pass { .. }));
-        let Admit::Refuse(transmit, RejectReason::SlowDown) = ask(STRANGER, 0) else {
+        let Admit::Refuse(transmit, Code::SlowDown) = ask(STRANGER, 0) else {
             panic!("it is told")
         };
         let told = String::from_utf8(transmit.payload).unwrap();
         assert!(told.contains(r#""code":"slow_down""#) && told.contains(r#""retry_in_ms":100"#));
-        assert!(matches!(ask(STRANGER, 1), Admit::Drop(RejectReason::TooOften)));
+        assert!(matches!(ask(STRANGER, 1), Admit::Drop(DropReason::TooOften)));
         assert!(matches!(ask(STRANGER, 100), Admit::Pass { .. }));
         assert!((0..100).all(|_| matches!(ask(FRIEND, 0), Admit::Pass { trusted: true, .. })));
     }

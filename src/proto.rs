@@ -19,17 +19,16 @@ pub(crate) mod fields;
 pub(crate) mod object;
 pub(crate) mod value;
 
-use std::fmt;
 use std::net::SocketAddr;
 
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
-use crate::tally::RejectReason;
 use crate::window::Window;
 use fields::{Fields, Key};
 use object::Object;
 use value::Group;
 
+pub use crate::tally::Code;
 pub use decode::{DecodeError, Envelope};
 pub use field::{FieldError, Id, Name, Pass, Room, Text};
 pub use list::{Candidate, ListError, Listing, MAX_LIST, Page};
@@ -202,63 +201,5 @@ impl Kind {
     /// The type's name on the wire.
     pub fn name(self) -> &'static str {
         self.into()
-    }
-}
-
-/// Why a request is refused, for programs: the `code` of an ERROR.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "snake_case")]
-pub enum Code {
-    /// The datagram is no JSON object with a `type`.
-    Malformed,
-    /// The datagram has a type that nobody knows.
-    UnknownType,
-    /// A field breaks its limits.
-    BadField,
-    /// The datagram has more bytes than any may have.
-    TooLarge,
-    /// A cap is reached.
-    Full,
-    /// Nothing is promised: the registration could not be stored.
-    Unavailable,
-    /// Too many requests come from the address.
-    SlowDown,
-    /// The registry is private, and no key of it signed the request.
-    Forbidden,
-}
-
-impl Code {
-    /// Every code, in the order of docs/PROTOCOL.md.
-    pub const ALL: &'static [Code] = Code::VARIANTS;
-
-    /// The code's name on the wire.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// Whether the same request may succeed later.
-    pub fn is_retryable(self) -> bool {
-        matches!(self, Code::Full | Code::Unavailable | Code::SlowDown)
-    }
-}
-
-impl From<Code> for RejectReason {
-    fn from(code: Code) -> RejectReason {
-        match code {
-            Code::Malformed => RejectReason::Malformed,
-            Code::UnknownType => RejectReason::UnknownType,
-            Code::BadField => RejectReason::BadField,
-            Code::TooLarge => RejectReason::TooLarge,
-            Code::Full => RejectReason::Full,
-            Code::Unavailable => RejectReason::Unavailable,
-            Code::SlowDown => RejectReason::SlowDown,
-            Code::Forbidden => RejectReason::Forbidden,
-        }
-    }
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }

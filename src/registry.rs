@@ -34,7 +34,7 @@ use crate::path::{Path, Transmit};
 use crate::proto::{Id, Profile, Request, RequestKind};
 use crate::record::{Leaving, Opening, Record, Registration, Ticket};
 use crate::roster::{FinalizedWindow, Member, Memory, NextWindow, Slot, Standing};
-use crate::tally::RejectReason;
+use crate::tally::{Code, DropReason};
 use crate::window::{Length, Wall, Window};
 
 pub use caps::Caps;
@@ -62,9 +62,9 @@ pub enum Handled {
     /// It is answered when its record is durable: [`Registry::poll_proposal`] has it.
     Proposed,
     /// It is refused; here is the ERROR.
-    Refused(Transmit, RejectReason),
+    Refused(Transmit, Code),
     /// Nothing.
-    Nothing(RejectReason),
+    Nothing(DropReason),
 }
 
 /// What a registry tells its surroundings.
@@ -137,7 +137,7 @@ enum Verdict<'a> {
     New,
     /// A retry of what was granted: where its member stands, or `None` if that was to leave.
     Retry(Window, Option<&'a Member>),
-    Nothing(RejectReason),
+    Nothing(DropReason),
 }
 
 impl Registry {
@@ -335,7 +335,7 @@ impl Registry {
     ) -> Handled {
         match self.judge(now, Action::Register, id.as_ref(), seq, path.peer) {
             Verdict::Nothing(why) => return Handled::Nothing(why),
-            Verdict::Retry(_, None) => return Handled::Nothing(RejectReason::Old),
+            Verdict::Retry(_, None) => return Handled::Nothing(DropReason::Old),
             Verdict::Retry(window, Some(member)) => {
                 let room = member.profile.room.clone();
                 return Handled::Answer(self.registered(now, path, id, seq, room, window));
@@ -354,11 +354,11 @@ impl Registry {
             return Handled::Answer(answer);
         }
         if self.cannot_propose(now) {
-            return Handled::Refused(answers::unavailable(path, seq), RejectReason::Unavailable);
+            return Handled::Refused(answers::unavailable(path, seq), Code::Unavailable);
         }
         if let Some(cap) = self.reached_cap(&registration, holder, trusted) {
             let opens_in = now.wall.until(window.opens());
-            return Handled::Refused(answers::full(path, seq, cap, opens_in), RejectReason::Full);
+            return Handled::Refused(answers::full(path, seq, cap, opens_in), Code::Full);
         }
         let known = self.known_before(now, registration.id.as_ref(), seq);
         self.propose(Record::Register(registration), known);
@@ -376,7 +376,7 @@ impl Registry {
         let window = self.head();
         match self.judge(now, Action::Leave, id.as_ref(), seq, path.peer) {
             Verdict::Nothing(why) => return Handled::Nothing(why),
-            Verdict::Retry(_, Some(_)) => return Handled::Nothing(RejectReason::Old),
+            Verdict::Retry(_, Some(_)) => return Handled::Nothing(DropReason::Old),
             Verdict::Retry(window, None) => {
                 return Handled::Answer(answers::left(path, id, seq, window));
             }
@@ -387,7 +387,7 @@ impl Registry {
             return Handled::Answer(answers::left(path, id, seq, window));
         }
         if self.cannot_propose(now) {
-            return Handled::Refused(answers::unavailable(path, seq), RejectReason::Unavailable);
+            return Handled::Refused(answers::unavailable(path, seq), Code::Unavailable);
         }
         let known = self.known_before(now, id.as_ref(), seq);
         let leaving = Leaving { window, at: now.wall, path, id, seq };
@@ -416,10 +416,10 @@ impl Registry {
         let (Some(id), Some(seq)) = (id, seq) else { return Verdict::New };
         if let Some(pending) = self.in_flight.of(id) {
             return match pending.seq {
-                Some(known) if seq < known => Verdict::Nothing(RejectReason::Old),
+                Some(known) if seq < known => Verdict::Nothing(DropReason::Old),
                 Some(known) if seq > known || pending.addr != addr => Verdict::New,
-                Some(_) if pending.action == action => Verdict::Nothing(RejectReason::UnderWay),
-                Some(_) => Verdict::Nothing(RejectReason::Old),
+                Some(_) if pending.action == action => Verdict::Nothing(DropReason::UnderWay),
+                Some(_) => Verdict::Nothing(DropReason::Old),
                 None => Verdict::New,
             };
         }
@@ -510,7 +510,7 @@ fn recall<'a>(
     member: impl Fn(Slot) -> &'a Member,
 ) -> Verdict<'a> {
     match memory.seq {
-        Some(known) if seq < known => return Verdict::Nothing(RejectReason::Old),
+        Some(known) if seq < known => return Verdict::Nothing(DropReason::Old),
         Some(known) if seq == known => {}
         _ => return Verdict::New,
     }
@@ -519,7 +519,7 @@ fn recall<'a>(
             Verdict::Retry(window, Some(member(*slot)))
         }
         Standing::Left(from) if **from == addr => Verdict::Retry(window, None),
-        Standing::Displaced(from) if **from == addr => Verdict::Nothing(RejectReason::Displaced),
+        Standing::Displaced(from) if **from == addr => Verdict::Nothing(DropReason::Displaced),
         _ => Verdict::New,
     }
 }

@@ -9,7 +9,6 @@ use crate::path::{Path, Transmit};
 use crate::proto::{Code, Current, Id, Left, Listing, Peers, Refusal, Registered, Request, Room};
 use crate::record::{Record, Registration};
 use crate::roster::Roster;
-use crate::tally::RejectReason;
 use crate::window::Window;
 
 impl Registry {
@@ -124,7 +123,7 @@ fn no_such_part(path: Path, seq: Option<u64>, parts: u32) -> Handled {
         _ => format!("part must be from 0 to {}", parts - 1),
     };
     let refusal = Refusal { seq, code: Code::BadField, reason, retry_in_ms: None };
-    Handled::Refused(Transmit { path, payload: refusal.encode() }, RejectReason::BadField)
+    Handled::Refused(Transmit { path, payload: refusal.encode() }, Code::BadField)
 }
 
 pub(super) fn unavailable(path: Path, seq: Option<u64>) -> Transmit {

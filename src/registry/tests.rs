@@ -1,7 +1,7 @@
 //! A registry on a clock of its own, and a log that takes everything, or nothing.
 
 use super::*;
-use crate::proto::{Code, Datagram, Room};
+use crate::proto::{Datagram, Room};
 
 const ANA: &str = "203.0.113.9:1";
 const BO: &str = "203.0.113.9:2";
@@ -228,7 +228,7 @@ fn a_request_without_a_seq_that_is_under_way_does_not_either() {
     let (now, path_of_bo) = (at("11:28:11"), path(BO));
     assert_eq!(desk.registry.handle(now, path_of_bo, without, false), Handled::Proposed);
     let older = desk.registry.handle(now, path(ANA), register("a", 4), false);
-    assert_eq!(older, Handled::Nothing(RejectReason::Old));
+    assert_eq!(older, Handled::Nothing(DropReason::Old));
     desk.tick(at("11:29:00"));
     assert_eq!(desk.members(), [BO]);
 }
@@ -280,7 +280,7 @@ fn nothing_is_answered_before_it_is_durable() {
     let now = at("11:28:30");
     assert_eq!(desk.registry.handle(now, path(ANA), register("a", 1), false), Handled::Proposed);
     let again = desk.registry.handle(now, path(ANA), register("a", 1), false);
-    assert_eq!(again, Handled::Nothing(RejectReason::UnderWay));
+    assert_eq!(again, Handled::Nothing(DropReason::UnderWay));
     assert_eq!(desk.registry.handle(now, path(ANA), register("a", 2), false), Handled::Proposed);
     assert_eq!(desk.sync(now).len(), 2);
     assert!(matches!(
@@ -522,9 +522,9 @@ fn what_is_under_way_counts() {
         assert_eq!(handled, Handled::Proposed);
     }
     let third = desk.registry.handle(now, path("203.0.113.9:3"), register("c", 1), false);
-    assert!(matches!(third, Handled::Refused(_, RejectReason::Full)));
+    assert!(matches!(third, Handled::Refused(_, Code::Full)));
     let room = desk.registry.handle(now, path("203.0.113.7:1"), in_room("d", "two"), false);
-    assert!(matches!(room, Handled::Refused(_, RejectReason::Full)));
+    assert!(matches!(room, Handled::Refused(_, Code::Full)));
     desk.refuse(now);
     let later = at("11:28:31");
     let third = desk.registry.handle(later, path("203.0.113.9:3"), register("c", 1), false);
@@ -571,7 +571,7 @@ fn while_the_disk_stands_still_what_waits_is_bounded() {
     };
     let proposed = (0..100_000).take_while(|k| ask(*k) == Handled::Proposed).count();
     assert_eq!(proposed, 1 << 16);
-    assert!(matches!(ask(200_000), Handled::Refused(_, RejectReason::Unavailable)));
+    assert!(matches!(ask(200_000), Handled::Refused(_, Code::Unavailable)));
     desk.sync(now);
     desk.tick(at("11:29:00"));
     assert_eq!(desk.registry.current().len(), 1 << 16, "it opens all the same");

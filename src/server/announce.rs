@@ -10,7 +10,7 @@ use crate::fanout::{Fanout, acked_by};
 use crate::path::Path;
 use crate::proto::Ack;
 use crate::roster::FinalizedWindow;
-use crate::tally::RejectReason;
+use crate::tally::DropReason;
 use crate::udp::Sockets;
 
 use super::archivist::Archivist;
@@ -44,8 +44,8 @@ impl Announcement {
     }
 
     /// Passes an ACK on, if it is a member's: others must not take their place in the queue.
-    pub(super) fn acked(&self, path: Path, ack: Ack) -> Result<(), RejectReason> {
-        acked_by(&self.window, path, &ack).ok_or(RejectReason::NoMember)?;
+    pub(super) fn acked(&self, path: Path, ack: Ack) -> Result<(), DropReason> {
+        acked_by(&self.window, path, &ack).ok_or(DropReason::NoMember)?;
         let _ = self.acks.try_send((path, ack));
         Ok(())
     }

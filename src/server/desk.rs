@@ -17,7 +17,7 @@ use crate::path::Transmit;
 use crate::registry::{self, Handled, Registry};
 use crate::roster::FinalizedWindow;
 use crate::snapshot::{Past, Snapshot};
-use crate::tally::{RejectReason, Tally};
+use crate::tally::{Code, DropReason, Tally};
 use crate::udp::{Inbox, Sockets};
 use crate::window::{Wall, Window};
 
@@ -162,7 +162,7 @@ impl Desk {
         let request = match what {
             What::Request(request) => request,
             What::Ack(ack) => {
-                let announcement = self.announcement.as_ref().ok_or(RejectReason::NoMember);
+                let announcement = self.announcement.as_ref().ok_or(DropReason::NoMember);
                 return match announcement.and_then(|it| it.acked(path, ack)) {
                     Ok(()) => {}
                     Err(why) => self.rejected.count(why),
@@ -180,7 +180,7 @@ impl Desk {
         }
     }
 
-    fn refuse(&mut self, transmit: Transmit, why: RejectReason) {
+    fn refuse(&mut self, transmit: Transmit, why: Code) {
         self.rejected.count(why);
         self.answers.push(transmit);
     }
@@ -218,7 +218,7 @@ impl Desk {
             Outcome::Refused { batch, why } => {
                 self.under_way -= batch.len();
                 for transmit in self.registry.refuse(now, batch) {
-                    self.refuse(transmit, RejectReason::Unavailable);
+                    self.refuse(transmit, Code::Unavailable);
                 }
                 self.log_is_out(why);
             }
@@ -362,7 +362,8 @@ impl Desk {
         let mut seen = self.seen;
         self.doors.count(&mut seen);
         seen.rejected.add(&self.rejected);
-        seen.rejected.set(RejectReason::Unsent, self.sockets.failures() + self.doors.failures());
+        seen.rejected
+            .set(DropReason::UnsentAnswer, self.sockets.failures() + self.doors.failures());
         seen
     }
 

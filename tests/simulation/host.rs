@@ -233,7 +233,7 @@ impl World {
         let mut handled = process.registry.handle(now, path, request.clone(), trusted);
         let mut asked = request.clone();
         if self.setup.mutation == Some(Mutation::OldTakenForNew)
-            && handled == Handled::Nothing(hit7::tally::RejectReason::Old)
+            && handled == Handled::Nothing(hit7::tally::DropReason::Old)
             && matches!(request.kind, RequestKind::Register(_))
         {
             let seq = request.seq.take();

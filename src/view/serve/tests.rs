@@ -5,7 +5,7 @@ use crate::path::Path;
 use crate::proto::Profile;
 use crate::roster::{Member, NextWindow};
 use crate::snapshot::{Done, Past};
-use crate::tally::RejectReason;
+use crate::tally::Code;
 use crate::view::stage::{at, drawn, try_every_size};
 use crate::window::{Length, Wall};
 
@@ -92,7 +92,7 @@ fn rates_are_taken_over_a_few_seconds() {
     for second in 0..60 {
         let mut snapshot = snapshot(28, &[]);
         snapshot.done.received = second * 10;
-        snapshot.rejected.set(RejectReason::Full, second);
+        snapshot.rejected.set(Code::Full, second);
         serve.take(at(second * 1000), Arc::new(snapshot));
     }
     assert_eq!(serve.rates(), [10.0, 0.0, 0.0, 1.0]);
