@@ -29,9 +29,7 @@ fn registration(member: u32) -> Record {
         path: Path::new(peer, [198, 51, 100, 10].into()),
         id: format!("member-{member}").parse().ok(),
         seq: Some(1),
-        room: Default::default(),
-        name: "ana".parse().ok(),
-        lan: None,
+        profile: Profile { name: "ana".parse().ok(), ..Profile::default() },
     })
 }
 

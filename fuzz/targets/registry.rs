@@ -10,7 +10,7 @@ use hit7::clock::Now;
 use hit7::cookie::Secret;
 use hit7::mesh::ListCap;
 use hit7::path::{Path, Transmit};
-use hit7::proto::{Code, Datagram, Id, Leave, Query, Register, Request, Room};
+use hit7::proto::{Code, Datagram, Id, Profile, Request, RequestKind, Room};
 use hit7::record::{Entry, Record};
 use hit7::registry::{self, Caps, Config, Event, Registry, ResumeError};
 use hit7::window::{Length, Wall, Window};
@@ -132,14 +132,10 @@ impl World {
     fn take(&mut self, op: Op) {
         match op {
             Op::Register(who) => self.ask(who, |id, seq, room| {
-                Request::Register(Register { id, seq, room, ..Register::default() })
+                Request::register(id, seq, Profile { room, ..Profile::default() })
             }),
-            Op::Leave(who) => {
-                self.ask(who, |id, seq, _| Request::Leave(Leave { id, seq, ..Leave::default() }));
-            }
-            Op::Query(who) => self.ask(who, |id, seq, room| {
-                Request::Query(Query { id, seq, room, ..Query::default() })
-            }),
+            Op::Leave(who) => self.ask(who, |id, seq, _| Request::leave(id, seq)),
+            Op::Query(who) => self.ask(who, |id, seq, room| Request::query(id, seq, room, 0)),
             Op::Wait(times) => self.wait(u64::from(times) * 4),
             Op::Step(times) => {
                 let wall = self.now.wall.millis() + i64::from(times) * 2000;
@@ -188,7 +184,8 @@ impl World {
         let (id, seq) = id_and_seq(request);
         let before = self.under_way.iter().filter(|(it, _)| it.is_some() && it.as_ref() == id);
         let before = before.map(|(_, seq)| *seq).max();
-        let (Some(id), Some(before), false) = (id, before, matches!(request, Request::Query(_)))
+        let (Some(id), Some(before), false) =
+            (id, before, matches!(request.kind, RequestKind::Query { .. }))
         else {
             return self.model.check_reaction(request, addr, wall, reaction).unwrap();
         };

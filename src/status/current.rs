@@ -137,7 +137,7 @@ fn write_rooms(
 fn peers(roster: &Roster, most: usize) -> Vec<Entry> {
     let members = roster.members().iter().take(most);
     let entry = members.map(|member| Entry {
-        name: member.name.clone(),
+        name: member.profile.name.clone(),
         addr: member.path.peer,
         registered: member.registered,
     });

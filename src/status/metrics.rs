@@ -139,7 +139,7 @@ impl Sheet<'_> {
         let help = "Datagrams that were dropped or refused, by reason.";
         let mut family =
             self.0.encode_descriptor("hit7_turned_away", help, None, MetricType::Counter)?;
-        for why in RejectReason::ALL {
+        for why in RejectReason::all() {
             let labels = [("reason", why.name())];
             ConstCounter::new(snapshot.rejected.of(why)).encode(family.encode_family(&labels)?)?;
         }

@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_page_has_words_for_each_reason() {
-        for why in crate::tally::RejectReason::ALL {
+        for why in crate::tally::RejectReason::all() {
             assert!(SCRIPTS[1].contains(&format!("\n  {}: \"", why.name())), "{}", why.name());
         }
     }

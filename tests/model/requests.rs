@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use hit7::path::Transmit;
-use hit7::proto::{Datagram, Id, Request};
+use hit7::proto::{Datagram, Id, Request, RequestKind};
 use hit7::registry::Handled;
-use hit7::tally::RejectReason;
+use hit7::tally::{Code, DropReason};
 use hit7::window::{Wall, Window};
 
 use super::{Check, Filling, Model, Rule, Standing};
@@ -23,10 +23,10 @@ pub(crate) enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reaction {
     Answered(Transmit),
-    Refused(Transmit, RejectReason),
+    Refused(Transmit, Code),
     /// A record of it goes into the journal, and the answer comes after that.
     Proposed,
-    Nothing(RejectReason),
+    Nothing(DropReason),
 }
 
 impl From<&Handled> for Reaction {
@@ -42,12 +42,7 @@ impl From<&Handled> for Reaction {
 
 /// Who asks, and in which order.
 pub(crate) fn id_and_seq(request: &Request) -> (Option<&Id>, Option<u64>) {
-    match request {
-        Request::Register(it) => (it.id.as_ref(), it.seq),
-        Request::Leave(it) => (it.id.as_ref(), it.seq),
-        Request::Query(it) => (it.id.as_ref(), it.seq),
-        Request::Ack(it) => (it.id.as_ref(), None),
-    }
+    (request.id.as_ref(), request.seq)
 }
 
 impl Model {
@@ -75,10 +70,10 @@ impl Model {
 
     /// What a request is, if no record of its id is under way.
     pub(crate) fn verdict(&self, request: &Request, addr: SocketAddr, wall: Wall) -> Verdict {
-        let standing = match request {
-            Request::Register(_) => Standing::In,
-            Request::Leave(_) => Standing::Left,
-            _ => return Verdict::New,
+        let standing = match request.kind {
+            RequestKind::Register(_) => Standing::In,
+            RequestKind::Leave => Standing::Left,
+            RequestKind::Query { .. } => return Verdict::New,
         };
         let (Some(id), Some(seq)) = id_and_seq(request) else { return Verdict::New };
         let over = self.is_over(wall);

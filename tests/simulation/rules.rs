@@ -251,7 +251,7 @@ impl Rules {
     pub(crate) fn on_ack(&mut self, from: SocketAddr, ack: &Ack) {
         let current = &self.history.model.current;
         let Some((addr, member)) = current.find(ack.id.as_ref(), from) else { return };
-        let pass = self.frozen.pass_of(ack.window, &member.room);
+        let pass = self.frozen.pass_of(ack.window, &member.profile.room);
         if current.window == Some(ack.window) && pass == Some(&ack.pass) {
             self.bounded.on_ack(addr, ack.window);
         }

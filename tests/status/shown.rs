@@ -12,6 +12,7 @@ use hit7::clock::Clock;
 use hit7::cookie::Secret;
 use hit7::mesh::ListCap;
 use hit7::path::Path;
+use hit7::proto::Profile;
 use hit7::roster::{FinalizedWindow, Member, NextWindow};
 use hit7::snapshot::{Done, Past, Snapshot};
 use hit7::status::Status;
@@ -36,8 +37,8 @@ fn frozen(rooms: usize, members: usize, opened: bool) -> FinalizedWindow {
             let room = format!("room-{room}").parse().unwrap();
             let registered = window.opens();
             let path = Path::new(addr, addr.ip());
-            let (name, lan, heard) = (None, None, 0);
-            filling.register(Member { path, id: None, room, name, lan, registered, heard }, None);
+            let profile = Profile { room, ..Profile::default() };
+            filling.register(Member { path, id: None, profile, registered, heard: 0 }, None);
         }
     }
     let opened = opened.then(|| window.opens().plus(Duration::from_millis(3)));

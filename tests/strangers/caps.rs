@@ -3,7 +3,7 @@
 
 use std::net::UdpSocket;
 
-use hit7::proto::{Code, Register};
+use hit7::proto::{Code, Profile};
 
 use hit7_support::Registry;
 
@@ -83,7 +83,7 @@ fn who_asks_too_often_is_told_to_slow_down_once_a_second() {
     let registry = HIT7.serve(&flags);
     let fast = socket([127, 0, 0, 1]);
     let fast_cookie = cookie(&fast, registry.addr);
-    let ask = register("fast", &fast_cookie).encode();
+    let ask = register("fast", &fast_cookie);
     for _ in 0..100 {
         fast.send_to(&ask, registry.addr).unwrap();
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use hit7::cookie::Key;
-use hit7::proto::{Code, Datagram, Leave, Query, Request};
+use hit7::proto::{Auth, Code, Datagram, Profile, Request, Room};
 
 use crate::cookies::aged;
 use hit7_support::Home;
@@ -22,14 +22,15 @@ fn key_file(dir: &Path, text: &str) -> PathBuf {
     path
 }
 
-fn signed(mut request: Request, key: &str) -> Vec<u8> {
-    let key = Key::from_text(key).unwrap();
-    request.sign(|signed_bytes| key.mac(signed_bytes));
-    request.encode()
+fn signed(request: &Request, cookie: &str, key: &str) -> Vec<u8> {
+    let (key, mut auth) = (Key::from_text(key).unwrap(), Auth::with_cookie(cookie));
+    auth.sign(request, |signed_bytes| key.mac(signed_bytes));
+    request.encode(&auth)
 }
 
 fn signed_register(cookie: &str, key: &str) -> Vec<u8> {
-    signed(Request::Register(register("a", cookie)), key)
+    let id = Some("a".parse().unwrap());
+    signed(&Request::register(id, Some(1), Profile::default()), cookie, key)
 }
 
 /// The number of registrations in the journal.
@@ -51,8 +52,9 @@ fn only_who_has_the_key_gets_in() {
     let forbidden = Reply::Error(Code::Forbidden);
     assert_eq!(ask(&register("a", &cookie).encode()), forbidden, "without key");
     assert_eq!(ask(&signed_register(&cookie, "another key of that length")), forbidden);
-    let query = Query { cookie: Some(cookie.clone()), ..Query::default() };
-    assert_eq!(ask(&query.encode()), forbidden, "nothing is listed");
+    let (query, auth) =
+        (Request::query(None, None, Room::default(), 0), Auth::with_cookie(&cookie));
+    assert_eq!(ask(&query.encode(&auth)), forbidden, "nothing is listed");
 
     let good = signed_register(&cookie, KEY);
     let elsewhere = socket([127, 0, 0, 1]);

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use hit7::cookie::NO_COOKIE;
-use hit7::proto::{Code, Datagram, Register, Request};
+use hit7::proto::{Auth, Code, Datagram, Profile, Request};
 
 use hit7_support::{Registry, http, udp_socket};
 
@@ -49,8 +49,8 @@ pub(crate) fn register(id: &str, cookie: &str) -> Register {
 }
 
 /// A REGISTER as hit7's client sends it before it has a cookie.
-pub(crate) fn first_register() -> Request {
-    Request::Register(register("0123456789a", NO_COOKIE))
+pub(crate) fn first_register() -> Vec<u8> {
+    register("0123456789a", NO_COOKIE)
 }
 
 /// A number of the registry's metrics page; with labels, as it is written there.

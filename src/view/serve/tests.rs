@@ -2,9 +2,10 @@ use super::*;
 use crate::cookie::Secret;
 use crate::mesh::ListCap;
 use crate::path::Path;
+use crate::proto::Profile;
 use crate::roster::{Member, NextWindow};
 use crate::snapshot::{Done, Past};
-use crate::tally::RejectReason;
+use crate::tally::Code;
 use crate::view::stage::{at, drawn, try_every_size};
 use crate::window::{Length, Wall};
 
@@ -17,9 +18,7 @@ fn member(k: u16, room: &str) -> Member {
     Member {
         id: None,
         path: Path::new(addr, "127.0.0.1".parse().unwrap()),
-        room: room.parse().unwrap(),
-        name: None,
-        lan: None,
+        profile: Profile { room: room.parse().unwrap(), ..Profile::default() },
         registered: Wall::from_millis(0),
         heard: 0,
     }
@@ -94,7 +93,7 @@ fn rates_are_taken_over_a_few_seconds() {
     for second in 0..60 {
         let mut snapshot = snapshot(28, &[]);
         snapshot.done.received = second * 10;
-        snapshot.rejected.set(RejectReason::Full, second);
+        snapshot.rejected.set(Code::Full, second);
         serve.take(at(second * 1000), Arc::new(snapshot));
     }
     assert_eq!(serve.rates(), [10.0, 0.0, 0.0, 1.0]);

@@ -41,9 +41,8 @@ fn of_two() -> FinalizedWindow {
     let mut filling = NextWindow::new(window(1), LENGTH);
     for n in [1, 2] {
         let path = Path::new(addr(n), [192, 0, 2, 1].into());
-        let (room, registered) = (Default::default(), window(0).opens());
-        let (name, lan, heard) = (None, None, 0);
-        filling.register(Member { path, id: None, room, name, lan, registered, heard }, None);
+        let (profile, registered) = (Default::default(), window(0).opens());
+        filling.register(Member { path, id: None, profile, registered, heard: 0 }, None);
     }
     let secret = Secret::from_bytes([7; 32]);
     filling.finalize(Some(window(1).opens()), &secret, ListCap::new(200))
@@ -88,9 +87,7 @@ fn two_opened() -> (History, [Record; 3]) {
         path: Path::new(addr(1), [192, 0, 2, 1].into()),
         id: None,
         seq: None,
-        room: Default::default(),
-        name: None,
-        lan: None,
+        profile: Default::default(),
     });
     let records = [register, open(1), open(2)];
     let mut history = History::new(LENGTH, 200);
