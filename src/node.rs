@@ -263,7 +263,7 @@ impl Node {
             Outcome::Refused { epoch, batch, why } => {
                 self.submitted -= batch.len();
                 self.tell_refused(&batch);
-                if epoch == self.epoch {
+                if epoch >= self.epoch {
                     self.epoch = epoch.next();
                     let proposed = self.registry.refuse(now);
                     self.tell_refused(&proposed);

@@ -353,7 +353,7 @@ impl World {
                 self.seen.note("the log refused a batch");
                 self.rules.on_refused(&batch);
                 let process = self.process();
-                if epoch == process.epoch {
+                if epoch >= process.epoch {
                     process.epoch = epoch.next();
                     process.asked.clear();
                 }

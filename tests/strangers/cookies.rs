@@ -22,7 +22,7 @@ pub(crate) fn aged(home: &Home, to: &UdpSocket, seconds: i64) -> String {
 }
 
 fn ask(registry: &Registry, socket: &UdpSocket, cookie: &str) -> Reply {
-    Reply::of(&answer(socket, registry.addr, &register("a", cookie).encode()).unwrap())
+    Reply::of(&answer(socket, registry.addr, &register("a", cookie)).unwrap())
 }
 
 #[test]

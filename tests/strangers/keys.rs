@@ -50,7 +50,7 @@ fn only_who_has_the_key_gets_in() {
     let ask = |datagram: &[u8]| Reply::of(&answer(&here, registry.addr, datagram).unwrap());
     let cookie = cookie(&here, registry.addr);
     let forbidden = Reply::Error(Code::Forbidden);
-    assert_eq!(ask(&register("a", &cookie).encode()), forbidden, "without key");
+    assert_eq!(ask(&register("a", &cookie)), forbidden, "without key");
     assert_eq!(ask(&signed_register(&cookie, "another key of that length")), forbidden);
     let (query, auth) =
         (Request::query(None, None, Room::default(), 0), Auth::with_cookie(&cookie));
@@ -65,12 +65,12 @@ fn only_who_has_the_key_gets_in() {
     let home = &registry.home;
     let late = signed_register(&aged(home, &here, 121), KEY);
     assert_eq!(ask(&late), Reply::Challenge, "replayed after two minutes");
-    let leave = Leave { cookie: Some(cookie.clone()), ..Leave::default() };
-    assert_eq!(ask(&leave.encode()), forbidden, "nobody is withdrawn");
+    let leave = Request::leave(None, None).encode(&auth);
+    assert_eq!(ask(&leave), forbidden, "nobody is withdrawn");
     assert_eq!(recorded(home), 0, "nothing was registered");
     assert_eq!(ask(&good), Reply::Registered);
     assert_eq!(recorded(home), 1);
-    let listed = answer(&here, registry.addr, &signed(Request::Query(query), KEY)).unwrap();
+    let listed = answer(&here, registry.addr, &signed(&query, &cookie, KEY)).unwrap();
     assert!(matches!(Datagram::decode(&listed).unwrap(), Datagram::Peers(_)));
 }
 

@@ -39,13 +39,9 @@ pub(crate) fn cookie(socket: &UdpSocket, to: SocketAddr) -> String {
 }
 
 /// A REGISTER with that id and cookie.
-pub(crate) fn register(id: &str, cookie: &str) -> Register {
-    Register {
-        id: Some(id.parse().unwrap()),
-        seq: Some(1),
-        cookie: Some(cookie.to_owned()),
-        ..Register::default()
-    }
+pub(crate) fn register(id: &str, cookie: &str) -> Vec<u8> {
+    let request = Request::register(id.parse().ok(), Some(1), Profile::default());
+    request.encode(&Auth::with_cookie(cookie))
 }
 
 /// A REGISTER as hit7's client sends it before it has a cookie.
