@@ -1,5 +1,5 @@
-//! The door: reads datagrams, lets sources prove their address, answers strangers, admits
-//! requests.
+//! What every datagram passes first: it is read, its source proves its address, requests of others
+//! are answered with a CHALLENGE or dropped, and what is left is admitted.
 //!
 //! ```text
 //!  datagram ─▶ an object with a known type? ─▶ a request? ─▶ proven or trusted? ─▶ fields ─▶ Pass
@@ -8,7 +8,7 @@
 //!           Drop (trusted: ERROR)               Drop         CHALLENGE             ERROR
 //! ```
 //!
-//! A stranger costs no state, and is never sent more than three times what came from it
+//! An unproven source costs no state, and is never sent more than three times what came from it
 //! (RFC 9000 §8).
 
 use std::net::{IpAddr, SocketAddr};
@@ -24,11 +24,11 @@ use crate::path::{Path, Transmit, network};
 use crate::proto::{Ack, Challenge, Code, DecodeError, Envelope, Kind, Refusal, Request};
 use crate::tally::DropReason;
 
-/// How many times the bytes that came an unproven source may be sent (RFC 9000 §8).
+/// An unproven source is sent at most so many times the bytes that came from it (RFC 9000 §8).
 const AMPLIFICATION: usize = 3;
 
 /// How often one trusted address is told that a datagram cannot be read.
-const NOISE: Rate = Rate { per_second: 1, burst: 64 };
+const EXPLANATIONS: Rate = Rate { per_second: 1, burst: 64 };
 
 /// What becomes of a datagram.
 #[derive(Debug)]
@@ -50,37 +50,38 @@ pub enum Admit {
     Drop(DropReason),
 }
 
-/// The door of a registry. There may be one a core: clones share what they know of rates.
+/// Decides about each datagram. There may be one gate a core: clones share their rate limits.
 #[derive(Clone, Debug)]
 pub struct Gate {
     cookies: CookieIssuer,
     trust: Vec<IpNet>,
-    /// Of a private registry; none if it is public.
+    /// The keys of a private registry; none if it is public.
     keys: Vec<Key>,
     limiter: Arc<Limiter>,
-    /// ERRORs for what cannot be read.
-    noise: Arc<Limiter>,
+    /// Counts the ERRORs for what cannot be read.
+    explanations: Arc<Limiter>,
 }
 
 impl Gate {
     /// A gate that challenges and limits everyone but the sources in `trust`.
     pub fn new(cookies: CookieIssuer, trust: Vec<IpNet>, rate: Rate) -> Gate {
-        let (limiter, noise) = (Arc::new(Limiter::new(rate)), Arc::new(Limiter::new(NOISE)));
-        Gate { cookies, trust, keys: Vec::new(), limiter, noise }
+        let (limiter, explanations) =
+            (Arc::new(Limiter::new(rate)), Arc::new(Limiter::new(EXPLANATIONS)));
+        Gate { cookies, trust, keys: Vec::new(), limiter, explanations }
     }
 
-    /// From now on, takes requests that one of `keys` vouches for; any, if there are none. Of a
-    /// private registry, nobody skips the cookie.
+    /// From now on, admits only requests that are signed with one of `keys`; any, if there are none.
+    /// To a private registry trusted sources prove their address too.
     pub fn set_keys(&mut self, keys: Vec<Key>) {
         self.keys = keys;
     }
 
-    /// Decides about one datagram.
+    /// Decides about one datagram that came on `path`.
     pub fn admit(&mut self, now: Now, path: Path, datagram: &[u8]) -> Admit {
-        if !is_somebody(path.peer) {
+        if !is_possible(path.peer) {
             return Admit::Drop(DropReason::NoSource);
         }
-        let trusted = self.trusts(path.peer.ip());
+        let trusted = self.is_trusted(path.peer.ip());
         match &Envelope::open(datagram) {
             Ok(envelope) => self.admit_envelope(now, path, envelope, trusted, datagram.len()),
             Err(error) if trusted => self.explain(now, path, error),
@@ -108,7 +109,7 @@ impl Gate {
         if !trusted && let Some(refused) = self.limit(now, path, envelope) {
             return refused;
         }
-        if !self.is_let_in(envelope) {
+        if !self.is_authorized(envelope) {
             return forbidden(path, envelope.seq());
         }
         match envelope.request() {
@@ -117,7 +118,7 @@ impl Gate {
         }
     }
 
-    /// Holds a proven source to its rate.
+    /// The refusal of a source that asks more often than its rate allows.
     fn limit(&self, now: Now, path: Path, envelope: &Envelope<'_>) -> Option<Admit> {
         match self.limiter.take(network(path.peer.ip()), now.mono) {
             Verdict::Within => None,
@@ -129,17 +130,17 @@ impl Gate {
     /// Tells a trusted source why its datagram cannot be read; not without end, or a service there
     /// that answers whatever comes (RFC 864) would keep us talking.
     fn explain(&mut self, now: Now, path: Path, error: &DecodeError) -> Admit {
-        match self.noise.take(network(path.peer.ip()), now.mono) {
+        match self.explanations.take(network(path.peer.ip()), now.mono) {
             Verdict::Within => refuse(path, None, error),
             _ => Admit::Drop(DropReason::Unreadable),
         }
     }
 
-    fn trusts(&self, ip: IpAddr) -> bool {
+    fn is_trusted(&self, ip: IpAddr) -> bool {
         self.trust.iter().any(|net| net.contains(&ip))
     }
 
-    fn is_let_in(&self, envelope: &Envelope<'_>) -> bool {
+    fn is_authorized(&self, envelope: &Envelope<'_>) -> bool {
         if self.keys.is_empty() {
             return true;
         }
@@ -163,7 +164,7 @@ impl Gate {
     }
 }
 
-/// An ACK is never answered, and its pass is its proof.
+/// An ACK is never answered, and needs no cookie: its pass is its proof.
 fn admit_ack(envelope: &Envelope<'_>) -> Admit {
     match envelope.ack() {
         Ok(ack) => Admit::Ack(ack),
@@ -171,13 +172,13 @@ fn admit_ack(envelope: &Envelope<'_>) -> Admit {
     }
 }
 
-/// Whether anybody can be at a source address: port 0, groups and broadcasts are forged.
-fn is_somebody(source: SocketAddr) -> bool {
-    let nobody = match source.ip() {
+/// Whether a datagram can come from such an address: port 0, groups and broadcasts are forged.
+fn is_possible(source: SocketAddr) -> bool {
+    let impossible = match source.ip() {
         IpAddr::V4(ip) => ip.is_broadcast() || ip.is_multicast() || ip.is_unspecified(),
         IpAddr::V6(ip) => ip.is_multicast() || ip.is_unspecified(),
     };
-    source.port() != 0 && !nobody
+    source.port() != 0 && !impossible
 }
 
 fn forbidden(path: Path, seq: Option<u64>) -> Admit {
@@ -204,7 +205,7 @@ fn error(path: Path, refusal: Refusal) -> Admit {
 mod tests {
     use super::*;
     use crate::cookie::{NO_COOKIE, Secret};
-    use crate::proto::{Auth, Datagram, Id, Profile, RequestKind, Room};
+    use crate::proto::{Auth, Datagram, Id, MAX_DATAGRAM, Profile, RequestKind, Room};
     use crate::window::Wall;
 
     const STRANGER: &str = "203.0.113.9:40112";
@@ -284,7 +285,7 @@ mod tests {
 
     #[test]
     fn only_the_trusted_are_told_what_cannot_be_read() {
-        let large = vec![b' '; 1201];
+        let large = vec![b' '; MAX_DATAGRAM + 1];
         for (datagram, expected) in [
             (&b"hello"[..], Code::Malformed),
             (br#"{"type":"HELLO"}"#, Code::UnknownType),
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_chatterbox_is_not_answered_without_end() {
+    fn errors_to_one_trusted_source_are_limited() {
         let secret = Secret::from_bytes([7; 32]);
         let trust = vec!["127.0.0.0/8".parse().unwrap()];
         let mut gate = Gate::new(secret.cookie_issuer(), trust, Rate { per_second: 0, burst: 0 });
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_never_answered() {
+    fn datagrams_that_are_no_requests_are_never_answered() {
         let others = |kind: &&Kind| !kind.is_request() && **kind != Kind::Ack;
         for kind in Kind::ALL.iter().filter(others) {
             let datagram = format!(r#"{{"type":"{}","seq":"bad"}}"#, kind.name());
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_nobody_can_have_is_not_answered() {
+    fn impossible_sources_are_not_answered() {
         for from in ["127.0.0.1:0", "224.0.0.1:5", "255.255.255.255:5", "0.0.0.0:5", "[ff02::1]:5"]
         {
             let dropped = admit(from, br#"{"type":"QUERY"}"#);
@@ -368,7 +369,7 @@ mod tests {
         assert!(matches!(ask(STRANGER, 0), Admit::Pass { .. }));
         assert!(matches!(ask("203.0.113.9:40113", 0), Admit::Pass { .. }));
         let Admit::Refuse(transmit, Code::SlowDown) = ask(STRANGER, 0) else {
-            panic!("it is told")
+            panic!("it is told to slow down")
         };
         let told = String::from_utf8(transmit.payload).unwrap();
         assert!(told.contains(r#""code":"slow_down""#) && told.contains(r#""retry_in_ms":100"#));
@@ -406,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_registry_takes_what_a_key_vouches_for() {
+    fn a_private_registry_admits_what_is_signed_with_one_of_its_keys() {
         for key in ["the key of last year", "the key of this year"] {
             assert_eq!(ask_private(STRANGER, private(STRANGER, Some(key))), Ok(()));
         }
@@ -428,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_private_registry_nobody_skips_the_cookie() {
+    fn a_private_registry_asks_trusted_sources_for_a_cookie_too() {
         let unproven = private(STRANGER, Some("the key of this year"));
         assert!(ask_private(FRIEND, unproven).unwrap_err().contains("CHALLENGE"));
         assert!(ask_private(FRIEND, private(FRIEND, None)).unwrap_err().contains("forbidden"));

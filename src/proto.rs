@@ -34,9 +34,9 @@ pub use field::{FieldError, Id, Name, Pass, Room, Text};
 pub use list::{Candidate, ListError, Listing, MAX_LIST, Page};
 pub use request::{Auth, Profile, Request, RequestKind};
 
-/// The longest datagram, in bytes, both ways: fits the smallest path MTU of IPv6 (RFC 8200 §5,
-/// 1280 bytes) with room for its headers and a tunnel's.
-pub const MAX_DATAGRAM: usize = 1200;
+/// The longest datagram, in bytes, both ways: what the smallest MTU of IPv6 (RFC 8200 §5, 1280 bytes)
+/// leaves behind the headers of IPv6 and UDP.
+pub const MAX_DATAGRAM: usize = 1280 - 40 - 8;
 
 /// Every `seq` is below this: what a JSON number holds exactly everywhere (RFC 8259 §6).
 pub const SEQ_END: u64 = 1 << 53;

@@ -17,7 +17,7 @@ const ROOT: &str = "/hit7-data";
 const FIRST: &str = "2026-11-23T11:29:00Z";
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
-enum Blow {
+enum Damage {
     Flip { at: u16, bit: u8 },
     Cut(u16),
     Zero { at: u16, count: u8 },
@@ -32,7 +32,7 @@ struct Valid {
     opened: bool,
 }
 
-/// The first byte says whether the rest is a file, or blows to a valid one.
+/// The first byte says whether the rest is a file, or a list of damages to a valid file.
 pub(crate) fn check(input: &[u8]) {
     match input {
         [] => {}
@@ -40,10 +40,10 @@ pub(crate) fn check(input: &[u8]) {
         [_, rest @ ..] => {
             let mut rest = Unstructured::new(rest);
             let Ok(valid) = Valid::arbitrary(&mut rest) else { return };
-            let Ok(blows) = Vec::<Blow>::arbitrary_take_rest(rest) else { return };
+            let Ok(damages) = Vec::<Damage>::arbitrary_take_rest(rest) else { return };
             let whole = file(valid);
             let mut damaged = whole.clone();
-            blows.into_iter().take(4).for_each(|blow| strike(&mut damaged, blow));
+            damages.into_iter().take(4).for_each(|damage| apply(&mut damaged, damage));
             check_file(&damaged, &whole);
         }
     }
@@ -57,7 +57,7 @@ fn header() -> Header {
     Header { window: window(), length: Length::MINUTE }
 }
 
-/// What was written: a registration or a LEAVE a record, and perhaps the opening.
+/// A journal file as it is written: so many registrations and a LEAVE, and perhaps the opening.
 fn file(Valid { records, opened }: Valid) -> Vec<u8> {
     let (window, at) = (window(), "2026-11-23T11:28:34.120Z".parse().unwrap());
     let path = hit7::path::Path::new("[2001:db8::7]:40112".parse().unwrap(), [127, 0, 0, 1].into());
@@ -86,26 +86,26 @@ fn file(Valid { records, opened }: Valid) -> Vec<u8> {
     file
 }
 
-fn strike(file: &mut Vec<u8>, blow: Blow) {
+fn apply(file: &mut Vec<u8>, damage: Damage) {
     let place = |at: u16| usize::from(at) % (file.len() + 1);
     let range = |at: u16, count: u8| {
         let start = place(at);
         start..(start + usize::from(count)).min(file.len())
     };
-    match blow {
-        Blow::Flip { at, bit } if place(at) < file.len() => {
+    match damage {
+        Damage::Flip { at, bit } if place(at) < file.len() => {
             let at = place(at);
             file[at] ^= 1 << (bit % 8);
         }
-        Blow::Flip { .. } => {}
-        Blow::Cut(at) => file.truncate(place(at)),
-        Blow::Zero { at, count } => {
+        Damage::Flip { .. } => {}
+        Damage::Cut(at) => file.truncate(place(at)),
+        Damage::Zero { at, count } => {
             let range = range(at, count);
             file[range].fill(0);
         }
-        Blow::Insert { at, byte } => file.insert(place(at), byte),
-        Blow::Remove { at, count } => drop(file.drain(range(at, count))),
-        Blow::Repeat { at, count } => {
+        Damage::Insert { at, byte } => file.insert(place(at), byte),
+        Damage::Remove { at, count } => drop(file.drain(range(at, count))),
+        Damage::Repeat { at, count } => {
             let range = range(at, count);
             let again = file[range.clone()].to_vec();
             drop(file.splice(range.start..range.start, again));

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn however_it_is_written_it_says_the_same() {
+    fn white_space_escapes_and_unknown_fields_change_nothing() {
         let plain = r#"{"type":"REGISTER","id":"a-1","seq":7,"later":0,"room":"lab","name":"ana"}"#;
         for other in [
             plain.replace("ana", "a\\u006ea"),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_with_a_type_is_malformed() {
+    fn anything_but_an_object_with_a_type_is_malformed() {
         for text in [
             "",
             "hello",
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_seq_is_taken() {
+    fn the_largest_seq_is_accepted() {
         let envelope = Envelope::open(br#"{"type":"LEAVE","seq":9007199254740991}"#).unwrap();
         assert_eq!(envelope.seq(), Some(SEQ_END - 1));
     }
@@ -229,13 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_does_not_mind_bad_fields() {
+    fn an_envelope_opens_whatever_the_other_fields_hold() {
         let envelope = Envelope::open(br#"{"type":"LEAVE","seq":"x","cookie":5,"id":[]}"#).unwrap();
         assert_eq!((envelope.kind(), envelope.seq(), envelope.cookie()), (Kind::Leave, None, None));
     }
 
     #[test]
-    fn a_seal_covers_every_field_with_its_length() {
+    fn the_signed_bytes_hold_every_field_with_its_length() {
         let signed_bytes = |text: &str| Envelope::open(text.as_bytes()).unwrap().signed_bytes();
         let whole =
             signed_bytes(r#"{"seq":7,"type":"QUERY","room":"m\u0061in","cookie":"c","mac":"x"}"#);

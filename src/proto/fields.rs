@@ -70,11 +70,7 @@ impl<'a> Fields<'a> {
     /// Reads the fields of an object.
     pub(crate) fn fill(&mut self, object: &'a str) -> Result<(), DecodeError> {
         // Half the cost of a parser, for objects as hit7 writes them.
-        let filled = plain::read(object, |name, value| {
-            self.put(name, value);
-            Some(())
-        });
-        if filled.is_none() {
+        if plain::read(object, |name, value| self.put(name, value)).is_none() {
             *self = serde_json::from_str(object)
                 .map_err(|error| DecodeError::Malformed(describe(&error)))?;
         }

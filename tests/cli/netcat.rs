@@ -175,7 +175,7 @@ fn what_is_no_datagram_is_told_so() {
     let registry = home.serve(&["--window", "1day"]);
     let ana = Netcat::to(registry.addr);
     let deep = [&b"{\"type\":\"QUERY\",\"x\":"[..], &[b'['; 1100]].concat();
-    let large = format!(r#"{{"type":"QUERY","x":"{}"}}"#, "x".repeat(1200));
+    let large = format!(r#"{{"type":"QUERY","x":"{}"}}"#, "x".repeat(1232));
     let largest = vec![b'x'; 60_000];
     for (datagram, code) in [
         (&b"hello\n"[..], "malformed"),

@@ -336,7 +336,7 @@ impl Netcat {
         let mut bytes = [0; 2048];
         loop {
             let (length, from) = self.socket.recv_from(&mut bytes).expect("an answer");
-            assert!(length <= 1200);
+            assert!(length <= 1232);
             if from == self.to {
                 return String::from_utf8(bytes[..length].to_vec()).unwrap();
             }

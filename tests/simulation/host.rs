@@ -14,7 +14,7 @@ use hit7::gate::{Admit, Gate};
 use hit7::limit::Rate;
 use hit7::mesh::ListCap;
 use hit7::path::{Path, Transmit};
-use hit7::proto::{Ack, Kind, Request, RequestKind, Room};
+use hit7::proto::{Ack, Kind, MAX_DATAGRAM, Request, RequestKind, Room};
 use hit7::record::{Record, Ticket};
 use hit7::registry::{Caps, Config, Event, Handled, Registry};
 use hit7::roster::FinalizedWindow;
@@ -212,7 +212,7 @@ impl World {
             }
             Admit::Answer(mut transmit) => {
                 if self.setup.mutation == Some(Mutation::PaddedChallenge) {
-                    transmit.payload.resize(1200, b' ');
+                    transmit.payload.resize(MAX_DATAGRAM, b' ');
                 }
                 vec![transmit]
             }

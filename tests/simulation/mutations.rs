@@ -52,7 +52,7 @@ impl Mutation {
         (Mutation::OpensLate, &[6], "the registry's clock is 20 s late"),
         (Mutation::Mute, &[7], "WINDOW and PEERS are never sent"),
         (Mutation::NoGreeted, &[7], "peers do not answer GREET"),
-        (Mutation::PaddedChallenge, &[8], "CHALLENGE is padded to 1200 bytes"),
+        (Mutation::PaddedChallenge, &[8], "CHALLENGE is padded to 1232 bytes"),
         (Mutation::NoProof, &[8], "the gate takes any cookie for proof"),
         (Mutation::NeverDiscards, &[9], "the log of closed windows is never let go"),
         (Mutation::DeafToAcks, &[9], "ACKs are not heeded"),

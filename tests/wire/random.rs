@@ -1,4 +1,4 @@
-//! Whatever is written can be read, and whatever comes is survived.
+//! What is written can be read again, and no input makes the decoder panic.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -64,7 +64,7 @@ fn lan() -> impl Strategy<Value = SocketAddr> {
     prop_oneof![v4, v6]
 }
 
-/// Whatever a registry likes to call a cookie.
+/// A cookie, which is any text to a client.
 fn cookie() -> impl Strategy<Value = String> {
     ".{0,64}"
 }
@@ -92,7 +92,7 @@ fn list() -> impl Strategy<Value = (Listing, u32)> {
     })
 }
 
-/// Every type without a list.
+/// Any datagram of a type without a list.
 fn plain() -> impl Strategy<Value = Datagram<'static>> {
     prop_oneof![
         (option::of(id()), option::of(seq()), kind(), auth()).prop_map(|(id, seq, kind, auth)| {
@@ -125,7 +125,7 @@ fn plain() -> impl Strategy<Value = Datagram<'static>> {
     ]
 }
 
-fn comes_back(datagram: &Datagram<'_>) -> Result<(), TestCaseError> {
+fn check_round_trip(datagram: &Datagram<'_>) -> Result<(), TestCaseError> {
     let bytes = datagram.encode();
     prop_assert!(bytes.len() <= MAX_DATAGRAM);
     let decoded = Datagram::decode(&bytes);
@@ -133,7 +133,7 @@ fn comes_back(datagram: &Datagram<'_>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// All that is ever done with bytes that came.
+/// Does all that is ever done with received bytes.
 fn read(bytes: &[u8]) {
     let _ = Datagram::decode(bytes);
     if let Ok(envelope) = Envelope::open(bytes) {
@@ -144,12 +144,12 @@ fn read(bytes: &[u8]) {
 
 proptest! {
     #[test]
-    fn what_is_written_can_be_read(datagram in plain()) {
-        comes_back(&datagram)?;
+    fn what_is_written_can_be_read_again(datagram in plain()) {
+        check_round_trip(&datagram)?;
     }
 
     #[test]
-    fn what_is_written_with_a_list_can_be_read(
+    fn what_is_written_with_a_list_can_be_read_again(
         (id, seq, room, window) in (option::of(id()), option::of(seq()), room(), window()),
         (opens_in_ms, window_ms, closes_in_ms) in (ms(), ms(), ms()),
         (you, pass, stranger) in (addr(), pass(), any::<bool>()),
@@ -158,29 +158,29 @@ proptest! {
     ) {
         let page = listing.page(part, count).unwrap();
         let current = Current { window, closes_in_ms, page: page.clone() };
-        comes_back(&Datagram::Registered(Registered {
+        check_round_trip(&Datagram::Registered(Registered {
             id: id.clone(), seq, room: room.clone(), window, opens_in_ms, window_ms, you, current,
         }))?;
-        let (told_you, told_pass) = if stranger { (None, None) } else { (Some(you), Some(pass.clone())) };
-        comes_back(&Datagram::Peers(Peers {
+        let (member_you, member_pass) = if stranger { (None, None) } else { (Some(you), Some(pass.clone())) };
+        check_round_trip(&Datagram::Peers(Peers {
             id: id.clone(), seq, room: room.clone(), window, closes_in_ms,
-            you: told_you, pass: told_pass, page: page.clone(),
+            you: member_you, pass: member_pass, page: page.clone(),
         }))?;
-        comes_back(&Datagram::Window(Opened { id, room, window, closes_in_ms, you, pass, page }))?;
+        check_round_trip(&Datagram::Window(Opened { id, room, window, closes_in_ms, you, pass, page }))?;
     }
 
     #[test]
-    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..1300)) {
+    fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..1300)) {
         read(&bytes);
     }
 
     #[test]
-    fn any_json_like_text_is_survived(text in r#"(\{|\}|\[|\]|,|:|"type"|"REGISTER"|"QUERY"|"seq"|"id"|"peers"|"current"|"\\|-?[0-9]{1,20}|null| ){0,60}"#) {
+    fn no_json_like_text_makes_the_decoder_panic(text in r#"(\{|\}|\[|\]|,|:|"type"|"REGISTER"|"QUERY"|"seq"|"id"|"peers"|"current"|"\\|-?[0-9]{1,20}|null| ){0,60}"#) {
         read(text.as_bytes());
     }
 
     #[test]
-    fn any_change_is_survived(
+    fn no_damaged_datagram_makes_the_decoder_panic(
         which in 0..full().len(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         cut in option::of(any::<prop::sample::Index>()),

@@ -1,5 +1,5 @@
-//! One datagram of each type with all its fields, and one with none that may be left out; and how
-//! each is written.
+//! One datagram of each type with all its fields, one without its optional fields, and how each is
+//! written.
 
 use hit7::proto::{
     Ack, Auth, Challenge, Code, Current, Datagram, Greet, Greeted, Left, Opened, Page, Peers,
@@ -143,7 +143,7 @@ fn full_but_requests() -> Vec<(Datagram<'static>, &'static str)> {
     ]
 }
 
-/// Every type, with nothing that may be left out.
+/// Every type, without its optional fields.
 pub(crate) fn bare() -> Vec<(Datagram<'static>, &'static str)> {
     let window = read(WINDOW);
     let (room, you, pass) = (Default::default(), read(ANA), read(PASS));
