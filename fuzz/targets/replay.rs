@@ -74,7 +74,7 @@ fn file(Valid { records, opened }: Valid) -> Vec<u8> {
                 path,
                 id,
                 seq,
-                profile: Profile { room, name: Some("ana".parse().unwrap()), lan: None },
+                profile: Profile { room, name: Some("ana".parse().unwrap()), ..Profile::default() },
             }),
         };
         record.write_line(&mut file);

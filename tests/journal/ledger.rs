@@ -29,7 +29,7 @@ pub(crate) fn register(in_window: u64, seq: u64) -> Record {
         profile: Profile {
             room: "lab".parse().unwrap(),
             name: Some("ana".parse().unwrap()),
-            lan: None,
+            ..Profile::default()
         },
     })
 }

@@ -111,8 +111,9 @@ impl World {
         let request = match self.dice.draw(kind, 0, 10) {
             0..7 => {
                 let name = self.chance(50).then(|| format!("eva-{number}").parse().unwrap());
-                let lan = self.chance(20).then(|| addr("192.168.1.7:40112"));
-                Request::register(with_id, seq, Profile { room, name, lan })
+                let mut profile = Profile { room, name, ..Profile::default() };
+                profile.lan = self.chance(20).then(|| addr("192.168.1.7:40112"));
+                Request::register(with_id, seq, profile)
             }
             7..9 => Request::leave(with_id, seq),
             _ => Request::query(with_id, seq, room, 0),
