@@ -1,10 +1,10 @@
 //! The datagrams: one UTF-8 JSON object each, readable in `tcpdump -A`, typed into `nc -u`.
 //!
 //! `docs/PROTOCOL.md` describes them for other languages. Here each is stated once, in a table from
-//! which `table` makes its struct, its encoder and its decoder; `request` has those that clients ask
-//! with. How a value of each type is read and written is in `value`, the types of text and their
-//! limits in `field`, lists of peers and their pages in `list`. Reading begins in `decode`: the text
-//! of each field in `fields`, of plain objects by `plain`; writing ends in `object`.
+//! which `table` makes its struct, its encoder and its decoder; a request is put together in
+//! `request`. How a value of each type is read and written is in `value`, the types of text and their
+//! limits in `field`, lists of peers and their pages in `list`. Reading begins in `decode`, which
+//! finds the text of each field (`fields`, `plain`); writing ends in `object`.
 
 #[macro_use]
 mod table;
@@ -21,10 +21,10 @@ pub(crate) mod value;
 
 use std::net::SocketAddr;
 
-use strum::{EnumString, IntoStaticStr, VariantArray};
+use strum::{EnumCount, EnumString, IntoStaticStr, VariantArray};
 
 use crate::window::Window;
-use fields::{Fields, Key};
+use fields::Fields;
 use object::Object;
 use value::Group;
 
@@ -32,7 +32,7 @@ pub use crate::tally::Code;
 pub use decode::{DecodeError, Envelope};
 pub use field::{FieldError, Id, Name, Pass, Room, Text};
 pub use list::{Candidate, ListError, Listing, MAX_LIST, Page};
-pub use request::{Auth, Profile, Request, RequestKind};
+pub use request::{Request, RequestKind};
 
 /// The longest datagram, in bytes, both ways: what the smallest MTU of IPv6 (RFC 8200 §5, 1280 bytes)
 /// leaves behind the headers of IPv6 and UDP.
@@ -115,7 +115,7 @@ messages! {
         you: Option<SocketAddr> = You,
         /// Told to a member only: the pass of its window and room.
         pass: Option<Pass> = Pass,
-        /// The page itself.
+        /// The page that was asked for.
         page: Page<'a>,
     }
 
@@ -183,13 +183,34 @@ messages! {
 }
 
 groups! {
+    /// What a client registers as; the registration, its line in the journal and the roster have the
+    /// same.
+    #[derive(Default)]
+    pub struct Profile {
+        /// The group that it wants to meet.
+        room: Room = Room or default,
+        /// What people call it.
+        name: Option<Name> = Name,
+        /// Its private address, for peers behind the same NAT.
+        lan: Option<SocketAddr> = Lan,
+    }
+
+    /// Proof that a request may be answered: the gate checks it, and hands the request on without it.
+    #[derive(Default)]
+    pub struct Auth {
+        /// The cookie of the last CHALLENGE: proof of the source address.
+        cookie: Option<String> = Cookie,
+        /// To a private registry, the MAC of [`Envelope::signed_bytes`].
+        mac: Option<String> = Mac,
+    }
+
     /// The first page of a room's current roster, as it stands in REGISTERED.
     pub struct Current<'a> {
         /// The current window, which the roster is of.
         window: Window = Window,
         /// Milliseconds until the current window closes.
         closes_in_ms: u64 = ClosesInMs,
-        /// The page itself.
+        /// The first page of the roster.
         page: Page<'a>,
     }
 }
@@ -200,6 +221,48 @@ impl Kind {
 
     /// The type's name on the wire.
     pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// The keys of datagrams and of journal lines; each is a place in [`Fields`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum Key {
+    Type,
+    Id,
+    Seq,
+    Room,
+    Name,
+    Lan,
+    Cookie,
+    Mac,
+    Window,
+    Pass,
+    OpensInMs,
+    WindowMs,
+    You,
+    Current,
+    ClosesInMs,
+    Part,
+    Parts,
+    Count,
+    Peers,
+    Code,
+    Reason,
+    RetryInMs,
+    As,
+    Text,
+    // Of journal lines alone.
+    Format,
+    At,
+    Addr,
+    Local,
+}
+
+impl Key {
+    /// The key as it is written.
+    pub(crate) fn name(self) -> &'static str {
         self.into()
     }
 }

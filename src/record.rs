@@ -17,10 +17,10 @@ use strum::{EnumString, IntoStaticStr};
 use thiserror::Error;
 
 use crate::path::Path;
-use crate::proto::fields::{Fields, Key};
+use crate::proto::fields::Fields;
 use crate::proto::object::Object;
 use crate::proto::value::Group;
-use crate::proto::{DecodeError, Id, Profile};
+use crate::proto::{DecodeError, Id, Key, Profile};
 use crate::window::{Length, Wall, Window};
 
 /// The form of journal files that this program writes and reads.

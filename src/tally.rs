@@ -98,7 +98,7 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    /// Every reason.
+    /// Every reason there is: first what is dropped, then what is refused.
     pub fn all() -> impl Iterator<Item = RejectReason> {
         let dropped = DropReason::VARIANTS.iter().copied().map(RejectReason::Dropped);
         dropped.chain(Code::VARIANTS.iter().copied().map(RejectReason::Refused))
@@ -137,7 +137,7 @@ impl From<Code> for RejectReason {
 pub struct Tally([u64; DropReason::COUNT + Code::COUNT]);
 
 impl Tally {
-    /// Counts one datagram.
+    /// Counts one datagram more for a reason.
     pub fn count(&mut self, reason: impl Into<RejectReason>) {
         self.0[reason.into().index()] += 1;
     }

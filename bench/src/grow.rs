@@ -70,7 +70,7 @@ fn registration(member: usize, rooms: usize) -> Record {
         profile: Profile {
             room: room.parse().expect("a room"),
             name: format!("member-{member}").parse().ok(),
-            lan: None,
+            ..Profile::default()
         },
     })
 }

@@ -32,7 +32,7 @@ struct Valid {
     opened: bool,
 }
 
-/// The first byte says whether the rest is a file, or damage to a valid one.
+/// The first byte says whether the rest is a file, or a list of damages to a valid file.
 pub(crate) fn check(input: &[u8]) {
     match input {
         [] => {}
@@ -74,7 +74,7 @@ fn file(Valid { records, opened }: Valid) -> Vec<u8> {
                 path,
                 id,
                 seq,
-                profile: Profile { room, name: Some("ana".parse().unwrap()), lan: None },
+                profile: Profile { room, name: Some("ana".parse().unwrap()), ..Profile::default() },
             }),
         };
         record.write_line(&mut file);

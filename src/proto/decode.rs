@@ -6,10 +6,10 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
-use super::fields::{Fields, Key};
+use super::fields::Fields;
 use super::request::signed_bytes;
 use super::value::Group;
-use super::{Ack, Code, Datagram, Kind, MAX_DATAGRAM, Request};
+use super::{Ack, Code, Datagram, Key, Kind, MAX_DATAGRAM, Request};
 
 /// Why a datagram cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -21,7 +21,7 @@ pub enum DecodeError {
     #[error("not one json object in utf-8 with a type: {0}")]
     Malformed(String),
     /// Its `type` is none that is known.
-    #[error("the type is none of REGISTER, LEAVE, QUERY and ACK")]
+    #[error("the type is none of {}", client_types())]
     UnknownType,
     /// A field breaks its limits, or was not given and must be.
     #[error("{field} {why}")]
@@ -31,6 +31,12 @@ pub enum DecodeError {
         /// What the field must be.
         why: String,
     },
+}
+
+/// The types that clients send: `REGISTER, LEAVE, QUERY and ACK`.
+fn client_types() -> String {
+    let requests = Kind::ALL.iter().filter(|kind| kind.is_request()).map(|kind| kind.name());
+    format!("{} and {}", requests.collect::<Vec<_>>().join(", "), Kind::Ack.name())
 }
 
 impl DecodeError {

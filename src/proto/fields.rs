@@ -8,52 +8,10 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
-use strum::{EnumCount, EnumString, IntoStaticStr};
+use strum::EnumCount;
 
 use super::decode::DecodeError;
-use super::plain;
-
-/// The keys of datagrams and of journal lines; each is a place in [`Fields`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, EnumString, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
-pub(crate) enum Key {
-    Type,
-    Id,
-    Seq,
-    Room,
-    Name,
-    Lan,
-    Cookie,
-    Mac,
-    Window,
-    Pass,
-    OpensInMs,
-    WindowMs,
-    You,
-    Current,
-    ClosesInMs,
-    Part,
-    Parts,
-    Count,
-    Peers,
-    Code,
-    Reason,
-    RetryInMs,
-    As,
-    Text,
-    // Of journal lines alone.
-    Format,
-    At,
-    Addr,
-    Local,
-}
-
-impl Key {
-    /// The key as it is written.
-    pub(crate) fn name(self) -> &'static str {
-        self.into()
-    }
-}
+use super::{Key, plain};
 
 /// The JSON text of the value of each key that was given.
 #[derive(Debug)]

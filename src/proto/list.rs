@@ -11,7 +11,7 @@ use std::ops::Range;
 use thiserror::Error;
 
 /// The most bytes between `[` and `]`. What is around a list may have 412 bytes of the longest
-/// datagram, and has at most 380 (REGISTERED): fields may be added.
+/// datagram, and has at most 379 (REGISTERED): fields may be added.
 pub const MAX_LIST: usize = 820;
 
 /// One page of a list, as it stands in a datagram.

@@ -1,12 +1,10 @@
 //! What a client asks of a registry, and the proof that it sends along.
 
-use std::net::SocketAddr;
-
 use super::decode::{DecodeError, Envelope};
-use super::fields::{Fields, Key};
+use super::fields::Fields;
 use super::object::Object;
 use super::value::Group;
-use super::{Id, Kind, MAX_DATAGRAM, Name, Room};
+use super::{Auth, Id, Key, Kind, MAX_DATAGRAM, Profile, Room};
 
 /// What a client asks of a registry: REGISTER, LEAVE or QUERY.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,29 +31,6 @@ pub enum RequestKind {
         /// Which page, from 0.
         part: u32,
     },
-}
-
-groups! {
-    /// What a client registers as; the registration, its line in the journal and the roster have the
-    /// same.
-    #[derive(Default)]
-    pub struct Profile {
-        /// The group that it wants to meet.
-        room: Room = Room or default,
-        /// What people call it.
-        name: Option<Name> = Name,
-        /// Its private address, for peers behind the same NAT.
-        lan: Option<SocketAddr> = Lan,
-    }
-
-    /// Proof that a request may be answered: the gate checks it, and hands the request on without it.
-    #[derive(Default)]
-    pub struct Auth {
-        /// The cookie of the last CHALLENGE: proof of the source address.
-        cookie: Option<String> = Cookie,
-        /// To a private registry, the MAC of [`Envelope::signed_bytes`].
-        mac: Option<String> = Mac,
-    }
 }
 
 /// What a `mac` covers, in this order: of all requests, since an absent field is covered too.

@@ -78,7 +78,7 @@ macro_rules! messages {
                 })
             }
 
-            /// The datagram's bytes.
+            /// The bytes of the datagram.
             pub fn encode(&self) -> Vec<u8> {
                 match self {
                     Datagram::Request(request, auth) => request.encode(auth),
@@ -91,12 +91,12 @@ macro_rules! messages {
             groups! { $(#[$doc])* pub struct $message $(<$life>)? { $($fields)* } }
 
             impl $(<$life>)? $message $(<$life>)? {
-                /// The datagram's bytes.
+                /// The bytes of the datagram.
                 pub fn encode(&self) -> Vec<u8> {
                     self.encode_behind(Vec::with_capacity(MAX_DATAGRAM))
                 }
 
-                /// The datagram's bytes, behind what `before` holds.
+                /// The bytes of the datagram, behind what `before` holds.
                 pub fn encode_behind(&self, before: Vec<u8>) -> Vec<u8> {
                     let mut out = Object::begin(before, Kind::$kind.name());
                     Group::write(self, &mut out);

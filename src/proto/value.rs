@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use super::decode::DecodeError;
-use super::fields::{Fields, Key, bad, text};
+use super::fields::{Fields, bad, text};
 use super::list::{ListError, Page, parse_addr};
 use super::object::Object;
-use super::{Code, Current, Id, Name, Pass, Room, SEQ_END, Text};
+use super::{Code, Current, Id, Key, Name, Pass, Room, SEQ_END, Text};
 use crate::window::{Wall, Window};
 
 /// The most milliseconds that are told: eight digits, so that the longest head has its proven
@@ -62,7 +62,7 @@ impl<'a> Fields<'a> {
 }
 
 impl Object {
-    /// Writes a field.
+    /// Writes a field, unless it is left out.
     pub(crate) fn put<'a>(&mut self, key: Key, value: &impl Field<'a>) {
         value.write(key, self);
     }

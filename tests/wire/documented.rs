@@ -8,6 +8,9 @@ use hit7::archive::Document;
 use hit7::cookie::Key;
 use hit7::proto::{Datagram, Envelope, Kind};
 use hit7::record::{Header, Record};
+use serde_json::{Map, Value};
+
+use super::samples::full;
 
 /// The lines of the blocks in docs/PROTOCOL.md that are fenced as `language`.
 fn fenced(language: &str) -> Vec<String> {
@@ -40,6 +43,20 @@ fn each_example_is_what_the_program_writes() {
     for &kind in Kind::ALL {
         let shows = |it: &String| Envelope::open(it.as_bytes()).unwrap().kind() == kind;
         assert!(examples.iter().any(shows), "there is no example of {}", kind.name());
+    }
+}
+
+#[test]
+fn the_table_of_fields_names_each_field() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/PROTOCOL.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, fields) = text.split_once("\n## Fields\n").unwrap();
+    let table = fields.split_once("\n## ").unwrap().0;
+    for (_, sample) in full() {
+        let object: Map<String, Value> = serde_json::from_str(sample).unwrap();
+        for key in object.keys().filter(|key| *key != "current") {
+            assert!(table.contains(&format!("`{key}`")), "there is no row for {key}");
+        }
     }
 }
 
