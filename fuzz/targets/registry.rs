@@ -12,13 +12,13 @@ use hit7::mesh::ListCap;
 use hit7::path::{Path, Transmit};
 use hit7::proto::{Code, Datagram, Id, Profile, Request, RequestKind, Room};
 use hit7::record::{Entry, Record};
-use hit7::registry::{self, Caps, Config, Event, Registry, ResumeError};
+use hit7::registry::{self, Caps, Config, Event, Handled, Registry, ResumeError};
 use hit7::window::{Length, Wall, Window};
 
 #[path = "../../tests/model/mod.rs"]
 mod model;
 
-use model::{List, Members, Model, Reaction, id_and_seq, members_of, told_window};
+use model::{List, Members, Model, id_and_seq, members_of, told_window};
 
 /// Longer lists find nothing that these do not.
 const MOST: usize = 200;
@@ -168,18 +168,17 @@ impl World {
         let request = make(id.clone(), seq, room);
         let path = Path::new(addr, [192, 0, 2, 1].into());
         let handled = self.registry.handle(self.now, path, request.clone(), false);
-        let reaction = Reaction::from(&handled);
-        self.check_reaction(&request, addr, &reaction);
-        match reaction {
-            Reaction::Answered(transmit) => self.check_answer(&transmit, path),
-            Reaction::Refused(transmit, _) => check_refusal(&transmit, path),
-            Reaction::Proposed => self.under_way.push((id, seq)),
-            Reaction::Nothing(_) => {}
+        self.check_handled(&request, addr, &handled);
+        match handled {
+            Handled::Answer(transmit) => self.check_answer(&transmit, path),
+            Handled::Refused(transmit, _) => check_refusal(&transmit, path),
+            Handled::Proposed => self.under_way.push((id, seq)),
+            Handled::Nothing(_) => {}
         }
     }
 
     /// What the model says, unless the same id has something under way that comes before.
-    fn check_reaction(&self, request: &Request, addr: SocketAddr, reaction: &Reaction) {
+    fn check_handled(&self, request: &Request, addr: SocketAddr, handled: &Handled) {
         let wall = self.now.wall;
         let (id, seq) = id_and_seq(request);
         let before = self.under_way.iter().filter(|(it, _)| it.is_some() && it.as_ref() == id);
@@ -187,13 +186,13 @@ impl World {
         let (Some(id), Some(before), false) =
             (id, before, matches!(request.kind, RequestKind::Query { .. }))
         else {
-            return self.model.check_reaction(request, addr, wall, reaction).unwrap();
+            return self.model.check_handled(request, addr, wall, handled).unwrap();
         };
-        let is_nothing = matches!(reaction, Reaction::Nothing(_));
+        let is_nothing = matches!(handled, Handled::Nothing(_));
         let is_new = seq.is_none() || seq > before.max(self.model.highest(id, true));
-        assert!(!is_new || !is_nothing, "{request:?} is new, and comes to {reaction:?}");
+        assert!(!is_new || !is_nothing, "{request:?} is new, and comes to {handled:?}");
         let is_old = seq.is_some() && seq < self.model.highest(id, !self.model.is_over(wall));
-        assert!(!is_old || is_nothing, "{request:?} is old, and comes to {reaction:?}");
+        assert!(!is_old || is_nothing, "{request:?} is old, and comes to {handled:?}");
     }
 
     fn commit(&mut self, count: usize) {

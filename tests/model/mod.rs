@@ -18,7 +18,7 @@ use hit7::roster::FinalizedWindow;
 use hit7::window::{Length, Wall, Window};
 
 pub(crate) use answers::List;
-pub(crate) use requests::{Reaction, Verdict, id_and_seq, told_window};
+pub(crate) use requests::{Verdict, id_and_seq, told_window};
 pub(crate) use rule::{Broken, Check, Rule};
 
 /// A client that is registered for a window, at the address that is its key in [`Members`].

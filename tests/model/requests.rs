@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use hit7::path::Transmit;
 use hit7::proto::{Datagram, Id, Request, RequestKind};
 use hit7::registry::Handled;
-use hit7::tally::{Code, DropReason};
 use hit7::window::{Wall, Window};
 
 use super::{Check, Filling, Model, Rule, Standing};
@@ -17,27 +16,6 @@ pub(crate) enum Verdict {
     Retry(Window),
     /// It is an older copy, or asks for what has been taken back: nobody answers.
     Silence,
-}
-
-/// What a registry made of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reaction {
-    Answered(Transmit),
-    Refused(Transmit, Code),
-    /// A record of it goes into the journal, and the answer comes after that.
-    Proposed,
-    Nothing(DropReason),
-}
-
-impl From<&Handled> for Reaction {
-    fn from(handled: &Handled) -> Reaction {
-        match handled {
-            Handled::Answer(transmit) => Reaction::Answered(transmit.clone()),
-            Handled::Refused(transmit, why) => Reaction::Refused(transmit.clone(), *why),
-            Handled::Proposed => Reaction::Proposed,
-            Handled::Nothing(why) => Reaction::Nothing(*why),
-        }
-    }
 }
 
 /// Who asks, and in which order.
@@ -91,23 +69,23 @@ impl Model {
     }
 
     /// Whether a registry may make that of a request, if no record of its id is under way.
-    pub(crate) fn check_reaction(
+    pub(crate) fn check_handled(
         &self,
         request: &Request,
         addr: SocketAddr,
         wall: Wall,
-        reaction: &Reaction,
+        handled: &Handled,
     ) -> Check {
         let verdict = self.verdict(request, addr, wall);
         let agrees = match verdict {
-            Verdict::Silence => matches!(reaction, Reaction::Nothing(_)),
-            Verdict::Retry(_) => matches!(reaction, Reaction::Answered(_)),
-            Verdict::New => !matches!(reaction, Reaction::Nothing(_)),
+            Verdict::Silence => matches!(handled, Handled::Nothing(_)),
+            Verdict::Retry(_) => matches!(handled, Handled::Answer(_)),
+            Verdict::New => !matches!(handled, Handled::Nothing(_)),
         };
         Rule::Once.require(agrees, || {
-            format!("{request:?} from {addr} is {verdict:?}, and was {reaction:?}")
+            format!("{request:?} from {addr} is {verdict:?}, and was {handled:?}")
         })?;
-        let (Verdict::Retry(window), Reaction::Answered(answer)) = (verdict, reaction) else {
+        let (Verdict::Retry(window), Handled::Answer(answer)) = (verdict, handled) else {
             return Ok(());
         };
         let told = told_window(answer);

@@ -7,73 +7,27 @@ use std::time::Duration;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
 
-/// Every kind of fault, and of trouble that people make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Fault {
-    Loss,
-    Delay,
-    Double,
-    Stale,
-    Partition,
-    NatTimeout,
-    NatChange,
-    Drift,
-    Step,
-    PeerStep,
-    Crash,
-    Down,
-    SyncFail,
-    Short,
-    Full,
-    Slow,
-    Hang,
-    Kept,
-    Torn,
-    PeerDeath,
-    Leaving,
-    Scripts,
-    Outsiders,
-    Forgers,
-    Crowd,
-    FullSocket,
-    HelperDeath,
-    /// Not a fault: what every world draws.
-    Chance,
+/// Declares every kind of fault, and of trouble that people make.
+macro_rules! faults {
+    ($($kind:ident)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Fault {
+            $($kind,)*
+            /// Not a fault: what every world draws.
+            Chance,
+        }
+
+        impl Fault {
+            pub(crate) const ALL: &[Fault] = &[$(Fault::$kind),*];
+        }
+    };
 }
 
-impl Fault {
-    pub(crate) const ALL: [Fault; 27] = {
-        use Fault::*;
-        [
-            Loss,
-            Delay,
-            Double,
-            Stale,
-            Partition,
-            NatTimeout,
-            NatChange,
-            Drift,
-            Step,
-            PeerStep,
-            Crash,
-            Down,
-            SyncFail,
-            Short,
-            Full,
-            Slow,
-            Hang,
-            Kept,
-            Torn,
-            PeerDeath,
-            Leaving,
-            Scripts,
-            Outsiders,
-            Forgers,
-            Crowd,
-            FullSocket,
-            HelperDeath,
-        ]
-    };
+faults! {
+    Loss Delay Double Stale Partition NatTimeout NatChange Drift Step PeerStep
+    Crash Down SyncFail Short Full Slow Hang Kept Torn
+    PeerDeath Leaving Scripts Outsiders Forgers Crowd
+    FullSocket HelperDeath
 }
 
 /// Which kinds are switched on.
@@ -98,7 +52,7 @@ impl Faults {
     }
 
     pub(crate) fn list(self) -> Vec<Fault> {
-        Fault::ALL.into_iter().filter(|&kind| self.has(kind)).collect()
+        Fault::ALL.iter().copied().filter(|&kind| self.has(kind)).collect()
     }
 }
 

@@ -269,7 +269,7 @@ impl World {
             self.note_proposed(now, path, &inbound.request, &handled);
         }
         if quiet {
-            self.rules.on_handled(now.wall, path, &inbound.request, &(&handled).into());
+            self.rules.on_handled(now.wall, path, &inbound.request, &handled);
         }
         match handled {
             Handled::Answer(transmit) | Handled::Refused(transmit, _) => {

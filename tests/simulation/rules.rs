@@ -19,19 +19,24 @@ mod remarks;
 mod tests;
 mod time_never_runs_back;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use hit7::path::{Path, Transmit};
 use hit7::peer::Event;
-use hit7::proto::{Ack, Datagram, Greeted, Id, Request, Room};
-use hit7::record::{Entry, Record};
+use hit7::proto::{Ack, Datagram, Greeted, Id, Pass, Registered, Request, RequestKind, Room};
+use hit7::record::{Entry, Opening, Record};
+use hit7::registry::Handled;
 use hit7::roster::FinalizedWindow;
 use hit7::window::{Length, Wall, Window};
+use serde_json::{Value, json};
 
 use crate::faults::Counts;
 use crate::log::Log;
-use crate::model::{Broken, Check, List, Reaction, Rule};
+use crate::model::{
+    Broken, Check, List, Members, Model, Rule, Standing, Verdict, id_and_seq, members_of,
+};
 use crate::network::Packet;
 
 pub(crate) use acked_means_in::Asked;
@@ -182,7 +187,8 @@ impl Rules {
         if frozen.rosters().iter().any(|roster| roster.len() > self.history.model.cap + 1) {
             self.seen.note("a room larger than the list cap");
         }
-        self.never_held_up.on_opened(frozen, self.t);
+        let members = members_of(frozen).into_keys();
+        self.never_held_up.on_opened((frozen.window(), frozen.closes()), members, self.t);
         let kept = self.acked_means_in.on_ended(&self.history, frozen);
         self.judge(kept);
     }
@@ -273,7 +279,7 @@ impl Rules {
         wall: Wall,
         path: Path,
         request: &Request,
-        reaction: &Reaction,
+        handled: &Handled,
     ) {
         self.history.see(wall);
         let model = &self.history.model;
@@ -281,7 +287,7 @@ impl Rules {
         if let Some(remark) = remarks::of_request(model, request, path.peer, verdict) {
             self.seen.note(remark);
         }
-        self.judge(model.check_reaction(request, path.peer, wall, reaction));
+        self.judge(model.check_handled(request, path.peer, wall, handled));
     }
 
     /// The registry answers a request: what it promises is noted, and must be so.

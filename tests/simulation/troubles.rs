@@ -17,7 +17,7 @@ impl Setup {
         let mut dice = Dice::new(seed, Faults::default().with(Fault::Chance));
         let mut faults = Faults::default();
         let share = *dice.pick(Fault::Chance, &[0.2, 0.5, 0.8]);
-        for kind in Fault::ALL {
+        for &kind in Fault::ALL {
             let rare = if kind == Fault::Crowd { 0.15 } else { 1.0 };
             if dice.roll(Fault::Chance, share * rare) {
                 faults = faults.with(kind);

@@ -1,17 +1,6 @@
 //! Acked means in: whoever was told to be in a window is, as the journal and the document say.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
-
-use hit7::proto::{Id, Registered, Request, RequestKind, Room};
-use hit7::record::{Entry, Record};
-use hit7::roster::FinalizedWindow;
-use hit7::window::{Wall, Window};
-use serde_json::Value;
-
-use crate::model::{Check, Rule, members_of};
-
-use super::history::History;
+use super::*;
 
 /// What a client asked: from where, when, and what.
 pub(crate) type Asked = (SocketAddr, Wall, Request);

@@ -1,11 +1,6 @@
 //! Bounded: no datagram more than are due, and no journal more than are needed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-
-use hit7::window::Window;
-
-use crate::model::{Check, Rule};
+use super::*;
 
 /// What was told of the current window in this life of the registry.
 #[derive(Debug, Default)]

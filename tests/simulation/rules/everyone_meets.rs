@@ -1,13 +1,6 @@
 //! Everyone meets: of the pairs that have to meet in a window, hardly any does not.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use hit7::proto::{Greeted, Id};
-use hit7::window::Window;
-
-use crate::model::{Check, Rule};
+use super::*;
 
 /// Two peers that have to meet, seen from one side.
 #[derive(Clone, Debug)]

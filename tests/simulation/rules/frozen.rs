@@ -1,15 +1,6 @@
 //! Frozen: whoever asks about a window is told the same, from its opening on.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-
-use hit7::peer::Event;
-use hit7::proto::{Id, Pass, Room};
-use hit7::window::Window;
-
-use crate::model::{Check, List, Rule};
-
-use super::history::History;
+use super::*;
 
 /// Which page was told: of a window, a room, and a member's own list or the roster.
 type PageKey = (Window, Room, Option<(Option<Id>, SocketAddr)>, u32);

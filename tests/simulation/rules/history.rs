@@ -1,14 +1,6 @@
 //! What the rules look back on: who was in which window, by the journal.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-
-use hit7::proto::Room;
-use hit7::record::Record;
-use hit7::window::{Length, Wall, Window};
-use serde_json::{Value, json};
-
-use crate::model::{Broken, Check, Members, Model, Rule};
+use super::*;
 
 #[derive(Debug)]
 pub(crate) struct History {

@@ -1,15 +1,6 @@
 //! Never half dead: whatever failed, a steady registry catches up with its documents and journals.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
-use hit7::record::Record;
-use hit7::window::{Wall, Window};
-
-use crate::model::{Check, Rule};
-
-use super::PATIENCE;
-use super::history::History;
+use super::*;
 
 #[derive(Debug, Default)]
 pub(crate) struct NeverHalfDead {

@@ -1,16 +1,9 @@
 //! Never held up: a window is told to each member at once, whatever the sockets of others do.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::time::Duration;
+use super::*;
 
-use hit7::roster::FinalizedWindow;
-use hit7::window::{Wall, Window};
-
-use crate::model::{Check, Rule};
-
-/// From an opening until the last of its members has been told.
-const BOUND: Duration = Duration::from_millis(100);
+/// From an opening until the last of its members has been told, by the pace of the fan-out.
+const BOUND: Duration = Duration::from_millis(10);
 
 /// The window that opened last, and its members who have not been told of it yet.
 #[derive(Debug, Default)]
@@ -27,11 +20,14 @@ impl NeverHeldUp {
     }
 
     /// At `t` of the world's time.
-    pub(crate) fn on_opened(&mut self, frozen: &FinalizedWindow, t: Duration) {
-        let members = frozen.rosters().iter().flat_map(|roster| roster.members());
-        self.untold = members.map(|member| member.path.peer).collect();
-        self.opened = Some((frozen.window(), t));
-        self.closes = Some(frozen.closes());
+    pub(crate) fn on_opened(
+        &mut self,
+        (window, closes): (Window, Wall),
+        members: impl Iterator<Item = SocketAddr>,
+        t: Duration,
+    ) {
+        (self.opened, self.closes) = (Some((window, t)), Some(closes));
+        self.untold = members.collect();
     }
 
     /// Nothing can be sent to this member at present, nor need it be.

@@ -1,10 +1,6 @@
 //! Next minute: a registration is for the window that follows.
 
-use hit7::record::Record;
-
-use crate::model::{Check, Rule};
-
-use super::history::History;
+use super::*;
 
 /// A registration that took effect came while the window before was current, unless the clock was
 /// stepped. (The model checks that the windows of the records follow each other.)

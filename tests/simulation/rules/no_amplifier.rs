@@ -1,13 +1,6 @@
 //! No amplifier: an address that has not proven itself is sent little, and nothing but a cookie.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-
-use hit7::path::Transmit;
-use hit7::record::Record;
-
-use crate::model::{Check, Rule};
-use crate::network::Packet;
+use super::*;
 
 const RULE: Rule = Rule::NoAmplifier;
 

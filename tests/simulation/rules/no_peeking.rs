@@ -1,14 +1,6 @@
 //! No peeking: nothing names a member of a window before its time.
 
-use std::net::SocketAddr;
-
-use hit7::path::Transmit;
-use hit7::record::Opening;
-use hit7::window::{Wall, Window};
-
-use crate::model::{Check, Model, Rule};
-
-use super::history::History;
+use super::*;
 
 /// An opening is proposed when its time has come; perhaps before the clock was set back.
 pub(crate) fn check_opening(history: &History, opening: &Opening, wall: Wall) -> Check {

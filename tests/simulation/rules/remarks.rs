@@ -1,11 +1,6 @@
 //! What is remarkable about a record or a request: a run has to live through all of it.
 
-use std::net::SocketAddr;
-
-use hit7::proto::Request;
-use hit7::record::Record;
-
-use crate::model::{Model, Standing, Verdict, id_and_seq};
+use super::*;
 
 /// What is remarkable about a record that is about to be applied.
 pub(crate) fn of_record(model: &Model, record: &Record) -> Option<&'static str> {

@@ -1,15 +1,6 @@
 //! Time never runs back: opened windows strictly increase, and each opens in its time or never.
 
-use std::time::Duration;
-
-use hit7::record::Record;
-use hit7::roster::FinalizedWindow;
-use hit7::window::{Wall, Window};
-
-use crate::model::{Check, Rule};
-
-use super::PATIENCE;
-use super::history::History;
+use super::*;
 
 const RULE: Rule = Rule::TimeNeverRunsBack;
 
