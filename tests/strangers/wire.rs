@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use hit7::cookie::NO_COOKIE;
 use hit7::proto::{Code, Datagram, Register, Request};
-
 use hit7_support::{Registry, http, udp_socket};
 
 pub(crate) use hit7_support::receive;
@@ -27,6 +26,11 @@ pub(crate) fn socket(ip: [u8; 4]) -> UdpSocket {
 pub(crate) fn answer(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
     socket.send_to(datagram, to).unwrap();
     receive(socket)
+}
+
+/// Sends a datagram; the kind of the answer that comes.
+pub(crate) fn reply(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Reply {
+    Reply::of(&answer(socket, to, datagram).expect("an answer"))
 }
 
 /// The cookie that the registry gives to this socket.
