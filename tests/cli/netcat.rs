@@ -1,8 +1,7 @@
 //! The wire by hand: what a person with `nc -u` on the registry's host sees.
 
-use serde_json::{Value, json};
-
 use hit7_support::{assert_has, keys, text};
+use serde_json::{Value, json};
 
 use crate::HIT7;
 

@@ -3,7 +3,6 @@
 use std::net::TcpListener;
 
 use hit7::window::{Wall, Window};
-
 use hit7_support::http::{ask, get};
 use hit7_support::until;
 

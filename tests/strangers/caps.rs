@@ -8,24 +8,11 @@ use hit7::proto::{Auth, Code, Profile, Request};
 use hit7_support::Registry;
 
 use crate::HIT7;
-use crate::wire::{Reply, TRUST_NOBODY, answer, cookie, metric, receive, register, socket};
-
-const FLAGS: [&str; 10] = [
-    "--trust",
-    "192.0.2.1",
-    "--max-per-ip",
-    "20",
-    "--rate",
-    "0",
-    "--window",
-    "1day",
-    "--http",
-    "127.0.0.1:0",
-];
+use crate::wire::{Reply, TRUST_NOBODY, answer, cookie, metric, receive, register, reply, socket};
 
 /// Registers; whether it was taken, and not refused as full.
 fn is_taken(registry: &Registry, socket: &UdpSocket, register: &[u8]) -> bool {
-    match Reply::of(&answer(socket, registry.addr, register).unwrap()) {
+    match reply(socket, registry.addr, register) {
         Reply::Registered => true,
         Reply::Error(Code::Full) => false,
         other => panic!("{other:?}"),
@@ -34,16 +21,12 @@ fn is_taken(registry: &Registry, socket: &UdpSocket, register: &[u8]) -> bool {
 
 #[test]
 fn ten_thousand_rooms_and_names_from_one_address_are_held_at_its_caps() {
-    let registry = HIT7.serve(&FLAGS);
-    let clients: Vec<(UdpSocket, String)> = (0..50)
-        .map(|_| {
-            let socket = socket([127, 0, 0, 1]);
-            let cookie = cookie(&socket, registry.addr);
-            (socket, cookie)
-        })
-        .collect();
+    let caps = ["--max-per-ip", "20", "--rate", "0", "--http", "127.0.0.1:0"];
+    let registry = HIT7.serve(&[&TRUST_NOBODY[..], &caps].concat());
+    let sockets: Vec<UdpSocket> = (0..50).map(|_| socket([127, 0, 0, 1])).collect();
+    let cookies = sockets.iter().map(|socket| cookie(socket, registry.addr)).collect::<Vec<_>>();
     let (mut taken, mut full) = (0, 0);
-    for (client, (socket, cookie)) in clients.iter().enumerate() {
+    for (client, (socket, cookie)) in sockets.iter().zip(&cookies).enumerate() {
         for n in 0..200 {
             let (room, name) = (format!("room-{client}-{n}"), format!("name-{client}-{n}"));
             let id = format!("client-{client}").parse().ok();
@@ -61,13 +44,13 @@ fn ten_thousand_rooms_and_names_from_one_address_are_held_at_its_caps() {
     assert_eq!((taken, full), (20 * 200, 30 * 200));
     assert_eq!(metric(&registry, "hit7_next_window_members"), 20);
     // Nor do ids help, each of which is remembered: four for each member that may be.
-    let (socket, cookie) = &clients[0];
+    let (socket, cookie) = (&sockets[0], &cookies[0]);
     let new = |k: &u32| is_taken(&registry, socket, &register(&format!("new-{k}"), cookie));
     assert_eq!((0..10_000).filter(new).count(), 3 * 20);
-    others_are_not_touched(&registry);
+    others_are_not_affected(&registry);
 }
 
-fn others_are_not_touched(registry: &Registry) {
+fn others_are_not_affected(registry: &Registry) {
     for k in 0..20 {
         let other = socket([127, 0, 0, 9]);
         let cookie = cookie(&other, registry.addr);

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use hit7::cookie::Key;
 use hit7::proto::{Auth, Code, Datagram, Profile, Request, Room};
 
-use crate::cookies::aged;
 use hit7_support::Home;
 
 use crate::HIT7;
-use crate::wire::{Reply, answer, cookie, register, socket};
+use crate::cookies::aged;
+use crate::wire::{Reply, answer, cookie, register, reply, socket};
 
 const KEY: &str = "correct horse battery staple";
 
+/// Writes a key file that only its owner can read.
 fn key_file(dir: &Path, text: &str) -> PathBuf {
     let path = dir.join("key");
     fs::write(&path, text).unwrap();
@@ -47,7 +48,7 @@ fn only_who_has_the_key_gets_in() {
     // Loopback is trusted; of a private registry nobody skips the cookie.
     let registry = HIT7.serve(&flags);
     let here = socket([127, 0, 0, 1]);
-    let ask = |datagram: &[u8]| Reply::of(&answer(&here, registry.addr, datagram).unwrap());
+    let ask = |datagram: &[u8]| reply(&here, registry.addr, datagram);
     let cookie = cookie(&here, registry.addr);
     let forbidden = Reply::Error(Code::Forbidden);
     assert_eq!(ask(&register("a", &cookie)), forbidden, "without key");
@@ -58,7 +59,7 @@ fn only_who_has_the_key_gets_in() {
 
     let good = signed_register(&cookie, KEY);
     let elsewhere = socket([127, 0, 0, 1]);
-    let replayed = Reply::of(&answer(&elsewhere, registry.addr, &good).unwrap());
+    let replayed = reply(&elsewhere, registry.addr, &good);
     assert_eq!(replayed, Reply::Challenge, "replayed from another port");
     let changed = String::from_utf8(good.clone()).unwrap().replace(r#""main""#, r#""mine""#);
     assert_eq!(ask(changed.as_bytes()), forbidden, "another room");
@@ -83,9 +84,7 @@ fn keys_are_read_again_on_sighup() {
     let here = socket([127, 0, 0, 1]);
     let cookie = cookie(&here, registry.addr);
     let new = "another key of that length";
-    let ask = |key: &str| {
-        Reply::of(&answer(&here, registry.addr, &signed_register(&cookie, key)).unwrap())
-    };
+    let ask = |key: &str| reply(&here, registry.addr, &signed_register(&cookie, key));
     assert_eq!(ask(new), Reply::Error(Code::Forbidden));
     let rotate = |text: &str, expected: &str| {
         fs::write(&file, text).unwrap();

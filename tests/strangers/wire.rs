@@ -29,6 +29,11 @@ pub(crate) fn answer(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Opt
     receive(socket)
 }
 
+/// Sends a datagram; the kind of the answer that comes.
+pub(crate) fn reply(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Reply {
+    Reply::of(&answer(socket, to, datagram).expect("an answer"))
+}
+
 /// The cookie that the registry gives to this socket.
 pub(crate) fn cookie(socket: &UdpSocket, to: SocketAddr) -> String {
     let challenge = answer(socket, to, br#"{"type":"QUERY"}"#).expect("a CHALLENGE");
