@@ -30,7 +30,7 @@ pub struct Snapshot {
     pub past: VecDeque<Past>,
     /// What was done since the start.
     pub done: Done,
-    /// What was rejected away since the start.
+    /// Datagrams rejected since the start, by reason.
     pub rejected: Tally,
     /// Whether the log takes records.
     pub log_works: bool,

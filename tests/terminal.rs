@@ -246,8 +246,8 @@ fn logs_stand_in_the_view_and_stay_when_it_ends() {
     let port = terminal.serve();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.send_to(b"{\"type\":\"DANCE\"}", ("127.0.0.1", port)).unwrap();
-    stands_straight(&terminal.shows(&["rejected away: unknown_type 1", "datagrams rejected away"]));
+    stands_straight(&terminal.shows(&["turned away: unknown_type 1", "datagrams turned away"]));
     terminal.presses("C-c", "");
-    terminal.shows(&["datagrams rejected away", "stopped"]);
+    terminal.shows(&["datagrams turned away", "stopped"]);
     terminal.is_as_before();
 }

@@ -109,7 +109,7 @@ pub fn log(event: &Event) {
         Event::DocumentWritten(window) => tracing::info!(%window, "document written"),
         Event::DocumentFails(why) => tracing::error!("{why}; trying again"),
         Event::Rejected(tally) => {
-            tracing::warn!(counts = rejected(tally), "datagrams rejected away")
+            tracing::warn!(counts = rejected(tally), "datagrams turned away")
         }
     }
 }

@@ -68,7 +68,7 @@ impl Serve {
         self.snapshot = snapshot;
     }
 
-    /// What came, was answered, was registered and was rejected away, a second.
+    /// Datagrams received, answered, registered and rejected, each per second.
     fn rates(&self) -> [f64; 4] {
         let (Some(first), Some(last)) = (self.marks.front(), self.marks.back()) else {
             return [0.0; 4];
@@ -120,7 +120,7 @@ impl Live for Serve {
         let done = &self.snapshot.done;
         let windows = count(done.opened as usize, "window");
         let line = format!(
-            "{windows} opened, {} missed; {}, {} rejected away",
+            "{windows} opened, {} missed; {}, {} turned away",
             done.missed,
             count(done.registrations() as usize, "registration"),
             count(sum(&self.snapshot.rejected) as usize, "datagram"),

@@ -78,11 +78,11 @@ fn nothing_names_a_member_of_the_next_window() {
         // What is wrong is counted, and told without its words.
         client.0.send(br#"{"type":"REGISTER","name":"veiled name","room":"veiled-room"}"#).unwrap();
         client.0.send(b"veiled").unwrap();
-        until("what was rejected away is logged", || {
-            fs::read_to_string(&logs).unwrap().contains("rejected away").then_some(())
+        until("the rejected datagrams are logged", || {
+            fs::read_to_string(&logs).unwrap().contains("turned away").then_some(())
         });
         look_everywhere(&registry, &client, window);
-        assert_eq!(register(&client, 2), window, "no window rejected meanwhile");
+        assert_eq!(register(&client, 2), window, "no window opened meanwhile");
         registry.stop();
         said_enough(&client, &logs);
     }
@@ -91,8 +91,7 @@ fn nothing_names_a_member_of_the_next_window() {
 /// The logs tell what they tell, and no names.
 fn said_enough(client: &Client, logs: &Path) {
     let told = fs::read_to_string(logs).unwrap();
-    for what in ["starting", "listening", "page over HTTP", "rejected away", "stopping", "stopped"]
-    {
+    for what in ["starting", "listening", "page over HTTP", "turned away", "stopping", "stopped"] {
         assert!(told.contains(what), "{what}: {told}");
     }
     names_nobody(client, "the log", &told);

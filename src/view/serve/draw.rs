@@ -99,7 +99,7 @@ fn draw_rates(serve: &Serve, frame: &mut Frame<'_>, area: Rect) {
         let cells: Vec<String> = numbers.iter().map(|number| format!("{number:>11}")).collect();
         cut(&format!("{head:<9}{}", cells.join(" ")), width)
     };
-    let names = ["received", "answered", "registered", "rejected away"].map(str::to_owned);
+    let names = ["received", "answered", "registered", "turned away"].map(str::to_owned);
     let lines = vec![
         Line::from(numbers("", names).dim()),
         Line::from(numbers("a second", rates.map(|rate| format!("{rate:.1}")))).bold(),
@@ -117,7 +117,7 @@ fn draw_log(serve: &Serve, logs: &[String], frame: &mut Frame<'_>, area: Rect) {
     let reasons = rejected(&serve.snapshot.rejected);
     let title = match reasons.as_str() {
         "" => "log".to_owned(),
-        reasons => format!("log · rejected away: {reasons}"),
+        reasons => format!("log · turned away: {reasons}"),
     };
     boxed(frame, area, &title, lines);
 }

@@ -99,7 +99,7 @@ fn rates_are_taken_over_a_few_seconds() {
     assert_eq!(serve.rates(), [10.0, 0.0, 0.0, 1.0]);
     assert!(serve.marks.len() <= 7);
     let text = drawn(&serve, at(0), (80, 24)).join("\n");
-    assert!(text.contains("rejected away: full 59"), "{text}");
+    assert!(text.contains("turned away: full 59"), "{text}");
     assert!(text.contains("│in all           590"), "{text}");
 }
 
