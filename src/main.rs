@@ -258,7 +258,7 @@ fn join(runtime: &Runtime, args: cli::Join, logs: Option<Logs>) -> Result<(), Fa
         Ok::<_, Failure>((stopped, client_config(args).await?))
     })?;
     let view = logs.and_then(enter).map(|screen| {
-        let live = view::Join::new(view::Who::new(&config, registry));
+        let live = view::Join::new(view::Participant::new(&config, registry));
         View { screen, live, clock, leave: stop.left.clone() }
     });
     let printer = show::show(happened, view, move |event| print(lines(&event)));

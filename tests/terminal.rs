@@ -193,7 +193,7 @@ impl Live for Fails {
         panic!("a view that fails on purpose");
     }
 
-    fn draw(&self, _now: Now, _logs: &[String], frame: &mut Frame<'_>) {
+    fn draw(&mut self, _now: Now, _logs: &[String], frame: &mut Frame<'_>) {
         frame.render_widget("about to fail: press q", frame.area());
     }
 

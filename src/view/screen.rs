@@ -18,6 +18,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::Logs;
+use super::scroll::Motion;
 use crate::clock::{Clock, Now};
 
 /// How often keys and events are looked at.
@@ -32,19 +33,19 @@ const LOG_LINES: usize = 50;
 /// Whether the terminal is taken.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// What is shown live: a model, and how it is drawn.
+/// What a live view shows: a model that follows events, and how it is drawn.
 pub trait Live: Send + 'static {
-    /// What happens to it.
+    /// The events that the model follows.
     type Event: Send + 'static;
-    /// Something has happened.
+    /// Updates the model after an event.
     fn handle(&mut self, now: Now, event: Self::Event);
-    /// Looks at what is not told.
-    fn look(&mut self, _now: Now) {}
-    /// Draws it with the last lines of the logs.
-    fn draw(&self, now: Now, logs: &[String], frame: &mut Frame<'_>);
-    /// Moves the list by so many lines.
-    fn scroll(&mut self, _by: isize) {}
-    /// What stays on the screen when it is over.
+    /// Updates the model with what no event tells, before it is drawn.
+    fn refresh(&mut self, _now: Now) {}
+    /// Draws the model, with the last lines of the logs; notes how much of its list fits.
+    fn draw(&mut self, now: Now, logs: &[String], frame: &mut Frame<'_>);
+    /// Scrolls the list of the view.
+    fn scroll(&mut self, _motion: Motion) {}
+    /// The lines that stay on the screen when the view has ended.
     fn summary(&self) -> Vec<String>;
 }
 
@@ -90,7 +91,7 @@ impl<W: Write + 'static> Screen<W> {
             }
             if now.mono >= draw_at {
                 draw_at = now.mono + DRAW;
-                live.look(now);
+                live.refresh(now);
                 self.draw(live, now)?;
             }
             if event::poll(LOOK)? && read_key(live, &leave)? {
@@ -99,7 +100,7 @@ impl<W: Write + 'static> Screen<W> {
         }
     }
 
-    fn draw(&mut self, live: &impl Live, now: Now) -> io::Result<()> {
+    fn draw(&mut self, live: &mut impl Live, now: Now) -> io::Result<()> {
         // After a panic elsewhere the screen is not the view's any more.
         if TAKEN.load(Ordering::SeqCst) {
             let logs = self.logs.last(LOG_LINES);
@@ -153,8 +154,8 @@ fn read_key(live: &mut impl Live, leave: &impl Fn()) -> io::Result<bool> {
     };
     if leaves(key) {
         leave();
-    } else if let Some(lines) = scrolled(key.code) {
-        live.scroll(lines);
+    } else if let Some(motion) = motion(key.code) {
+        live.scroll(motion);
     }
     Ok(true)
 }
@@ -169,14 +170,14 @@ fn leaves(key: KeyEvent) -> bool {
     }
 }
 
-fn scrolled(key: KeyCode) -> Option<isize> {
+fn motion(key: KeyCode) -> Option<Motion> {
     Some(match key {
-        KeyCode::Up | KeyCode::Char('k') => -1,
-        KeyCode::Down | KeyCode::Char('j') => 1,
-        KeyCode::PageUp => -10,
-        KeyCode::PageDown | KeyCode::Char(' ') => 10,
-        KeyCode::Home => isize::MIN,
-        KeyCode::End => isize::MAX,
+        KeyCode::Up | KeyCode::Char('k') => Motion::LineUp,
+        KeyCode::Down | KeyCode::Char('j') => Motion::LineDown,
+        KeyCode::PageUp => Motion::PageUp,
+        KeyCode::PageDown | KeyCode::Char(' ') => Motion::PageDown,
+        KeyCode::Home => Motion::First,
+        KeyCode::End => Motion::Last,
         _ => return None,
     })
 }
