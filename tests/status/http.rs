@@ -46,8 +46,21 @@ pub(crate) fn ask(addr: SocketAddr, method: &str, path: &str, body: &str) -> Ans
     parse(&bytes)
 }
 
+/// Gets a path, and reads the whole answer.
 pub(crate) fn get(addr: SocketAddr, path: &str) -> Answer {
     ask(addr, "GET", path, "")
+}
+
+/// Gets a path with more headers, each with its line's end.
+pub(crate) fn get_with(addr: SocketAddr, path: &str, headers: &str) -> Answer {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    parse(&bytes)
 }
 
 /// What comes of an endless answer until it says `what`.

@@ -26,6 +26,10 @@ fn names_nobody(client: &Client, what: &str, text: &str) {
 fn paths(window: Window) -> Vec<String> {
     let path = [
         "/",
+        "/page.css",
+        "/page.js",
+        "/plot.js",
+        "/icon.svg",
         "/favicon.ico",
         "/api/v1/window",
         "/api/v1/window?limit=1000",

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use hit7::window::Wall;
 
-use crate::http::{ask, get};
+use crate::http::{ask, get, get_with};
 use crate::registry::{Client, Registry, until};
 
 #[test]
@@ -78,6 +78,8 @@ fn what_is_not_there_is_said_in_json() {
     let registry = Registry::start("1day", data.path());
     for (path, status, word) in [
         ("/nothing", 404, "not_found"),
+        ("/page", 404, "not_found"),
+        ("/page.css/", 404, "not_found"),
         ("/api/v1/windows/", 404, "not_found"),
         ("/api/v1/windows/2001-01-01T00:00:00Z", 404, "not_found"),
         ("/api/v1/windows/2099-01-01T00:00:00Z", 404, "not_open"),
@@ -97,6 +99,7 @@ fn what_is_not_there_is_said_in_json() {
     let refused = ask(registry.http, "POST", "/api/v1/window", "{}");
     assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
     assert_eq!(refused.json()["error"], "method_not_allowed");
+    assert_eq!(ask(registry.http, "POST", "/page.css", "").status, 405);
     let long = get(registry.http, &format!("/{}", "a".repeat(100_000)));
     assert!([414, 431].contains(&long.status), "{long:?}");
 }
@@ -105,12 +108,14 @@ fn what_is_not_there_is_said_in_json() {
 fn every_answer_keeps_a_browser_to_what_is_ours() {
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start("1day", data.path());
-    let paths = ["/", "/favicon.ico", "/metrics", "/livez", "/readyz"];
-    for path in paths.into_iter().chain(["/api/v1/window", "/api/v1/windows", "/no"]) {
+    let page = ["/", "/page.css", "/page.js", "/plot.js", "/icon.svg", "/favicon.ico"];
+    let others = ["/metrics", "/livez", "/readyz", "/api/v1/window", "/api/v1/windows", "/no"];
+    for path in page.into_iter().chain(others) {
         let answer = get(registry.http, path);
         assert_eq!(answer.status, if path == "/no" { 404 } else { 200 }, "{path}");
         let policy = answer.header("content-security-policy").unwrap();
         assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(policy.contains("script-src 'self'; style-src 'self'"), "{policy}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
         assert_eq!(answer.header("access-control-allow-origin"), None);
@@ -120,18 +125,49 @@ fn every_answer_keeps_a_browser_to_what_is_ours() {
 }
 
 #[test]
-fn the_page_is_one_file_and_asks_nobody_else() {
+fn the_page_has_its_files_here_and_asks_nobody_else() {
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start("1day", data.path());
-    let page = get(registry.http, "/").body;
-    for asks in ["src=", "<link rel=\"stylesheet", "@import", "url(", "import ", "style=\""] {
-        assert!(!page.contains(asks), "{asks}");
+    for (path, kind, names) in [
+        ("/", "text/html; charset=utf-8", &["icon.svg", "page.css", "page.js"][..]),
+        ("/page.css", "text/css; charset=utf-8", &[]),
+        ("/page.js", "text/javascript; charset=utf-8", &["./plot.js"]),
+        ("/plot.js", "text/javascript; charset=utf-8", &[]),
+        ("/icon.svg", "image/svg+xml", &[]),
+        ("/favicon.ico", "image/svg+xml", &[]),
+    ] {
+        let answer = get(registry.http, path);
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind)), "{path}");
+        for name in names {
+            assert!(answer.body.contains(&format!("\"{name}\"")), "{path} names no {name}");
+        }
+        for inline in ["<style", "style=\"", "@import", "url("] {
+            assert!(!answer.body.contains(inline), "{path} has {inline}");
+        }
+        let mut hosts = answer.body.split("://").skip(1);
+        assert!(hosts.all(|host| host.starts_with("www.w3.org/2000/svg\"")), "{path}");
     }
-    let hosts: Vec<&str> = page.split("://").skip(1).collect();
-    assert!(
-        hosts.iter().all(|host| host.starts_with("www.w3.org/2000/svg\"")),
-        "a namespace alone"
-    );
+}
+
+#[test]
+fn a_browser_keeps_the_files_of_the_page_and_nothing_else() {
+    let data = tempfile::tempdir().unwrap();
+    let registry = Registry::start("1day", data.path());
+    for path in ["/", "/page.css", "/page.js", "/plot.js", "/icon.svg"] {
+        let answer = get(registry.http, path);
+        assert_eq!(answer.header("cache-control"), Some("no-cache"), "{path}");
+        let tag = answer.header("etag").unwrap();
+        let again = get_with(registry.http, path, &format!("If-None-Match: {tag}\r\n"));
+        assert_eq!((again.status, again.body.as_str()), (304, ""), "{path}");
+        assert_eq!(again.header("etag"), Some(tag), "{path}");
+        let other = get_with(registry.http, path, "If-None-Match: \"another\"\r\n");
+        assert_eq!((other.status, &other.body), (200, &answer.body), "{path}");
+    }
+    for path in ["/api/v1/window", "/metrics", "/livez", "/no"] {
+        let answer = get(registry.http, path);
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+        assert_eq!(answer.header("etag"), None, "{path}");
+    }
 }
 
 #[test]

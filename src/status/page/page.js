@@ -1,5 +1,6 @@
 // The page of a hit7 registry. Whatever came from members is put in as text, never as markup.
-// plot.js stands before it in the same script.
+
+import { bars, curve } from "./plot.js";
 
 const SLOTS = 60; // windows that are plotted
 const SECONDS = 120; // seconds of registrations that are plotted
