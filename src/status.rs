@@ -15,6 +15,7 @@ mod current;
 mod documents;
 mod feed;
 mod health;
+mod lateness;
 mod listen;
 mod metrics;
 mod page;
@@ -118,13 +119,13 @@ async fn run(
     stopped: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let (feed, editor) = Feed::new(shown, clock);
+    let (feed, writer) = Feed::new(shown, clock);
     let metrics = Metrics::new(&feed);
     let documents = Documents::new(windows);
     let site = Site { clock, feed, current: Current::default(), documents, metrics };
-    let editing = tokio::spawn(editor.run());
+    let writing = tokio::spawn(writer.run());
     let router = router(Arc::new(site));
-    let serving = listen::serve(listener, router, stopped, editing.abort_handle());
+    let serving = listen::serve(listener, router, stopped, writing.abort_handle());
     serving.await;
     Ok(())
 }

@@ -22,7 +22,7 @@ use crate::store::Disk;
 use crate::window::{Wall, Window};
 
 use super::Site;
-use super::feed;
+use super::lateness::lateness;
 use super::reply::{self, Problem};
 
 /// Windows that are listed unless `?limit=` says else, and at most.
@@ -166,7 +166,7 @@ impl Listed {
         Listed {
             members: Some(past.members),
             rooms: Some(past.rooms),
-            late_ms: feed::lateness(past, started).map(|late| late.as_millis() as u64),
+            late_ms: lateness(past, started).map(|late| late.as_millis() as u64),
             missed: Some(past.late.is_none()),
             ..Listed::new(past.window)
         }

@@ -41,7 +41,7 @@ pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response {
 }
 
 fn stuck(site: &Site) -> Option<Problem> {
-    let silent = site.clock.now().mono.saturating_sub(site.feed.heard());
+    let silent = site.clock.now().mono.saturating_sub(site.feed.last_heard());
     let reason = || format!("nothing was heard of the registry for {} s", silent.as_secs());
     (silent > SILENCE).then(|| Problem::busy("registry_silent", reason()))
 }
