@@ -1,4 +1,4 @@
-//! An HTTP client, as small as it can be.
+//! A small HTTP client.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::registry::DEADLINE;
 
-/// An answer.
+/// The answer to a request.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -20,7 +20,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|why| panic!("{why}: {self:?}"))
     }
 
-    /// The value of a header.
+    /// The value of that header, if there is one.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let field = |line: &str| line.split_once(": ").map(|(name, _)| name.to_lowercase());
         let line = self.head.lines().find(|line| field(line).as_deref() == Some(name))?;
@@ -28,15 +28,15 @@ impl Answer {
     }
 }
 
-/// Asks, and reads the whole answer.
-pub(crate) fn ask(addr: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
+/// Sends a request, and reads the whole answer.
+pub(crate) fn request(addr: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
     let mut stream = open(addr, method, path, body);
     let mut bytes = Vec::new();
-    let mut piece = [0; 65536];
+    let mut chunk = [0; 65536];
     loop {
-        match stream.read(&mut piece) {
+        match stream.read(&mut chunk) {
             Ok(0) => break,
-            Ok(length) => bytes.extend_from_slice(&piece[..length]),
+            Ok(length) => bytes.extend_from_slice(&chunk[..length]),
             Err(error) => panic!("{method} {path}: {error}"),
         }
         if is_whole(&bytes, method) {
@@ -48,7 +48,7 @@ pub(crate) fn ask(addr: SocketAddr, method: &str, path: &str, body: &str) -> Ans
 
 /// Gets a path, and reads the whole answer.
 pub(crate) fn get(addr: SocketAddr, path: &str) -> Answer {
-    ask(addr, "GET", path, "")
+    request(addr, "GET", path, "")
 }
 
 /// Gets a path with more headers, each with its line's end.
@@ -63,21 +63,21 @@ pub(crate) fn get_with(addr: SocketAddr, path: &str, headers: &str) -> Answer {
     parse(&bytes)
 }
 
-/// What comes of an endless answer until it says `what`.
-pub(crate) fn listen(addr: SocketAddr, path: &str, what: &str) -> String {
+/// Reads an endless answer until it contains `what`.
+pub(crate) fn read_until(addr: SocketAddr, path: &str, what: &str) -> String {
     let mut stream = open(addr, "GET", path, "");
-    let (mut heard, mut piece) = (String::new(), [0; 4096]);
+    let (mut text, mut chunk) = (String::new(), [0; 4096]);
     let until = std::time::Instant::now() + DEADLINE;
-    while !heard.contains(what) {
-        assert!(std::time::Instant::now() < until, "{path} never says {what}: {heard}");
-        let length = stream.read(&mut piece).unwrap();
-        assert_ne!(length, 0, "{path} ends without saying {what}: {heard}");
-        heard += std::str::from_utf8(&piece[..length]).unwrap();
+    while !text.contains(what) {
+        assert!(std::time::Instant::now() < until, "{path} never has {what}: {text}");
+        let length = stream.read(&mut chunk).unwrap();
+        assert_ne!(length, 0, "{path} ends without {what}: {text}");
+        text += std::str::from_utf8(&chunk[..length]).unwrap();
     }
-    heard
+    text
 }
 
-/// Sends a request.
+/// Sends a request, whose answer can be read from the stream.
 pub(crate) fn open(addr: SocketAddr, method: &str, path: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();

@@ -1,4 +1,4 @@
-//! What others see over HTTP: the real program with `--http`, and the server by itself.
+//! The registry over HTTP: the real program with `--http`, and the HTTP server alone.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -13,6 +13,6 @@ mod peeking;
 mod prometheus;
 mod registry;
 mod routes;
-mod shown;
 #[path = "../skip/mod.rs"]
 mod skip;
+mod snapshots;

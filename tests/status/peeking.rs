@@ -5,15 +5,15 @@ use std::path::Path;
 
 use hit7::window::Window;
 
-use crate::http::{get, listen};
+use crate::http::{get, read_until};
 use crate::registry::{Client, Registry, until};
 
 const ROOM: &str = "veiled-room";
 const NAME: &str = "veiled-name";
 const ID: &str = "veiled-id";
 
-/// A member could be known by its room, its name, its id, its address.
-fn names_nobody(client: &Client, what: &str, text: &str) {
+/// Nothing in `text` tells the room, name, id or port of the client.
+fn assert_names_nobody(client: &Client, what: &str, text: &str) {
     let port = client.0.local_addr().unwrap().port();
     // The digits alone could be part of another number.
     for trace in
@@ -23,6 +23,7 @@ fn names_nobody(client: &Client, what: &str, text: &str) {
     }
 }
 
+/// All paths, with that of the window's document.
 fn paths(window: Window) -> Vec<String> {
     let path = [
         "/",
@@ -44,19 +45,19 @@ fn paths(window: Window) -> Vec<String> {
     path.map(str::to_owned).into_iter().chain([format!("/api/v1/windows/{window}")]).collect()
 }
 
-/// Looks everywhere while `window` is being filled.
-fn look_everywhere(registry: &Registry, client: &Client, window: Window) {
-    let heard = listen(registry.http, "/api/v1/events", r#""members":1}"#);
-    names_nobody(client, "/api/v1/events", &heard);
+/// Checks every path while `window` is being filled.
+fn check_every_path(registry: &Registry, client: &Client, window: Window) {
+    let events = read_until(registry.http, "/api/v1/events", r#""members":1}"#);
+    assert_names_nobody(client, "/api/v1/events", &events);
     for path in paths(window) {
         let answer = get(registry.http, &path);
-        names_nobody(client, &path, &(answer.head + &answer.body));
+        assert_names_nobody(client, &path, &(answer.head + &answer.body));
     }
     let now = get(registry.http, "/api/v1/window").json();
     assert_eq!(now["next"]["members"], 1);
     let document = get(registry.http, &format!("/api/v1/windows/{window}")).json();
     assert_eq!(document["error"], "not_open");
-    // A room that is asked for by name looks as one that does not exist.
+    // A room that is asked for by name looks like one that does not exist.
     let guessed = get(registry.http, &format!("/api/v1/window?room={ROOM}")).json();
     assert_eq!(guessed["rooms"], serde_json::json!([]));
 }
@@ -79,41 +80,41 @@ fn nothing_names_a_member_of_the_next_window() {
         let registry = Registry::start_with(&flags, &folder, file.into());
         let client = Client::new(&registry);
         let window = register(&client, 1);
-        // What is wrong is counted, and told without its words.
+        // A bad datagram is counted, and logged without its content.
         client.0.send(br#"{"type":"REGISTER","name":"veiled name","room":"veiled-room"}"#).unwrap();
         client.0.send(b"veiled").unwrap();
         until("the rejected datagrams are logged", || {
             fs::read_to_string(&logs).unwrap().contains("turned away").then_some(())
         });
-        look_everywhere(&registry, &client, window);
+        check_every_path(&registry, &client, window);
         assert_eq!(register(&client, 2), window, "no window opened meanwhile");
         registry.stop();
-        said_enough(&client, &logs);
+        check_logs(&client, &logs);
     }
 }
 
-/// The logs tell what they tell, and no names.
-fn said_enough(client: &Client, logs: &Path) {
-    let told = fs::read_to_string(logs).unwrap();
+/// The logs have their lines, and no names in them.
+fn check_logs(client: &Client, logs: &Path) {
+    let log = fs::read_to_string(logs).unwrap();
     for what in ["starting", "listening", "page over HTTP", "turned away", "stopping", "stopped"] {
-        assert!(told.contains(what), "{what}: {told}");
+        assert!(log.contains(what), "{what}: {log}");
     }
-    names_nobody(client, "the log", &told);
+    assert_names_nobody(client, "the log", &log);
 }
 
-/// The other side of it: what is looked for above is found once the window is open.
+/// The control: what is searched for above is found once the window is open.
 #[test]
 fn an_open_window_names_its_members_and_never_an_id() {
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start("1s", data.path());
     let client = Client::new(&registry);
     let mut seq = 0;
-    let told = until("it is named", || {
+    let body = until("it is named", || {
         seq += 1;
         register(&client, seq);
-        let told = get(registry.http, "/api/v1/window").body;
-        told.contains(ROOM).then_some(told)
+        let body = get(registry.http, "/api/v1/window").body;
+        body.contains(ROOM).then_some(body)
     });
     let addr = client.0.local_addr().unwrap().to_string();
-    assert!(told.contains(NAME) && told.contains(&addr) && !told.contains(ID), "{told}");
+    assert!(body.contains(NAME) && body.contains(&addr) && !body.contains(ID), "{body}");
 }

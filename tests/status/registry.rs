@@ -1,4 +1,4 @@
-//! A registry with a page, as a process.
+//! A registry with its page, as a process, and clients of it.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
@@ -9,25 +9,26 @@ use std::time::{Duration, Instant};
 use hit7::proto::{Datagram, Register};
 use hit7::window::Window;
 
-/// Nothing that is waited for takes longer, on whatever machine.
+/// How long a test waits for anything, on the slowest machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
-/// A registry; dropped, it is killed.
+/// A registry; it is killed when this is dropped.
 pub(crate) struct Registry {
     child: Child,
     pub(crate) udp: SocketAddr,
     pub(crate) http: SocketAddr,
 }
 
-/// Who registers.
+/// A client that registers.
 pub(crate) struct Client(pub(crate) UdpSocket);
 
 impl Registry {
+    /// Starts one with windows of that length.
     pub(crate) fn start(window: &str, data: &Path) -> Registry {
         Registry::start_with(&["--window", window], data, Stdio::inherit())
     }
 
-    /// With these flags, and its logs there.
+    /// Starts one with these flags, whose logs go to `logs`.
     pub(crate) fn start_with(flags: &[&str], data: &Path, logs: Stdio) -> Registry {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hit7"))
             .args(["serve", "127.0.0.1", "0", "--http", "127.0.0.1:0"])
@@ -50,7 +51,7 @@ impl Registry {
         Registry { child, udp, http }
     }
 
-    /// SIGTERM; it ends, and well.
+    /// Stops it with SIGTERM, and checks that it exits with success.
     pub(crate) fn stop(mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -74,7 +75,7 @@ impl Client {
         Client(socket)
     }
 
-    /// Registers, and says for which window.
+    /// Registers; returns for which window.
     pub(crate) fn register(&self, room: &str, name: &str) -> Window {
         let register = Register {
             room: room.parse().unwrap(),
@@ -84,20 +85,20 @@ impl Client {
         self.ask(std::str::from_utf8(&register.encode()).unwrap())
     }
 
-    /// Sends a REGISTER as it stands, and says for which window it is.
+    /// Sends the text of a REGISTER; returns for which window it was.
     pub(crate) fn ask(&self, register: &str) -> Window {
         self.0.send(register.as_bytes()).unwrap();
         let mut buffer = [0; 2048];
         loop {
             let length = self.0.recv(&mut buffer).expect("REGISTER is answered");
-            if let Ok(Datagram::Registered(told)) = Datagram::decode(&buffer[..length]) {
-                return told.window;
+            if let Ok(Datagram::Registered(registered)) = Datagram::decode(&buffer[..length]) {
+                return registered.window;
             }
         }
     }
 }
 
-/// Asks again until there is something.
+/// Tries again until there is a result.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {

@@ -1,15 +1,15 @@
-//! Each route of the real program: its shape, its errors, its headers.
+//! Each route of the real program: its answer, its errors, its headers.
 
 use std::net::TcpListener;
 use std::process::Command;
 
 use hit7::window::Wall;
 
-use crate::http::{ask, get, get_with};
+use crate::http::{get, get_with, request};
 use crate::registry::{Client, Registry, until};
 
 #[test]
-fn a_window_turns_and_is_told_everywhere() {
+fn an_opened_window_is_on_every_route() {
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start("2s", data.path());
     let (ana, bruno) = (Client::new(&registry), Client::new(&registry));
@@ -46,7 +46,7 @@ fn a_window_turns_and_is_told_everywhere() {
     );
     let metrics = get(registry.http, "/metrics").body;
     for line in ["hit7_log_writable 1", "hit7_turned_away_total{reason=\"full\"} 0"] {
-        assert!(metrics.lines().any(|told| told == line), "{line}: {metrics}");
+        assert!(metrics.lines().any(|have| have == line), "{line}: {metrics}");
     }
     registry.stop();
 }
@@ -73,7 +73,7 @@ fn a_window_that_was_open_before_a_restart_is_not_late_for_that() {
 }
 
 #[test]
-fn what_is_not_there_is_said_in_json() {
+fn errors_are_json() {
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start("1day", data.path());
     for (path, status, word) in [
@@ -92,20 +92,20 @@ fn what_is_not_there_is_said_in_json() {
         ("/api/v1/window?room=a%20b", 400, "bad_query"),
     ] {
         let answer = get(registry.http, path);
-        let told = answer.json();
-        assert_eq!((answer.status, &told["error"]), (status, &word.into()), "{path}");
-        assert!(told["reason"].as_str().unwrap().len() > 10, "{path}: {told}");
+        let body = answer.json();
+        assert_eq!((answer.status, &body["error"]), (status, &word.into()), "{path}");
+        assert!(body["reason"].as_str().unwrap().len() > 10, "{path}: {body}");
     }
-    let refused = ask(registry.http, "POST", "/api/v1/window", "{}");
+    let refused = request(registry.http, "POST", "/api/v1/window", "{}");
     assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
     assert_eq!(refused.json()["error"], "method_not_allowed");
-    assert_eq!(ask(registry.http, "POST", "/page.css", "").status, 405);
+    assert_eq!(request(registry.http, "POST", "/page.css", "").status, 405);
     let long = get(registry.http, &format!("/{}", "a".repeat(100_000)));
     assert!([414, 431].contains(&long.status), "{long:?}");
 }
 
 #[test]
-fn every_answer_keeps_a_browser_to_what_is_ours() {
+fn every_answer_has_the_security_headers() {
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start("1day", data.path());
     let page = ["/", "/page.css", "/page.js", "/plot.js", "/icon.svg", "/favicon.ico"];
@@ -119,13 +119,13 @@ fn every_answer_keeps_a_browser_to_what_is_ours() {
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
         assert_eq!(answer.header("access-control-allow-origin"), None);
-        let head = ask(registry.http, "HEAD", path, "");
+        let head = request(registry.http, "HEAD", path, "");
         assert_eq!((head.status, head.body.as_str()), (answer.status, ""), "{path}");
     }
 }
 
 #[test]
-fn the_page_has_its_files_here_and_asks_nobody_else() {
+fn the_page_loads_nothing_from_elsewhere() {
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start("1day", data.path());
     for (path, kind, names) in [
@@ -150,7 +150,7 @@ fn the_page_has_its_files_here_and_asks_nobody_else() {
 }
 
 #[test]
-fn a_browser_keeps_the_files_of_the_page_and_nothing_else() {
+fn only_the_files_of_the_page_are_cached() {
     let data = tempfile::tempdir().unwrap();
     let registry = Registry::start("1day", data.path());
     for path in ["/", "/page.css", "/page.js", "/plot.js", "/icon.svg"] {
