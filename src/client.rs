@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::{Alarm, Clock, Now};
 use crate::cookie::Key;
+use crate::events::EventSender;
 use crate::path::{Path, Transmit};
 use crate::peer::{self, Peer};
 use crate::proto::{Code, Id, Name, Room, Text};
@@ -71,6 +72,8 @@ pub enum Event {
     Peer(peer::Event),
     /// No registry has answered what it was asked for so long; it is tried on.
     Silent(Duration),
+    /// So many events were lost: the receiver was too slow.
+    NotShown(u64),
 }
 
 /// RejectReason a client cannot go on.
@@ -131,12 +134,13 @@ pub async fn join(
     config: Config,
     clock: Clock,
     shutdown: impl Future<Output = ()>,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::Sender<Event>,
 ) -> Result<(), ClientError> {
     let config = Config { target: config.target.reachable()?, ..config };
     let socket = open(&config.target)?;
     let peer = Peer::new(peer_config(&config, &socket)?, clock.now());
     let waits = Waits::new(clock.now(), config.target.turn());
+    let events = EventSender::new(events, Event::NotShown);
     Member { config, clock, socket, peer, waits, events }.run(shutdown).await
 }
 
@@ -232,7 +236,7 @@ struct Member {
     socket: Socket,
     peer: Peer,
     waits: Waits,
-    events: mpsc::UnboundedSender<Event>,
+    events: EventSender<Event>,
 }
 
 impl Member {
@@ -279,7 +283,7 @@ impl Member {
                 return Err(ClientError::Refused { code: *code, reason: reason.clone() });
             }
             let closed = matches!(event, peer::Event::Closed { .. });
-            if self.events.send(Event::Peer(event)).is_err() {
+            if !self.events.send(Event::Peer(event)) {
                 return Ok(Next::Leave);
             }
             if closed && self.config.once {
@@ -331,7 +335,7 @@ impl Member {
         }
         self.waits.quiet = now.mono + (*patience).max(LONGEST);
         let since = self.peer.unanswered_since().unwrap_or(now.mono);
-        let _ = self.events.send(Event::Silent(now.mono.saturating_sub(since)));
+        self.events.send(Event::Silent(now.mono.saturating_sub(since)));
         Ok(())
     }
 
@@ -346,7 +350,7 @@ impl Member {
                 self.send().await;
                 while let Some(event) = self.peer.poll_event() {
                     let left = event == peer::Event::Left;
-                    let _ = self.events.send(Event::Peer(event));
+                    self.events.send(Event::Peer(event));
                     if left {
                         return Ok(());
                     }

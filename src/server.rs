@@ -85,6 +85,8 @@ pub enum Event {
     DocumentFails(String),
     /// What was dropped and refused since this was last told, at most every 10 s.
     Rejected(Tally),
+    /// So many events were lost: the receiver was too slow.
+    NotShown(u64),
 }
 
 /// RejectReason a registry cannot start.
@@ -174,8 +176,8 @@ impl Server {
         self,
         sockets: Sockets,
         shutdown: impl Future<Output = ()>,
-        rekeyed: mpsc::UnboundedReceiver<Vec<Key>>,
-        events: mpsc::UnboundedSender<Event>,
+        rekeyed: watch::Receiver<Vec<Key>>,
+        events: mpsc::Sender<Event>,
     ) -> Result<(), RunError> {
         let archive = Archive::new(Disk, self.data.windows());
         let (archivist, kept) = Archivist::spawn(archive, self.config.keep, self.clock);

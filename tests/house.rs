@@ -10,7 +10,7 @@ use std::path::Path;
 /// The rooms by floor; a room's own folder stands where the room stands.
 const FLOORS: [&[&str]; 8] = [
     &["window", "mesh", "limit", "cookie", "tally", "path"],
-    &["proto", "clock", "udp"],
+    &["proto", "clock", "events", "udp"],
     &["roster", "record", "gate", "ask", "store"],
     &["registry", "fanout", "peer", "journal", "archive", "datadir", "keyfile", "snapshot"],
     &["server", "client", "status"],

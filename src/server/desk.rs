@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::clock::{Alarm, Clock, Now};
 use crate::cookie::Key;
 use crate::datadir::DataDir;
+use crate::events::EventSender;
 use crate::gate::Gate;
 use crate::journal::{FileJournal, Journal, Outcome};
 use crate::path::Transmit;
@@ -52,7 +53,7 @@ pub(super) struct Desk {
     gate: Gate,
     seen: Seen,
     doors: Doors,
-    events: mpsc::UnboundedSender<Event>,
+    events: EventSender<Event>,
     archivist: Archivist,
     /// Records that the journal has and has not spoken of.
     under_way: usize,
@@ -80,7 +81,7 @@ impl Desk {
         sockets: Sockets,
         doors: Doors,
         archivist: Archivist,
-        events: mpsc::UnboundedSender<Event>,
+        events: mpsc::Sender<Event>,
     ) -> Desk {
         let Server { clock, data, gate, registry, journal, shown, logged, .. } = server;
         let snapshot = shown.borrow().as_ref().clone();
@@ -93,7 +94,7 @@ impl Desk {
             gate,
             seen: Seen::default(),
             doors,
-            events,
+            events: EventSender::new(events, Event::NotShown),
             archivist,
             under_way: 0,
             log_refuses: false,
@@ -114,7 +115,7 @@ impl Desk {
     pub(super) async fn run(
         mut self,
         mut kept: mpsc::UnboundedReceiver<Kept>,
-        mut rekeyed: mpsc::UnboundedReceiver<Vec<Key>>,
+        mut rekeyed: watch::Receiver<Vec<Key>>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
         let (mut shutdown, mut inbox) = (pin!(shutdown), Inbox::new());
@@ -141,7 +142,8 @@ impl Desk {
                     asked?.into_iter().for_each(|asked| self.take(now, asked));
                 }
                 Some(kept) = kept.recv() => self.note_kept(kept),
-                Some(keys) = rekeyed.recv() => {
+                Ok(()) = rekeyed.changed() => {
+                    let keys = rekeyed.borrow_and_update().clone();
                     self.doors.set_keys(keys.clone());
                     self.gate.set_keys(keys);
                 }
@@ -377,9 +379,9 @@ impl Desk {
         }
     }
 
-    fn tell(&self, event: Event) {
-        // Nobody has to watch.
-        let _ = self.events.send(event);
+    fn tell(&mut self, event: Event) {
+        // The receiver may be gone: events are optional.
+        self.events.send(event);
     }
 
     /// What was proposed is still answered, and the documents under way are finished.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ratatui::Frame;
 
-use super::lines::{peer_line, refused, silent};
+use super::lines::{not_shown, peer_line, refused, silent};
 use super::recent::Recent;
 use super::screen::Live;
 use super::scroll::{Motion, Scroll};
@@ -162,6 +162,7 @@ impl Live for Join {
                 self.recent.add(now.wall, silent(waited));
                 self.registration = Registration::Failed(silent(waited));
             }
+            Event::NotShown(events) => self.recent.add(now.wall, not_shown(events)),
             Event::Peer(event) => {
                 self.recent.add(now.wall, recent_line(&event));
                 self.handle_peer(now, event);

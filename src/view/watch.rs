@@ -7,7 +7,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Stylize;
 use ratatui::widgets::{Row, Table};
 
-use super::lines::silent;
+use super::lines::{not_shown, silent};
 use super::parts::{
     boxed, boxed_gauge, column, countdown, footer, gauge, header, inside, short, widest,
 };
@@ -111,6 +111,7 @@ impl Live for Watch {
                 self.silent = Some(waited);
                 self.recent.add(now.wall, silent(waited));
             }
+            Watched::NotShown(events) => self.recent.add(now.wall, not_shown(events)),
         }
     }
 
