@@ -30,10 +30,10 @@ pub struct Snapshot {
     pub past: VecDeque<Past>,
     /// What was done since the start.
     pub done: Done,
-    /// What was rejected away since the start.
+    /// Datagrams rejected since the start, by reason.
     pub rejected: Tally,
-    /// Whether the log takes records.
-    pub log_works: bool,
+    /// Whether the journal takes records.
+    pub journal_works: bool,
 }
 
 /// A window that has opened, or was missed.
@@ -104,7 +104,7 @@ mod tests {
             past: VecDeque::new(),
             done: Done::default(),
             rejected: Tally::default(),
-            log_works: true,
+            journal_works: true,
         };
         for minute in 0..100 {
             let window = window(minute);

@@ -10,6 +10,7 @@ use super::{ClientError, LONGEST_DELAY, Target, open, transmit};
 use crate::ask::{PendingRequest, Reply, RetryLimits};
 use crate::clock::{Alarm, Clock};
 use crate::cookie::NO_COOKIE;
+use crate::events::EventSender;
 use crate::peer::{PartialList, WholeList};
 use crate::proto::{Code, Datagram, Peers, Refusal, Request, Room};
 use crate::udp::{Inbox, Socket};
@@ -40,6 +41,8 @@ pub enum Watched {
     Window(Roster),
     /// No registry has answered for so long; the watcher goes on trying.
     Silent(Duration),
+    /// So many of these were lost: the receiver was too slow.
+    NotShown(u64),
 }
 
 /// Asks for all pages of the current roster of a room.
@@ -53,9 +56,10 @@ pub async fn watch(
     room: Room,
     clock: Clock,
     shutdown: impl Future<Output = ()>,
-    seen: mpsc::UnboundedSender<Watched>,
+    seen: mpsc::Sender<Watched>,
 ) -> Result<(), ClientError> {
     let mut reader = Reader::new(target, room, clock)?;
+    let mut seen = EventSender::new(seen, Watched::NotShown);
     let follow = async {
         let mut heard_at = clock.now().mono;
         loop {
@@ -70,7 +74,7 @@ pub async fn watch(
                 }
                 Err(error) => return Err(error),
             };
-            if seen.send(watched).is_err() {
+            if !seen.send(watched) {
                 return Ok(());
             }
             tokio::time::sleep(wait).await;

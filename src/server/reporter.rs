@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, Now};
+use crate::events::EventSender;
 use crate::node::{self, Node};
 use crate::roster::FinalizedWindow;
 use crate::snapshot::{Done, Past, Snapshot};
@@ -26,9 +27,7 @@ const REPORT_REJECTED_EVERY: Duration = Duration::from_secs(10);
 /// What watchers are shown, and when they are shown it again.
 #[derive(Debug)]
 pub(super) struct Reporter {
-    events: mpsc::Sender<Event>,
-    /// Events that nobody has taken in time.
-    lost: u64,
+    events: EventSender<Event>,
     shown: watch::Sender<Arc<Snapshot>>,
     snapshot: Snapshot,
     show_at: Duration,
@@ -49,7 +48,7 @@ pub(super) fn snapshot(node: &Node, length: Length, clock: Clock) -> Snapshot {
         past: VecDeque::new(),
         done: Done::default(),
         rejected: Tally::default(),
-        log_works: true,
+        journal_works: true,
     }
 }
 
@@ -61,8 +60,7 @@ impl Reporter {
     ) -> Reporter {
         let snapshot = shown.borrow().as_ref().clone();
         Reporter {
-            events,
-            lost: 0,
+            events: EventSender::new(events, Event::NotShown),
             shown,
             snapshot,
             show_at: Duration::ZERO,
@@ -108,14 +106,9 @@ impl Reporter {
         past
     }
 
-    /// Tells an event. The receiver may be slow, then it is dropped and counted, or gone.
+    /// Tells an event. The receiver may be gone: events are optional.
     pub(super) fn tell(&mut self, event: Event) {
-        if self.lost > 0 && self.events.try_send(Event::EventsLost(self.lost)).is_ok() {
-            self.lost = 0;
-        }
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
-            self.lost += 1;
-        }
+        self.events.send(event);
     }
 
     /// When [`Reporter::report`] has something to show, if anyone watches.
@@ -158,7 +151,7 @@ impl Reporter {
         snapshot.done.answered = node.counts().answered;
         snapshot.done.recorded = node.counts().recorded;
         snapshot.rejected = counts.rejected;
-        snapshot.log_works = node.journal_works();
+        snapshot.journal_works = node.journal_works();
         self.shown.send_replace(Arc::new(snapshot.clone()));
     }
 }

@@ -6,8 +6,8 @@ use crate::proto::Profile;
 use crate::roster::{Member, NextWindow};
 use crate::snapshot::{Done, Past};
 use crate::tally::Code;
-use crate::view::stage::{at, drawn, try_every_size};
-use crate::window::{Length, Wall};
+use crate::view::tests::{at, drawn, try_every_size};
+use crate::window::{Length, Wall, Window};
 
 fn window(minute: u32) -> Window {
     format!("2026-11-23T11:{minute:02}:00Z").parse().unwrap()
@@ -46,7 +46,7 @@ fn snapshot(minute: u32, rooms: &[(&str, u16)]) -> Snapshot {
         past: [Past { window: window(minute), members, rooms, late }].into(),
         done: Done::default(),
         rejected: Tally::default(),
-        log_works: true,
+        journal_works: true,
     }
 }
 
@@ -58,11 +58,11 @@ fn serve(snapshot: Snapshot) -> Serve {
 
 #[test]
 fn a_window_and_its_rooms() {
-    let serve = serve(snapshot(28, &[("ana", 2), ("main", 30)]));
-    let lines = drawn(&serve, at(45_000), (80, 24));
+    let mut serve = serve(snapshot(28, &[("ana", 2), ("main", 30)]));
+    let lines = drawn(&mut serve, at(45_000), (80, 24));
     assert!(lines[0].starts_with(" hit7 serve · listening on 127.0.0.1:8080 "), "{lines:#?}");
     assert!(lines[1].contains("next window 11:29:00"));
-    assert!(lines[2].ends_with(" 15 s│") && lines[3].starts_with("│7 members so far "));
+    assert!(lines[2].starts_with("│ 15 s █") && lines[3].starts_with("│7 members so far "));
     assert!(lines[5].contains("current 11:28:00 · 32 in 2 rooms"), "{lines:#?}");
     assert!(lines[7].starts_with("│main       30"), "{lines:#?}");
     assert!(lines[8].starts_with("│ana         2"), "{lines:#?}");
@@ -72,18 +72,18 @@ fn a_window_and_its_rooms() {
 
 #[test]
 fn nobody_of_the_next_window_is_named() {
-    let lines = drawn(&serve(snapshot(28, &[("main", 30)])), at(45_000), (200, 50));
+    let lines = drawn(&mut serve(snapshot(28, &[("main", 30)])), at(45_000), (200, 50));
     assert!(!lines.join("").contains("203.0.113.9"), "{lines:#?}");
 }
 
 #[test]
 fn at_a_turn_the_rooms_are_those_of_the_window_that_opened() {
     let mut serve = serve(snapshot(28, &[("old", 3)]));
-    serve.take(at(60_000), Arc::new(snapshot(29, &[("new", 1)])));
-    let text = drawn(&serve, at(60_000), (200, 50)).join("\n");
+    serve.update(at(60_000), Arc::new(snapshot(29, &[("new", 1)])));
+    let text = drawn(&mut serve, at(60_000), (200, 50)).join("\n");
     assert!(text.contains("current 11:29:00 · 1 in 1 room"), "{text}");
     assert!(text.contains("│new ") && !text.contains("│old "), "{text}");
-    assert!(text.contains("next window 11:30:00") && text.contains("1:00│"), "{text}");
+    assert!(text.contains("next window 11:30:00") && text.contains("│ 1:00 ░"), "{text}");
 }
 
 #[test]
@@ -94,21 +94,21 @@ fn rates_are_taken_over_a_few_seconds() {
         let mut snapshot = snapshot(28, &[]);
         snapshot.done.received = second * 10;
         snapshot.rejected.set(Code::Full, second);
-        serve.take(at(second * 1000), Arc::new(snapshot));
+        serve.update(at(second * 1000), Arc::new(snapshot));
     }
     assert_eq!(serve.rates(), [10.0, 0.0, 0.0, 1.0]);
-    assert!(serve.marks.len() <= 7);
-    let text = drawn(&serve, at(0), (80, 24)).join("\n");
-    assert!(text.contains("rejected away: full 59"), "{text}");
+    assert!(serve.samples.len() <= 7);
+    let text = drawn(&mut serve, at(0), (80, 24)).join("\n");
+    assert!(text.contains("turned away: full 59"), "{text}");
     assert!(text.contains("│in all           590"), "{text}");
 }
 
 #[test]
 fn a_missed_window_and_a_log_that_fails_are_seen() {
     let mut snapshot = snapshot(28, &[]);
-    snapshot.log_works = false;
+    snapshot.journal_works = false;
     snapshot.past[0].late = None;
-    let text = drawn(&serve(snapshot), at(0), (80, 24)).join("\n");
+    let text = drawn(&mut serve(snapshot), at(0), (80, 24)).join("\n");
     assert!(text.contains("missed") && text.contains("the journal cannot be written"), "{text}");
 }
 
@@ -117,6 +117,6 @@ fn no_size_breaks_it() {
     let rooms: Vec<String> = (0..100).map(|k| format!("{k}{}", "長".repeat(9))).collect();
     let rooms: Vec<(&str, u16)> = rooms.iter().map(|room| (room.as_str(), 1)).collect();
     let mut serve = serve(snapshot(28, &rooms));
-    serve.scroll(isize::MAX);
-    try_every_size(&serve, at(45_000));
+    serve.scroll(Motion::Last);
+    try_every_size(&mut serve, at(45_000));
 }
