@@ -35,7 +35,7 @@ use crate::limit::Rate;
 use crate::mesh::ListCap;
 use crate::record::{Header, Record};
 use crate::registry::{self, Caps, Registry, ResumeError};
-use crate::snapshot::{Done, Past, Snapshot};
+use crate::snapshot::{Past, Snapshot, Totals};
 use crate::store::Disk;
 use crate::tally::Tally;
 use crate::udp::Sockets;
@@ -198,7 +198,7 @@ fn first_snapshot(registry: &Registry, length: Length, clock: Clock) -> Snapshot
         next,
         waiting,
         past: VecDeque::new(),
-        done: Done::default(),
+        totals: Totals::default(),
         rejected: Tally::default(),
         log_works: true,
     }

@@ -171,7 +171,7 @@ impl Desk {
         }
         match self.registry.handle(now, path, request, trusted) {
             Handled::Answer(transmit) => {
-                self.snapshot.done.answered += 1;
+                self.snapshot.totals.answered += 1;
                 self.answers.push(transmit);
             }
             Handled::Refused(transmit, why) => self.refuse(transmit, why),
@@ -204,10 +204,10 @@ impl Desk {
         match outcome {
             Outcome::Durable(batch) => {
                 self.under_way -= batch.len();
-                self.snapshot.done.recorded += batch.len() as u64;
+                self.snapshot.totals.recorded += batch.len() as u64;
                 for (ticket, record) in batch {
                     let answer = self.registry.commit(now, Some(ticket), record);
-                    self.snapshot.done.answered += u64::from(answer.is_some());
+                    self.snapshot.totals.answered += u64::from(answer.is_some());
                     self.answers.extend(answer);
                     if self.answers.len() >= AT_ONCE {
                         self.send_answers().await;
@@ -250,8 +250,8 @@ impl Desk {
     fn follow_events(&mut self) {
         while let Some(event) = self.registry.poll_event() {
             match event {
-                registry::Event::Opened(_) => self.snapshot.done.opened += 1,
-                registry::Event::Missed(_) => self.snapshot.done.missed += 1,
+                registry::Event::Opened(_) => self.snapshot.totals.opened += 1,
+                registry::Event::Missed(_) => self.snapshot.totals.missed += 1,
             }
             // Not what the log says: its disk may have made it later than that.
             let now = self.clock.now().wall;
@@ -328,8 +328,8 @@ impl Desk {
         self.snapshot.at = now.wall;
         self.snapshot.current = self.registry.current().clone();
         let seen = self.count();
-        self.snapshot.done.received = seen.received;
-        self.snapshot.done.challenged = seen.challenged;
+        self.snapshot.totals.received = seen.received;
+        self.snapshot.totals.challenged = seen.challenged;
         self.snapshot.rejected = seen.rejected;
         self.snapshot.log_works = !self.log_refuses;
         self.shown.send_replace(Arc::new(self.snapshot.clone()));

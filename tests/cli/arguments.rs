@@ -1,4 +1,4 @@
-//! The words of the command line, and their places in the environment.
+//! The arguments of the command line, and their variables in the environment.
 
 use crate::support::{Home, Program, hit7, keys, run, says};
 
@@ -49,10 +49,10 @@ fn help_shows_every_flag_with_its_variable() {
 }
 
 #[test]
-fn bad_words_are_named() {
+fn bad_arguments_are_named() {
     let long = "x".repeat(33);
     let say = "é".repeat(201);
-    for (words, names) in [
+    for (args, names) in [
         (&[][..], "Usage"),
         (&["dance"], "dance"),
         (&["serve"], "<PORT>"),
@@ -92,11 +92,11 @@ fn bad_words_are_named() {
         (&["peers", "localhost", "1", "--timeout", "-1s"], "-1"),
         (&["history", "yesterday"], "[WINDOW]"),
     ] {
-        let ended = run(words);
-        assert_eq!((ended.code, ended.out.len()), (Some(2), 0), "{words:?}: {ended:?}");
-        assert!(ended.err.iter().any(|line| line.contains(names)), "{words:?}: {ended:?}");
+        let ended = run(args);
+        assert_eq!((ended.code, ended.out.len()), (Some(2), 0), "{args:?}: {ended:?}");
+        assert!(ended.err.iter().any(|line| line.contains(names)), "{args:?}: {ended:?}");
         for jargon in ["invalid digit", "too large to fit", "not in 1..=", "parse"] {
-            assert!(!ended.err.concat().contains(jargon), "{words:?}: {ended:?}");
+            assert!(!ended.err.concat().contains(jargon), "{args:?}: {ended:?}");
         }
     }
 }
@@ -115,9 +115,9 @@ fn bad_values_of_the_environment_are_named() {
         ("join", "HIT7_TIMEOUT", "long", "--timeout"),
         ("peers", "HIT7_ROOM", "a b", "--room"),
     ] {
-        let mut words = hit7(&[command, "127.0.0.1", "1"]);
-        words.env(name, value);
-        let ended = Program::start(words).end();
+        let mut program = hit7(&[command, "127.0.0.1", "1"]);
+        program.env(name, value);
+        let ended = Program::start(program).end();
         assert_eq!(ended.code, Some(2), "{name}");
         says(&ended.err[0], &[flag]);
     }
