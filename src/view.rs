@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!  events ──▶ lines, json            where stdout is no terminal, or lines are asked for
-//!         └─▶ join, serve, watch     a live view each: a model, and how it is drawn
+//!         └─▶ join, serve, watch     live views: a model each, and how it is drawn
 //!               └─▶ screen           takes the terminal, and gives it back as it was
 //!  tracing ─▶ logs                   to stderr; while a view has the screen, into it
 //! ```
 //!
-//! Texts that came over the wire are shown as they are only where nothing in them can move a
-//! cursor or turn the direction of writing.
+//! In texts that came over the wire, characters that could move the cursor or change the direction
+//! of writing are escaped.
 
 mod join;
 mod json;

@@ -24,9 +24,9 @@ pub(crate) fn join(runtime: &Runtime, args: cli::Join, logs: Option<Logs>) -> Re
     let line = if args.json { view::client_json } else { view::client_line };
     let (stop, clock) = (Stop::default(), Clock::start());
     let registry = args.registry.to_string();
+    let config = client_config(args)?;
     let _runtime = runtime.enter();
     let stopped = stop.signal()?;
-    let config = client_config(args)?;
     let view = logs.and_then(enter).map(|screen| {
         let live = view::Join::new(view::Participant::new(&config, registry));
         View { screen, live, clock, quit: stop.quit.clone() }
@@ -56,9 +56,9 @@ pub(crate) fn watch(
 ) -> Result<(), Failure> {
     let (events, shown) = mpsc::channel(ROSTERS);
     let (stop, clock) = (Stop::default(), Clock::start());
+    let target = target(&args.registry, args.timeout)?;
     let _runtime = runtime.enter();
     let stopped = stop.signal()?;
-    let target = target(&args.registry, args.timeout)?;
     let view = logs.and_then(enter).map(|screen| {
         let live = view::Watch::new(args.room.clone(), args.registry.to_string());
         View { screen, live, clock, quit: stop.quit.clone() }

@@ -34,8 +34,8 @@ pub(crate) fn serve(
     let (events, shown) = mpsc::channel(EVENTS);
     let stop = Stop::default();
     let (printer, served) = runtime.block_on(async {
-        let stopped = stop.signal()?;
         let sockets = bind(args.host.as_deref(), args.port)?;
+        let stopped = stop.signal()?;
         let listener = args.http.map(listen_http).transpose()?;
         let rekeyed = keys::reread(args.access.key_file.clone())?;
         let (data, clock) = (args.data.clone(), Clock::start());

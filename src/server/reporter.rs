@@ -10,7 +10,7 @@ use crate::clock::{Clock, Now};
 use crate::events::EventSender;
 use crate::node::{self, Node};
 use crate::roster::FinalizedWindow;
-use crate::snapshot::{Done, Past, Snapshot};
+use crate::snapshot::{ Past, Snapshot, Totals};
 use crate::tally::Tally;
 use crate::window::Length;
 
@@ -46,7 +46,7 @@ pub(super) fn snapshot(node: &Node, length: Length, clock: Clock) -> Snapshot {
         next,
         waiting,
         past: VecDeque::new(),
-        done: Done::default(),
+        totals: Totals::default(),
         rejected: Tally::default(),
         journal_works: true,
     }
@@ -73,11 +73,11 @@ impl Reporter {
     pub(super) fn note(&mut self, event: node::Event) {
         let event = match event {
             node::Event::Opened(window, late) => {
-                self.snapshot.done.opened += 1;
+                self.snapshot.totals.opened += 1;
                 Event::Window(self.remember(&window, Some(late)))
             }
             node::Event::Missed(window) => {
-                self.snapshot.done.missed += 1;
+                self.snapshot.totals.missed += 1;
                 Event::Window(self.remember(&window, None))
             }
             node::Event::Replayed(window) => {
@@ -146,10 +146,10 @@ impl Reporter {
         (snapshot.next, snapshot.waiting) = node.next();
         snapshot.at = now.wall;
         snapshot.current = node.current().clone();
-        snapshot.done.received = counts.received;
-        snapshot.done.challenged = counts.challenged;
-        snapshot.done.answered = node.counts().answered;
-        snapshot.done.recorded = node.counts().recorded;
+        snapshot.totals.received = counts.received;
+        snapshot.totals.challenged = counts.challenged;
+        snapshot.totals.answered = node.counts().answered;
+        snapshot.totals.recorded = node.counts().recorded;
         snapshot.rejected = counts.rejected;
         snapshot.journal_works = node.journal_works();
         self.shown.send_replace(Arc::new(snapshot.clone()));

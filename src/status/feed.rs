@@ -205,7 +205,7 @@ impl Next {
 }
 
 fn event(snapshot: &Snapshot, now: Now) -> Bytes {
-    let (current, done) = (&snapshot.current, &snapshot.done);
+    let (current, totals) = (&snapshot.current, &snapshot.totals);
     let event = Event {
         at: now.wall,
         window_ms: snapshot.length.millis(),
@@ -218,12 +218,12 @@ fn event(snapshot: &Snapshot, now: Now) -> Bytes {
         next: Next::of(snapshot, now.wall),
         log_writable: snapshot.journal_works,
         totals: Totals {
-            datagrams: done.received,
-            answered: done.answered,
-            challenged: done.challenged,
-            registrations: done.registrations(),
-            opened: done.opened,
-            missed: done.missed,
+            datagrams: totals.received,
+            answered: totals.answered,
+            challenged: totals.challenged,
+            registrations: totals.registrations(),
+            opened: totals.opened,
+            missed: totals.missed,
         },
         turned_away: snapshot.rejected.counted().map(|(why, count)| (why.name(), count)).collect(),
     };

@@ -39,7 +39,7 @@ impl Lateness {
     /// Counts the windows that are new in `snapshot`, each once, also if several are; those of an
     /// earlier run, which stand before them, are not counted.
     pub(super) fn observe(&mut self, snapshot: &Snapshot) {
-        let all = snapshot.done.opened + snapshot.done.missed;
+        let all = snapshot.totals.opened + snapshot.totals.missed;
         let new = all.saturating_sub(self.seen) as usize;
         let new = snapshot.past.iter().rev().take(new);
         new.filter_map(|past| lateness(past, self.started))

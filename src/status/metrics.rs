@@ -100,20 +100,20 @@ struct Writer<'a>(DescriptorEncoder<'a>);
 
 impl Writer<'_> {
     fn datagrams(&mut self, snapshot: &Snapshot) -> fmt::Result {
-        let done = &snapshot.done;
-        self.counter("hit7_datagrams_received", "Datagrams that came", done.received)?;
+        let totals = &snapshot.totals;
+        self.counter("hit7_datagrams_received", "Datagrams that came", totals.received)?;
         self.counter(
             "hit7_requests_answered",
             "Requests that were answered with what they asked for",
-            done.answered,
+            totals.answered,
         )?;
-        self.counter("hit7_challenges", "Cookies sent to strangers", done.challenged)?;
+        self.counter("hit7_challenges", "Cookies sent to strangers", totals.challenged)?;
         self.counter(
             "hit7_registrations",
             "Registrations and withdrawals made durable",
-            done.registrations(),
+            totals.registrations(),
         )?;
-        self.counter("hit7_records", "Records made durable in the journal", done.recorded)?;
+        self.counter("hit7_records", "Records made durable in the journal", totals.recorded)?;
         let help = "Datagrams that were dropped or refused, by reason.";
         let mut family =
             self.0.encode_descriptor("hit7_turned_away", help, None, MetricType::Counter)?;
@@ -125,9 +125,13 @@ impl Writer<'_> {
     }
 
     fn windows(&mut self, snapshot: &Snapshot, started: Wall) -> fmt::Result {
-        let (current, done) = (&snapshot.current, &snapshot.done);
-        self.counter("hit7_windows_opened", "Windows that opened", done.opened)?;
-        self.counter("hit7_windows_missed", "Windows with members that never opened", done.missed)?;
+        let (current, totals) = (&snapshot.current, &snapshot.totals);
+        self.counter("hit7_windows_opened", "Windows that opened", totals.opened)?;
+        self.counter(
+            "hit7_windows_missed",
+            "Windows with members that never opened",
+            totals.missed,
+        )?;
         self.gauge("hit7_window_members", "Members of the current window", current.len())?;
         let rooms = current.rosters().len();
         self.gauge("hit7_window_rooms", "Rooms of the current window", rooms)?;

@@ -14,7 +14,7 @@ use crate::snapshot::Past;
 use crate::window::Window;
 
 /// A peer by its name, if it has one, and its address.
-pub(super) fn called(peer: SocketAddr, name: Option<&Name>) -> String {
+pub(super) fn peer_name(peer: SocketAddr, name: Option<&Name>) -> String {
     match name {
         Some(name) => format!("{} at {peer}", plain(name.as_str())),
         None => peer.to_string(),
@@ -63,11 +63,11 @@ pub(super) fn peer_line(event: &peer::Event) -> String {
             format!("window {window} is open: {members}, {peers} to greet; closes in {closes}")
         }
         peer::Event::Met { peer, name, rtt } => {
-            format!("met {}, round trip {}", called(*peer, name.as_ref()), millis(*rtt))
+            format!("met {}, round trip {}", peer_name(*peer, name.as_ref()), millis(*rtt))
         }
         peer::Event::Greeted { peer, name, text } => {
             let said = text.as_ref().map(|text| format!(": {}", plain(text.as_str())));
-            format!("greeted by {}{}", called(*peer, name.as_ref()), said.unwrap_or_default())
+            format!("greeted by {}{}", peer_name(*peer, name.as_ref()), said.unwrap_or_default())
         }
         peer::Event::Closed { window, met, of, missing } => closed(*window, *met, *of, missing),
         peer::Event::Missed { window } => {
@@ -90,12 +90,12 @@ fn closed(window: Window, met: usize, of: usize, missing: &[SocketAddr]) -> Stri
 /// in the logs.
 pub fn server_line(event: &server::Event) -> Option<Line> {
     match event {
-        server::Event::Window(past) if past.members > 0 => Some(Line::Out(passed(past))),
+        server::Event::Window(past) if past.members > 0 => Some(Line::Out(past_line(past))),
         _ => None,
     }
 }
 
-fn passed(past: &Past) -> String {
+fn past_line(past: &Past) -> String {
     let (rooms, members) = (count(past.rooms, "room"), count(past.members, "member"));
     let how = match past.late {
         Some(late) => format!("opened {} ms late", late.as_millis()),

@@ -77,8 +77,8 @@ impl Serve {
 }
 
 fn counts(snapshot: &Snapshot) -> [u64; 4] {
-    let done = &snapshot.done;
-    [done.received, done.answered, done.registrations(), sum(&snapshot.rejected)]
+    let totals = &snapshot.totals;
+    [totals.received, totals.answered, totals.registrations(), sum(&snapshot.rejected)]
 }
 
 fn sum(tally: &Tally) -> u64 {
@@ -115,12 +115,12 @@ impl Live for Serve {
     }
 
     fn summary(&self) -> Vec<String> {
-        let done = &self.snapshot.done;
-        let windows = count(done.opened as usize, "window");
+        let totals = &self.snapshot.totals;
+        let windows = count(totals.opened as usize, "window");
         let line = format!(
             "{windows} opened, {} missed; {}, {} turned away",
-            done.missed,
-            count(done.registrations() as usize, "registration"),
+            totals.missed,
+            count(totals.registrations() as usize, "registration"),
             count(sum(&self.snapshot.rejected) as usize, "datagram"),
         );
         vec![line, format!("data in {}", plain(&self.data))]

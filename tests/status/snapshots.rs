@@ -14,7 +14,7 @@ use hit7::mesh::ListCap;
 use hit7::path::Path;
 use hit7::proto::Profile;
 use hit7::roster::{FinalizedWindow, Member, NextWindow};
-use hit7::snapshot::{Done, Past, Snapshot};
+use hit7::snapshot::{Past, Snapshot, Totals};
 use hit7::status::Status;
 use hit7::store::Disk;
 use hit7::tally::Tally;
@@ -53,7 +53,7 @@ fn snapshot(current: FinalizedWindow) -> Snapshot {
         current: Arc::new(current),
         waiting: 0,
         past: VecDeque::new(),
-        done: Done::default(),
+        totals: Totals::default(),
         rejected: Tally::default(),
         journal_works: true,
     }
@@ -166,7 +166,7 @@ fn each_opening_counts_once_and_the_first_start_counts_as_none() {
     next.remember(past("2026-11-23T11:27:00Z", 0, 8000));
     next.remember(past("2026-11-23T11:28:00Z", 2, 3));
     // The oldest was opened before this run, and was counted then.
-    next.done.opened = 2;
+    next.totals.opened = 2;
     for _ in 0..2 {
         fixture.snapshots.send_replace(Arc::new(next.clone()));
         let metrics = until("the openings are counted", || {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::proto::{Name, Text};
-use crate::view::lines::called;
+use crate::view::lines::peer_name;
 use crate::view::plain;
 use crate::window::Window;
 
@@ -88,7 +88,7 @@ impl PeerTable {
             return format!("window {}: nobody else was there", self.window);
         }
         let met = self.rows.iter().filter(|row| row.met.is_some());
-        let names: Vec<String> = met.take(NAMED).map(Row::called).collect();
+        let names: Vec<String> = met.take(NAMED).map(Row::title).collect();
         let (met, all) = (self.met_count(), self.rows.len());
         let mut line = format!("window {}: met {met} of {all}", self.window);
         for (k, name) in names.iter().enumerate() {
@@ -103,9 +103,9 @@ impl PeerTable {
 }
 
 impl Row {
-    fn called(&self) -> String {
+    fn title(&self) -> String {
         match self.name.as_str() {
-            "" => called(self.addr, None),
+            "" => peer_name(self.addr, None),
             name => format!("{name} at {}", self.addr),
         }
     }

@@ -51,7 +51,7 @@ fn greeted(join: &mut Join, now: Now, k: u16, text: &str) {
 }
 
 #[test]
-fn before_a_window_opens() {
+fn before_a_window_opens_the_wait_is_shown() {
     let mut join = join();
     registered(&mut join, at(30_000), 29, 30_000);
     let lines = drawn(&mut join, at(45_000), SMALL);
@@ -68,7 +68,7 @@ fn before_a_window_opens() {
 }
 
 #[test]
-fn as_a_window_opens_its_peers_stand_in_a_table() {
+fn the_peers_of_an_open_window_are_in_a_table() {
     let mut join = join();
     registered(&mut join, at(0), 29, 60_000);
     opened(&mut join, at(60_000), 29, 3);
@@ -93,7 +93,7 @@ fn as_a_window_opens_its_peers_stand_in_a_table() {
 }
 
 #[test]
-fn after_a_window_has_closed_it_says_who_was_not_met() {
+fn a_closed_window_shows_which_peers_were_not_met() {
     let mut join = join();
     opened(&mut join, at(60_000), 29, 2);
     met(&mut join, at(60_010), 1, "bob");
@@ -115,7 +115,7 @@ fn after_a_window_has_closed_it_says_who_was_not_met() {
 }
 
 #[test]
-fn the_wait_goes_on_when_the_same_turn_is_told_again() {
+fn an_answer_about_the_same_opening_does_not_restart_the_wait() {
     let mut join = join();
     registered(&mut join, at(0), 29, 60_000);
     registered(&mut join, at(30_000), 29, 29_990);
@@ -125,7 +125,7 @@ fn the_wait_goes_on_when_the_same_turn_is_told_again() {
 }
 
 #[test]
-fn refusals_and_silence_stand_where_the_registration_would() {
+fn refusals_and_silence_are_shown_in_place_of_the_registration() {
     let mut join = join();
     join.handle(at(0), Event::Silent(Duration::from_secs(30)));
     assert!(drawn(&mut join, at(0), SMALL)[3].contains("no answer from the registry for 30.0 s"));
@@ -137,7 +137,7 @@ fn refusals_and_silence_stand_where_the_registration_would() {
 }
 
 #[test]
-fn names_and_texts_move_nothing() {
+fn names_and_texts_cannot_move_the_cursor() {
     let mut join = join();
     opened(&mut join, at(60_000), 29, 3);
     greeted(&mut join, at(60_000), 1, "\u{202e}evil\u{200f}");
@@ -215,7 +215,7 @@ fn keys_pressed_while_all_rows_fit_are_not_remembered() {
 }
 
 #[test]
-fn no_size_breaks_it() {
+fn every_size_can_be_drawn() {
     let mut join = join();
     try_every_size(&mut join, at(0));
     opened(&mut join, at(60_000), 29, 200);
@@ -226,7 +226,7 @@ fn no_size_breaks_it() {
 }
 
 #[test]
-fn who_left_early_is_told_so() {
+fn a_summary_names_some_peers_or_that_no_window_opened() {
     assert_eq!(join().summary(), ["left before a window opened"]);
     let mut join = join();
     opened(&mut join, at(60_000), 29, 12);

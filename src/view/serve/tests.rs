@@ -4,7 +4,7 @@ use crate::mesh::ListCap;
 use crate::path::Path;
 use crate::proto::Profile;
 use crate::roster::{Member, NextWindow};
-use crate::snapshot::{Done, Past};
+use crate::snapshot::{Past, Totals};
 use crate::tally::Code;
 use crate::view::tests::{at, drawn, try_every_size};
 use crate::window::{Length, Wall, Window};
@@ -25,16 +25,16 @@ fn member(k: u16, room: &str) -> Member {
 }
 
 fn snapshot(minute: u32, rooms: &[(&str, u16)]) -> Snapshot {
-    let mut filling = NextWindow::new(window(minute), Length::MINUTE);
+    let mut next = NextWindow::new(window(minute), Length::MINUTE);
     let mut k = 0;
     for (room, members) in rooms {
         for _ in 0..*members {
             k += 1;
-            filling.register(member(k, room), None);
+            next.register(member(k, room), None);
         }
     }
     let opened = Some(window(minute).opens());
-    let current = filling.finalize(opened, &Secret::from_bytes([7; 32]), ListCap::default());
+    let current = next.finalize(opened, &Secret::from_bytes([7; 32]), ListCap::default());
     let (members, rooms) = (usize::from(k), rooms.len());
     let late = Some(Duration::from_millis(1));
     Snapshot {
@@ -44,20 +44,20 @@ fn snapshot(minute: u32, rooms: &[(&str, u16)]) -> Snapshot {
         next: window(minute + 1),
         waiting: 7,
         past: [Past { window: window(minute), members, rooms, late }].into(),
-        done: Done::default(),
+        totals: Totals::default(),
         rejected: Tally::default(),
         journal_works: true,
     }
 }
 
 fn serve(snapshot: Snapshot) -> Serve {
-    let (_, shown) = watch::channel(Arc::new(snapshot));
+    let (_, snapshots) = watch::channel(Arc::new(snapshot));
     let listening = vec!["127.0.0.1:8080".parse().unwrap()];
-    Serve::new(listening, "hit7-data".to_owned(), shown)
+    Serve::new(listening, "hit7-data".to_owned(), snapshots)
 }
 
 #[test]
-fn a_window_and_its_rooms() {
+fn the_current_window_is_shown_with_its_rooms() {
     let mut serve = serve(snapshot(28, &[("ana", 2), ("main", 30)]));
     let lines = drawn(&mut serve, at(45_000), (80, 24));
     assert!(lines[0].starts_with(" hit7 serve · listening on 127.0.0.1:8080 "), "{lines:#?}");
@@ -71,13 +71,13 @@ fn a_window_and_its_rooms() {
 }
 
 #[test]
-fn nobody_of_the_next_window_is_named() {
+fn members_of_the_next_window_are_not_named() {
     let lines = drawn(&mut serve(snapshot(28, &[("main", 30)])), at(45_000), (200, 50));
     assert!(!lines.join("").contains("203.0.113.9"), "{lines:#?}");
 }
 
 #[test]
-fn at_a_turn_the_rooms_are_those_of_the_window_that_opened() {
+fn after_an_opening_the_rooms_are_those_of_the_new_window() {
     let mut serve = serve(snapshot(28, &[("old", 3)]));
     serve.update(at(60_000), Arc::new(snapshot(29, &[("new", 1)])));
     let text = drawn(&mut serve, at(60_000), (200, 50)).join("\n");
@@ -87,12 +87,12 @@ fn at_a_turn_the_rooms_are_those_of_the_window_that_opened() {
 }
 
 #[test]
-fn rates_are_taken_over_a_few_seconds() {
+fn rates_are_measured_over_a_few_seconds() {
     let mut serve = serve(snapshot(28, &[]));
     assert_eq!(serve.rates(), [0.0; 4]);
     for second in 0..60 {
         let mut snapshot = snapshot(28, &[]);
-        snapshot.done.received = second * 10;
+        snapshot.totals.received = second * 10;
         snapshot.rejected.set(Code::Full, second);
         serve.update(at(second * 1000), Arc::new(snapshot));
     }
@@ -104,7 +104,7 @@ fn rates_are_taken_over_a_few_seconds() {
 }
 
 #[test]
-fn a_missed_window_and_a_log_that_fails_are_seen() {
+fn a_missed_window_and_a_log_that_fails_are_shown() {
     let mut snapshot = snapshot(28, &[]);
     snapshot.journal_works = false;
     snapshot.past[0].late = None;
@@ -113,7 +113,7 @@ fn a_missed_window_and_a_log_that_fails_are_seen() {
 }
 
 #[test]
-fn no_size_breaks_it() {
+fn every_size_can_be_drawn() {
     let rooms: Vec<String> = (0..100).map(|k| format!("{k}{}", "長".repeat(9))).collect();
     let rooms: Vec<(&str, u16)> = rooms.iter().map(|room| (room.as_str(), 1)).collect();
     let mut serve = serve(snapshot(28, &rooms));

@@ -19,7 +19,7 @@ fn watch() -> Watch {
 }
 
 #[test]
-fn a_window_after_the_other() {
+fn a_new_window_replaces_the_one_before() {
     let mut watch = watch();
     assert!(drawn(&mut watch, at(0), (80, 24))[3].contains("asking the registry"));
     watch.handle(at(0), roster(28, 4, 60_000));
@@ -40,7 +40,7 @@ fn a_window_after_the_other() {
 }
 
 #[test]
-fn silence_is_told_and_forgotten() {
+fn silence_is_shown_until_the_registry_answers() {
     let mut watch = watch();
     watch.handle(at(0), Watched::Silent(Duration::from_secs(5)));
     assert!(
@@ -66,7 +66,7 @@ fn up_after_end_goes_back_one_row_of_peers() {
 }
 
 #[test]
-fn no_size_breaks_it() {
+fn every_size_can_be_drawn() {
     let mut watch = watch();
     try_every_size(&mut watch, at(0));
     watch.handle(at(0), roster(28, 1000, 60_000));
