@@ -110,7 +110,7 @@ impl World {
         self.dice.draw(kind, 0, self.clients.all.len() as u64) as usize
     }
 
-    pub(crate) fn some_number(&mut self, kind: Fault) -> u64 {
+    pub(crate) fn some_id_number(&mut self, kind: Fault) -> u64 {
         self.dice.draw(kind, 0, IDS)
     }
 
@@ -121,7 +121,7 @@ impl World {
     }
 
     fn some_request(&mut self) -> Request {
-        let number = self.some_number(Fault::Scripts);
+        let number = self.some_id_number(Fault::Scripts);
         let seq = self.some_seq(number);
         let id = self.chance(85).then(|| id(number));
         let seq = if self.chance(8) { None } else { Some(seq) };
@@ -185,7 +185,7 @@ impl World {
     fn query(&mut self) {
         let kind = Fault::Outsiders;
         let client = self.some_client(kind);
-        let number = self.some_number(kind);
+        let number = self.some_id_number(kind);
         let place = self.dice.draw(kind, 0, self.peers.len() as u64) as usize;
         let id = match self.dice.draw(kind, 0, 4) {
             0 => Some(id(number)),

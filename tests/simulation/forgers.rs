@@ -46,7 +46,7 @@ impl World {
         let own = self.peers[place].config.id.clone();
         let seq = self.dice.draw(KIND, 0, 1 << 33);
         let cookie = *self.dice.pick(KIND, &[NO_COOKIE, "awQjfGkU0tbP4drN", "x"]);
-        let number = self.some_number(KIND);
+        let number = self.some_id_number(KIND);
         let id = if self.dice.draw(KIND, 0, 2) == 0 { own.clone() } else { id(number) };
         Some(Guess { victim, own, id, seq, cookie })
     }

@@ -46,7 +46,7 @@ pub(crate) struct Setup {
     pub(crate) mutation: Option<Mutation>,
     /// Whether the events are written down.
     pub(crate) trace: bool,
-    /// Whether one pair that does not meet breaks rule 7.
+    /// Whether one pair that does not meet breaks "everyone meets"; else they are counted.
     pub(crate) every_pair: bool,
 }
 
