@@ -10,7 +10,7 @@ use crate::clock::{Clock, Now};
 use crate::events::EventSender;
 use crate::node::{self, Node};
 use crate::roster::FinalizedWindow;
-use crate::snapshot::{ Past, Snapshot, Totals};
+use crate::snapshot::{Past, Snapshot, Totals};
 use crate::tally::Tally;
 use crate::window::Length;
 
