@@ -30,7 +30,7 @@ registers() {
 
 # Members take trains whole: to cut them is the work of their hosts, and not the registry's.
 opening() {
-    serve --window 5s --workers 1 --max-room 0
+    serve --window 10s --workers 1 --max-room 0
     load minute "$addr" --pid "$pid" --members 10000 --probes 0 --trains | note opening
     stop "$pid"
 }

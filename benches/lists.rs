@@ -11,7 +11,7 @@ use hit7::cookie::Secret;
 use hit7::fanout::Fanout;
 use hit7::mesh::{ListCap, Mesh};
 use hit7::path::Path;
-use hit7::proto::{Candidate, Listing, Room};
+use hit7::proto::{Candidate, Listing, Profile};
 use hit7::roster::{FinalizedWindow, Member, NextWindow};
 use hit7::window::{Length, Window};
 
@@ -32,9 +32,7 @@ fn filling() -> NextWindow {
         let member = Member {
             path: Path::new(addr(member), IpAddr::from([198, 51, 100, 10])),
             id: format!("member-{member}").parse().ok(),
-            room: Room::default(),
-            name: "ana".parse().ok(),
-            lan: None,
+            profile: Profile { name: "ana".parse().ok(), ..Profile::default() },
             registered: window().opens(),
             heard: 0,
         };

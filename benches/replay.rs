@@ -9,6 +9,7 @@ use hit7::cookie::Secret;
 use hit7::journal::{FileJournal, FileOptions, Journal, Replayed};
 use hit7::mesh::ListCap;
 use hit7::path::Path;
+use hit7::proto::Profile;
 use hit7::record::{Entry, Header, Record, Registration};
 use hit7::registry::{Caps, Config, Registry};
 use hit7::store::Disk;
@@ -29,9 +30,7 @@ fn registration(member: u32) -> Record {
         path: Path::new(peer, [198, 51, 100, 10].into()),
         id: format!("member-{member}").parse().ok(),
         seq: Some(1),
-        room: Default::default(),
-        name: "ana".parse().ok(),
-        lan: None,
+        profile: Profile { name: "ana".parse().ok(), ..Profile::default() },
     })
 }
 

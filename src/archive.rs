@@ -61,7 +61,7 @@ pub struct Entry {
 impl From<&FinalizedWindow> for Document {
     fn from(window: &FinalizedWindow) -> Document {
         let entry = |member: &Member| Entry {
-            name: member.name.clone(),
+            name: member.profile.name.clone(),
             addr: member.path.peer,
             registered: member.registered,
         };

@@ -1,4 +1,4 @@
-//! The words of the command line, and what each turns into.
+//! The arguments of the command line, and the values that they are parsed into.
 
 pub(crate) mod pages;
 
@@ -113,6 +113,30 @@ pub(crate) struct Serve {
     /// Most peers that one member is told; in larger rooms each gets a share
     #[arg(long, env = "HIT7_PEERS", value_name = "N", default_value = "200", value_parser = peers)]
     pub(crate) peers: ListCap,
+    #[command(flatten)]
+    pub(crate) access: Access,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+    /// Threads that receive and send; on Linux each has sockets of its own [default: one a core]
+    #[arg(long, env = "HIT7_WORKERS", value_name = "N", value_parser = workers)]
+    pub(crate) workers: Option<usize>,
+    /// Address and port, or a port of 127.0.0.1, for a page, JSON and metrics over HTTP [default: off]
+    #[arg(long, env = "HIT7_HTTP", value_name = "ADDR", value_parser = http)]
+    pub(crate) http: Option<SocketAddr>,
+    /// How long documents are kept, or 'forever'
+    #[arg(long, env = "HIT7_KEEP", value_name = "AGE", default_value = "30d", value_parser = keep)]
+    pub(crate) keep: Keep,
+    /// Start although lines of the journal are damaged, without them; the damaged file is copied aside
+    #[arg(long, env = "HIT7_ACCEPT_DAMAGE", value_parser = FalseyValueParser::new())]
+    pub(crate) accept_damage: bool,
+    /// Print lines, also in a terminal
+    #[arg(long, env = "HIT7_PLAIN", value_parser = FalseyValueParser::new())]
+    pub(crate) plain: bool,
+}
+
+/// Who may use a registry.
+#[derive(Debug, Args)]
+pub(crate) struct Access {
     /// Sources without rate or cap, nor cookie if there is no key; repeatable, or separated by commas
     /// [default: loopback]
     #[arg(long, env = "HIT7_TRUST", value_name = "CIDR", value_parser = cidr, value_delimiter = ',')]
@@ -120,6 +144,11 @@ pub(crate) struct Serve {
     /// Keys of a private registry, one a line: only who has one is let in; read again on SIGHUP
     #[arg(long, env = "HIT7_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
+}
+
+/// How much of a registry one window, room or address may use.
+#[derive(Debug, Args)]
+pub(crate) struct Limits {
     /// Most members a window from one address, or one /64 of IPv6; 0: no limit
     #[arg(long, env = "HIT7_MAX_PER_IP", value_name = "N", default_value = "256", value_parser = number::<usize>)]
     pub(crate) max_per_ip: usize,
@@ -138,21 +167,6 @@ pub(crate) struct Serve {
     /// Requests that one address may send at once
     #[arg(long, env = "HIT7_BURST", value_name = "N", default_value = "500", value_parser = number::<u32>)]
     pub(crate) burst: u32,
-    /// Threads that receive and send; on Linux each has sockets of its own [default: one a core]
-    #[arg(long, env = "HIT7_WORKERS", value_name = "N", value_parser = workers)]
-    pub(crate) workers: Option<usize>,
-    /// Address and port, or a port of 127.0.0.1, for a page, JSON and metrics over HTTP [default: off]
-    #[arg(long, env = "HIT7_HTTP", value_name = "ADDR", value_parser = http)]
-    pub(crate) http: Option<SocketAddr>,
-    /// How long documents are kept, or 'forever'
-    #[arg(long, env = "HIT7_KEEP", value_name = "AGE", default_value = "30d", value_parser = keep)]
-    pub(crate) keep: Keep,
-    /// Start although lines of the journal are damaged, without them; the damaged file is copied aside
-    #[arg(long, env = "HIT7_ACCEPT_DAMAGE", value_parser = FalseyValueParser::new())]
-    pub(crate) accept_damage: bool,
-    /// Print lines, also in a terminal
-    #[arg(long, env = "HIT7_PLAIN", value_parser = FalseyValueParser::new())]
-    pub(crate) plain: bool,
 }
 
 /// Register, wait for the window, greet its members, renew
@@ -192,7 +206,7 @@ pub(crate) struct Join {
 pub(crate) struct Peers {
     #[command(flatten)]
     pub(crate) registry: Registry,
-    /// Whose members
+    /// The room whose members are shown
     #[arg(long, env = "HIT7_ROOM", default_value_t)]
     pub(crate) room: Room,
     /// Print a JSON object
@@ -210,7 +224,7 @@ pub(crate) struct Peers {
 pub(crate) struct Watch {
     #[command(flatten)]
     pub(crate) registry: Registry,
-    /// Whose members
+    /// The room whose members are shown
     #[arg(long, env = "HIT7_ROOM", default_value_t)]
     pub(crate) room: Room,
     /// Print lines, also in a terminal
@@ -245,7 +259,7 @@ pub(crate) struct History {
 /// A script for your shell's folder of completions.
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
-    /// The shell
+    /// The shell that is to complete them
     pub(crate) shell: Shell,
 }
 
@@ -258,7 +272,7 @@ pub(crate) struct Man {
     pub(crate) dir: Option<PathBuf>,
 }
 
-/// Where a registry is.
+/// The address of a registry, and how to reach it.
 #[derive(Debug, Args)]
 pub(crate) struct Registry {
     /// The registry's address or host name
@@ -280,7 +294,7 @@ impl fmt::Display for Registry {
     }
 }
 
-/// How long documents are kept; `None`: for ever.
+/// How long documents are kept, or `None` to keep them for ever.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keep(pub(crate) Option<Duration>);
 
@@ -347,13 +361,13 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_words_are_consistent() {
+    fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn a_port_alone_listens_everywhere() {
-        let serve = |words: &[&str]| match Cli::parse_from(words).command {
+    fn a_port_without_a_host_listens_on_all_addresses() {
+        let serve = |args: &[&str]| match Cli::parse_from(args).command {
             Command::Serve(serve) => (serve.host, serve.port),
             other => panic!("{other:?}"),
         };
@@ -383,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_and_nets_are_held_to_their_limits() {
+    fn values_out_of_range_are_errors() {
         assert!(length("1500ms").is_err() && length("0s").is_err() && length("2d").is_err());
         assert_eq!(length("90s").unwrap().seconds(), 90);
         assert!(keep("1h").is_err() && keep("forever").unwrap().0.is_none());

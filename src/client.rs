@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::{Alarm, Clock, Now};
 use crate::cookie::Key;
+use crate::events::EventSender;
 use crate::path::{Path, Transmit, canonical, is_private};
 use crate::peer::{self, Peer};
 use crate::proto::{Code, Id, Name, Room, Text};
@@ -68,6 +69,8 @@ pub enum Event {
     Peer(peer::Event),
     /// No registry has answered a request for so long; the client goes on trying.
     Silent(Duration),
+    /// So many events were lost: the receiver was too slow.
+    NotShown(u64),
 }
 
 /// Why a client cannot go on.
@@ -127,7 +130,7 @@ pub async fn join(
     config: Config,
     clock: Clock,
     shutdown: impl Future<Output = ()>,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::Sender<Event>,
 ) -> Result<(), ClientError> {
     let config = Config { target: config.target.reachable()?, ..config };
     let socket = open(&config.target)?;
@@ -135,6 +138,7 @@ pub async fn join(
     let peer = Peer::new(peer_config(&config, &socket)?, now);
     let next_address_at = now.mono + config.target.time_per_address();
     let (address, silent_until) = (0, Duration::ZERO);
+    let events = EventSender::new(events, Event::NotShown);
     let runner =
         Runner { config, clock, socket, peer, events, address, next_address_at, silent_until };
     runner.run(shutdown).await
@@ -206,7 +210,7 @@ struct Runner {
     clock: Clock,
     socket: Socket,
     peer: Peer,
-    events: mpsc::UnboundedSender<Event>,
+    events: EventSender<Event>,
     /// Which of the registry's addresses is tried.
     address: usize,
     /// When the next address is tried.
@@ -270,7 +274,7 @@ impl Runner {
                 return Err(ClientError::Refused { code: *code, reason: reason.clone() });
             }
             let closed = matches!(event, peer::Event::Closed { .. });
-            if self.events.send(Event::Peer(event)).is_err() {
+            if !self.events.send(Event::Peer(event)) {
                 return Ok(Next::Leave);
             }
             if closed && self.config.once {
@@ -321,7 +325,7 @@ impl Runner {
         self.silent_until = now.mono + (*timeout).max(LONGEST_DELAY);
         let since = self.peer.unanswered_since().unwrap_or(now.mono);
         // A receiver that is gone is noticed with the next event of the peer.
-        let _ = self.events.send(Event::Silent(now.mono.saturating_sub(since)));
+        self.events.send(Event::Silent(now.mono.saturating_sub(since)));
         Ok(())
     }
 
@@ -340,7 +344,7 @@ impl Runner {
             while let Some(event) = self.peer.poll_event() {
                 let left = event == peer::Event::Left;
                 // The receiver may be gone: leaving goes on without it.
-                let _ = self.events.send(Event::Peer(event));
+                self.events.send(Event::Peer(event));
                 if left {
                     return Ok(());
                 }

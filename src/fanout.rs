@@ -303,7 +303,7 @@ mod tests {
     use super::*;
     use crate::cookie::Secret;
     use crate::mesh::ListCap;
-    use crate::proto::{Datagram, Room};
+    use crate::proto::{Datagram, Profile};
     use crate::roster::NextWindow;
     use crate::window::{Length, Window};
     use std::collections::HashMap;
@@ -328,9 +328,7 @@ mod tests {
             let known = Member {
                 path: Path::new(addr(member), [198, 51, 100, 10].into()),
                 id: (member > 0).then(|| format!("id{member}").parse().unwrap()),
-                room: Room::default(),
-                name: None,
-                lan: None,
+                profile: Profile::default(),
                 registered: window().opens(),
                 heard: 0,
             };
@@ -438,10 +436,8 @@ mod tests {
         for (k, room) in ["sala", "a", "lab", "main"].into_iter().enumerate() {
             let (id, room) = (Some(format!("id{k}").parse().unwrap()), room.parse().unwrap());
             let (path, registered) = (path(k), window().opens());
-            filling.register(
-                Member { path, id, room, name: None, lan: None, registered, heard: 0 },
-                None,
-            );
+            let profile = Profile { room, ..Profile::default() };
+            filling.register(Member { path, id, profile, registered, heard: 0 }, None);
         }
         let secret = Secret::from_bytes([7; 32]);
         let frozen = filling.finalize(Some(window().opens()), &secret, ListCap::new(200));
@@ -485,15 +481,8 @@ mod tests {
         for member in 0..6 {
             let heard = if recently(member) { 950 } else { 500 };
             let (path, registered) = (path(member), window().opens());
-            let known = Member {
-                path,
-                id: None,
-                room: Room::default(),
-                name: None,
-                lan: None,
-                registered,
-                heard,
-            };
+            let profile = Profile::default();
+            let known = Member { path, id: None, profile, registered, heard };
             filling.register(known, None);
         }
         let secret = Secret::from_bytes([7; 32]);

@@ -1,5 +1,5 @@
-//! The door: reads datagrams, lets sources prove their address, answers strangers, admits
-//! requests.
+//! What every datagram passes first: it is read, its source proves its address, requests of others
+//! are answered with a CHALLENGE or dropped, and what is left is admitted.
 //!
 //! ```text
 //!  datagram ─▶ an object with a known type? ─▶ a request? ─▶ proven or trusted? ─▶ fields ─▶ Pass
@@ -8,7 +8,7 @@
 //!           Drop (trusted: ERROR)               Drop         CHALLENGE             ERROR
 //! ```
 //!
-//! A stranger costs no state, and is never sent more than three times what came from it
+//! An unproven source costs no state, and is never sent more than three times what came from it
 //! (RFC 9000 §8).
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,68 +21,71 @@ use crate::clock::Now;
 use crate::cookie::{CookieIssuer, Key};
 use crate::limit::{Limiter, Rate, Verdict};
 use crate::path::{Path, Transmit, network};
-use crate::proto::{Challenge, Code, DecodeError, Envelope, Kind, Refusal, Request};
-use crate::tally::RejectReason;
+use crate::proto::{Ack, Challenge, Code, DecodeError, Envelope, Kind, Refusal, Request};
+use crate::tally::DropReason;
 
-/// How many times the bytes that came an unproven source may be sent (RFC 9000 §8).
+/// An unproven source is sent at most so many times the bytes that came from it (RFC 9000 §8).
 const AMPLIFICATION: usize = 3;
 
 /// How often one trusted address is told that a datagram cannot be read.
-const NOISE: Rate = Rate { per_second: 1, burst: 64 };
+const EXPLANATIONS: Rate = Rate { per_second: 1, burst: 64 };
 
 /// What becomes of a datagram.
 #[derive(Debug)]
 pub enum Admit {
-    /// A request to handle.
+    /// A request that may be handled.
     Pass {
-        /// It.
+        /// What is asked for.
         request: Request,
         /// Whether its source is trusted.
         trusted: bool,
     },
-    /// Answered here: CHALLENGE.
+    /// An acknowledgement, which is never answered: whoever knows the pass may hand it in.
+    Ack(Ack),
+    /// A CHALLENGE that answers it.
     Answer(Transmit),
-    /// Answered here: ERROR.
-    Refuse(Transmit, RejectReason),
-    /// Nothing.
-    Drop(RejectReason),
+    /// An ERROR that answers it, and the code of that.
+    Refuse(Transmit, Code),
+    /// It is dropped without an answer.
+    Drop(DropReason),
 }
 
-/// The door of a registry. There may be one a core: clones share what they know of rates.
+/// Decides about each datagram. There may be one gate a core: clones share their rate limits.
 #[derive(Clone, Debug)]
 pub struct Gate {
     cookies: CookieIssuer,
     trust: Vec<IpNet>,
-    /// Of a private registry; none if it is public.
+    /// The keys of a private registry; none if it is public.
     keys: Vec<Key>,
     limiter: Arc<Limiter>,
-    /// ERRORs for what cannot be read.
-    noise: Arc<Limiter>,
+    /// Counts the ERRORs for what cannot be read.
+    explanations: Arc<Limiter>,
 }
 
 impl Gate {
     /// A gate that challenges and limits everyone but the sources in `trust`.
     pub fn new(cookies: CookieIssuer, trust: Vec<IpNet>, rate: Rate) -> Gate {
-        let (limiter, noise) = (Arc::new(Limiter::new(rate)), Arc::new(Limiter::new(NOISE)));
-        Gate { cookies, trust, keys: Vec::new(), limiter, noise }
+        let (limiter, explanations) =
+            (Arc::new(Limiter::new(rate)), Arc::new(Limiter::new(EXPLANATIONS)));
+        Gate { cookies, trust, keys: Vec::new(), limiter, explanations }
     }
 
-    /// From now on, takes requests that one of `keys` vouches for; any, if there are none. Of a
-    /// private registry, nobody skips the cookie.
+    /// From now on, admits only requests that are signed with one of `keys`; any, if there are none.
+    /// To a private registry trusted sources prove their address too.
     pub fn set_keys(&mut self, keys: Vec<Key>) {
         self.keys = keys;
     }
 
-    /// Decides about one datagram.
+    /// Decides about one datagram that came on `path`.
     pub fn admit(&mut self, now: Now, path: Path, datagram: &[u8]) -> Admit {
-        if !is_somebody(path.peer) {
-            return Admit::Drop(RejectReason::NoSource);
+        if !is_possible(path.peer) {
+            return Admit::Drop(DropReason::NoSource);
         }
-        let trusted = self.trusts(path.peer.ip());
+        let trusted = self.is_trusted(path.peer.ip());
         match &Envelope::open(datagram) {
             Ok(envelope) => self.admit_envelope(now, path, envelope, trusted, datagram.len()),
             Err(error) if trusted => self.explain(now, path, error),
-            Err(_) => Admit::Drop(RejectReason::Unreadable),
+            Err(_) => Admit::Drop(DropReason::Unreadable),
         }
     }
 
@@ -94,11 +97,10 @@ impl Gate {
         trusted: bool,
         came: usize,
     ) -> Admit {
-        if !envelope.kind().is_request() {
-            return Admit::Drop(RejectReason::NoRequest);
-        }
-        if envelope.kind() == Kind::Ack {
-            return admit_ack(envelope);
+        match envelope.kind() {
+            Kind::Ack => return admit_ack(envelope),
+            kind if !kind.is_request() => return Admit::Drop(DropReason::NoRequest),
+            _ => {}
         }
         let needs_proof = !trusted || !self.keys.is_empty();
         if needs_proof && !self.is_proven(now, path, envelope) {
@@ -107,21 +109,20 @@ impl Gate {
         if !trusted && let Some(refused) = self.limit(now, path, envelope) {
             return refused;
         }
-        if !self.is_let_in(envelope) {
+        if !self.is_authorized(envelope) {
             return forbidden(path, envelope.seq());
         }
         match envelope.request() {
-            Ok(Some(request)) => Admit::Pass { request, trusted },
-            Ok(None) => Admit::Drop(RejectReason::NoRequest),
+            Ok(request) => Admit::Pass { request, trusted },
             Err(error) => refuse(path, envelope.seq(), &error),
         }
     }
 
-    /// Holds a proven source to its rate.
+    /// The refusal of a source that asks more often than its rate allows.
     fn limit(&self, now: Now, path: Path, envelope: &Envelope<'_>) -> Option<Admit> {
         match self.limiter.take(network(path.peer.ip()), now.mono) {
             Verdict::Within => None,
-            Verdict::Silent => Some(Admit::Drop(RejectReason::TooOften)),
+            Verdict::Silent => Some(Admit::Drop(DropReason::TooOften)),
             Verdict::TooOften(wait) => Some(slow_down(path, envelope.seq(), wait)),
         }
     }
@@ -129,17 +130,17 @@ impl Gate {
     /// Tells a trusted source why its datagram cannot be read; not without end, or a service there
     /// that answers whatever comes (RFC 864) would keep us talking.
     fn explain(&mut self, now: Now, path: Path, error: &DecodeError) -> Admit {
-        match self.noise.take(network(path.peer.ip()), now.mono) {
+        match self.explanations.take(network(path.peer.ip()), now.mono) {
             Verdict::Within => refuse(path, None, error),
-            _ => Admit::Drop(RejectReason::Unreadable),
+            _ => Admit::Drop(DropReason::Unreadable),
         }
     }
 
-    fn trusts(&self, ip: IpAddr) -> bool {
+    fn is_trusted(&self, ip: IpAddr) -> bool {
         self.trust.iter().any(|net| net.contains(&ip))
     }
 
-    fn is_let_in(&self, envelope: &Envelope<'_>) -> bool {
+    fn is_authorized(&self, envelope: &Envelope<'_>) -> bool {
         if self.keys.is_empty() {
             return true;
         }
@@ -157,27 +158,27 @@ impl Gate {
         let challenge = Challenge { seq: envelope.seq(), cookie: cookie.as_str().to_owned() };
         let payload = challenge.encode();
         if payload.len() > AMPLIFICATION * came {
-            return Admit::Drop(RejectReason::TooShort);
+            return Admit::Drop(DropReason::TooShort);
         }
         Admit::Answer(Transmit { path, payload })
     }
 }
 
-/// An ACK is never answered, and its pass is its proof.
+/// An ACK is never answered, and needs no cookie: its pass is its proof.
 fn admit_ack(envelope: &Envelope<'_>) -> Admit {
-    match envelope.request() {
-        Ok(Some(request)) => Admit::Pass { request, trusted: false },
-        _ => Admit::Drop(RejectReason::Unreadable),
+    match envelope.ack() {
+        Ok(ack) => Admit::Ack(ack),
+        Err(_) => Admit::Drop(DropReason::Unreadable),
     }
 }
 
-/// Whether anybody can be at a source address: port 0, groups and broadcasts are forged.
-fn is_somebody(source: SocketAddr) -> bool {
-    let nobody = match source.ip() {
+/// Whether a datagram can come from such an address: port 0, groups and broadcasts are forged.
+fn is_possible(source: SocketAddr) -> bool {
+    let impossible = match source.ip() {
         IpAddr::V4(ip) => ip.is_broadcast() || ip.is_multicast() || ip.is_unspecified(),
         IpAddr::V6(ip) => ip.is_multicast() || ip.is_unspecified(),
     };
-    source.port() != 0 && !nobody
+    source.port() != 0 && !impossible
 }
 
 fn forbidden(path: Path, seq: Option<u64>) -> Admit {
@@ -197,14 +198,14 @@ fn refuse(path: Path, seq: Option<u64>, why: &DecodeError) -> Admit {
 }
 
 fn error(path: Path, refusal: Refusal) -> Admit {
-    Admit::Refuse(Transmit { path, payload: refusal.encode() }, refusal.code.into())
+    Admit::Refuse(Transmit { path, payload: refusal.encode() }, refusal.code)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cookie::{NO_COOKIE, Secret};
-    use crate::proto::{Datagram, Id, Leave, Query, Register};
+    use crate::proto::{Auth, Datagram, Id, MAX_DATAGRAM, Profile, RequestKind, Room};
     use crate::window::Wall;
 
     const STRANGER: &str = "203.0.113.9:40112";
@@ -253,23 +254,24 @@ mod tests {
     fn a_trusted_source_needs_no_cookie() {
         assert!(matches!(
             admit(FRIEND, br#"{"type":"QUERY"}"#),
-            Admit::Pass { request: Request::Query(_), trusted: true }
+            Admit::Pass { request: Request { kind: RequestKind::Query { .. }, .. }, trusted: true }
         ));
     }
 
     #[test]
     fn a_stranger_proves_its_address_first() {
-        let ask = |cookie: Option<String>| {
-            Register { seq: Some(3), cookie, ..Register::default() }.encode()
+        let register = |cookie: Option<String>| {
+            let request = Request::register(None, Some(3), Profile::default());
+            request.encode(&Auth { cookie, mac: None })
         };
-        let challenge = answer(STRANGER, &ask(None));
+        let challenge = answer(STRANGER, &register(None));
         assert!(challenge.starts_with(br#"{"type":"CHALLENGE","seq":3,"cookie":""#));
         let cookie = Some(cookie(&challenge));
         assert!(matches!(
-            admit(STRANGER, &ask(cookie.clone())),
+            admit(STRANGER, &register(cookie.clone())),
             Admit::Pass { trusted: false, .. }
         ));
-        assert!(matches!(admit("203.0.113.9:40113", &ask(cookie)), Admit::Answer(_)));
+        assert!(matches!(admit("203.0.113.9:40113", &register(cookie)), Admit::Answer(_)));
     }
 
     #[test]
@@ -283,19 +285,19 @@ mod tests {
 
     #[test]
     fn only_the_trusted_are_told_what_cannot_be_read() {
-        let large = vec![b' '; 1201];
+        let large = vec![b' '; MAX_DATAGRAM + 1];
         for (datagram, expected) in [
             (&b"hello"[..], Code::Malformed),
             (br#"{"type":"HELLO"}"#, Code::UnknownType),
             (&large, Code::TooLarge),
         ] {
             assert_eq!(code(FRIEND, datagram), expected);
-            assert!(matches!(admit(STRANGER, datagram), Admit::Drop(RejectReason::Unreadable)));
+            assert!(matches!(admit(STRANGER, datagram), Admit::Drop(DropReason::Unreadable)));
         }
     }
 
     #[test]
-    fn a_trusted_chatterbox_is_not_answered_without_end() {
+    fn errors_to_one_trusted_source_are_limited() {
         let secret = Secret::from_bytes([7; 32]);
         let trust = vec!["127.0.0.0/8".parse().unwrap()];
         let mut gate = Gate::new(secret.cookie_issuer(), trust, Rate { per_second: 0, burst: 0 });
@@ -305,43 +307,43 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_never_answered() {
-        for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_request()) {
+    fn datagrams_that_are_no_requests_are_never_answered() {
+        let others = |kind: &&Kind| !kind.is_request() && **kind != Kind::Ack;
+        for kind in Kind::ALL.iter().filter(others) {
             let datagram = format!(r#"{{"type":"{}","seq":"bad"}}"#, kind.name());
             for from in [STRANGER, FRIEND] {
                 assert!(matches!(
                     admit(from, datagram.as_bytes()),
-                    Admit::Drop(RejectReason::NoRequest)
+                    Admit::Drop(DropReason::NoRequest)
                 ));
             }
         }
         for from in [STRANGER, FRIEND] {
             assert!(matches!(
                 admit(from, br#"{"type":"ACK"}"#),
-                Admit::Drop(RejectReason::Unreadable)
+                Admit::Drop(DropReason::Unreadable)
             ));
         }
     }
 
     #[test]
-    fn a_source_that_nobody_can_have_is_not_answered() {
+    fn impossible_sources_are_not_answered() {
         for from in ["127.0.0.1:0", "224.0.0.1:5", "255.255.255.255:5", "0.0.0.0:5", "[ff02::1]:5"]
         {
             let dropped = admit(from, br#"{"type":"QUERY"}"#);
-            assert!(matches!(dropped, Admit::Drop(RejectReason::NoSource)), "{from}");
+            assert!(matches!(dropped, Admit::Drop(DropReason::NoSource)), "{from}");
         }
     }
 
     #[test]
     fn no_request_is_amplified() {
-        let zeros = || Some(NO_COOKIE.to_owned());
-        let id: Id = "0123456789a".parse().unwrap();
-        let (some_id, seq) = (Some(id), Some(1));
-        for own in [
-            Register { id: some_id.clone(), seq, cookie: zeros(), ..Register::default() }.encode(),
-            Leave { id: some_id.clone(), seq, cookie: zeros(), mac: None }.encode(),
-            Query { id: some_id.clone(), seq, cookie: zeros(), ..Query::default() }.encode(),
+        let id: Option<Id> = Some("0123456789a".parse().unwrap());
+        for request in [
+            Request::register(id.clone(), Some(1), Profile::default()),
+            Request::leave(id.clone(), Some(1)),
+            Request::query(id, Some(1), Room::default(), 0),
         ] {
+            let own = request.encode(&Auth::with_cookie(NO_COOKIE));
             assert!(answer(STRANGER, &own).len() <= own.len());
         }
         for least in
@@ -361,17 +363,17 @@ mod tests {
             let path = Path::new(from.parse().unwrap(), "127.0.0.1".parse().unwrap());
             let now = Now { mono: Duration::from_millis(5000 + later), ..now() };
             let cookie = secret.cookie_issuer().issue(path.peer, now.wall.seconds32());
-            let query = Query { cookie: Some(cookie.as_str().into()), ..Query::default() };
-            gate.admit(now, path, &query.encode())
+            let query = Request::query(None, None, Room::default(), 0);
+            gate.admit(now, path, &query.encode(&Auth::with_cookie(cookie.as_str())))
         };
         assert!(matches!(ask(STRANGER, 0), Admit::Pass { .. }));
         assert!(matches!(ask("203.0.113.9:40113", 0), Admit::Pass { .. }));
-        let Admit::Refuse(transmit, RejectReason::SlowDown) = ask(STRANGER, 0) else {
-            panic!("it is told")
+        let Admit::Refuse(transmit, Code::SlowDown) = ask(STRANGER, 0) else {
+            panic!("it is told to slow down")
         };
         let told = String::from_utf8(transmit.payload).unwrap();
         assert!(told.contains(r#""code":"slow_down""#) && told.contains(r#""retry_in_ms":100"#));
-        assert!(matches!(ask(STRANGER, 1), Admit::Drop(RejectReason::TooOften)));
+        assert!(matches!(ask(STRANGER, 1), Admit::Drop(DropReason::TooOften)));
         assert!(matches!(ask(STRANGER, 100), Admit::Pass { .. }));
         assert!((0..100).all(|_| matches!(ask(FRIEND, 0), Admit::Pass { trusted: true, .. })));
     }
@@ -384,15 +386,13 @@ mod tests {
         let mut gate = Gate::new(secret.cookie_issuer(), trust, Rate { per_second: 0, burst: 0 });
         gate.set_keys(vec![key_of("the key of last year"), key_of("the key of this year")]);
         let cookie = secret.cookie_issuer().issue(proven.parse().unwrap(), now().wall.seconds32());
-        let mut request = Request::Register(Register {
-            name: Some("ana".parse().unwrap()),
-            cookie: Some(cookie.as_str().to_owned()),
-            ..Register::default()
-        });
+        let profile = Profile { name: Some("ana".parse().unwrap()), ..Profile::default() };
+        let request = Request::register(None, None, profile);
+        let mut auth = Auth::with_cookie(cookie.as_str());
         if let Some(key) = key {
-            request.sign(|signed_bytes| key_of(key).mac(signed_bytes));
+            auth.sign(&request, |signed_bytes| key_of(key).mac(signed_bytes));
         }
-        (gate, request.encode())
+        (gate, request.encode(&auth))
     }
 
     fn ask_private(from: &str, (mut gate, request): (Gate, Vec<u8>)) -> Result<(), String> {
@@ -402,12 +402,12 @@ mod tests {
             Admit::Answer(transmit) | Admit::Refuse(transmit, _) => {
                 Err(String::from_utf8(transmit.payload).unwrap())
             }
-            Admit::Drop(why) => panic!("{why:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn a_private_registry_takes_what_a_key_vouches_for() {
+    fn a_private_registry_admits_what_is_signed_with_one_of_its_keys() {
         for key in ["the key of last year", "the key of this year"] {
             assert_eq!(ask_private(STRANGER, private(STRANGER, Some(key))), Ok(()));
         }
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_private_registry_nobody_skips_the_cookie() {
+    fn a_private_registry_asks_trusted_sources_for_a_cookie_too() {
         let unproven = private(STRANGER, Some("the key of this year"));
         assert!(ask_private(FRIEND, unproven).unwrap_err().contains("CHALLENGE"));
         assert!(ask_private(FRIEND, private(FRIEND, None)).unwrap_err().contains("forbidden"));

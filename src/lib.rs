@@ -11,7 +11,7 @@
 //! | 4 | `node`: one registry whole, as a pure state machine |
 //! | 3 | [`snapshot`], [`registry`], [`fanout`], [`peer`]: pure state machines; [`journal`], [`archive`], [`datadir`], [`keyfile`]: the disk |
 //! | 2 | [`roster`], [`record`], [`gate`], [`ask`], [`store`] |
-//! | 1 | [`proto`]: the datagrams; [`clock`]: the only reader of time; [`udp`]: batches of datagrams |
+//! | 1 | [`proto`]: the datagrams; [`clock`]: the only reader of time; [`events`]: a queue with an end; [`udp`]: batches of datagrams |
 //! | 0 | [`window`], [`mesh`], [`limit`], [`cookie`], [`tally`], [`path`] |
 //!
 //! To take part from another program: [`client::join`], or [`peer::Peer`] on sockets of its own.
@@ -22,6 +22,7 @@ pub mod client;
 pub mod clock;
 pub mod cookie;
 pub mod datadir;
+pub mod events;
 pub mod fanout;
 pub mod gate;
 pub mod journal;

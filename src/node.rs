@@ -31,7 +31,7 @@ use crate::proto::{Ack, Request};
 use crate::record::Entry;
 use crate::registry::{self, Handled, Registry};
 use crate::roster::FinalizedWindow;
-use crate::tally::{RejectReason, Tally};
+use crate::tally::{Code, DropReason, Tally};
 use crate::window::Window;
 
 use documents::Documents;
@@ -235,7 +235,7 @@ impl Node {
     fn handle_request(&mut self, now: Now, Inbound { path, request, trusted }: Inbound) {
         match self.registry.handle(now, path, request, trusted) {
             Handled::Answer(transmit) => self.answer(transmit),
-            Handled::Refused(transmit, reason) => self.refuse(transmit, reason),
+            Handled::Refused(transmit, code) => self.refuse(transmit, code),
             Handled::Nothing(reason) => self.counts.rejected.count(reason),
             Handled::Proposed => {}
         }
@@ -243,7 +243,7 @@ impl Node {
 
     fn handle_ack(&mut self, path: Path, ack: &Ack) {
         if !self.fanout.as_mut().is_some_and(|fanout| fanout.handle_ack(path, ack)) {
-            self.counts.rejected.count(RejectReason::NoMember);
+            self.counts.rejected.count(DropReason::NoMember);
         }
     }
 
@@ -263,7 +263,7 @@ impl Node {
             Outcome::Refused { epoch, batch, why } => {
                 self.submitted -= batch.len();
                 self.tell_refused(&batch);
-                if epoch == self.epoch {
+                if epoch >= self.epoch {
                     self.epoch = epoch.next();
                     let proposed = self.registry.refuse(now);
                     self.tell_refused(&proposed);
@@ -295,7 +295,7 @@ impl Node {
     fn handle_returned(&mut self, now: Now, push: &Push) {
         let offered_again = self.fanout.as_mut().is_some_and(|fanout| fanout.give_back(now, push));
         if !offered_again {
-            self.counts.rejected.count(RejectReason::Unsent);
+            self.counts.rejected.count(DropReason::UnsentWindow);
         }
     }
 
@@ -408,14 +408,14 @@ impl Node {
         self.outputs.push_back(Output::Send(transmit));
     }
 
-    fn refuse(&mut self, transmit: Transmit, reason: RejectReason) {
-        self.counts.rejected.count(reason);
+    fn refuse(&mut self, transmit: Transmit, code: Code) {
+        self.counts.rejected.count(code);
         self.outputs.push_back(Output::Send(transmit));
     }
 
     fn tell_refused(&mut self, batch: &[Entry]) {
         for transmit in batch.iter().filter_map(|entry| registry::refused(&entry.record)) {
-            self.refuse(transmit, RejectReason::Unavailable);
+            self.refuse(transmit, Code::Unavailable);
         }
     }
 

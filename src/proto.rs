@@ -1,410 +1,268 @@
 //! The datagrams: one UTF-8 JSON object each, readable in `tcpdump -A`, typed into `nc -u`.
 //!
-//! `docs/PROTOCOL.md` describes them for other languages. Here are their types; their fields and
-//! the limits of each are in [`field`], lists of peers and their pages in [`list`], reading in
-//! [`decode`], of plain ones in `plain`, writing in [`encode`] with [`object`].
+//! `docs/PROTOCOL.md` describes them for other languages. Here each is stated once, in a table from
+//! which `table` makes its struct, its encoder and its decoder; a request is put together in
+//! `request`. How a value of each type is read and written is in `value`, the types of text and their
+//! limits in `field`, lists of peers and their pages in `list`. Reading begins in `decode`, which
+//! finds the text of each field (`fields`, `plain`); writing ends in `object`.
 
-pub mod decode;
-pub mod encode;
-pub mod field;
-pub mod list;
-pub mod object;
-pub(crate) mod plain;
+#[macro_use]
+mod table;
 
-use std::fmt;
+mod decode;
+mod field;
+mod list;
+mod plain;
+mod request;
+
+pub(crate) mod fields;
+pub(crate) mod object;
+pub(crate) mod value;
+
 use std::net::SocketAddr;
 
-use crate::tally::RejectReason;
+use strum::{EnumCount, EnumString, IntoStaticStr, VariantArray};
+
 use crate::window::Window;
+use fields::Fields;
+use object::Object;
+use value::Group;
 
+pub use crate::tally::Code;
 pub use decode::{DecodeError, Envelope};
-pub use field::{Id, Name, Pass, Room, Text};
-pub use list::{Candidate, Listing, MAX_LIST, Page};
+pub use field::{FieldError, Id, Name, Pass, Room, Text};
+pub use list::{Candidate, ListError, Listing, MAX_LIST, Page};
+pub use request::{Request, RequestKind};
 
-/// The longest datagram, in bytes, both ways: fits the smallest path MTU of IPv6 (RFC 8200 §5,
-/// 1280 bytes) with room for its headers and a tunnel's.
-pub const MAX_DATAGRAM: usize = 1200;
+/// The longest datagram, in bytes, both ways: what the smallest MTU of IPv6 (RFC 8200 §5, 1280 bytes)
+/// leaves behind the headers of IPv6 and UDP.
+pub const MAX_DATAGRAM: usize = 1280 - 40 - 8;
 
 /// Every `seq` is below this: what a JSON number holds exactly everywhere (RFC 8259 §6).
 pub const SEQ_END: u64 = 1 << 53;
 
-/// The types of datagrams, by their names on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum Kind {
-    Register,
-    Leave,
-    Query,
-    Ack,
-    Challenge,
-    Registered,
-    Left,
-    Peers,
-    Window,
-    Error,
-    Greet,
-    Greeted,
+messages! {
+    requests {
+        /// A client asks to be in the next window.
+        Register,
+        /// A client asks to be withdrawn from the next window.
+        Leave,
+        /// A client asks for a page of a list.
+        Query,
+    }
+
+    /// A member tells the registry that it holds its whole list. It is never answered.
+    Ack = Ack {
+        /// The id of the member, if it has one.
+        id: Option<Id> = Id,
+        /// The window whose list it holds.
+        window: Window = Window,
+        /// Proof that the list was told to it.
+        pass: Pass = Pass,
+    }
+
+    /// The registry asks for the same request again, with this cookie.
+    Challenge = Challenge {
+        /// The seq of the request.
+        seq: Option<u64> = Seq,
+        /// What only someone who receives at the request's source address can know.
+        cookie: String = Cookie,
+    }
+
+    /// The answer to REGISTER: the client is in a window.
+    Registered = Registered<'a> {
+        /// The id of the request.
+        id: Option<Id> = Id,
+        /// The seq of the request.
+        seq: Option<u64> = Seq,
+        /// The room that the client is registered in.
+        room: Room = Room,
+        /// The window that the client is in.
+        window: Window = Window,
+        /// Milliseconds until that window opens; 0 once it is open.
+        opens_in_ms: u64 = OpensInMs,
+        /// The length of that window in milliseconds.
+        window_ms: u64 = WindowMs,
+        /// The client's address as the registry sees it.
+        you: SocketAddr = You,
+        /// The current window of the client's room.
+        current: Current<'a> = Current,
+    }
+
+    /// The answer to LEAVE: the client is not in the next window.
+    Left = Left {
+        /// The id of the request.
+        id: Option<Id> = Id,
+        /// The seq of the request.
+        seq: Option<u64> = Seq,
+        /// The next window, which the client is not in.
+        window: Window = Window,
+    }
+
+    /// The answer to QUERY: the page that was asked for.
+    Peers = Peers<'a> {
+        /// The id of the request.
+        id: Option<Id> = Id,
+        /// The seq of the request.
+        seq: Option<u64> = Seq,
+        /// The room that the list is of.
+        room: Room = Room,
+        /// The current window, which the list is of.
+        window: Window = Window,
+        /// Milliseconds until the current window closes.
+        closes_in_ms: u64 = ClosesInMs,
+        /// Told to a member only: its address in the roster, which it greets as.
+        you: Option<SocketAddr> = You,
+        /// Told to a member only: the pass of its window and room.
+        pass: Option<Pass> = Pass,
+        /// The page that was asked for.
+        page: Page<'a>,
+    }
+
+    /// The registry tells a member that its window has opened: a page of its own list.
+    Window = Opened<'a> {
+        /// The id of the member, if it has one.
+        id: Option<Id> = Id,
+        /// The room that the member is in.
+        room: Room = Room,
+        /// The window that has opened.
+        window: Window = Window,
+        /// Milliseconds until that window closes.
+        closes_in_ms: u64 = ClosesInMs,
+        /// The member's address in the roster, which it greets as.
+        you: SocketAddr = You,
+        /// The secret by which members of the window and room know each other.
+        pass: Pass = Pass,
+        /// A page of the member's own list.
+        page: Page<'a>,
+    }
+
+    /// The registry refuses a request.
+    Error = Refusal {
+        /// The seq of the request.
+        seq: Option<u64> = Seq,
+        /// The reason, for programs.
+        code: Code = Code,
+        /// The reason, as a sentence for a person.
+        reason: String = Reason or default,
+        /// Milliseconds to wait before the next try, where waiting helps.
+        retry_in_ms: Option<u64> = RetryInMs,
+    }
+
+    /// One peer greets another.
+    Greet = Greet {
+        /// The room that both are in.
+        room: Room = Room,
+        /// The window that both are in.
+        window: Window = Window,
+        /// Proof that the greeter is in both.
+        pass: Pass = Pass,
+        /// A random number, echoed in GREETED.
+        seq: u64 = Seq,
+        /// The greeter's address in the roster.
+        from: SocketAddr = As,
+        /// The greeter's name, if it has one.
+        name: Option<Name> = Name,
+        /// What the greeter says, if anything.
+        text: Option<Text> = Text,
+    }
+
+    /// A peer answers a greeting.
+    Greeted = Greeted {
+        /// The room of the GREET.
+        room: Room = Room,
+        /// The window of the GREET.
+        window: Window = Window,
+        /// The seq of the GREET.
+        seq: u64 = Seq,
+        /// The answerer's address in the roster.
+        from: SocketAddr = As,
+        /// The answerer's name, if it has one.
+        name: Option<Name> = Name,
+    }
+}
+
+groups! {
+    /// What a client registers as; the registration, its line in the journal and the roster have the
+    /// same.
+    #[derive(Default)]
+    pub struct Profile {
+        /// The group that it wants to meet.
+        room: Room = Room or default,
+        /// What people call it.
+        name: Option<Name> = Name,
+        /// Its private address, for peers behind the same NAT.
+        lan: Option<SocketAddr> = Lan,
+    }
+
+    /// Proof that a request may be answered: the gate checks it, and hands the request on without it.
+    #[derive(Default)]
+    pub struct Auth {
+        /// The cookie of the last CHALLENGE: proof of the source address.
+        cookie: Option<String> = Cookie,
+        /// To a private registry, the MAC of [`Envelope::signed_bytes`].
+        mac: Option<String> = Mac,
+    }
+
+    /// The first page of a room's current roster, as it stands in REGISTERED.
+    pub struct Current<'a> {
+        /// The current window, which the roster is of.
+        window: Window = Window,
+        /// Milliseconds until the current window closes.
+        closes_in_ms: u64 = ClosesInMs,
+        /// The first page of the roster.
+        page: Page<'a>,
+    }
 }
 
 impl Kind {
-    /// Every kind.
-    pub const ALL: [Kind; 12] = [
-        Kind::Register,
-        Kind::Leave,
-        Kind::Query,
-        Kind::Ack,
-        Kind::Challenge,
-        Kind::Registered,
-        Kind::Left,
-        Kind::Peers,
-        Kind::Window,
-        Kind::Error,
-        Kind::Greet,
-        Kind::Greeted,
-    ];
+    /// Every type, in the order of docs/PROTOCOL.md.
+    pub const ALL: &'static [Kind] = Kind::VARIANTS;
 
-    /// Its name on the wire.
+    /// The type's name on the wire.
     pub fn name(self) -> &'static str {
-        match self {
-            Kind::Register => "REGISTER",
-            Kind::Leave => "LEAVE",
-            Kind::Query => "QUERY",
-            Kind::Ack => "ACK",
-            Kind::Challenge => "CHALLENGE",
-            Kind::Registered => "REGISTERED",
-            Kind::Left => "LEFT",
-            Kind::Peers => "PEERS",
-            Kind::Window => "WINDOW",
-            Kind::Error => "ERROR",
-            Kind::Greet => "GREET",
-            Kind::Greeted => "GREETED",
-        }
-    }
-
-    /// The kind of that name.
-    pub fn from_name(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// Whether a client sends it to a registry.
-    pub fn is_request(self) -> bool {
-        matches!(self, Kind::Register | Kind::Leave | Kind::Query | Kind::Ack)
+        self.into()
     }
 }
 
-/// Asks to be in the next window.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Register {
-    /// The client's own secret; without it, its address stands for it.
-    pub id: Option<Id>,
-    /// Grows with each new request of one `id`; equal in a retry.
-    pub seq: Option<u64>,
-    /// Which group.
-    pub room: Room,
-    /// What people call it.
-    pub name: Option<Name>,
-    /// Its private address, for peers behind the same NAT.
-    pub lan: Option<SocketAddr>,
-    /// What the last CHALLENGE gave.
-    pub cookie: Option<String>,
-    /// To a private registry: see [`Envelope::signed_bytes`].
-    pub mac: Option<String>,
+/// The keys of datagrams and of journal lines; each is a place in [`Fields`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum Key {
+    Type,
+    Id,
+    Seq,
+    Room,
+    Name,
+    Lan,
+    Cookie,
+    Mac,
+    Window,
+    Pass,
+    OpensInMs,
+    WindowMs,
+    You,
+    Current,
+    ClosesInMs,
+    Part,
+    Parts,
+    Count,
+    Peers,
+    Code,
+    Reason,
+    RetryInMs,
+    As,
+    Text,
+    // Of journal lines alone.
+    Format,
+    At,
+    Addr,
+    Local,
 }
 
-/// Withdraws from the next window.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leave {
-    /// Who leaves.
-    pub id: Option<Id>,
-    /// As in [`Register`].
-    pub seq: Option<u64>,
-    /// What the last CHALLENGE gave.
-    pub cookie: Option<String>,
-    /// To a private registry: see [`Envelope::signed_bytes`].
-    pub mac: Option<String>,
-}
-
-/// Asks for a page of a list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Query {
-    /// A member's id asks for its own list.
-    pub id: Option<Id>,
-    /// Echoed.
-    pub seq: Option<u64>,
-    /// Whose roster, if the id is no member's.
-    pub room: Room,
-    /// Which page, from 0.
-    pub part: u32,
-    /// What the last CHALLENGE gave.
-    pub cookie: Option<String>,
-    /// To a private registry: see [`Envelope::signed_bytes`].
-    pub mac: Option<String>,
-}
-
-/// "I hold the whole list."
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ack {
-    /// Who holds it.
-    pub id: Option<Id>,
-    /// Which window's.
-    pub window: Window,
-    /// Proof of having been told.
-    pub pass: Pass,
-}
-
-/// Send the same request again, with this cookie.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Challenge {
-    /// Of the request.
-    pub seq: Option<u64>,
-    /// The cookie.
-    pub cookie: String,
-}
-
-/// You are in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registered<'a> {
-    /// Of the request.
-    pub id: Option<Id>,
-    /// Of the request.
-    pub seq: Option<u64>,
-    /// Where you are registered.
-    pub room: Room,
-    /// The window that you are in.
-    pub window: Window,
-    /// Milliseconds until it opens, 0 once open.
-    pub opens_in_ms: u64,
-    /// Its length in milliseconds.
-    pub window_ms: u64,
-    /// Your address as seen.
-    pub you: SocketAddr,
-    /// The current window of your room.
-    pub current: Current<'a>,
-}
-
-/// Page 0 of a room's current roster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Current<'a> {
-    /// The current window.
-    pub window: Window,
-    /// Milliseconds until it closes.
-    pub closes_in_ms: u64,
-    /// Its first page.
-    pub page: Page<'a>,
-}
-
-/// You are out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Left {
-    /// Of the request.
-    pub id: Option<Id>,
-    /// Of the request.
-    pub seq: Option<u64>,
-    /// The next window, which you are not in.
-    pub window: Window,
-}
-
-/// A page that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peers<'a> {
-    /// Of the request.
-    pub id: Option<Id>,
-    /// Of the request.
-    pub seq: Option<u64>,
-    /// Whose list it is.
-    pub room: Room,
-    /// The current window.
-    pub window: Window,
-    /// Milliseconds until it closes.
-    pub closes_in_ms: u64,
-    /// To a member: its address in the roster, which it greets as.
-    pub you: Option<SocketAddr>,
-    /// To a member: the pass.
-    pub pass: Option<Pass>,
-    /// The page.
-    pub page: Page<'a>,
-}
-
-/// Your window has opened: WINDOW.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened<'a> {
-    /// The member's own id.
-    pub id: Option<Id>,
-    /// Its room.
-    pub room: Room,
-    /// The window.
-    pub window: Window,
-    /// Milliseconds until it closes.
-    pub closes_in_ms: u64,
-    /// Its address in the roster, which it greets as.
-    pub you: SocketAddr,
-    /// What the members know each other by.
-    pub pass: Pass,
-    /// A page of its own list.
-    pub page: Page<'a>,
-}
-
-/// RejectReason a request was refused: ERROR.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Of the request.
-    pub seq: Option<u64>,
-    /// For programs.
-    pub code: Code,
-    /// A sentence for a person.
-    pub reason: String,
-    /// Milliseconds to wait, where waiting helps.
-    pub retry_in_ms: Option<u64>,
-}
-
-/// What an ERROR is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Code {
-    /// No JSON object with a `type`.
-    Malformed,
-    /// A type that nobody knows.
-    UnknownType,
-    /// A field breaks its limits.
-    BadField,
-    /// More than 1200 bytes.
-    TooLarge,
-    /// A cap is reached.
-    Full,
-    /// Not promised: it could not be stored.
-    Unavailable,
-    /// Too many requests.
-    SlowDown,
-    /// Not let in.
-    Forbidden,
-}
-
-impl Code {
-    /// Every code.
-    pub const ALL: [Code; 8] = [
-        Code::Malformed,
-        Code::UnknownType,
-        Code::BadField,
-        Code::TooLarge,
-        Code::Full,
-        Code::Unavailable,
-        Code::SlowDown,
-        Code::Forbidden,
-    ];
-
-    /// Its name on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Code::Malformed => "malformed",
-            Code::UnknownType => "unknown_type",
-            Code::BadField => "bad_field",
-            Code::TooLarge => "too_large",
-            Code::Full => "full",
-            Code::Unavailable => "unavailable",
-            Code::SlowDown => "slow_down",
-            Code::Forbidden => "forbidden",
-        }
-    }
-
-    /// Whether the same request may succeed later.
-    pub fn is_retryable(self) -> bool {
-        matches!(self, Code::Full | Code::Unavailable | Code::SlowDown)
-    }
-}
-
-impl From<Code> for RejectReason {
-    fn from(code: Code) -> RejectReason {
-        match code {
-            Code::Malformed => RejectReason::Malformed,
-            Code::UnknownType => RejectReason::UnknownType,
-            Code::BadField => RejectReason::BadField,
-            Code::TooLarge => RejectReason::TooLarge,
-            Code::Full => RejectReason::Full,
-            Code::Unavailable => RejectReason::Unavailable,
-            Code::SlowDown => RejectReason::SlowDown,
-            Code::Forbidden => RejectReason::Forbidden,
-        }
-    }
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Hello, from peer to peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Greet {
-    /// The room both are in.
-    pub room: Room,
-    /// The window both are in.
-    pub window: Window,
-    /// Proof of membership.
-    pub pass: Pass,
-    /// Random, echoed in GREETED.
-    pub seq: u64,
-    /// The greeter's address in the roster.
-    pub from: SocketAddr,
-    /// The greeter's name.
-    pub name: Option<Name>,
-    /// What it says.
-    pub text: Option<Text>,
-}
-
-/// Hello back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Greeted {
-    /// As greeted.
-    pub room: Room,
-    /// As greeted.
-    pub window: Window,
-    /// Of the GREET.
-    pub seq: u64,
-    /// The answerer's address in the roster.
-    pub from: SocketAddr,
-    /// The answerer's name.
-    pub name: Option<Name>,
-}
-
-/// Any datagram.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Datagram<'a> {
-    Register(Register),
-    Leave(Leave),
-    Query(Query),
-    Ack(Ack),
-    Challenge(Challenge),
-    Registered(Registered<'a>),
-    Left(Left),
-    Peers(Peers<'a>),
-    Window(Opened<'a>),
-    Error(Refusal),
-    Greet(Greet),
-    Greeted(Greeted),
-}
-
-/// What a client may ask of a registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Request {
-    Register(Register),
-    Leave(Leave),
-    Query(Query),
-    Ack(Ack),
-}
-
-impl Request {
-    /// Signs it: `mac` gives the MAC of what it is given. An ACK is proven by its pass alone.
-    pub fn sign(&mut self, mac: impl FnOnce(&[u8]) -> String) {
-        let bytes = self.encode();
-        let signed_bytes = Envelope::open(&bytes).map(|envelope| envelope.signed_bytes());
-        let own = match self {
-            Request::Register(register) => &mut register.mac,
-            Request::Leave(leave) => &mut leave.mac,
-            Request::Query(query) => &mut query.mac,
-            Request::Ack(_) => return,
-        };
-        *own = signed_bytes.ok().map(|signed_bytes| mac(&signed_bytes));
+impl Key {
+    /// The key as it is written.
+    pub(crate) fn name(self) -> &'static str {
+        self.into()
     }
 }

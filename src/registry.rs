@@ -31,10 +31,10 @@ use crate::clock::{Alarm, Now};
 use crate::cookie::Secret;
 use crate::mesh::ListCap;
 use crate::path::{Path, Transmit};
-use crate::proto::Request;
+use crate::proto::{Request, RequestKind};
 use crate::record::{Entry, Leaving, Opening, Record, Registration, Ticket};
 use crate::roster::{FinalizedWindow, Member, NextWindow};
-use crate::tally::RejectReason;
+use crate::tally::{Code, DropReason};
 use crate::window::{Length, Wall, Window};
 
 pub use answers::refused;
@@ -63,9 +63,9 @@ pub enum Handled {
     /// It is answered when its record is durable: [`Registry::take_proposals`] has it.
     Proposed,
     /// It is refused; here is the ERROR.
-    Refused(Transmit, RejectReason),
+    Refused(Transmit, Code),
     /// Nothing.
-    Nothing(RejectReason),
+    Nothing(DropReason),
 }
 
 /// What a registry tells its surroundings.
@@ -206,11 +206,14 @@ impl Registry {
     /// Takes a request that passed the gate; of a trusted source there may be any number.
     pub fn handle(&mut self, now: Now, path: Path, request: Request, trusted: bool) -> Handled {
         self.handle_timeout(now);
-        match request {
-            Request::Register(register) => self.handle_register(now, path, register, trusted),
-            Request::Leave(leave) => self.handle_leave(now, path, leave, trusted),
-            Request::Query(query) => self.answer_query(now, path, &query),
-            Request::Ack(_) => Handled::Nothing(RejectReason::NoRequest),
+        match request.kind {
+            RequestKind::Register(profile) => {
+                self.handle_register(now, path, (request.id, request.seq), profile, trusted)
+            }
+            RequestKind::Leave => self.handle_leave(now, path, (request.id, request.seq), trusted),
+            RequestKind::Query { ref room, part } => {
+                self.answer_query(now, path, &request, room, part)
+            }
         }
     }
 
@@ -263,8 +266,8 @@ impl Registry {
             Record::Register(it) => {
                 let answer = ticket.map(|_| self.answer_registration(now, &it));
                 let heard = if ticket.is_some() { now.tenths() } else { 0 };
-                let Registration { at, path, id, seq, room, name, lan, .. } = it;
-                let member = Member { path, id, room, name, lan, registered: at, heard };
+                let Registration { at, path, id, seq, profile, .. } = it;
+                let member = Member { path, id, profile, registered: at, heard };
                 self.next.register(member, seq);
                 answer
             }

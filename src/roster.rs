@@ -18,7 +18,7 @@ use slab::Slab;
 use crate::cookie::Secret;
 use crate::mesh::{ListCap, Mesh};
 use crate::path::Path;
-use crate::proto::{Candidate, Id, Listing, Name, Page, Pass, Room};
+use crate::proto::{Candidate, Id, Listing, Page, Pass, Profile, Room};
 use crate::window::{Length, Wall, Window};
 
 pub use census::Census;
@@ -35,12 +35,8 @@ pub struct Member {
     pub path: Path,
     /// Its secret, if it gave one.
     pub id: Option<Id>,
-    /// Its group.
-    pub room: Room,
-    /// What people call it.
-    pub name: Option<Name>,
-    /// Its private address.
-    pub lan: Option<SocketAddr>,
+    /// What it registered as.
+    pub profile: Profile,
     /// When it registered.
     pub registered: Wall,
     /// When it was last heard from, in tenths of a second of the monotonic clock; 0 after a restart.
@@ -194,12 +190,12 @@ impl NextWindow {
         member.id.iter().for_each(|id| self.touch(id, seq));
         let own = &mut self.members[slot.key()];
         let before = mem::replace(own, member);
-        self.census.change_room(&before.room, &own.room);
+        self.census.change_room(&before.profile.room, &own.profile.room);
     }
 
     fn take_in(&mut self, member: Member, seq: Option<u64>) {
         let (id, addr) = (member.id.clone(), member.path.peer);
-        self.census.expect(addr, &member.room);
+        self.census.expect(addr, &member.profile.room);
         let slot = Slot::of(self.members.insert(member));
         let at = |slot: Slot| self.members[slot.key()].path.peer;
         if let Some(before) = self.by_addr.insert(addr, slot, at) {
@@ -280,7 +276,7 @@ impl NextWindow {
 
     fn remove(&mut self, slot: Slot) -> Member {
         let member = self.members.remove(slot.key());
-        self.census.release(member.path.peer, &member.room);
+        self.census.release(member.path.peer, &member.profile.room);
         member
     }
 
@@ -319,7 +315,8 @@ impl NextWindow {
     /// them is moved about.
     fn in_order(&self) -> BTreeMap<Room, Vec<(SocketAddr, usize)>> {
         let mut rooms: BTreeMap<Room, Vec<_>> = BTreeMap::new();
-        for (slot, Member { room, path, .. }) in &self.members {
+        for (slot, Member { profile, path, .. }) in &self.members {
+            let room = &profile.room;
             match rooms.get_mut(room) {
                 Some(order) => order.push((path.peer, slot)),
                 None => drop(rooms.insert(room.clone(), vec![(path.peer, slot)])),
@@ -448,8 +445,8 @@ impl Roster {
         cap: ListCap,
     ) -> Roster {
         let bare = |member: &Member| Candidate { addr: member.path.peer, lan: None };
-        let full = |member: &Member| Candidate { addr: member.path.peer, lan: member.lan };
-        let any_lan = members.iter().any(|member| member.lan.is_some());
+        let full = |member: &Member| Candidate { addr: member.path.peer, lan: member.profile.lan };
+        let any_lan = members.iter().any(|member| member.profile.lan.is_some());
         let pass = secret.pass(window.to_bytes(), room.as_str());
         Roster {
             pass: pass.parse().expect("a pass is 22 characters of base64url"),
@@ -518,9 +515,7 @@ mod tests {
         Member {
             path: Path::new(addr(port), addr(port).ip()),
             id: (!id.is_empty()).then(|| id.parse().unwrap()),
-            room: Room::default(),
-            name: None,
-            lan: None,
+            profile: Profile::default(),
             registered: Wall::from_millis(i64::from(port)),
             heard: 0,
         }
@@ -615,7 +610,8 @@ mod tests {
         let mut filling = NextWindow::new(window(), Length::MINUTE);
         let room: Room = "sala".parse().unwrap();
         filling.register(member("a", 1), Some(1));
-        filling.register(Member { room: room.clone(), ..member("b", 2) }, Some(1));
+        let profile = Profile { room: room.clone(), ..Profile::default() };
+        filling.register(Member { profile, ..member("b", 2) }, Some(1));
         let frozen = finalize(filling);
         assert_eq!(frozen.page(&room, 0).unwrap().peers, r#""10.0.0.1:2""#);
         assert_eq!(frozen.page(&room, 1), None);
@@ -629,7 +625,8 @@ mod tests {
     fn only_own_lists_have_second_candidates() {
         let mut filling = NextWindow::new(window(), Length::MINUTE);
         let lan = Some("192.168.1.7:40".parse().unwrap());
-        filling.register(Member { lan, ..member("a", 1) }, Some(1));
+        let profile = Profile { lan, ..Profile::default() };
+        filling.register(Member { profile, ..member("a", 1) }, Some(1));
         filling.register(member("b", 2), Some(1));
         let frozen = finalize(filling);
         let roster = &frozen.rosters()[0];

@@ -85,8 +85,8 @@ pub enum Event {
     DocumentFails(String),
     /// What was dropped and refused since this was last told, at most every 10 s.
     Rejected(Tally),
-    /// So many events before this one were dropped: nobody took them in time.
-    EventsLost(u64),
+    /// So many events were lost: the receiver was too slow.
+    NotShown(u64),
 }
 
 /// The reason a registry cannot start.

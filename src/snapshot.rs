@@ -1,6 +1,7 @@
-//! What a registry shows of itself to those who watch: taken a few times a second, shared, frozen.
+//! The state of a registry at one moment, for its views, page and metrics: taken a few times a
+//! second, and shared.
 //!
-//! Of the next window there is the count alone: nobody sees its members before it opens.
+//! Of the next window it has the number of members alone: nobody sees who they are before it opens.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,13 +11,13 @@ use crate::roster::FinalizedWindow;
 use crate::tally::Tally;
 use crate::window::{Length, Wall, Window};
 
-/// How many of the last windows are shown: an hour of minutes.
+/// How many past windows a snapshot has: an hour of minutes.
 const PAST: usize = 60;
 
-/// A registry at one moment.
+/// The state of a registry at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// When it was taken.
+    /// When the snapshot was taken.
     pub at: Wall,
     /// How long windows are.
     pub length: Length,
@@ -24,35 +25,35 @@ pub struct Snapshot {
     pub current: Arc<FinalizedWindow>,
     /// The window being filled.
     pub next: Window,
-    /// How many are in it.
+    /// How many members the window being filled has so far.
     pub waiting: usize,
     /// The last windows, oldest first, the current one included.
     pub past: VecDeque<Past>,
-    /// What was done since the start.
-    pub done: Done,
-    /// What was rejected away since the start.
+    /// What the registry has done since its start, in numbers.
+    pub totals: Totals,
+    /// Datagrams rejected since the start, by reason.
     pub rejected: Tally,
-    /// Whether the log takes records.
-    pub log_works: bool,
+    /// Whether the journal takes records.
+    pub journal_works: bool,
 }
 
 /// A window that has opened, or was missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Past {
-    /// Which.
+    /// The window itself, by its start.
     pub window: Window,
-    /// How many members.
+    /// How many members it had.
     pub members: usize,
-    /// In how many rooms.
+    /// How many rooms its members were in.
     pub rooms: usize,
-    /// How late it opened; `None`: it was missed.
+    /// How late it opened, or `None` if it was missed.
     pub late: Option<Duration>,
 }
 
-/// What a registry has done since its start.
+/// What a registry has done since its start, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Done {
-    /// Datagrams that came.
+pub struct Totals {
+    /// Datagrams that were received, of whatever kind.
     pub received: u64,
     /// Requests that were answered with what they asked for.
     pub answered: u64,
@@ -60,13 +61,13 @@ pub struct Done {
     pub challenged: u64,
     /// Records that were made durable.
     pub recorded: u64,
-    /// Windows that opened.
+    /// Windows that opened, with members or without.
     pub opened: u64,
-    /// Windows that were missed.
+    /// Windows with members that were never opened.
     pub missed: u64,
 }
 
-impl Done {
+impl Totals {
     /// Registrations and withdrawals that were made durable: all records but the openings.
     pub fn registrations(&self) -> u64 {
         self.recorded.saturating_sub(self.opened)
@@ -74,7 +75,7 @@ impl Done {
 }
 
 impl Snapshot {
-    /// Adds a window to the past, which forgets the oldest.
+    /// Adds a past window, and forgets the oldest.
     pub fn remember(&mut self, past: Past) {
         if self.past.len() == PAST {
             self.past.pop_front();
@@ -91,7 +92,7 @@ mod tests {
     use crate::roster::NextWindow;
 
     #[test]
-    fn the_past_is_an_hour_of_minutes() {
+    fn an_hour_of_minutes_is_remembered() {
         let window = |minute: i64| Length::MINUTE.window_at(Wall::from_millis(minute * 60_000));
         let nobody = NextWindow::new(window(0), Length::MINUTE);
         let secret = Secret::from_bytes([7; 32]);
@@ -102,9 +103,9 @@ mod tests {
             next: window(1),
             waiting: 0,
             past: VecDeque::new(),
-            done: Done::default(),
+            totals: Totals::default(),
             rejected: Tally::default(),
-            log_works: true,
+            journal_works: true,
         };
         for minute in 0..100 {
             let window = window(minute);

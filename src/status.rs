@@ -1,4 +1,4 @@
-//! What others see of a registry over HTTP: a page, JSON, metrics, health.
+//! A registry over HTTP: a page, JSON, metrics and health.
 //!
 //! ```text
 //!   registry's thread          │          this thread
@@ -7,18 +7,20 @@
 //!                documents ────┼──────────▶ /api/v1/windows
 //! ```
 //!
-//! It has a thread and a runtime of its own, and takes nothing from the registry but what it
-//! shows: whoever is slow, silent or many here holds up nobody there. Of the next window it knows
-//! the count alone.
+//! It has a thread and a runtime of its own, and takes nothing from the registry but snapshots:
+//! clients that are slow, silent or many do not slow the registry down. Of the next window it
+//! knows how many members there are, not who they are.
 
 mod current;
 mod documents;
 mod feed;
 mod health;
+mod lateness;
 mod listen;
 mod metrics;
 mod page;
 mod reply;
+mod worker;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -41,16 +43,13 @@ use documents::Documents;
 use feed::Feed;
 use metrics::Metrics;
 
-/// Threads that read documents.
-const READERS: usize = 2;
-
-/// The stack that one of them, or the server itself, needs.
+/// The stack of each thread of the server, in bytes.
 const STACK: usize = 1 << 20;
 
-/// How long a stop waits for answers that are on their way.
+/// How long a stop waits for answers that are being sent.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What the handlers share.
+/// What the handlers of requests share.
 struct Site {
     clock: Clock,
     feed: Feed,
@@ -59,7 +58,7 @@ struct Site {
     metrics: Metrics,
 }
 
-/// An HTTP server on a thread of its own; dropped, it stops.
+/// An HTTP server on a thread of its own; it stops when this is dropped.
 #[derive(Debug)]
 pub struct Status {
     addr: SocketAddr,
@@ -68,34 +67,29 @@ pub struct Status {
 }
 
 impl Status {
-    /// Serves what `shown` shows, and the documents in the folder `windows`, on `listener`.
+    /// Serves the registry's `snapshots`, and the documents in the folder `windows`, on `listener`.
     pub fn start(
         listener: TcpListener,
-        shown: watch::Receiver<Arc<Snapshot>>,
+        snapshots: watch::Receiver<Arc<Snapshot>>,
         windows: PathBuf,
         clock: Clock,
     ) -> io::Result<Status> {
         let addr = listener.local_addr()?;
         listener.set_nonblocking(true)?;
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(READERS)
-            .thread_stack_size(STACK)
-            .build()?;
+        let documents = Documents::new(windows)?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
-            let served = runtime.block_on(run(listener, shown, windows, clock, stopped));
+            let served = runtime.block_on(run(listener, snapshots, documents, clock, stopped));
             if let Err(error) = served {
                 tracing::error!("the page on {addr} has stopped: {error}; the registry goes on");
             }
-            // A document that is being read may take its time.
-            runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name("status".into()).stack_size(STACK).spawn(serve)?;
         Ok(Status { addr, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -112,19 +106,18 @@ impl Drop for Status {
 
 async fn run(
     listener: TcpListener,
-    shown: watch::Receiver<Arc<Snapshot>>,
-    windows: PathBuf,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    documents: Documents,
     clock: Clock,
     stopped: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let (feed, editor) = Feed::new(shown, clock);
+    let (feed, writer) = Feed::new(snapshots, clock);
     let metrics = Metrics::new(&feed);
-    let documents = Documents::new(windows);
     let site = Site { clock, feed, current: Current::default(), documents, metrics };
-    let editing = tokio::spawn(editor.run());
+    let writing = tokio::spawn(writer.run());
     let router = router(Arc::new(site));
-    let serving = listen::serve(listener, router, stopped, editing.abort_handle());
+    let serving = listen::serve(listener, router, stopped, writing.abort_handle());
     serving.await;
     Ok(())
 }

@@ -59,9 +59,9 @@ pub struct Item {
 /// What something in a folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A regular file.
+    /// A regular file, and not a link to one.
     File,
-    /// A folder.
+    /// A folder, and not a link to one.
     Dir,
     /// Anything else: a symbolic link, a pipe, a device.
     Other,

@@ -1,102 +1,145 @@
 //! Counters: datagrams that were dropped or refused, by reason.
 
-/// RejectReason a datagram was dropped, or refused with an ERROR.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RejectReason {
-    /// Dropped: its source can be nobody's.
+use std::fmt;
+
+use strum::{EnumCount, EnumString, IntoStaticStr, VariantArray};
+
+/// Why a datagram was dropped: nobody is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumCount, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum DropReason {
+    /// Its source is an address that nobody can have.
     NoSource,
-    /// Dropped: not one JSON object with a known type, from a source that is not answered.
+    /// It is not one JSON object with a known type, and its source is not answered.
     Unreadable,
-    /// Dropped: a type that registries and peers send, not clients.
+    /// It has a type that registries and peers send, not clients.
     NoRequest,
-    /// Dropped: an ACK of nobody who was told, or without the pass.
+    /// It is an ACK of a client that was told no list, or without the pass.
     NoMember,
-    /// Dropped: too short to be answered without amplifying.
+    /// It is too short to be answered without amplification.
     TooShort,
-    /// Dropped: older than what its id asked since.
+    /// It is older than what its id asked since.
     Old,
-    /// Dropped: its first copy is being stored, and is answered then.
+    /// Its first copy is being stored, and is answered then.
     UnderWay,
-    /// Dropped: its address has been registered again since.
+    /// Its address has been registered again since.
     Displaced,
-    /// Dropped: its address asks too often, and has been told.
+    /// Its address asks too often, and has been told so.
     TooOften,
-    /// An answer, or a WINDOW, that could not be sent.
-    Unsent,
-    /// Refused: no JSON object with a type.
+    /// More requests wait for the registry than it takes.
+    Overloaded,
+    /// An answer could not be sent: the socket's buffer is full, or the system refused.
+    UnsentAnswer,
+    /// A CHALLENGE could not be sent: the socket's buffer is full, or the system refused.
+    UnsentChallenge,
+    /// A WINDOW could not be sent: the socket's buffer is full, or the system refused.
+    UnsentWindow,
+}
+
+impl DropReason {
+    /// The reason's name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Why a request was refused, for programs: the `code` of an ERROR.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, EnumCount, EnumString, IntoStaticStr, VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum Code {
+    /// The datagram is no JSON object with a `type`.
     Malformed,
-    /// Refused: a type that nobody knows.
+    /// The datagram has a type that nobody knows.
     UnknownType,
-    /// Refused: a field breaks its limits.
+    /// A field breaks its limits.
     BadField,
-    /// Refused: more bytes than any datagram has.
+    /// The datagram has more bytes than any may have.
     TooLarge,
-    /// Refused: a cap is reached.
+    /// A cap is reached.
     Full,
-    /// Refused: it could not be stored.
+    /// Nothing is promised: the registration could not be stored.
     Unavailable,
-    /// Refused: its address asks too often.
+    /// Too many requests come from the address.
     SlowDown,
-    /// Refused: no key vouches for it.
+    /// The registry is private, and no key of it signed the request.
     Forbidden,
 }
 
-impl RejectReason {
-    /// Every reason.
-    pub const ALL: [RejectReason; 18] = [
-        RejectReason::NoSource,
-        RejectReason::Unreadable,
-        RejectReason::NoRequest,
-        RejectReason::NoMember,
-        RejectReason::TooShort,
-        RejectReason::Old,
-        RejectReason::UnderWay,
-        RejectReason::Displaced,
-        RejectReason::TooOften,
-        RejectReason::Unsent,
-        RejectReason::Malformed,
-        RejectReason::UnknownType,
-        RejectReason::BadField,
-        RejectReason::TooLarge,
-        RejectReason::Full,
-        RejectReason::Unavailable,
-        RejectReason::SlowDown,
-        RejectReason::Forbidden,
-    ];
+impl Code {
+    /// Every code, in the order of docs/PROTOCOL.md.
+    pub const ALL: &'static [Code] = Code::VARIANTS;
 
-    /// Its name in logs and metrics.
+    /// The code's name on the wire, in logs and metrics.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(self) -> bool {
+        matches!(self, Code::Full | Code::Unavailable | Code::SlowDown)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a datagram came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RejectReason {
+    /// It was dropped, and nobody was told.
+    Dropped(DropReason),
+    /// It was refused with an ERROR that has this code.
+    Refused(Code),
+}
+
+impl RejectReason {
+    /// Every reason there is: first what is dropped, then what is refused.
+    pub fn all() -> impl Iterator<Item = RejectReason> {
+        let dropped = DropReason::VARIANTS.iter().copied().map(RejectReason::Dropped);
+        dropped.chain(Code::VARIANTS.iter().copied().map(RejectReason::Refused))
+    }
+
+    /// The reason's name in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
-            RejectReason::NoSource => "no_source",
-            RejectReason::Unreadable => "unreadable",
-            RejectReason::NoRequest => "no_request",
-            RejectReason::NoMember => "no_member",
-            RejectReason::TooShort => "too_short",
-            RejectReason::Old => "old",
-            RejectReason::UnderWay => "under_way",
-            RejectReason::Displaced => "displaced",
-            RejectReason::TooOften => "too_often",
-            RejectReason::Unsent => "unsent",
-            RejectReason::Malformed => "malformed",
-            RejectReason::UnknownType => "unknown_type",
-            RejectReason::BadField => "bad_field",
-            RejectReason::TooLarge => "too_large",
-            RejectReason::Full => "full",
-            RejectReason::Unavailable => "unavailable",
-            RejectReason::SlowDown => "slow_down",
-            RejectReason::Forbidden => "forbidden",
+            RejectReason::Dropped(reason) => reason.name(),
+            RejectReason::Refused(code) => code.name(),
         }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            RejectReason::Dropped(reason) => reason as usize,
+            RejectReason::Refused(code) => DropReason::COUNT + code as usize,
+        }
+    }
+}
+
+impl From<DropReason> for RejectReason {
+    fn from(reason: DropReason) -> RejectReason {
+        RejectReason::Dropped(reason)
+    }
+}
+
+impl From<Code> for RejectReason {
+    fn from(code: Code) -> RejectReason {
+        RejectReason::Refused(code)
     }
 }
 
 /// How often each reason came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally([u64; RejectReason::ALL.len()]);
+pub struct Tally([u64; DropReason::COUNT + Code::COUNT]);
 
 impl Tally {
-    /// Counts one.
-    pub fn count(&mut self, why: RejectReason) {
-        self.0[why as usize] += 1;
+    /// Counts one datagram more for a reason.
+    pub fn count(&mut self, reason: impl Into<RejectReason>) {
+        self.0[reason.into().index()] += 1;
     }
 
     /// Adds what was counted elsewhere.
@@ -104,52 +147,52 @@ impl Tally {
         self.0.iter_mut().zip(other.0).for_each(|(own, more)| *own += more);
     }
 
-    /// Takes a count over from where it is counted.
-    pub fn set(&mut self, why: RejectReason, count: u64) {
-        self.0[why as usize] = count;
+    /// Sets a count that is kept elsewhere.
+    pub fn set(&mut self, reason: impl Into<RejectReason>, count: u64) {
+        self.0[reason.into().index()] = count;
     }
 
-    /// How often it came.
-    pub fn of(&self, why: RejectReason) -> u64 {
-        self.0[why as usize]
+    /// How often a reason came.
+    pub fn of(&self, reason: impl Into<RejectReason>) -> u64 {
+        self.0[reason.into().index()]
     }
 
-    /// What came since `before`.
+    /// What was counted since `before`.
     pub fn since(&self, before: &Tally) -> Tally {
         Tally(std::array::from_fn(|k| self.0[k] - before.0[k]))
     }
 
-    /// Each reason that came, and how often.
+    /// Each reason that came at least once, and how often it came.
     pub fn counted(&self) -> impl Iterator<Item = (RejectReason, u64)> {
-        RejectReason::ALL.into_iter().map(|why| (why, self.of(why))).filter(|&(_, count)| count > 0)
+        RejectReason::all().map(|why| (why, self.of(why))).filter(|&(_, count)| count > 0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn each_reason_has_its_own_counter_and_name() {
         let mut tally = Tally::default();
-        for (k, why) in RejectReason::ALL.into_iter().enumerate() {
+        for (k, why) in RejectReason::all().enumerate() {
             (0..k).for_each(|_| tally.count(why));
         }
-        let counts: Vec<u64> = RejectReason::ALL.into_iter().map(|why| tally.of(why)).collect();
-        assert_eq!(counts, (0..18).collect::<Vec<u64>>());
-        let mut names: Vec<&str> = RejectReason::ALL.into_iter().map(RejectReason::name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), 18);
+        let counts: Vec<u64> = RejectReason::all().map(|why| tally.of(why)).collect();
+        assert_eq!(counts, (0..counts.len() as u64).collect::<Vec<u64>>());
+        let names: HashSet<&str> = RejectReason::all().map(RejectReason::name).collect();
+        assert_eq!(names.len(), counts.len());
+        assert!(["under_way", "unsent_answer", "slow_down"].iter().all(|it| names.contains(it)));
     }
 
     #[test]
     fn what_came_since_is_told_once() {
         let mut tally = Tally::default();
-        tally.count(RejectReason::Old);
+        tally.count(DropReason::Old);
         let before = tally;
-        tally.count(RejectReason::Full);
-        tally.count(RejectReason::Full);
-        assert_eq!(tally.since(&before).counted().collect::<Vec<_>>(), [(RejectReason::Full, 2)]);
+        tally.count(Code::Full);
+        tally.count(Code::Full);
+        assert_eq!(tally.since(&before).counted().collect::<Vec<_>>(), [(Code::Full.into(), 2)]);
     }
 }

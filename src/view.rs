@@ -2,43 +2,46 @@
 //!
 //! ```text
 //!  events ──▶ lines, json            where stdout is no terminal, or lines are asked for
-//!         └─▶ join, serve, watch     a live view each: a model, and how it is drawn
+//!         └─▶ join, serve, watch     live views: a model each, and how it is drawn
 //!               └─▶ screen           takes the terminal, and gives it back as it was
 //!  tracing ─▶ logs                   to stderr; while a view has the screen, into it
 //! ```
 //!
-//! Texts that came over the wire are shown as they are only where nothing in them can move a
-//! cursor or turn the direction of writing.
+//! In texts that came over the wire, characters that could move the cursor or change the direction
+//! of writing are escaped.
 
 mod join;
 mod json;
 mod lines;
 mod logs;
 mod parts;
+mod recent;
 mod screen;
+mod scroll;
 mod serve;
 #[cfg(test)]
-mod stage;
+mod tests;
 mod watch;
 
-pub use join::{Join, Who};
+pub use join::{Join, Participant};
 pub use json::{client_json, document_json, history_json, roster_json, watched_json};
 pub use lines::{
     client_line, document_lines, history_line, roster_lines, server_line, watched_lines,
 };
 pub use logs::{Logs, log};
-pub use screen::{Live, Screen};
+pub use screen::{Live, Screen, restore_terminal};
+pub use scroll::Motion;
 pub use serve::Serve;
 pub use watch::Watch;
 
 use std::time::Duration;
 
-/// One line, and where it belongs.
+/// A line of text, and the stream that it is printed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// A result.
+    /// A result, for stdout.
     Out(String),
-    /// A message to whoever runs the program.
+    /// A message to whoever runs the program, for stderr.
     Err(String),
 }
 
@@ -54,28 +57,17 @@ pub fn plain(text: &str) -> String {
     shown
 }
 
-/// `n thing` or `n things`.
+/// A number and what it counts, in the plural unless it is 1.
 fn count(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
-/// A span in seconds.
+/// A span in seconds, with its unit.
 fn seconds(span: Duration) -> String {
     format!("{:.1} s", span.as_secs_f64())
 }
 
-/// A span in milliseconds.
+/// A span in milliseconds, with its unit.
 fn millis(span: Duration) -> String {
     format!("{:.1} ms", span.as_secs_f64() * 1000.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_in_a_text_moves_the_cursor() {
-        assert_eq!(plain("¿qué? \"hola\" 日本"), "¿qué? \"hola\" 日本");
-        assert_eq!(plain("a\u{1b}[2Jb\u{202e}c\r"), "a\\u{1b}[2Jb\\u{202e}c\\r");
-    }
 }

@@ -1,38 +1,42 @@
-//! The live views in a real terminal: tmux is one that can be asked what stands on its screen.
+//! The live views in a real terminal: tmux is one that can be asked what is on its screen.
 //!
-//! Without tmux nothing is tested here, and that is said.
+//! Without tmux these tests are skipped.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+#[path = "../src/main/panic.rs"]
+mod panic;
 
 use std::fs;
 use std::net::UdpSocket;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use hit7::clock::{Clock, Now};
 use hit7::view::{Live, Logs, Screen};
 use hit7_support::{poll, skip};
 use ratatui::Frame;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::channel;
 
 const HIT7: &str = env!("CARGO_BIN_EXE_hit7");
 
-/// What `stty` says of a terminal that a program has left raw.
+/// What `stty` prints of a terminal that a program has left in raw mode.
 const MODES: [&str; 4] = ["-icanon", "-echo", "-isig", "-opost"];
 
-/// How many terminals were opened: each has a name of its own.
+/// Counts the terminals, for their names.
 static TERMINALS: AtomicUsize = AtomicUsize::new(0);
 
-/// A shell in a terminal of its own, which ends when dropped, with all that runs in it.
+/// A shell in a terminal of its own; all in it ends when this is dropped.
 struct Terminal {
     name: String,
     folder: tempfile::TempDir,
 }
 
 impl Terminal {
-    /// Opens one of that size; where there is no tmux, the test is skipped.
+    /// Opens one of that size, if there is tmux.
     fn open(columns: u16, lines: u16) -> Option<Terminal> {
         if Command::new("tmux").arg("-V").output().is_err() {
-            skip("no tmux here, so nothing is tested in a terminal; apt-get install tmux");
+            skip("no tmux here; apt-get install tmux");
             return None;
         }
         let count = TERMINALS.fetch_add(1, Ordering::Relaxed);
@@ -73,12 +77,12 @@ impl Terminal {
         String::from_utf8(self.tmux(&["capture-pane", "-p"]).stdout).unwrap()
     }
 
-    /// The screen and what has been scrolled off it: a resize moves lines there.
+    /// The screen, and the lines that have left it: a resize may move lines there.
     fn scroll(&self) -> String {
         String::from_utf8(self.tmux(&["capture-pane", "-p", "-S", "-"]).stdout).unwrap()
     }
 
-    /// Waits until all of these stand on the screen at once.
+    /// Waits until all of these are on the screen at once.
     #[track_caller]
     fn shows(&self, pieces: &[&str]) -> String {
         let screen = poll(|| {
@@ -88,18 +92,20 @@ impl Terminal {
         screen.unwrap_or_else(|| panic!("{pieces:?} are not on\n{}", self.screen()))
     }
 
-    /// The shell has its terminal back: its screen, a cursor, echo and lines.
-    fn is_as_before(&self) {
+    /// Checks that the shell has its terminal back: its screen, a cursor, echo and line mode.
+    fn assert_restored(&self) {
         self.shows(&["ready>"]);
         assert!(self.scroll().contains("before it"), "{}", self.scroll());
         let state = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]).stdout;
         assert_eq!(String::from_utf8(state).unwrap().trim(), "0 1");
-        self.types("stty -a | grep -ow -e -icanon -e -echo -e -isig -e -opost; echo 'all' 'told'");
-        let screen = self.shows(&["all told"]);
+        self.types(
+            "stty -a | grep -ow -e -icanon -e -echo -e -isig -e -opost; echo 'all' 'printed'",
+        );
+        let screen = self.shows(&["all printed"]);
         assert!(!screen.lines().any(|line| MODES.contains(&line)), "{screen}");
     }
 
-    /// Starts a registry in it, on a port that is free.
+    /// Starts a registry in it, and returns its port.
     fn serve(&self) -> u16 {
         self.types("echo before it");
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -117,15 +123,15 @@ impl Drop for Terminal {
     }
 }
 
-/// No line is longer than the terminal, and boxes are closed.
-fn stands_straight(screen: &str) {
+/// Checks that the boxes on the screen are closed: no line is too long or too short.
+fn assert_boxes_closed(screen: &str) {
     for line in screen.lines().filter(|line| line.starts_with(['│', '╭', '╰'])) {
-        assert!(line.ends_with(['│', '╮', '╯']), "{line:?} in\n{screen}");
+        assert!(line.ends_with(['│', '╮', '╯', '█']), "{line:?} in\n{screen}");
     }
 }
 
 #[test]
-fn a_minute_turns_on_every_screen() {
+fn every_view_shows_a_window_that_opens() {
     let Some(registry) = Terminal::open(80, 24) else { return };
     let (ana, eve) = (Terminal::open(80, 24).unwrap(), Terminal::open(200, 50).unwrap());
     let guest = Terminal::open(80, 24).unwrap();
@@ -141,50 +147,50 @@ fn a_minute_turns_on_every_screen() {
         terminal.types("echo before it");
         terminal.types(&format!("{HIT7} {words}"));
     }
-    stands_straight(&ana.shows(&["2 members · met 1 of 1", "eve", "yes", "\\u{202e}live 日"]));
-    stands_straight(&eve.shows(&["2 members · met 1 of 1", "ana", "hola", "registered as"]));
-    stands_straight(&guest.shows(&["2 members", "127.0.0.1:", "what happened"]));
-    stands_straight(&registry.shows(&["2 in 1 room", "main        2", "2 members so far"]));
+    assert_boxes_closed(&ana.shows(&["2 members · met 1 of 1", "eve", "yes", "\\u{202e}live 日"]));
+    assert_boxes_closed(&eve.shows(&["2 members · met 1 of 1", "ana", "hola", "registered as"]));
+    assert_boxes_closed(&guest.shows(&["2 members", "127.0.0.1:", "what happened"]));
+    assert_boxes_closed(&registry.shows(&["2 in 1 room", "main        2", "2 members so far"]));
     for terminal in [&registry, &ana, &eve, &guest] {
         terminal.resize(100, 30);
-        stands_straight(&terminal.shows(&["hit7 ", "· ↑ ↓ scroll"]));
+        assert_boxes_closed(&terminal.shows(&["hit7 ", "· ↑ ↓ scroll"]));
         terminal.resize(12, 3);
         terminal.shows(&["hit7"]);
         terminal.resize(80, 24);
-        stands_straight(&terminal.shows(&["· ↑ ↓ scroll"]));
+        assert_boxes_closed(&terminal.shows(&["· ↑ ↓ scroll"]));
     }
     for (terminal, last) in [(&ana, "meeting"), (&eve, "meeting"), (&guest, "of room main seen")] {
         terminal.presses("C-c", "");
         terminal.shows(&[last]);
-        terminal.is_as_before();
+        terminal.assert_restored();
     }
     registry.presses("q", "");
     registry.shows(&["opened, 0 missed", "data in "]);
-    registry.is_as_before();
+    registry.assert_restored();
 }
 
 #[test]
-fn a_signal_gives_the_terminal_back() {
+fn a_signal_restores_the_terminal() {
     let Some(terminal) = Terminal::open(80, 24) else { return };
     terminal.serve();
     let pid = fs::read_to_string(terminal.folder.path().join("pid")).unwrap();
     assert!(Command::new("kill").args(["-TERM", pid.trim()]).status().unwrap().success());
     terminal.shows(&["opened, 0 missed"]);
-    terminal.is_as_before();
+    terminal.assert_restored();
 }
 
-/// A view that fails.
-struct Fails;
+/// A view beside which a thread panics at its first event.
+struct Panics;
 
-impl Live for Fails {
+impl Live for Panics {
     type Event = ();
 
     fn handle(&mut self, _now: Now, (): ()) {
-        panic!("a view that fails on purpose");
+        let _ = thread::spawn(|| panic!("a thread that panics on purpose")).join();
     }
 
-    fn draw(&self, _now: Now, _logs: &[String], frame: &mut Frame<'_>) {
-        frame.render_widget("about to fail: press q", frame.area());
+    fn draw(&mut self, _now: Now, _logs: &[String], frame: &mut Frame<'_>) {
+        frame.render_widget("about to panic: press q", frame.area());
     }
 
     fn summary(&self) -> Vec<String> {
@@ -193,29 +199,32 @@ impl Live for Fails {
 }
 
 #[test]
-#[ignore = "run in a terminal by a_panic_gives_the_terminal_back"]
-fn a_view_fails() {
+#[ignore = "run in a terminal by a_panic_restores_the_terminal"]
+fn a_thread_panics() {
+    panic::install();
     let mut screen = Screen::enter(std::io::stdout, Logs::new(std::io::stderr)).unwrap();
-    let (fail, events) = unbounded_channel();
-    let failed = screen.run(&mut Fails, events, Clock::start(), || fail.send(()).unwrap());
-    unreachable!("{failed:?}");
+    let (events, shown) = channel(1);
+    let ended = screen.run(&mut Panics, shown, Clock::start(), || events.try_send(()).unwrap());
+    unreachable!("{ended:?}");
 }
 
 #[test]
-fn a_panic_gives_the_terminal_back() {
-    let Some(terminal) = Terminal::open(80, 24) else { return };
+fn a_panic_restores_the_terminal() {
+    let Some(terminal) = Terminal::open(200, 24) else { return };
     terminal.types("echo before it");
     let this = std::env::current_exe().unwrap();
-    terminal.types(&format!("{} --ignored --exact a_view_fails --nocapture", this.display()));
-    let screen = terminal.shows(&["about to fail: press q"]);
+    let test = "--ignored --exact a_thread_panics --nocapture";
+    terminal.types(&format!("{} {test}; echo exit code $?", this.display()));
+    let screen = terminal.shows(&["about to panic: press q"]);
     assert!(!screen.contains("before it"), "it has a screen of its own: {screen}");
     terminal.presses("q", "");
-    terminal.shows(&["a view that fails on purpose", "1 failed"]);
-    terminal.is_as_before();
+    let text = "this is a bug in hit7";
+    terminal.shows(&[text, "a thread that panics on purpose at tests/terminal.rs:", "exit code 1"]);
+    terminal.assert_restored();
 }
 
 #[test]
-fn lines_are_printed_where_they_are_asked_for() {
+fn lines_are_printed_where_there_is_no_live_view() {
     let Some(terminal) = Terminal::open(80, 24) else { return };
     let data = terminal.folder.path().join("data").display().to_string();
     let serve = format!("{HIT7} serve 127.0.0.1 0 --window 1s --data {data}");
@@ -225,19 +234,19 @@ fn lines_are_printed_where_they_are_asked_for() {
         let screen = terminal.shows(&["listening on 127.0.0.1:", "data in "]);
         assert!(!screen.contains('╭') && screen.contains("before it"), "{screen}");
         terminal.presses("C-c", "");
-        terminal.is_as_before();
+        terminal.assert_restored();
     }
 }
 
 #[test]
-fn logs_stand_in_the_view_and_stay_when_it_ends() {
+fn the_view_shows_logs_which_stay_when_it_ends() {
     let Some(terminal) = Terminal::open(120, 30) else { return };
     terminal.types("export HIT7_LOG_LEVEL=info");
     let port = terminal.serve();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.send_to(b"{\"type\":\"DANCE\"}", ("127.0.0.1", port)).unwrap();
-    stands_straight(&terminal.shows(&["rejected away: unknown_type 1", "datagrams rejected away"]));
+    assert_boxes_closed(&terminal.shows(&["turned away: unknown_type 1", "datagrams turned away"]));
     terminal.presses("C-c", "");
-    terminal.shows(&["datagrams rejected away", "stopped"]);
-    terminal.is_as_before();
+    terminal.shows(&["datagrams turned away", "stopped"]);
+    terminal.assert_restored();
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use hit7::clock::Clock;
-use hit7::proto::{Datagram, Register};
+use hit7::proto::{Auth, Datagram, Profile, Request};
 use hit7::record::Header;
 use hit7::window::Length;
 use serde::Serialize;
@@ -124,7 +124,8 @@ impl Probe {
         let name = format!("probe-{}", self.seq % 7).parse().ok();
         let (id, seq) = ("probe".parse().ok(), Some(self.seq));
         self.sent.insert(self.seq, now);
-        let request = Register { id, seq, name, ..Register::default() }.encode();
+        let profile = Profile { name, ..Profile::default() };
+        let request = Request::register(id, seq, profile).encode(&Auth::NONE);
         self.buffers.send(&self.socket, &[request]).map(drop)
     }
 

@@ -13,6 +13,7 @@ use hit7::fanout::Fanout;
 use hit7::journal::{FileJournal, FileOptions, Journal, Replayed};
 use hit7::mesh::ListCap;
 use hit7::path::Path;
+use hit7::proto::Profile;
 use hit7::record::{Entry, Header, Record, Registration};
 use hit7::registry::{Caps, Config, Event, Registry};
 use hit7::roster::FinalizedWindow;
@@ -66,9 +67,11 @@ fn registration(member: usize, rooms: usize) -> Record {
         // As long as hit7's own client's: 64 bits as text.
         id: format!("{:011x}", member * 0x9e37_79b9).parse().ok(),
         seq: Some(1),
-        room: room.parse().expect("a room"),
-        name: format!("member-{member}").parse().ok(),
-        lan: None,
+        profile: Profile {
+            room: room.parse().expect("a room"),
+            name: format!("member-{member}").parse().ok(),
+            ..Profile::default()
+        },
     })
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
 use hit7::clock::Clock;
-use hit7::proto::{Ack, Datagram, Id, Register};
+use hit7::proto::{Ack, Auth, Datagram, Id, Profile, Request};
 use hit7::window::Window;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use serde::Serialize;
@@ -130,9 +130,9 @@ impl Members {
 
     /// Waits for the next window to begin unless there is time enough to register all of them.
     fn await_time_enough(&mut self) -> io::Result<()> {
-        let scout = Register { id: "scout".parse().ok(), ..Register::default() };
+        let scout = Request::register("scout".parse().ok(), None, Profile::default());
         loop {
-            self.send(0, &scout.encode())?;
+            self.send(0, &scout.encode(&Auth::NONE))?;
             for n in self.ready(100)? {
                 for place in 0..self.buffers.receive(&self.sockets[n])? {
                     let Ok(Datagram::Registered(it)) =
@@ -162,8 +162,9 @@ impl Members {
                 for &n in some {
                     let id = format!("m{n}").parse().ok();
                     let name = format!("member-{n}").parse().ok();
-                    let request = Register { id, seq: Some(1), name, ..Register::default() };
-                    self.send(n, &request.encode())?;
+                    let profile = Profile { name, ..Profile::default() };
+                    let request = Request::register(id, Some(1), profile);
+                    self.send(n, &request.encode(&Auth::NONE))?;
                 }
                 self.take_answers(some.len(), &mut windows)?;
             }
@@ -340,7 +341,8 @@ fn probe(
             seq += 1;
             let name = format!("probe-{}", seq % 7).parse().ok();
             let id = "probe".parse().ok();
-            let request = Register { id, seq: Some(seq), name, ..Register::default() }.encode();
+            let profile = Profile { name, ..Profile::default() };
+            let request = Request::register(id, Some(seq), profile).encode(&Auth::NONE);
             sent.insert(seq, since_epoch());
             buffers.send(&socket, &[request])?;
         }

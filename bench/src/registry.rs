@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use hit7::path;
+use hit7::proto::Profile;
 use hit7::record::{Header, Record, Registration};
 use hit7::window::{Wall, Window};
 
@@ -33,9 +34,11 @@ pub fn write_journal(data: &Path, header: Header, members: usize, ports: &[u16])
             path: path::Path::new(peer, Ipv4Addr::LOCALHOST.into()),
             id: format!("{member:011x}").parse().ok(),
             seq: Some(1),
-            room: "main".parse().expect("a room"),
-            name: format!("member-{member}").parse().ok(),
-            lan: None,
+            profile: Profile {
+                room: "main".parse().expect("a room"),
+                name: format!("member-{member}").parse().ok(),
+                lan: None,
+            },
         };
         Record::Register(registration).write_line(&mut lines);
     }

@@ -1,4 +1,4 @@
-//! What is decoded and written again says the same; nothing makes the decoder panic.
+//! A datagram that is decoded and encoded again is the same; no input makes the decoder panic.
 
 use hit7::proto::{Current, Datagram, Envelope, MAX_DATAGRAM, Peers, Registered};
 
@@ -14,7 +14,7 @@ pub(crate) fn check(input: &[u8]) {
         let _ = (envelope.seq(), envelope.cookie(), envelope.mac(), envelope.signed_bytes());
     }
     let decoded = Datagram::decode(input);
-    if let (Ok(Some(_)), Err(error)) = (envelope.and_then(|it| it.request()), &decoded) {
+    if let (Ok(_), Err(error)) = (envelope.and_then(|it| it.request()), &decoded) {
         panic!("a request, and no datagram: {error}");
     }
     let Ok(decoded) = decoded else { return };
@@ -32,7 +32,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// As it is written: with spans of eight digits at most.
+/// The datagram as it is written: with at most eight digits of milliseconds.
 fn clamped(datagram: Datagram<'_>) -> Datagram<'_> {
     match datagram {
         Datagram::Registered(it) => Datagram::Registered(Registered {

@@ -1,5 +1,5 @@
-//! Whatever comes from wherever: no amplifier, no loops, and nobody passes who has not proven its
-//! address, unless it is trusted.
+//! Any datagrams from any source: nothing is amplified, no answer is answered, and no request passes
+//! whose source has not proven its address, unless it is trusted.
 //!
 //! The first byte names the source, the second what kind of registry it is; the rest is datagrams,
 //! each after a zero byte, in which some words stand for what only a registry or a key can make.
@@ -13,7 +13,7 @@ use hit7::cookie::{CookieIssuer, Key, Secret};
 use hit7::gate::{Admit, Gate};
 use hit7::limit::Rate;
 use hit7::path::{Path, Transmit};
-use hit7::proto::{Datagram, Envelope, MAX_DATAGRAM};
+use hit7::proto::{Datagram, Envelope, Kind, MAX_DATAGRAM};
 use hit7::window::Wall;
 
 const SOURCES: [&str; 10] = [
@@ -30,14 +30,14 @@ const SOURCES: [&str; 10] = [
 ];
 const PRIVATE: u8 = 1;
 const LIMITED: u8 = 2;
-/// The source's own cookie, of now and as old as one may be.
+/// Stand for the cookie of the source, fresh and as old as one may be.
 const OWN: &str = "OWN-COOKIE------";
 const OLD: &str = "OLD-COOKIE------";
-/// Another's, a stale one, one from the future.
+/// Stand for the cookie of another source, a stale one, and one from the future.
 const OTHERS: &str = "OTHERS-COOKIE---";
 const STALE: &str = "STALE-COOKIE----";
 const FUTURE: &str = "FUTURE-COOKIE---";
-/// What the key makes of the datagram.
+/// Stands for the MAC of the datagram.
 const MAC: &str = "MAC-------------------";
 const SECONDS: u32 = 1_795_000_000;
 
@@ -55,13 +55,13 @@ pub(crate) fn check(input: &[u8]) {
     let used = GATES.with_borrow_mut(|gates| gates[kind].take());
     let gate = used.unwrap_or_else(|| gate(&cookies, private, rate));
     let mono = UPTIME.replace(UPTIME.get() + Duration::from_secs(3600));
-    let mut door = Door { gate, cookies, path, mono, private, limited, passed: 0 };
+    let mut harness = Harness { gate, cookies, path, mono, private, limited, passed: 0 };
     for datagram in rest.split(|byte| *byte == 0) {
-        door.knock(datagram);
+        harness.send(datagram);
     }
     let rate = rate.burst as usize;
-    assert!(!limited || door.is_trusted() || door.passed <= rate, "its rate is exceeded");
-    GATES.with_borrow_mut(|gates| gates[kind] = Some(door.gate));
+    assert!(!limited || harness.is_trusted() || harness.passed <= rate, "its rate is exceeded");
+    GATES.with_borrow_mut(|gates| gates[kind] = Some(harness.gate));
 }
 
 thread_local! {
@@ -82,7 +82,7 @@ fn key() -> Key {
     Key::from_text("the key of this year").unwrap()
 }
 
-struct Door {
+struct Harness {
     gate: Gate,
     cookies: CookieIssuer,
     path: Path,
@@ -92,13 +92,14 @@ struct Door {
     passed: usize,
 }
 
-impl Door {
-    fn knock(&mut self, datagram: &[u8]) {
+impl Harness {
+    fn send(&mut self, datagram: &[u8]) {
         let datagram = self.fill_in(datagram);
         let wall = Wall::from_millis(i64::from(SECONDS) * 1000);
         let now = Now { wall, mono: self.mono };
         match self.gate.admit(now, self.path, &datagram) {
             Admit::Pass { trusted, .. } => self.check_pass(&datagram, trusted),
+            Admit::Ack(_) => assert_eq!(kind(&datagram).as_deref(), Some("ACK")),
             Admit::Answer(transmit) => {
                 self.check_answer(&datagram, &transmit);
                 let challenge = Datagram::decode(&transmit.payload);
@@ -110,7 +111,10 @@ impl Door {
                 self.check_answer(&datagram, &transmit);
                 let error = Datagram::decode(&transmit.payload);
                 assert!(matches!(error, Ok(Datagram::Error(_))), "{error:?}");
-                assert!(self.is_trusted() || self.is_proven(&datagram), "a stranger is told");
+                assert!(
+                    self.is_trusted() || self.is_proven(&datagram),
+                    "an unproven source is told"
+                );
                 // What cannot be read has no cookie either.
                 let is_request = Envelope::open(&datagram).is_ok();
                 assert!(!self.private || self.is_proven(&datagram) || !is_request);
@@ -122,33 +126,30 @@ impl Door {
     /// Puts cookies and MACs in the place of the words that stand for them.
     fn fill_in(&self, datagram: &[u8]) -> Vec<u8> {
         let Ok(text) = str::from_utf8(datagram) else { return datagram.to_vec() };
-        let bake = |source, seconds| self.cookies.issue(source, seconds).as_str().to_owned();
+        let cookie = |source, seconds| self.cookies.issue(source, seconds).as_str().to_owned();
         let other = SocketAddr::new(self.path.peer.ip(), self.path.peer.port() ^ 1);
         let text = text
-            .replace(OWN, &bake(self.path.peer, SECONDS))
-            .replace(OLD, &bake(self.path.peer, SECONDS - 120))
-            .replace(OTHERS, &bake(other, SECONDS))
-            .replace(STALE, &bake(self.path.peer, SECONDS - 121))
-            .replace(FUTURE, &bake(self.path.peer, SECONDS + 1));
+            .replace(OWN, &cookie(self.path.peer, SECONDS))
+            .replace(OLD, &cookie(self.path.peer, SECONDS - 120))
+            .replace(OTHERS, &cookie(other, SECONDS))
+            .replace(STALE, &cookie(self.path.peer, SECONDS - 121))
+            .replace(FUTURE, &cookie(self.path.peer, SECONDS + 1));
         let mac = Envelope::open(text.as_bytes()).map(|it| key().mac(&it.signed_bytes()));
         text.replace(MAC, &mac.unwrap_or_default()).into_bytes()
     }
 
     fn check_pass(&mut self, datagram: &[u8], trusted: bool) {
-        if kind(datagram).as_deref() == Some("ACK") {
-            return assert!(!trusted);
-        }
         self.passed += 1;
         assert_eq!(trusted, self.is_trusted());
         assert!(self.is_proven(datagram) || (trusted && !self.private), "not proven");
-        assert!(!self.private || has_mac(datagram), "no key vouches for it");
+        assert!(!self.private || has_mac(datagram), "it is not signed");
     }
 
-    /// What holds of every answer.
+    /// Checks what must hold for every answer.
     fn check_answer(&self, datagram: &[u8], answer: &Transmit) {
         assert_eq!(answer.path, self.path);
         assert!(answer.payload.len() <= MAX_DATAGRAM);
-        assert!(self.is_somebody(), "nobody is answered");
+        assert!(self.is_possible(), "an impossible source is answered");
         let known = ["CHALLENGE", "REGISTERED", "LEFT", "PEERS", "WINDOW", "ERROR", "GREET"];
         let known = known.iter().chain(&["GREETED", "ACK"]);
         if let Some(kind) = kind(datagram) {
@@ -156,7 +157,7 @@ impl Door {
         }
     }
 
-    fn is_somebody(&self) -> bool {
+    fn is_possible(&self) -> bool {
         SOURCES[..5].contains(&self.path.peer.to_string().as_str()) || self.is_trusted()
     }
 
@@ -172,8 +173,11 @@ impl Door {
     }
 
     fn must_pass(&self, datagram: &[u8]) -> bool {
-        let good = Envelope::open(datagram).is_ok_and(|it| matches!(it.request(), Ok(Some(_))));
-        good && self.is_somebody()
+        let good = Envelope::open(datagram).is_ok_and(|it| match it.kind() {
+            Kind::Ack => it.ack().is_ok(),
+            _ => it.request().is_ok(),
+        });
+        good && self.is_possible()
             && !self.limited
             && self.is_proven(datagram)
             && (!self.private || has_mac(datagram))

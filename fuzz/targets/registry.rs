@@ -10,7 +10,7 @@ use hit7::clock::Now;
 use hit7::cookie::Secret;
 use hit7::mesh::ListCap;
 use hit7::path::{Path, Transmit};
-use hit7::proto::{Code, Datagram, Id, Leave, Query, Register, Request, Room};
+use hit7::proto::{Code, Datagram, Id, Profile, Request, RequestKind, Room};
 use hit7::record::{Entry, Record};
 use hit7::registry::{self, Caps, Config, Event, Handled, Registry, ResumeError};
 use hit7::window::{Length, Wall, Window};
@@ -18,7 +18,7 @@ use hit7::window::{Length, Wall, Window};
 #[path = "../../tests/model/mod.rs"]
 mod model;
 
-use model::{List, Members, Model, id_and_seq, members_of, told_window};
+use model::{List, Members, Model, members_of, told_window};
 
 /// Longer lists find nothing that these do not.
 const MOST: usize = 200;
@@ -132,14 +132,10 @@ impl World {
     fn take(&mut self, op: Op) {
         match op {
             Op::Register(who) => self.ask(who, |id, seq, room| {
-                Request::Register(Register { id, seq, room, ..Register::default() })
+                Request::register(id, seq, Profile { room, ..Profile::default() })
             }),
-            Op::Leave(who) => {
-                self.ask(who, |id, seq, _| Request::Leave(Leave { id, seq, ..Leave::default() }));
-            }
-            Op::Query(who) => self.ask(who, |id, seq, room| {
-                Request::Query(Query { id, seq, room, ..Query::default() })
-            }),
+            Op::Leave(who) => self.ask(who, |id, seq, _| Request::leave(id, seq)),
+            Op::Query(who) => self.ask(who, |id, seq, room| Request::query(id, seq, room, 0)),
             Op::Wait(times) => self.wait(u64::from(times) * 4),
             Op::Step(times) => {
                 let wall = self.now.wall.millis() + i64::from(times) * 2000;
@@ -184,19 +180,19 @@ impl World {
     /// What the model says, unless the same id has something under way, which comes before.
     fn check_handled(&self, request: &Request, addr: SocketAddr, handled: &Handled) {
         let wall = self.now.wall;
-        let (id, seq) = id_and_seq(request);
-        let before: Vec<_> = self.under_way.iter().filter(|it| it.0.as_ref() == id).collect();
+        let Request { id, seq, kind } = request;
+        let before: Vec<_> = self.under_way.iter().filter(|it| it.0 == *id).collect();
         let (Some(id), Some((.., last)), false) =
-            (id, before.last(), matches!(request, Request::Query(_)))
+            (id, before.last(), matches!(kind, RequestKind::Query { .. }))
         else {
             return self.model.check_handled(request, addr, wall, handled).unwrap();
         };
         let highest =
             before.iter().map(|it| it.1).max().flatten().max(self.model.highest(id, true));
         let is_nothing = matches!(handled, Handled::Nothing(_));
-        let is_new = seq.is_none() || seq > highest || seq == highest && addr != *last;
+        let is_new = seq.is_none() || *seq > highest || *seq == highest && addr != *last;
         assert!(!is_new || !is_nothing, "{request:?} is new, and comes to {handled:?}");
-        let is_old = seq.is_some() && seq < self.model.highest(id, !self.model.is_over(wall));
+        let is_old = seq.is_some() && *seq < self.model.highest(id, !self.model.is_over(wall));
         assert!(!is_old || is_nothing, "{request:?} is old, and comes to {handled:?}");
     }
 

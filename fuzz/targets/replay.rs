@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use arbitrary::{Arbitrary, Unstructured};
 use hit7::journal::{FileJournal, FileOptions, Journal, OpenError, Replayed};
+use hit7::proto::Profile;
 use hit7::record::{Header, Leaving, LineError, Opening, Record, Registration};
 use hit7::store::{Handle, Store};
 use hit7::window::{Length, Window};
@@ -31,7 +32,7 @@ struct Valid {
     opened: bool,
 }
 
-/// The first byte says whether the rest is a file, or damage to a valid one.
+/// The first byte says whether the rest is a file, or a list of damages to a valid file.
 pub(crate) fn check(input: &[u8]) {
     match input {
         [] => {}
@@ -56,7 +57,7 @@ fn header() -> Header {
     Header { window: window(), length: Length::MINUTE }
 }
 
-/// What was written: a registration or a LEAVE a record, and perhaps the opening.
+/// A journal file as it is written: so many registrations and a LEAVE, and perhaps the opening.
 fn file(Valid { records, opened }: Valid) -> Vec<u8> {
     let (window, at) = (window(), "2026-11-23T11:28:34.120Z".parse().unwrap());
     let path = hit7::path::Path::new("[2001:db8::7]:40112".parse().unwrap(), [127, 0, 0, 1].into());
@@ -73,9 +74,7 @@ fn file(Valid { records, opened }: Valid) -> Vec<u8> {
                 path,
                 id,
                 seq,
-                room,
-                name: Some("ana".parse().unwrap()),
-                lan: None,
+                profile: Profile { room, name: Some("ana".parse().unwrap()), ..Profile::default() },
             }),
         };
         record.write_line(&mut file);

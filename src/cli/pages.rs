@@ -1,4 +1,4 @@
-//! Manual pages and completions, made from the words of the command line.
+//! Manual pages and completions, made from the arguments of the command line.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use clap_mangen::Man;
 
 use super::Cli;
 
-/// What `shell` needs to complete the words.
+/// The script that `shell` needs to complete the arguments.
 pub(crate) fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "hit7", &mut script);
@@ -30,10 +30,11 @@ pub(crate) fn write_manuals(dir: &Path) -> io::Result<()> {
     clap_mangen::generate_to(without_help(), dir)
 }
 
-/// The words without `help`: its page would say nothing. `NAME` begins with the name anyway.
+/// The program without the command `help`, whose page would say nothing; its description does not
+/// begin with its name, as the section NAME of a manual page does that.
 fn without_help() -> Command {
-    let words = Cli::command().disable_help_subcommand(true);
-    words.about("introduces peers one minute at a time")
+    let command = Cli::command().disable_help_subcommand(true);
+    command.about("introduces peers one minute at a time")
 }
 
 #[cfg(test)]
@@ -43,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shell_is_told_every_command() {
+    fn the_script_of_every_shell_has_every_command() {
         for shell in Shell::value_variants() {
             let script = String::from_utf8(completions(*shell)).unwrap();
             for command in Cli::command().get_subcommands() {

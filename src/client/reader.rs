@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{ClientError, LONGEST_DELAY, Target, open, transmit};
-use crate::ask::{Ask, Heard, Terms};
+use crate::ask::{PendingRequest, Reply, RetryLimits};
 use crate::clock::{Alarm, Clock};
 use crate::cookie::NO_COOKIE;
+use crate::events::EventSender;
 use crate::peer::{PartialList, WholeList};
-use crate::proto::{Code, Datagram, Peers, Query, Refusal, Request, Room};
+use crate::proto::{Code, Datagram, Peers, Refusal, Request, Room};
 use crate::udp::{Inbox, Socket};
 use crate::window::Window;
 
@@ -40,6 +41,8 @@ pub enum Watched {
     Window(Roster),
     /// No registry has answered for so long; the watcher goes on trying.
     Silent(Duration),
+    /// So many of these were lost: the receiver was too slow.
+    NotShown(u64),
 }
 
 /// Asks for all pages of the current roster of a room.
@@ -53,9 +56,10 @@ pub async fn watch(
     room: Room,
     clock: Clock,
     shutdown: impl Future<Output = ()>,
-    seen: mpsc::UnboundedSender<Watched>,
+    seen: mpsc::Sender<Watched>,
 ) -> Result<(), ClientError> {
     let mut reader = Reader::new(target, room, clock)?;
+    let mut seen = EventSender::new(seen, Watched::NotShown);
     let follow = async {
         let mut heard_at = clock.now().mono;
         loop {
@@ -70,7 +74,7 @@ pub async fn watch(
                 }
                 Err(error) => return Err(error),
             };
-            if seen.send(watched).is_err() {
+            if !seen.send(watched) {
                 return Ok(());
             }
             tokio::time::sleep(wait).await;
@@ -191,11 +195,11 @@ impl Reader {
             for (_, bytes) in inbox.datagrams().filter(|(path, _)| path.peer == registry) {
                 let Ok(datagram) = Datagram::decode(bytes) else { continue };
                 match (ask.handle(&datagram, self.clock.now()), datagram) {
-                    (Heard::Answered, Datagram::Peers(peers)) if reading.add(&peers) => {
+                    (Reply::Answer, Datagram::Peers(peers)) if reading.add(&peers) => {
                         ask.cookie().clone_into(&mut self.cookie);
                         return Ok(());
                     }
-                    (Heard::Refused, Datagram::Error(refusal)) if !refusal.code.is_retryable() => {
+                    (Reply::Error, Datagram::Error(refusal)) if !refusal.code.is_retryable() => {
                         return reading.refuse(refusal);
                     }
                     _ => {}
@@ -204,12 +208,11 @@ impl Reader {
         }
     }
 
-    fn ask(&mut self, part: u32) -> Ask {
+    fn ask(&mut self, part: u32) -> PendingRequest {
         self.seq += 1;
-        let (seq, room) = (Some(self.seq), self.room.clone());
-        let query = Request::Query(Query { seq, room, part, ..Query::default() });
-        let terms = Terms { longest: LONGEST_DELAY, deadline: None };
-        let ask = Ask::new(query, &self.cookie, terms, self.seq, self.clock.now());
+        let query = Request::query(None, Some(self.seq), self.room.clone(), part);
+        let limits = RetryLimits { longest: LONGEST_DELAY, deadline: None };
+        let ask = PendingRequest::new(query, &self.cookie, limits, self.seq, self.clock.now());
         ask.signed(self.target.key.clone())
     }
 }

@@ -1,32 +1,32 @@
-//! From a host's name to addresses and sockets.
+//! Turns the name of a host into addresses and sockets.
 
 use std::io::{self, ErrorKind};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use hit7::udp::{Socket, Sockets};
 use hit7::view;
 
 use super::Failure;
 
-/// How often another port is picked, if the one that fitted the first address is taken on the next.
-const PICKS: usize = 16;
+/// How often another port is tried, if the one that was free on the first address is taken on another.
+const TRIES: usize = 16;
 
-/// Binds every address that the host resolves to, all to one port.
-pub(crate) async fn bind(host: Option<&str>, port: u16) -> Result<Sockets, Failure> {
+/// Binds every address of the host, all to one port.
+pub(crate) fn bind(host: Option<&str>, port: u16) -> Result<Sockets, Failure> {
     let Some(host) = host else {
         let socket =
             Socket::bind_all(port).map_err(|error| cannot_listen("all addresses", port, &error))?;
         return Ok(Sockets::new(vec![socket]));
     };
-    let addrs = resolve(host, port).await?;
-    for _ in 0..PICKS {
+    let addrs = resolve(host, port)?;
+    for _ in 0..TRIES {
         match bind_each(&addrs) {
             Err((_, error)) if port == 0 && error.kind() == ErrorKind::AddrInUse => {}
             Err((addr, error)) => return Err(cannot_listen(&addr.ip().to_string(), port, &error)),
             Ok(sockets) => return Ok(Sockets::new(sockets)),
         }
     }
-    Err(Failure::Told(format!(
+    Err(Failure::Message(format!(
         "no port is free on every address of {}; name one",
         view::plain(host)
     )))
@@ -39,7 +39,7 @@ fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, (SocketAddr, io::Error
         let port = sockets.first().map_or(addr.port(), |first| first.local_addr().port());
         match Socket::bind(SocketAddr::new(addr.ip(), port)) {
             Ok(socket) => sockets.push(socket),
-            // A name may resolve to ::1 where there is no IPv6.
+            // A name may have the address ::1 although this machine has no IPv6.
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
                 missing = Some((addr, error))
             }
@@ -52,6 +52,7 @@ fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, (SocketAddr, io::Error
     }
 }
 
+/// The failure to listen on a port, with a remedy.
 pub(crate) fn cannot_listen(host: &str, port: u16, error: &io::Error) -> Failure {
     let remedy = match error.kind() {
         ErrorKind::AddrInUse => "another program uses that port: choose another, or 0 for any",
@@ -59,19 +60,19 @@ pub(crate) fn cannot_listen(host: &str, port: u16, error: &io::Error) -> Failure
         ErrorKind::PermissionDenied => "ports below 1024 need root: choose another",
         _ => "choose another address or port",
     };
-    Failure::Told(format!("cannot listen on {host} port {port}: {error}; {remedy}"))
+    Failure::Message(format!("cannot listen on {host} port {port}: {error}; {remedy}"))
 }
 
-/// All addresses of a host, each once.
-pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+/// All addresses of a host, each once. It waits for the name server: nothing runs yet.
+pub(crate) fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     let shown = view::plain(host);
-    let found = tokio::net::lookup_host((without_brackets(host), port)).await;
+    let found = (without_brackets(host), port).to_socket_addrs();
     let found = found.map_err(|error| {
         let remedy = match host.contains(':') {
             true => "give a name or an address, and the port as a word of its own",
             false => "give a name or an address",
         };
-        Failure::Told(format!("cannot resolve host '{shown}': {error}; {remedy}"))
+        Failure::Message(format!("cannot resolve host '{shown}': {error}; {remedy}"))
     })?;
     let mut addrs: Vec<SocketAddr> = Vec::new();
     for addr in found {
@@ -80,7 +81,7 @@ pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fa
         }
     }
     if addrs.is_empty() {
-        return Err(Failure::Told(format!("host '{shown}' has no address")));
+        return Err(Failure::Message(format!("host '{shown}' has no address")));
     }
     Ok(addrs)
 }

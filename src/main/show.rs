@@ -1,4 +1,4 @@
-//! How what happens reaches people: as lines, or in a live view; and where logs go.
+//! Shows events as lines or in a live view, prints, and sets up the logs.
 
 use std::env;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -10,14 +10,14 @@ use std::time::Duration;
 use hit7::clock::Clock;
 use hit7::view::{Line, Live, Logs, Screen, plain};
 use tokio::sync::Notify;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc;
 use tracing::Level;
 
 use super::{Failure, SHUTDOWN_TIMEOUT};
 use crate::cli::{self, Format};
 
 /// How long a stop waits for the terminal to be given back.
-const GIVE_BACK: Duration = Duration::from_secs(2);
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether there is a terminal that can be drawn on.
 pub(crate) fn can_draw() -> bool {
@@ -26,7 +26,7 @@ pub(crate) fn can_draw() -> bool {
     drawn && io::stdout().is_terminal()
 }
 
-/// Begins to log: as text or JSON, coloured on a terminal that is not drawn on.
+/// Starts to log, as text or JSON; in colour on a terminal without a live view.
 pub(crate) fn log(args: &cli::Logs, live: bool) -> Logs {
     let logs = Logs::new(io::stderr);
     let level = match args.log_level {
@@ -48,23 +48,28 @@ pub(crate) fn log(args: &cli::Logs, live: bool) -> Logs {
     logs
 }
 
-/// A live view and what it needs.
+/// Takes the terminal; if that fails, lines are printed.
+pub(crate) fn enter(logs: Logs) -> Option<Screen<io::Stdout>> {
+    Screen::enter(io::stdout, logs).ok()
+}
+
+/// A live view, and what it needs to run.
 pub(crate) struct View<L> {
     pub(crate) screen: Screen<io::Stdout>,
     pub(crate) live: L,
     pub(crate) clock: Clock,
-    /// Told when someone in front of it wants to leave.
-    pub(crate) leave: Arc<Notify>,
+    /// Notified when the view is left with a key.
+    pub(crate) quit: Arc<Notify>,
 }
 
-/// A thread that shows what happens.
+/// The thread that shows events.
 pub(crate) struct Printer {
     end: Receiver<Result<(), Failure>>,
     patience: Duration,
 }
 
 impl Printer {
-    /// Waits until all is shown; after a stop only a little, for whoever reads may have stalled.
+    /// Waits until all is shown; after a stop only a little, for the reader may have stalled.
     pub(crate) fn finish(self, stopped: bool) -> Result<(), Failure> {
         match stopped {
             true => self.end.recv_timeout(self.patience).unwrap_or(Ok(())),
@@ -73,30 +78,31 @@ impl Printer {
     }
 }
 
-/// Shows events on a thread of their own: a slow terminal must not slow what they are about.
+/// Shows events on a thread of its own: a slow terminal must not slow down what they are about.
 pub(crate) fn show<L: Live>(
-    mut events: UnboundedReceiver<L::Event>,
+    mut events: mpsc::Receiver<L::Event>,
     view: Option<View<L>>,
     print: impl FnMut(L::Event) -> Result<(), Failure> + Send + 'static,
-) -> Printer {
+) -> Result<Printer, Failure> {
     let (done, end) = sync_channel(1);
-    let patience = if view.is_some() { GIVE_BACK } else { SHUTDOWN_TIMEOUT };
-    thread::spawn(move || {
+    let patience = if view.is_some() { RESTORE_TIMEOUT } else { SHUTDOWN_TIMEOUT };
+    let show = move || {
         let shown = match view {
             Some(view) => view.show(events),
             None => std::iter::from_fn(|| events.blocking_recv()).try_for_each(print),
         };
         let _ = done.send(shown);
-    });
-    Printer { end, patience }
+    };
+    thread::Builder::new().name("show".to_owned()).spawn(show)?;
+    Ok(Printer { end, patience })
 }
 
 impl<L: Live> View<L> {
-    fn show(mut self, events: UnboundedReceiver<L::Event>) -> Result<(), Failure> {
-        let leave = || self.leave.notify_one();
-        let shown = self.screen.run(&mut self.live, events, self.clock, leave);
+    fn show(mut self, events: mpsc::Receiver<L::Event>) -> Result<(), Failure> {
+        let quit = || self.quit.notify_one();
+        let shown = self.screen.run(&mut self.live, events, self.clock, quit);
         drop(self.screen);
-        // A terminal that is gone is read by nobody.
+        // A terminal that is gone has no reader.
         shown.map_err(|_| Failure::ClosedPipe)?;
         print_lines(self.live.summary())
     }
@@ -125,13 +131,13 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::ClosedPipe),
-        Err(error) => Err(Failure::Told(format!("cannot write to stdout: {error}"))),
+        Err(error) => Err(Failure::Message(format!("cannot write to stdout: {error}"))),
     }
 }
 
-/// A message for who runs the program; whatever it quotes, a registry's args or a file's name, is
-/// made harmless to a terminal.
+/// Prints a message to whoever runs the program. What it quotes, as a registry's text or the name
+/// of a file, may contain control characters: they are escaped.
 pub(crate) fn print_message(message: &str) {
-    // Whoever closed stderr does not want to know.
+    // If stderr is closed, there is nobody to tell.
     let _ = writeln!(io::stderr(), "hit7: {}", plain(message));
 }

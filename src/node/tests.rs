@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::cookie::Secret;
 use crate::mesh::ListCap;
-use crate::proto::{Datagram, Kind, Register};
+use crate::proto::{Datagram, Kind, Profile};
 use crate::record::Record;
 use crate::registry::{Caps, Config};
 use crate::window::{Length, Wall};
@@ -86,7 +86,7 @@ impl Harness {
     fn ask(&mut self, id: &str, addr: &str, seq: u64) {
         let path = Path::new(addr.parse().unwrap(), "198.51.100.10".parse().unwrap());
         let id = Some(id.parse().unwrap());
-        let request = Request::Register(Register { id, seq: Some(seq), ..Register::default() });
+        let request = Request::register(id, Some(seq), Profile::default());
         self.input(Input::Request(Inbound { path, request, trusted: false }));
     }
 
@@ -159,7 +159,7 @@ fn a_refusal_ends_the_epoch_of_all_that_is_under_way() {
         it.refuse();
     }
     assert_eq!(it.take_sent(), [Kind::Error; 2]);
-    assert_eq!(it.node.counts().rejected.of(RejectReason::Unavailable), 2);
+    assert_eq!(it.node.counts().rejected.of(Code::Unavailable), 2);
     it.wait_until("11:29:00.300");
     assert_eq!(it.batches[0].0, Epoch::default().next(), "only one refusal was news");
     it.sync();
@@ -258,9 +258,8 @@ fn what_was_replayed_is_announced_while_it_lasts_and_archived() {
     };
     let register = |window, at| {
         let path = Path::new(ANA.parse().unwrap(), "198.51.100.10".parse().unwrap());
-        let Register { room, .. } = Register::default();
-        let (id, seq, name, lan) = (None, None, None, None);
-        let it = crate::record::Registration { window, at, path, id, seq, room, name, lan };
+        let (id, seq, profile) = (None, None, Profile::default());
+        let it = crate::record::Registration { window, at, path, id, seq, profile };
         Record::Register(it)
     };
     let open =

@@ -11,7 +11,7 @@ use super::requests::RequestSlot;
 use super::{Config, Event, Membership, Open, PartialList, Peer, Promised, millis, whole_seconds};
 use crate::ask::jitter;
 use crate::clock::Now;
-use crate::proto::{Ack, Candidate, Greet, Opened, Page, Peers, Query, Request};
+use crate::proto::{Ack, Candidate, Greet, Opened, Page, Peers, Request};
 use crate::window::Window;
 
 /// The longest time from the opening to the first QUERY for missing parts.
@@ -142,7 +142,7 @@ impl Peer {
         let part = list.missing();
         let (id, seq) = (Some(self.config.id.clone()), Some(self.registry.next_seq()));
         let room = self.config.room.clone();
-        let query = Request::Query(Query { id, seq, room, part, ..Query::default() });
+        let query = Request::query(id, seq, room, part);
         self.query.under_way = Some(self.ask(now, query, None));
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Event, Peer, Promised, millis, whole_seconds};
 use crate::clock::Now;
 use crate::path::canonical;
-use crate::proto::{Datagram, Leave, Refusal, Register, Registered, Request};
+use crate::proto::{Datagram, Profile, Refusal, Registered, Request};
 use crate::window::Window;
 
 /// The time between keep-alives: many NATs forget a mapping after 30 s (RFC 4787 §4.3 asks for
@@ -25,8 +25,7 @@ impl Peer {
         self.registers = false;
         (self.registration.due, self.windows.promised) = (None, None);
         let (id, seq) = (Some(self.config.id.clone()), Some(self.registry.next_seq()));
-        let leave = Request::Leave(Leave { id, seq, ..Leave::default() });
-        self.registration.under_way = Some(self.ask(now, leave, None));
+        self.registration.under_way = Some(self.ask(now, Request::leave(id, seq), None));
     }
 
     /// Tries another address of the registry; ignored once the registry has answered.
@@ -51,15 +50,10 @@ impl Peer {
         // The window to be in is the one that opens when the current one closes.
         let open = self.windows.open.as_ref().filter(|_| promised.is_none());
         let deadline = open.map(|open| open.closes_at);
-        let register = Register {
-            id: Some(self.config.id.clone()),
-            seq: Some(self.registry.next_seq()),
-            room: self.config.room.clone(),
-            name: self.config.name.clone(),
-            lan: self.config.lan,
-            ..Register::default()
-        };
-        self.registration.under_way = Some(self.ask(now, Request::Register(register), deadline));
+        let (id, seq) = (Some(self.config.id.clone()), Some(self.registry.next_seq()));
+        let (room, name) = (self.config.room.clone(), self.config.name.clone());
+        let request = Request::register(id, seq, Profile { room, name, lan: self.config.lan });
+        self.registration.under_way = Some(self.ask(now, request, deadline));
     }
 
     pub(super) fn keep_alive(&mut self, now: Now) {

@@ -7,7 +7,7 @@ use rand::Rng;
 use rand::rngs::ChaCha8Rng;
 
 use super::Peer;
-use crate::ask::{Ask, Heard, Terms};
+use crate::ask::{PendingRequest, Reply, RetryLimits};
 use crate::clock::Now;
 use crate::cookie::NO_COOKIE;
 use crate::path::canonical;
@@ -50,7 +50,7 @@ impl RegistryLink {
 #[derive(Debug, Default)]
 pub(super) struct RequestSlot {
     /// The request that is not answered yet.
-    pub(super) under_way: Option<Ask>,
+    pub(super) under_way: Option<PendingRequest>,
     /// When the next request is to be made, by the monotonic clock.
     pub(super) due: Option<Duration>,
 }
@@ -61,7 +61,7 @@ impl RequestSlot {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        let retry = self.under_way.as_ref().and_then(Ask::poll_timeout);
+        let retry = self.under_way.as_ref().and_then(PendingRequest::poll_timeout);
         [retry, self.due].into_iter().flatten().min()
     }
 
@@ -72,10 +72,10 @@ impl RequestSlot {
 
     /// Hands a datagram of the registry to the request under way. A new cookie is kept for later
     /// requests.
-    fn handle(&mut self, cookie: &mut String, datagram: &Datagram<'_>, now: Now) -> Heard {
-        let Some(ask) = &mut self.under_way else { return Heard::Nothing };
+    fn handle(&mut self, cookie: &mut String, datagram: &Datagram<'_>, now: Now) -> Reply {
+        let Some(ask) = &mut self.under_way else { return Reply::Unrelated };
         let heard = ask.handle(datagram, now);
-        if heard == Heard::Challenged {
+        if heard == Reply::Challenge {
             ask.cookie().clone_into(cookie);
         }
         self.under_way.take_if(|ask| ask.poll_timeout().is_none());
@@ -85,9 +85,15 @@ impl RequestSlot {
 
 impl Peer {
     /// A request that is tried until it is answered, and once more shortly before `deadline`.
-    pub(super) fn ask(&mut self, now: Now, request: Request, deadline: Option<Duration>) -> Ask {
-        let terms = Terms { longest: self.windows.longest_delay(), deadline };
-        let ask = Ask::new(request, &self.registry.cookie, terms, self.rng.next_u64(), now);
+    pub(super) fn ask(
+        &mut self,
+        now: Now,
+        request: Request,
+        deadline: Option<Duration>,
+    ) -> PendingRequest {
+        let terms = RetryLimits { longest: self.windows.longest_delay(), deadline };
+        let ask =
+            PendingRequest::new(request, &self.registry.cookie, terms, self.rng.next_u64(), now);
         ask.signed(self.config.key.clone())
     }
 
@@ -101,7 +107,7 @@ impl Peer {
         let registration = self.registration.handle(cookie, datagram, now);
         let query = self.query.handle(cookie, datagram, now);
         // What answers nothing was forged, or is late: it does not show that a registry is there.
-        self.registry.heard |= registration != Heard::Nothing || query != Heard::Nothing;
+        self.registry.heard |= registration != Reply::Unrelated || query != Reply::Unrelated;
         if is_answer(registration) {
             self.on_registration_answer(now, datagram);
         }
@@ -115,6 +121,6 @@ impl Peer {
 }
 
 /// Whether a request was answered or refused.
-fn is_answer(heard: Heard) -> bool {
-    matches!(heard, Heard::Answered | Heard::Refused)
+fn is_answer(heard: Reply) -> bool {
+    matches!(heard, Reply::Answer | Reply::Error)
 }

@@ -7,8 +7,8 @@ mod windows;
 
 use super::*;
 use crate::proto::{
-    Ack, Candidate, Challenge, Current, Left, Listing, Opened, Page, Peers, Query, Refusal,
-    Register, Registered, Room,
+    Ack, Auth, Candidate, Challenge, Current, Envelope, Left, Listing, Opened, Page, Pass, Peers,
+    Profile, Refusal, Registered, Request, RequestKind, Room,
 };
 use crate::window::Wall;
 
@@ -66,23 +66,36 @@ struct Sent {
     bytes: Vec<u8>,
 }
 
+/// A QUERY that was sent.
+#[derive(Debug)]
+struct Query {
+    seq: Option<u64>,
+    part: u32,
+}
+
 impl Sent {
     fn datagram(&self) -> Datagram<'_> {
         Datagram::decode(&self.bytes).unwrap()
     }
 
-    fn register(&self) -> Option<Register> {
+    fn request(&self) -> Option<Request> {
         match self.datagram() {
-            Datagram::Register(register) => Some(register),
+            Datagram::Request(request, _) => Some(request),
             _ => None,
         }
     }
 
+    fn register(&self) -> Option<Request> {
+        self.request().filter(|it| matches!(it.kind, RequestKind::Register(_)))
+    }
+
     fn query(&self) -> Option<Query> {
-        match self.datagram() {
-            Datagram::Query(query) => Some(query),
-            _ => None,
-        }
+        let Request { seq, kind, .. } = self.request()?;
+        if let RequestKind::Query { part, .. } = kind { Some(Query { seq, part }) } else { None }
+    }
+
+    fn cookie(&self) -> Option<String> {
+        Envelope::open(&self.bytes).unwrap().cookie().map(String::from)
     }
 
     fn greet(&self) -> Option<Greet> {

@@ -1,49 +1,46 @@
-//! Reading datagrams: fields in any order, unknown ones ignored, of a key given twice the last.
-//!
-//! In two steps, because a registry must not look at the fields of a source that has not proven
-//! its address: [`Envelope::open`] finds the type and where each field stands; only then are the
-//! fields read, each error naming its field.
+//! Reading datagrams, in two steps, because a registry must not look at the fields of a source that
+//! has not proven its address: [`Envelope::open`] finds the type and where each field stands; only
+//! then are the fields read, each error naming its field.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::net::SocketAddr;
-use std::str::FromStr;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::error::Category;
-use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::list::parse_addr;
-use super::{
-    Ack, Challenge, Code, Current, Datagram, Greet, Greeted, Kind, Leave, Left, MAX_DATAGRAM,
-    Opened, Page, Peers, Query, Refusal, Register, Registered, Request, SEQ_END, plain,
-};
+use super::fields::Fields;
+use super::request::signed_bytes;
+use super::value::Group;
+use super::{Ack, Code, Datagram, Key, Kind, MAX_DATAGRAM, Request};
 
-/// RejectReason a datagram cannot be read.
+/// Why a datagram cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// More bytes than any datagram has.
+    /// It has more bytes than any datagram may have.
     #[error("a datagram is at most {MAX_DATAGRAM} bytes")]
     TooLarge,
-    /// Not one JSON object with a `type`.
+    /// It is not one JSON object with a `type`.
     #[error("not one json object in utf-8 with a type: {0}")]
     Malformed(String),
-    /// A `type` that nobody knows.
-    #[error("the type is none of REGISTER, LEAVE, QUERY and ACK")]
+    /// Its `type` is none that is known.
+    #[error("the type is none of {}", client_types())]
     UnknownType,
-    /// A field that breaks its limits, or lacks.
+    /// A field breaks its limits, or was not given and must be.
     #[error("{field} {why}")]
     BadField {
-        /// Its key.
+        /// The key of the field.
         field: &'static str,
-        /// What it must be.
+        /// What the field must be.
         why: String,
     },
 }
 
+/// The types that clients send: `REGISTER, LEAVE, QUERY and ACK`.
+fn client_types() -> String {
+    let requests = Kind::ALL.iter().filter(|kind| kind.is_request()).map(|kind| kind.name());
+    format!("{} and {}", requests.collect::<Vec<_>>().join(", "), Kind::Ack.name())
+}
+
 impl DecodeError {
-    /// What an ERROR says of it.
+    /// The code of the ERROR that tells of it.
     pub fn code(&self) -> Code {
         match self {
             DecodeError::TooLarge => Code::TooLarge,
@@ -54,204 +51,6 @@ impl DecodeError {
     }
 }
 
-fn bad<T>(key: Key, why: impl fmt::Display) -> Result<T, DecodeError> {
-    Err(DecodeError::BadField { field: key.name(), why: why.to_string() })
-}
-
-macro_rules! keys {
-    ($($key:ident $name:literal),* $(,)?) => {
-        /// The keys that are known, each a place in [`Fields`].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        enum Key { $($key),* }
-
-        impl Key {
-            const COUNT: usize = [$($name),*].len();
-
-            fn named(name: &str) -> Option<Key> {
-                match name { $($name => Some(Key::$key),)* _ => None }
-            }
-
-            fn name(self) -> &'static str {
-                match self { $(Key::$key => $name),* }
-            }
-        }
-    };
-}
-
-keys! {
-    Type "type", Id "id", Seq "seq", Room "room", Name "name", Lan "lan", Cookie "cookie", Mac "mac",
-    Window "window", Pass "pass", OpensInMs "opens_in_ms", WindowMs "window_ms", You "you",
-    Current "current", ClosesInMs "closes_in_ms", Part "part", Parts "parts", Count "count",
-    Peers "peers", Code "code", Reason "reason", RetryInMs "retry_in_ms", As "as", Text "text",
-}
-
-/// What a `mac` covers, in this order.
-const SIGNED: [Key; 8] =
-    [Key::Type, Key::Id, Key::Seq, Key::Room, Key::Name, Key::Lan, Key::Part, Key::Cookie];
-
-/// The JSON text of each field's value, where one was given.
-#[derive(Debug)]
-struct Fields<'a>([Option<&'a str>; Key::COUNT]);
-
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnObject;
-
-        impl<'de> Visitor<'de> for AnObject {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let mut fields = Fields::NONE;
-                while let Some(PlainKey(key)) = map.next_key()? {
-                    match Key::named(&key) {
-                        Some(key) => {
-                            fields.0[key as usize] = Some(map.next_value::<&RawValue>()?.get());
-                        }
-                        None => drop(map.next_value::<IgnoredAny>()?),
-                    }
-                }
-                Ok(fields)
-            }
-        }
-
-        deserializer.deserialize_map(AnObject)
-    }
-}
-
-/// A key, borrowed unless it was written with escapes.
-#[derive(serde::Deserialize)]
-struct PlainKey<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'a> Fields<'a> {
-    /// None is known yet. They are filled where they lie: moved, they are 400 bytes.
-    const NONE: Fields<'a> = Fields([None; Key::COUNT]);
-
-    fn read(&mut self, text: &'a str) -> serde_json::Result<()> {
-        if self.read_plain(text).is_none() {
-            *self = serde_json::from_str(text)?;
-        }
-        Ok(())
-    }
-
-    /// Reads an object as hit7's own client writes it, for half of what a parser costs.
-    fn read_plain(&mut self, text: &'a str) -> Option<()> {
-        plain::read(text, |name, value| {
-            if let Some(key) = Key::named(name) {
-                self.0[key as usize] = Some(value);
-            }
-            Some(())
-        })
-    }
-
-    fn kind(&self) -> Result<Kind, DecodeError> {
-        match self.text(Key::Type) {
-            Ok(Some(name)) => Kind::from_name(&name).ok_or(DecodeError::UnknownType),
-            Ok(None) => Err(DecodeError::Malformed("no type".to_owned())),
-            Err(_) => Err(DecodeError::Malformed("its type is no text".to_owned())),
-        }
-    }
-
-    fn raw(&self, key: Key) -> Option<&'a str> {
-        self.0[key as usize]
-    }
-
-    /// A text, borrowed unless it was written with escapes.
-    fn text(&self, key: Key) -> Result<Option<Cow<'a, str>>, DecodeError> {
-        let Some(raw) = self.raw(key) else { return Ok(None) };
-        match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-            None => bad(key, "must be a text"),
-            Some(plain) if !plain.bytes().any(|byte| byte == b'\\') => {
-                Ok(Some(Cow::Borrowed(plain)))
-            }
-            Some(_) => match serde_json::from_str(raw) {
-                Ok(text) => Ok(Some(Cow::Owned(text))),
-                Err(_) => bad(key, "must be a text"),
-            },
-        }
-    }
-
-    fn parsed<T: FromStr<Err: fmt::Display>>(&self, key: Key) -> Result<Option<T>, DecodeError> {
-        let Some(text) = self.text(key)? else { return Ok(None) };
-        text.parse().map(Some).or_else(|error| bad(key, error))
-    }
-
-    fn owned(&self, key: Key) -> Result<Option<String>, DecodeError> {
-        Ok(self.text(key)?.map(Cow::into_owned))
-    }
-
-    fn number(&self, key: Key, end: u64) -> Result<Option<u64>, DecodeError> {
-        let Some(raw) = self.raw(key) else { return Ok(None) };
-        match raw.parse::<u64>() {
-            Ok(number) if number < end => Ok(Some(number)),
-            _ => bad(key, format_args!("must be a whole number from 0 to {}", end - 1)),
-        }
-    }
-
-    fn seq(&self) -> Result<Option<u64>, DecodeError> {
-        self.number(Key::Seq, SEQ_END)
-    }
-
-    fn addr(&self, key: Key) -> Result<Option<SocketAddr>, DecodeError> {
-        let Some(text) = self.text(key)? else { return Ok(None) };
-        match parse_addr(&text) {
-            Some(addr) => Ok(Some(addr)),
-            None => bad(key, "must be an address like 192.168.1.7:40112 or [fd00::7]:40112"),
-        }
-    }
-
-    fn page(&self) -> Result<Page<'a>, DecodeError> {
-        let raw = needed(Key::Peers, self.raw(Key::Peers))?;
-        let Some(peers) = raw.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else {
-            return bad(Key::Peers, super::list::ListError);
-        };
-        let small = |key| Ok(needed(key, self.number(key, 1 << 32)?)? as u32);
-        let page = Page {
-            part: small(Key::Part)?,
-            parts: small(Key::Parts)?,
-            count: small(Key::Count)?,
-            peers,
-        };
-        match page.candidates() {
-            Err(error) => bad(Key::Peers, error),
-            Ok(_) if page.part >= page.parts => bad(Key::Part, "must be below parts"),
-            Ok(_) => Ok(page),
-        }
-    }
-
-    fn current(&self) -> Result<Current<'a>, DecodeError> {
-        let raw = needed(Key::Current, self.raw(Key::Current))?;
-        let Ok(fields) = serde_json::from_str::<Fields<'a>>(raw) else {
-            return bad(Key::Current, "must be an object");
-        };
-        Ok(Current {
-            window: needed(Key::Window, fields.parsed(Key::Window)?)?,
-            closes_in_ms: needed(Key::ClosesInMs, fields.number(Key::ClosesInMs, SEQ_END)?)?,
-            page: fields.page()?,
-        })
-    }
-}
-
-fn needed<T>(key: Key, value: Option<T>) -> Result<T, DecodeError> {
-    match value {
-        Some(value) => Ok(value),
-        None => bad(key, "must be given"),
-    }
-}
-
-/// Where the JSON goes wrong, and how: what serde says of a value quotes it, however long it is.
-fn place(error: &serde_json::Error) -> String {
-    let what = match error.classify() {
-        Category::Eof => "it ends too early",
-        Category::Data => "it is another value",
-        Category::Syntax | Category::Io => "no json, or more than one object",
-    };
-    format!("{what}, at line {} column {}", error.line(), error.column())
-}
-
 /// A datagram whose type is known and whose fields have not been looked at.
 #[derive(Debug)]
 pub struct Envelope<'a> {
@@ -260,26 +59,26 @@ pub struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Finds the type.
+    /// Finds the type, and where each field stands.
     pub fn open(datagram: &'a [u8]) -> Result<Envelope<'a>, DecodeError> {
         if datagram.len() > MAX_DATAGRAM {
             return Err(DecodeError::TooLarge);
         }
-        let malformed = |why: &dyn fmt::Display| DecodeError::Malformed(why.to_string());
-        let text = std::str::from_utf8(datagram).map_err(|error| malformed(&error))?;
+        let text = std::str::from_utf8(datagram)
+            .map_err(|error| DecodeError::Malformed(error.to_string()))?;
         let mut fields = Fields::NONE;
-        fields.read(text).map_err(|error| malformed(&place(&error)))?;
-        Ok(Envelope { kind: fields.kind()?, fields })
+        fields.fill(text)?;
+        Ok(Envelope { kind: kind_of(&fields)?, fields })
     }
 
-    /// What kind of datagram it is.
+    /// The type of the datagram.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
     /// Its `seq`, if that is one.
     pub fn seq(&self) -> Option<u64> {
-        self.fields.seq().ok().flatten()
+        self.fields.get(Key::Seq).ok()
     }
 
     /// Its `cookie`, if that is a text.
@@ -292,183 +91,31 @@ impl<'a> Envelope<'a> {
         self.fields.text(Key::Mac).ok().flatten()
     }
 
-    /// What `mac` is made of: the fields that matter and the cookie, which binds them to the
-    /// source's address and to two minutes. Each is its length in two bytes, big-endian, and its
-    /// text (of a number, its digits as sent); one that was not given is the length 65535 alone.
+    /// What the `mac` of a request is made of: each field that matters, and the cookie, which binds
+    /// them to the source's address and to two minutes.
     pub fn signed_bytes(&self) -> Vec<u8> {
-        let mut signed_bytes = Vec::new();
-        for key in SIGNED {
-            let text = match key {
-                Key::Seq | Key::Part => self.fields.raw(key).map(Cow::Borrowed),
-                key => self.fields.text(key).ok().flatten(),
-            };
-            let length = text.as_ref().map_or(u16::MAX, |text| text.len() as u16);
-            signed_bytes.extend_from_slice(&length.to_be_bytes());
-            signed_bytes.extend_from_slice(text.as_deref().unwrap_or_default().as_bytes());
-        }
-        signed_bytes
+        signed_bytes(&self.fields)
     }
 
-    /// Reads a request, without the proof that is looked at before ([`Envelope::cookie`],
-    /// [`Envelope::mac`]); `None` if it is of another kind.
-    pub fn request(&self) -> Result<Option<Request>, DecodeError> {
+    /// Reads a request; its proof is checked before ([`Envelope::cookie`], [`Envelope::mac`]), and
+    /// here only held to be text. Any other datagram is an error.
+    pub fn request(&self) -> Result<Request, DecodeError> {
         self.fields.text(Key::Cookie)?;
         self.fields.text(Key::Mac)?;
-        Ok(Some(match self.kind {
-            Kind::Register => Request::Register(self.register()?),
-            Kind::Leave => Request::Leave(self.leave()?),
-            Kind::Query => Request::Query(self.query()?),
-            Kind::Ack => Request::Ack(self.ack()?),
-            _ => return Ok(None),
-        }))
+        Request::read(self.kind, &self.fields)
     }
 
-    fn proof(&self) -> Result<(Option<String>, Option<String>), DecodeError> {
-        Ok((self.fields.owned(Key::Cookie)?, self.fields.owned(Key::Mac)?))
-    }
-
-    fn register(&self) -> Result<Register, DecodeError> {
-        let fields = &self.fields;
-        let lan = fields.addr(Key::Lan)?;
-        if lan.is_some_and(|lan| !is_private(lan)) {
-            return bad(Key::Lan, "must be a private address, of RFC 1918 or fc00::/7");
-        }
-        Ok(Register {
-            id: fields.parsed(Key::Id)?,
-            seq: fields.seq()?,
-            room: fields.parsed(Key::Room)?.unwrap_or_default(),
-            name: fields.parsed(Key::Name)?,
-            lan,
-            cookie: None,
-            mac: None,
-        })
-    }
-
-    fn leave(&self) -> Result<Leave, DecodeError> {
-        let fields = &self.fields;
-        Ok(Leave { id: fields.parsed(Key::Id)?, seq: fields.seq()?, cookie: None, mac: None })
-    }
-
-    fn query(&self) -> Result<Query, DecodeError> {
-        let fields = &self.fields;
-        Ok(Query {
-            id: fields.parsed(Key::Id)?,
-            seq: fields.seq()?,
-            room: fields.parsed(Key::Room)?.unwrap_or_default(),
-            part: fields.number(Key::Part, 1 << 32)?.unwrap_or(0) as u32,
-            cookie: None,
-            mac: None,
-        })
-    }
-
-    fn ack(&self) -> Result<Ack, DecodeError> {
-        let fields = &self.fields;
-        Ok(Ack {
-            id: fields.parsed(Key::Id)?,
-            window: needed(Key::Window, fields.parsed(Key::Window)?)?,
-            pass: needed(Key::Pass, fields.parsed(Key::Pass)?)?,
-        })
-    }
-
-    fn registered(&self) -> Result<Registered<'a>, DecodeError> {
-        let fields = &self.fields;
-        Ok(Registered {
-            id: fields.parsed(Key::Id)?,
-            seq: fields.seq()?,
-            room: needed(Key::Room, fields.parsed(Key::Room)?)?,
-            window: needed(Key::Window, fields.parsed(Key::Window)?)?,
-            opens_in_ms: needed(Key::OpensInMs, fields.number(Key::OpensInMs, SEQ_END)?)?,
-            window_ms: needed(Key::WindowMs, fields.number(Key::WindowMs, SEQ_END)?)?,
-            you: needed(Key::You, fields.addr(Key::You)?)?,
-            current: fields.current()?,
-        })
-    }
-
-    fn left(&self) -> Result<Left, DecodeError> {
-        let fields = &self.fields;
-        Ok(Left {
-            id: fields.parsed(Key::Id)?,
-            seq: fields.seq()?,
-            window: needed(Key::Window, fields.parsed(Key::Window)?)?,
-        })
-    }
-
-    fn peers(&self) -> Result<Peers<'a>, DecodeError> {
-        let fields = &self.fields;
-        Ok(Peers {
-            id: fields.parsed(Key::Id)?,
-            seq: fields.seq()?,
-            room: needed(Key::Room, fields.parsed(Key::Room)?)?,
-            window: needed(Key::Window, fields.parsed(Key::Window)?)?,
-            closes_in_ms: needed(Key::ClosesInMs, fields.number(Key::ClosesInMs, SEQ_END)?)?,
-            you: fields.addr(Key::You)?,
-            pass: fields.parsed(Key::Pass)?,
-            page: fields.page()?,
-        })
-    }
-
-    fn opened(&self) -> Result<Opened<'a>, DecodeError> {
-        let fields = &self.fields;
-        Ok(Opened {
-            id: fields.parsed(Key::Id)?,
-            room: needed(Key::Room, fields.parsed(Key::Room)?)?,
-            window: needed(Key::Window, fields.parsed(Key::Window)?)?,
-            closes_in_ms: needed(Key::ClosesInMs, fields.number(Key::ClosesInMs, SEQ_END)?)?,
-            you: needed(Key::You, fields.addr(Key::You)?)?,
-            pass: needed(Key::Pass, fields.parsed(Key::Pass)?)?,
-            page: fields.page()?,
-        })
-    }
-
-    fn refusal(&self) -> Result<Refusal, DecodeError> {
-        let fields = &self.fields;
-        let code = needed(Key::Code, fields.text(Key::Code)?)?;
-        let Some(code) = Code::ALL.into_iter().find(|known| known.name() == code) else {
-            return bad(Key::Code, "must be a known one");
-        };
-        Ok(Refusal {
-            seq: fields.seq()?,
-            code,
-            reason: fields.owned(Key::Reason)?.unwrap_or_default(),
-            retry_in_ms: fields.number(Key::RetryInMs, SEQ_END)?,
-        })
-    }
-
-    fn greet(&self) -> Result<Greet, DecodeError> {
-        let fields = &self.fields;
-        Ok(Greet {
-            room: needed(Key::Room, fields.parsed(Key::Room)?)?,
-            window: needed(Key::Window, fields.parsed(Key::Window)?)?,
-            pass: needed(Key::Pass, fields.parsed(Key::Pass)?)?,
-            seq: needed(Key::Seq, fields.seq()?)?,
-            from: needed(Key::As, fields.addr(Key::As)?)?,
-            name: fields.parsed(Key::Name)?,
-            text: fields.parsed(Key::Text)?,
-        })
-    }
-
-    fn greeted(&self) -> Result<Greeted, DecodeError> {
-        let fields = &self.fields;
-        Ok(Greeted {
-            room: needed(Key::Room, fields.parsed(Key::Room)?)?,
-            window: needed(Key::Window, fields.parsed(Key::Window)?)?,
-            seq: needed(Key::Seq, fields.seq()?)?,
-            from: needed(Key::As, fields.addr(Key::As)?)?,
-            name: fields.parsed(Key::Name)?,
-        })
-    }
-
-    fn challenge(&self) -> Result<Challenge, DecodeError> {
-        let cookie = needed(Key::Cookie, self.fields.owned(Key::Cookie)?)?;
-        Ok(Challenge { seq: self.fields.seq()?, cookie })
+    /// Reads an acknowledgement, if that is what the datagram is.
+    pub fn ack(&self) -> Result<Ack, DecodeError> {
+        Group::read(&self.fields)
     }
 }
 
-/// What `lan` may be: RFC 1918, or RFC 4193 (fc00::/7).
-fn is_private(addr: SocketAddr) -> bool {
-    match addr {
-        SocketAddr::V4(v4) => v4.ip().is_private(),
-        SocketAddr::V6(v6) => v6.ip().is_unique_local(),
+fn kind_of(fields: &Fields<'_>) -> Result<Kind, DecodeError> {
+    match fields.text(Key::Type) {
+        Ok(Some(name)) => name.parse().map_err(|_| DecodeError::UnknownType),
+        Ok(None) => Err(DecodeError::Malformed("no type".to_owned())),
+        Err(_) => Err(DecodeError::Malformed("its type is no text".to_owned())),
     }
 }
 
@@ -476,37 +123,16 @@ impl<'a> Datagram<'a> {
     /// Reads any datagram whole.
     pub fn decode(datagram: &'a [u8]) -> Result<Datagram<'a>, DecodeError> {
         let envelope = Envelope::open(datagram)?;
-        Ok(match envelope.kind {
-            Kind::Register => {
-                let (cookie, mac) = envelope.proof()?;
-                Datagram::Register(Register { cookie, mac, ..envelope.register()? })
-            }
-            Kind::Leave => {
-                let (cookie, mac) = envelope.proof()?;
-                Datagram::Leave(Leave { cookie, mac, ..envelope.leave()? })
-            }
-            Kind::Query => {
-                let (cookie, mac) = envelope.proof()?;
-                Datagram::Query(Query { cookie, mac, ..envelope.query()? })
-            }
-            Kind::Ack => Datagram::Ack(envelope.ack()?),
-            Kind::Challenge => Datagram::Challenge(envelope.challenge()?),
-            Kind::Registered => Datagram::Registered(envelope.registered()?),
-            Kind::Left => Datagram::Left(envelope.left()?),
-            Kind::Peers => Datagram::Peers(envelope.peers()?),
-            Kind::Window => Datagram::Window(envelope.opened()?),
-            Kind::Error => Datagram::Error(envelope.refusal()?),
-            Kind::Greet => Datagram::Greet(envelope.greet()?),
-            Kind::Greeted => Datagram::Greeted(envelope.greeted()?),
-        })
+        Datagram::read(envelope.kind, &envelope.fields)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::{Profile, Room, SEQ_END};
 
-    fn request(text: &str) -> Result<Option<Request>, DecodeError> {
+    fn request(text: &str) -> Result<Request, DecodeError> {
         Envelope::open(text.as_bytes())?.request()
     }
 
@@ -520,13 +146,12 @@ mod tests {
     #[test]
     fn fields_come_in_any_order_with_others_between() {
         let text = " {\"name\" : \"a\\u006ea\",\"later\":[{}],\"seq\":7, \"type\":\"REGISTER\"}\n";
-        let expected =
-            Register { seq: Some(7), name: Some("ana".parse().unwrap()), ..Register::default() };
-        assert_eq!(request(text).unwrap(), Some(Request::Register(expected)));
+        let profile = Profile { name: Some("ana".parse().unwrap()), ..Profile::default() };
+        assert_eq!(request(text).unwrap(), Request::register(None, Some(7), profile));
     }
 
     #[test]
-    fn however_it_is_written_it_says_the_same() {
+    fn white_space_escapes_and_unknown_fields_change_nothing() {
         let plain = r#"{"type":"REGISTER","id":"a-1","seq":7,"later":0,"room":"lab","name":"ana"}"#;
         for other in [
             plain.replace("ana", "a\\u006ea"),
@@ -536,20 +161,18 @@ mod tests {
         ] {
             assert_eq!(request(&other).unwrap(), request(plain).unwrap(), "{other}");
         }
-        assert!(
-            matches!(request(plain).unwrap(), Some(Request::Register(it)) if it.seq == Some(7))
-        );
+        assert_eq!(request(plain).unwrap().seq, Some(7));
     }
 
     #[test]
     fn of_a_key_given_twice_the_last_counts() {
         let twice = r#"{"type":"QUERY","part":1,"part":2}"#;
-        let expected = Query { part: 2, ..Query::default() };
-        assert_eq!(request(twice).unwrap(), Some(Request::Query(expected)));
+        let expected = Request::query(None, None, Room::default(), 2);
+        assert_eq!(request(twice).unwrap(), expected);
     }
 
     #[test]
-    fn what_is_no_object_with_a_type_is_malformed() {
+    fn anything_but_an_object_with_a_type_is_malformed() {
         for text in [
             "",
             "hello",
@@ -588,12 +211,16 @@ mod tests {
             assert_eq!(bad_field(&format!(r#"{{"type":"REGISTER","{field}":{value}}}"#)), field);
         }
         assert_eq!(bad_field(r#"{"type":"QUERY","part":-1}"#), "part");
-        assert_eq!(bad_field(r#"{"type":"ACK","window":"11:29","pass":"x"}"#), "window");
-        assert_eq!(bad_field(r#"{"type":"ACK","window":"2026-11-23T11:29:00Z"}"#), "pass");
+        let bad_ack = |text: &str| Datagram::decode(text.as_bytes()).map(|_| ()).unwrap_err();
+        let of = |field, why: &str| DecodeError::BadField { field, why: why.to_owned() };
+        let no_time = bad_ack(r#"{"type":"ACK","window":"11:29","pass":"x"}"#);
+        assert_eq!(no_time, of("window", "not a time like 2026-11-23T11:29:00Z"));
+        let no_pass = bad_ack(r#"{"type":"ACK","window":"2026-11-23T11:29:00Z"}"#);
+        assert_eq!(no_pass, of("pass", "must be given"));
     }
 
     #[test]
-    fn the_largest_seq_is_taken() {
+    fn the_largest_seq_is_accepted() {
         let envelope = Envelope::open(br#"{"type":"LEAVE","seq":9007199254740991}"#).unwrap();
         assert_eq!(envelope.seq(), Some(SEQ_END - 1));
     }
@@ -608,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_does_not_mind_bad_fields() {
+    fn an_envelope_opens_whatever_the_other_fields_hold() {
         let envelope = Envelope::open(br#"{"type":"LEAVE","seq":"x","cookie":5,"id":[]}"#).unwrap();
         assert_eq!((envelope.kind(), envelope.seq(), envelope.cookie()), (Kind::Leave, None, None));
     }
 
     #[test]
-    fn a_seal_covers_every_field_with_its_length() {
+    fn the_signed_bytes_hold_every_field_with_its_length() {
         let signed_bytes = |text: &str| Envelope::open(text.as_bytes()).unwrap().signed_bytes();
         let whole =
             signed_bytes(r#"{"seq":7,"type":"QUERY","room":"m\u0061in","cookie":"c","mac":"x"}"#);

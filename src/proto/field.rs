@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use thiserror::Error;
 
-/// RejectReason a text cannot stand in a field.
+/// Why a text cannot be the value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FieldError {
-    /// An `id` or a `pass`.
+    /// It is no `id` and no `pass`.
     #[error("must be 1 to 32 of the characters 0-9, A-Z, a-z, _ and -")]
     Token,
-    /// A `name` or a `room`.
+    /// It is no `name` and no `room`.
     #[error("must be 1 to 32 bytes of letters and digits of any script, '.', '_' and '-'")]
     Label,
-    /// A `text`.
+    /// It is no `text` of a greeting.
     #[error("must be at most 200 characters and 500 bytes, without control characters")]
     Text,
 }
@@ -27,9 +27,12 @@ fn is_token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
+fn is_label_char(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
 fn is_label(text: &str) -> bool {
-    let fits = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
-    (1..=32).contains(&text.len()) && text.chars().all(fits)
+    (1..=32).contains(&text.len()) && text.chars().all(is_label_char)
 }
 
 fn is_text(text: &str) -> bool {
@@ -44,7 +47,7 @@ macro_rules! text_field {
         pub struct $name(SmolStr);
 
         impl $name {
-            /// As text.
+            /// The field as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -114,19 +117,19 @@ text_field!(
 );
 
 impl Default for Room {
-    /// `main`.
+    /// The room `main`, where a client is that names none.
     fn default() -> Room {
         Room(SmolStr::new_static("main"))
     }
 }
 
 impl Name {
-    /// The nearest name to `text`: what cannot stand in one becomes `-`, and the rest is cut off.
-    /// `None` if nothing is left.
+    /// The name nearest to `text`: a character that no name may have becomes `-`, and what is too long
+    /// is cut off. `None` if nothing is left.
     pub fn nearest(text: &str) -> Option<Name> {
         let mut name = String::new();
         for c in text.chars() {
-            let c = if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+            let c = if is_label_char(c) { c } else { '-' };
             if name.len() + c.len_utf8() > 32 {
                 break;
             }
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_a_line_at_most() {
+    fn a_text_is_one_line() {
         assert!("".parse::<Text>().is_ok());
         assert!("¿qué tal? \"hola\"".parse::<Text>().is_ok());
         assert!("é".repeat(200).parse::<Text>().is_ok());

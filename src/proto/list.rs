@@ -10,16 +10,16 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-/// The most bytes between `[` and `]`: the longest datagram less the longest head around it
-/// (376 bytes for REGISTERED) and the four bytes `[`, `]`, `}`, `}`.
+/// The most bytes between `[` and `]`. What is around a list may have 412 bytes of the longest
+/// datagram, and has at most 379 (REGISTERED): fields may be added.
 pub const MAX_LIST: usize = 820;
 
 /// One page of a list, as it stands in a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<'a> {
-    /// Which, from 0.
+    /// The number of the page, from 0.
     pub part: u32,
-    /// Of how many, at least 1.
+    /// How many pages the list has, at least 1.
     pub parts: u32,
     /// The size of the whole roster.
     pub count: u32,
@@ -28,7 +28,7 @@ pub struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// The peers of the page.
+    /// The peers on the page.
     pub fn candidates(&self) -> Result<Vec<Candidate>, ListError> {
         let text = format!("[{}]", self.peers);
         let entries: Vec<Cow<'_, str>> = serde_json::from_str(&text).map_err(|_| ListError)?;
@@ -36,7 +36,7 @@ impl Page<'_> {
     }
 }
 
-/// RejectReason a list cannot be read.
+/// The error that a list holds something else than addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("must be a list of texts like 203.0.113.9:40112")]
 pub struct ListError;
@@ -62,7 +62,7 @@ impl Candidate {
 
 /// Reads `ip:port` or `[ip6]:port`; `::ffff:` is taken for the IPv4 address that it is; no zone,
 /// no port 0.
-pub fn parse_addr(text: &str) -> Option<SocketAddr> {
+pub(super) fn parse_addr(text: &str) -> Option<SocketAddr> {
     let addr: SocketAddr = text.parse().ok()?;
     let zoned = matches!(addr, SocketAddr::V6(v6) if v6.scope_id() != 0);
     let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
@@ -70,7 +70,7 @@ pub fn parse_addr(text: &str) -> Option<SocketAddr> {
 }
 
 /// Writes `ip:port` or `[ip6]:port`, never a zone.
-pub fn write_addr(out: &mut Vec<u8>, addr: SocketAddr) {
+pub(super) fn write_addr(out: &mut Vec<u8>, addr: SocketAddr) {
     match addr.ip() {
         IpAddr::V4(ip) => write_ipv4(out, ip),
         IpAddr::V6(ip) => write!(out, "[{ip}]").expect("writing into memory cannot fail"),
@@ -80,14 +80,14 @@ pub fn write_addr(out: &mut Vec<u8>, addr: SocketAddr) {
 }
 
 /// Writes an IP address, never a zone.
-pub fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
+pub(super) fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => write_ipv4(out, ip),
         IpAddr::V6(ip) => write!(out, "{ip}").expect("writing into memory cannot fail"),
     }
 }
 
-/// A formatter costs more, and an address is in every answer and every line.
+/// By hand: a formatter costs more, and an address is in every answer and every journal line.
 fn write_ipv4(out: &mut Vec<u8>, ip: Ipv4Addr) {
     for (place, octet) in ip.octets().into_iter().enumerate() {
         if place > 0 {
@@ -152,7 +152,7 @@ impl Listing {
         self.ends.push(offset(self.text.len()));
     }
 
-    /// How many entries.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.ends.len()
     }

@@ -6,16 +6,15 @@ use super::caps::Cap;
 use super::{Handled, REFUSAL_BACKOFF, Registry};
 use crate::clock::Now;
 use crate::path::{Path, Transmit};
-use crate::proto::{Code, Current, Id, Left, Listing, Peers, Query, Refusal, Registered, Room};
+use crate::proto::{Code, Current, Id, Left, Listing, Peers, Refusal, Registered, Request, Room};
 use crate::record::{Record, Registration};
 use crate::roster::Roster;
-use crate::tally::RejectReason;
 use crate::window::Window;
 
 impl Registry {
     pub(super) fn answer_registration(&self, now: Now, registration: &Registration) -> Transmit {
-        let Registration { window, path, id, seq, room, .. } = registration;
-        self.registered(now, *path, id.clone(), *seq, room.clone(), *window)
+        let Registration { window, path, id, seq, profile, .. } = registration;
+        self.registered(now, *path, id.clone(), *seq, profile.room.clone(), *window)
     }
 
     pub(super) fn registered(
@@ -48,10 +47,17 @@ impl Registry {
     }
 
     /// A member's own list, or a page of the room's roster.
-    pub(super) fn answer_query(&self, now: Now, path: Path, query: &Query) -> Handled {
+    pub(super) fn answer_query(
+        &self,
+        now: Now,
+        path: Path,
+        query: &Request,
+        room: &Room,
+        part: u32,
+    ) -> Handled {
         match query.id.as_ref().and_then(|id| self.current.find(id)) {
-            Some((roster, member)) => self.own_page(now, path, query, roster, member),
-            None => self.public_page(now, path, query),
+            Some((roster, member)) => self.own_page(now, path, query, part, roster, member),
+            None => self.public_page(now, path, query, room, part),
         }
     }
 
@@ -59,12 +65,13 @@ impl Registry {
         &self,
         now: Now,
         path: Path,
-        query: &Query,
+        query: &Request,
+        part: u32,
         roster: &Roster,
         member: usize,
     ) -> Handled {
         let own = roster.own_list(member);
-        let Some(page) = Listing::page(&own, query.part, roster.len()) else {
+        let Some(page) = Listing::page(&own, part, roster.len()) else {
             return no_such_part(path, query.seq, own.parts());
         };
         let peers = Peers {
@@ -80,15 +87,22 @@ impl Registry {
         Handled::Answer(Transmit { path, payload: peers.encode() })
     }
 
-    fn public_page(&self, now: Now, path: Path, query: &Query) -> Handled {
-        let Some(page) = self.current.page(&query.room, query.part) else {
-            let first = self.current.page(&query.room, 0).expect("page 0 of any room is there");
+    fn public_page(
+        &self,
+        now: Now,
+        path: Path,
+        query: &Request,
+        room: &Room,
+        part: u32,
+    ) -> Handled {
+        let Some(page) = self.current.page(room, part) else {
+            let first = self.current.page(room, 0).expect("page 0 of any room is there");
             return no_such_part(path, query.seq, first.parts);
         };
         let peers = Peers {
             id: query.id.clone(),
             seq: query.seq,
-            room: query.room.clone(),
+            room: room.clone(),
             window: self.current.window(),
             closes_in_ms: self.closes_in_ms(now),
             you: None,
@@ -109,7 +123,7 @@ fn no_such_part(path: Path, seq: Option<u64>, parts: u32) -> Handled {
         _ => format!("part must be from 0 to {}", parts - 1),
     };
     let refusal = Refusal { seq, code: Code::BadField, reason, retry_in_ms: None };
-    Handled::Refused(Transmit { path, payload: refusal.encode() }, RejectReason::BadField)
+    Handled::Refused(Transmit { path, payload: refusal.encode() }, Code::BadField)
 }
 
 pub(super) fn unavailable(path: Path, seq: Option<u64>) -> Transmit {

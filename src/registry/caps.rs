@@ -73,10 +73,10 @@ impl Registry {
         trusted: bool,
     ) -> Option<Cap> {
         let Caps { per_ip, room: per_room, window, rooms } = self.config.caps;
-        let (room, addr) = (&registration.room, registration.path.peer);
+        let (room, addr) = (&registration.profile.room, registration.path.peer);
         let replaced = self.replaced_by(registration, holder);
         let from_here = replaced.is_some_and(|it| network(it.path.peer.ip()) == network(addr.ip()));
-        let in_room = replaced.is_some_and(|it| it.room == *room);
+        let in_room = replaced.is_some_and(|it| it.profile.room == *room);
         let census = self.filling().census();
         let reaches = |cap: usize, count: usize| cap != 0 && count >= cap;
 

@@ -72,8 +72,8 @@ impl InFlight {
         let (id, addr, seq, action, place) = match record {
             Record::Open(opening) => return self.opening = Some(*opening),
             Record::Register(it) => {
-                window.census_mut().expect(it.path.peer, &it.room);
-                let place = Some((it.path.peer, it.room.clone()));
+                window.census_mut().expect(it.path.peer, &it.profile.room);
+                let place = Some((it.path.peer, it.profile.room.clone()));
                 (&it.id, it.path.peer, it.seq, Action::Register, place)
             }
             Record::Leave(it) => (&it.id, it.path.peer, it.seq, Action::Leave, None),

@@ -6,10 +6,10 @@ use super::in_flight::Action;
 use super::{Handled, Registry, answers};
 use crate::clock::Now;
 use crate::path::Path;
-use crate::proto::{Id, Leave, Register};
+use crate::proto::{Id, Profile};
 use crate::record::{Leaving, Record, Registration};
 use crate::roster::{Member, Memory, Slot, Standing};
-use crate::tally::RejectReason;
+use crate::tally::{Code, DropReason};
 use crate::window::Window;
 
 /// What a request is, given what its id asked before (rule 5).
@@ -18,7 +18,7 @@ enum Verdict<'a> {
     New,
     /// A retry of what was granted: where its member stands, or `None` if that was to leave.
     Retry(Window, Option<&'a Member>),
-    Nothing(RejectReason),
+    Nothing(DropReason),
 }
 
 impl Registry {
@@ -26,15 +26,15 @@ impl Registry {
         &mut self,
         now: Now,
         path: Path,
-        register: Register,
+        (id, seq): (Option<Id>, Option<u64>),
+        mut profile: Profile,
         trusted: bool,
     ) -> Handled {
-        let Register { id, seq, room, name, lan, .. } = register;
         match self.judge(now, Action::Register, id.as_ref(), seq, path.peer) {
             Verdict::Nothing(why) => return Handled::Nothing(why),
-            Verdict::Retry(_, None) => return Handled::Nothing(RejectReason::Old),
+            Verdict::Retry(_, None) => return Handled::Nothing(DropReason::Old),
             Verdict::Retry(window, Some(member)) => {
-                let room = member.room.clone();
+                let room = member.profile.room.clone();
                 let answer = self.registered(now, path, id, seq, room, window);
                 self.next.hear(path.peer, now.tenths());
                 return Handled::Answer(answer);
@@ -42,8 +42,8 @@ impl Registry {
             Verdict::New => {}
         }
         let (window, at) = (self.filling().window(), now.wall);
-        let lan = lan.filter(|lan| *lan != path.peer);
-        let registration = Registration { window, at, path, id, seq, room, name, lan };
+        profile.lan.take_if(|lan| *lan == path.peer);
+        let registration = Registration { window, at, path, id, seq, profile };
         let holder = self.filling().holder(path.peer);
         if self.changes_nothing(&registration, holder) {
             let answer = self.answer_registration(now, &registration);
@@ -54,11 +54,11 @@ impl Registry {
             return Handled::Answer(answer);
         }
         if self.cannot_propose(now) {
-            return Handled::Refused(answers::unavailable(path, seq), RejectReason::Unavailable);
+            return Handled::Refused(answers::unavailable(path, seq), Code::Unavailable);
         }
         if let Some(cap) = self.reached_cap(&registration, holder, trusted) {
             let opens_in = now.wall.until(window.opens());
-            return Handled::Refused(answers::full(path, seq, cap, opens_in), RejectReason::Full);
+            return Handled::Refused(answers::full(path, seq, cap, opens_in), Code::Full);
         }
         let known = self.known_before(now, registration.id.as_ref(), seq);
         self.propose(Record::Register(registration), known);
@@ -69,14 +69,13 @@ impl Registry {
         &mut self,
         now: Now,
         path: Path,
-        leave: Leave,
+        (id, seq): (Option<Id>, Option<u64>),
         trusted: bool,
     ) -> Handled {
-        let Leave { id, seq, .. } = leave;
         let window = self.filling().window();
         match self.judge(now, Action::Leave, id.as_ref(), seq, path.peer) {
             Verdict::Nothing(why) => return Handled::Nothing(why),
-            Verdict::Retry(_, Some(_)) => return Handled::Nothing(RejectReason::Old),
+            Verdict::Retry(_, Some(_)) => return Handled::Nothing(DropReason::Old),
             Verdict::Retry(window, None) => {
                 return Handled::Answer(answers::left(path, id, seq, window));
             }
@@ -87,7 +86,7 @@ impl Registry {
             return Handled::Answer(answers::left(path, id, seq, window));
         }
         if self.cannot_propose(now) {
-            return Handled::Refused(answers::unavailable(path, seq), RejectReason::Unavailable);
+            return Handled::Refused(answers::unavailable(path, seq), Code::Unavailable);
         }
         let known = self.known_before(now, id.as_ref(), seq);
         let leaving = Leaving { window, at: now.wall, path, id, seq };
@@ -116,10 +115,10 @@ impl Registry {
         let (Some(id), Some(seq)) = (id, seq) else { return Verdict::New };
         if let Some(pending) = self.in_flight.of(id) {
             return match pending.seq {
-                Some(known) if seq < known => Verdict::Nothing(RejectReason::Old),
+                Some(known) if seq < known => Verdict::Nothing(DropReason::Old),
                 Some(known) if seq > known || pending.addr != addr => Verdict::New,
-                Some(_) if pending.action == action => Verdict::Nothing(RejectReason::UnderWay),
-                Some(_) => Verdict::Nothing(RejectReason::Old),
+                Some(_) if pending.action == action => Verdict::Nothing(DropReason::UnderWay),
+                Some(_) => Verdict::Nothing(DropReason::Old),
                 None => Verdict::New,
             };
         }
@@ -150,11 +149,8 @@ impl Registry {
     /// Whether a registration finds itself in the next window already, as the `holder` of its
     /// address, and nothing under way can change that before it.
     fn changes_nothing(&self, registration: &Registration, holder: Option<&Member>) -> bool {
-        let Registration { at: _, window: _, path, id, seq: _, room, name, lan } = registration;
-        let same = |known: &Member| {
-            let Member { path: it, id: its, room: there, name: called, lan: beside, .. } = known;
-            (it, its, there, called, beside) == (path, id, room, name, lan)
-        };
+        let Registration { at: _, window: _, path, id, seq: _, profile } = registration;
+        let same = |known: &Member| (&known.path, &known.id, &known.profile) == (path, id, profile);
         holder.is_some_and(same) && !self.in_flight.touches(id.as_ref(), path.peer)
     }
 
@@ -182,7 +178,7 @@ fn recall<'a>(
     member: impl Fn(Slot) -> &'a Member,
 ) -> Verdict<'a> {
     match memory.seq {
-        Some(known) if seq < known => return Verdict::Nothing(RejectReason::Old),
+        Some(known) if seq < known => return Verdict::Nothing(DropReason::Old),
         Some(known) if seq == known => {}
         _ => return Verdict::New,
     }
@@ -191,7 +187,7 @@ fn recall<'a>(
             Verdict::Retry(window, Some(member(*slot)))
         }
         Standing::Left(from) if **from == addr => Verdict::Retry(window, None),
-        Standing::Displaced(from) if **from == addr => Verdict::Nothing(RejectReason::Displaced),
+        Standing::Displaced(from) if **from == addr => Verdict::Nothing(DropReason::Displaced),
         _ => Verdict::New,
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use std::net::SocketAddr;
 
-use crate::proto::{Code, Datagram, Leave, Query, Register, Room};
+use crate::proto::{Code, Datagram, Profile, Room};
 
 const ANA: &str = "203.0.113.9:1";
 const BO: &str = "203.0.113.9:2";
@@ -35,12 +35,12 @@ fn config() -> Config {
 
 fn register(id: &str, seq: u64) -> Request {
     let id = (!id.is_empty()).then(|| id.parse().unwrap());
-    Request::Register(Register { id, seq: Some(seq), ..Register::default() })
+    Request::register(id, Some(seq), Profile::default())
 }
 
 fn leave(id: &str, seq: u64) -> Request {
     let id = (!id.is_empty()).then(|| id.parse().unwrap());
-    Request::Leave(Leave { id, seq: Some(seq), ..Leave::default() })
+    Request::leave(id, Some(seq))
 }
 
 /// What a new process makes of a log of minutes.
@@ -188,7 +188,7 @@ fn a_retry_changes_nothing() {
     let lines = it.log.len();
     let room = "other".parse().unwrap();
     let id = Some("a".parse().unwrap());
-    let retry = Request::Register(Register { id, seq: Some(1), room, ..Register::default() });
+    let retry = Request::register(id, Some(1), Profile { room, ..Profile::default() });
     it.told_window(at("11:28:11"), ANA, retry);
     it.told_window(at("11:28:20"), ANA, register("a", 2));
     assert_eq!(it.log.len(), lines, "neither a retry nor a keep-alive is written");
@@ -216,7 +216,7 @@ fn a_request_without_a_seq_does_not_let_older_ones_in() {
     it.told_window(at("11:28:10"), ANA, register("a", 5));
     it.tick(at("11:29:00"));
     let id = Some("a".parse().unwrap());
-    let without = Request::Register(Register { id, ..Register::default() });
+    let without = Request::register(id, None, Profile::default());
     assert_eq!(it.told_window(at("11:29:10"), BO, without), window("11:30"));
     assert_eq!(it.ask(at("11:29:11"), ANA, register("a", 4)), None);
     assert_eq!(it.told_window(at("11:29:12"), ANA, register("a", 5)), window("11:29"));
@@ -229,11 +229,11 @@ fn a_request_without_a_seq_that_is_under_way_does_not_either() {
     let mut it = Journaled::new(at("11:28:00"));
     it.told_window(at("11:28:10"), ANA, register("a", 5));
     let id = Some("a".parse().unwrap());
-    let without = Request::Register(Register { id, ..Register::default() });
+    let without = Request::register(id, None, Profile::default());
     let (now, path_of_bo) = (at("11:28:11"), path(BO));
     assert_eq!(it.registry.handle(now, path_of_bo, without, false), Handled::Proposed);
     let older = it.registry.handle(now, path(ANA), register("a", 4), false);
-    assert_eq!(older, Handled::Nothing(RejectReason::Old));
+    assert_eq!(older, Handled::Nothing(DropReason::Old));
     it.tick(at("11:29:00"));
     assert_eq!(it.members(), [BO]);
 }
@@ -285,7 +285,7 @@ fn nothing_is_answered_before_it_is_durable() {
     let now = at("11:28:30");
     assert_eq!(it.registry.handle(now, path(ANA), register("a", 1), false), Handled::Proposed);
     let again = it.registry.handle(now, path(ANA), register("a", 1), false);
-    assert_eq!(again, Handled::Nothing(RejectReason::UnderWay));
+    assert_eq!(again, Handled::Nothing(DropReason::UnderWay));
     assert_eq!(it.registry.handle(now, path(ANA), register("a", 2), false), Handled::Proposed);
     assert_eq!(it.sync(now).len(), 2);
     assert!(matches!(
@@ -422,8 +422,8 @@ fn a_restart_keeps_roster_pass_and_lists() {
     it.told_window(at("11:28:31"), BO, register("b", 1));
     it.tick(at("11:29:00"));
     let ask = |it: &mut Journaled| {
-        let query = Query { id: Some("a".parse().unwrap()), ..Query::default() };
-        it.ask(at("11:29:30"), ANA, Request::Query(query)).unwrap()
+        let query = Request::query(Some("a".parse().unwrap()), None, Room::default(), 0);
+        it.ask(at("11:29:30"), ANA, query).unwrap()
     };
     let before = ask(&mut it);
     assert!(String::from_utf8_lossy(&before).contains(r#""you":"203.0.113.9:1","pass":""#));
@@ -436,7 +436,7 @@ fn only_a_member_is_told_the_pass() {
     it.told_window(at("11:28:30"), ANA, register("a", 1));
     let peers = |it: &mut Journaled, time: &str, id: Option<&str>| {
         let id = id.map(|id| id.parse().unwrap());
-        let query = Request::Query(Query { id, ..Query::default() });
+        let query = Request::query(id, None, Room::default(), 0);
         String::from_utf8(it.ask(at(time), BO, query).unwrap()).unwrap()
     };
     for id in [Some("a"), None] {
@@ -454,7 +454,7 @@ fn only_a_member_is_told_the_pass() {
 #[test]
 fn a_part_out_of_range_is_a_bad_field() {
     let mut it = Journaled::new(at("11:28:00"));
-    let query = Request::Query(Query { part: 1, seq: Some(2), ..Query::default() });
+    let query = Request::query(None, Some(2), Room::default(), 1);
     let answer = it.ask(at("11:28:30"), ANA, query).unwrap();
     assert_eq!(
         String::from_utf8(answer).unwrap(),
@@ -470,7 +470,7 @@ fn capped(caps: Caps) -> Journaled {
 
 fn in_room(id: &str, room: &str) -> Request {
     let (id, room) = (Some(id.parse().unwrap()), room.parse().unwrap());
-    Request::Register(Register { id, seq: Some(1), room, ..Register::default() })
+    Request::register(id, Some(1), Profile { room, ..Profile::default() })
 }
 
 fn is_full(it: &mut Journaled, addr: &str, request: Request) -> bool {
@@ -529,9 +529,9 @@ fn what_is_under_way_counts() {
         assert_eq!(handled, Handled::Proposed);
     }
     let third = it.registry.handle(now, path("203.0.113.9:3"), register("c", 1), false);
-    assert!(matches!(third, Handled::Refused(_, RejectReason::Full)));
+    assert!(matches!(third, Handled::Refused(_, Code::Full)));
     let room = it.registry.handle(now, path("203.0.113.7:1"), in_room("d", "two"), false);
-    assert!(matches!(room, Handled::Refused(_, RejectReason::Full)));
+    assert!(matches!(room, Handled::Refused(_, Code::Full)));
     it.refuse(now);
     let later = at("11:28:31");
     let third = it.registry.handle(later, path("203.0.113.9:3"), register("c", 1), false);
@@ -578,7 +578,7 @@ fn while_the_disk_stands_still_what_waits_is_bounded() {
     };
     let proposed = (0..100_000).take_while(|k| ask(*k) == Handled::Proposed).count();
     assert_eq!(proposed, 1 << 16);
-    assert!(matches!(ask(200_000), Handled::Refused(_, RejectReason::Unavailable)));
+    assert!(matches!(ask(200_000), Handled::Refused(_, Code::Unavailable)));
     it.sync(now);
     it.tick(at("11:29:00"));
     assert_eq!(it.registry.current().len(), 1 << 16, "it opens all the same");
@@ -598,7 +598,7 @@ fn while_an_opening_is_in_flight_the_caps_count_the_window_after_alone() {
     assert_eq!(handle("c", ANA), Handled::Proposed);
     assert_eq!(handle("d", BO), Handled::Proposed);
     let third = handle("e", "203.0.113.9:3");
-    assert!(matches!(third, Handled::Refused(_, RejectReason::Full)), "{third:?}");
+    assert!(matches!(third, Handled::Refused(_, Code::Full)), "{third:?}");
     it.sync(now);
     assert_eq!((it.registry.current().len(), it.registry.next().1), (2, 2));
 }
@@ -620,7 +620,7 @@ fn while_the_journal_is_down_nothing_is_proposed() {
     let mut it = Journaled::new(at("11:28:00"));
     it.registry.suspend();
     let asked = it.registry.handle(at("11:28:30"), path(ANA), register("a", 1), false);
-    assert!(matches!(asked, Handled::Refused(_, RejectReason::Unavailable)));
+    assert!(matches!(asked, Handled::Refused(_, Code::Unavailable)));
     it.registry.handle_timeout(at("11:29:00"));
     assert!(it.registry.take_proposals().is_empty());
     assert_eq!(it.registry.poll_timeout(at("11:29:00")), Alarm::default());

@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, Now};
+use crate::events::EventSender;
 use crate::node::{self, Node};
 use crate::roster::FinalizedWindow;
-use crate::snapshot::{Done, Past, Snapshot};
+use crate::snapshot::{Past, Snapshot, Totals};
 use crate::tally::Tally;
 use crate::window::Length;
 
@@ -26,9 +27,7 @@ const REPORT_REJECTED_EVERY: Duration = Duration::from_secs(10);
 /// What watchers are shown, and when they are shown it again.
 #[derive(Debug)]
 pub(super) struct Reporter {
-    events: mpsc::Sender<Event>,
-    /// Events that nobody has taken in time.
-    lost: u64,
+    events: EventSender<Event>,
     shown: watch::Sender<Arc<Snapshot>>,
     snapshot: Snapshot,
     show_at: Duration,
@@ -47,9 +46,9 @@ pub(super) fn snapshot(node: &Node, length: Length, clock: Clock) -> Snapshot {
         next,
         waiting,
         past: VecDeque::new(),
-        done: Done::default(),
+        totals: Totals::default(),
         rejected: Tally::default(),
-        log_works: true,
+        journal_works: true,
     }
 }
 
@@ -61,8 +60,7 @@ impl Reporter {
     ) -> Reporter {
         let snapshot = shown.borrow().as_ref().clone();
         Reporter {
-            events,
-            lost: 0,
+            events: EventSender::new(events, Event::NotShown),
             shown,
             snapshot,
             show_at: Duration::ZERO,
@@ -75,11 +73,11 @@ impl Reporter {
     pub(super) fn note(&mut self, event: node::Event) {
         let event = match event {
             node::Event::Opened(window, late) => {
-                self.snapshot.done.opened += 1;
+                self.snapshot.totals.opened += 1;
                 Event::Window(self.remember(&window, Some(late)))
             }
             node::Event::Missed(window) => {
-                self.snapshot.done.missed += 1;
+                self.snapshot.totals.missed += 1;
                 Event::Window(self.remember(&window, None))
             }
             node::Event::Replayed(window) => {
@@ -108,14 +106,9 @@ impl Reporter {
         past
     }
 
-    /// Tells an event. The receiver may be slow, then it is dropped and counted, or gone.
+    /// Tells an event. The receiver may be gone: events are optional.
     pub(super) fn tell(&mut self, event: Event) {
-        if self.lost > 0 && self.events.try_send(Event::EventsLost(self.lost)).is_ok() {
-            self.lost = 0;
-        }
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
-            self.lost += 1;
-        }
+        self.events.send(event);
     }
 
     /// When [`Reporter::report`] has something to show, if anyone watches.
@@ -153,12 +146,12 @@ impl Reporter {
         (snapshot.next, snapshot.waiting) = node.next();
         snapshot.at = now.wall;
         snapshot.current = node.current().clone();
-        snapshot.done.received = counts.received;
-        snapshot.done.challenged = counts.challenged;
-        snapshot.done.answered = node.counts().answered;
-        snapshot.done.recorded = node.counts().recorded;
+        snapshot.totals.received = counts.received;
+        snapshot.totals.challenged = counts.challenged;
+        snapshot.totals.answered = node.counts().answered;
+        snapshot.totals.recorded = node.counts().recorded;
         snapshot.rejected = counts.rejected;
-        snapshot.log_works = node.journal_works();
+        snapshot.journal_works = node.journal_works();
         self.shown.send_replace(Arc::new(snapshot.clone()));
     }
 }

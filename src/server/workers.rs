@@ -21,8 +21,7 @@ use crate::fanout::Push;
 use crate::gate::{Admit, Gate};
 use crate::node::{Inbound, Input};
 use crate::path::Transmit;
-use crate::proto::Request;
-use crate::tally::{RejectReason, Tally};
+use crate::tally::{DropReason, Tally};
 use crate::udp::{Class, Inbox, Outbox, Sockets};
 
 /// Batches of requests that may wait for the node. When so many do, a worker receives nothing more:
@@ -70,7 +69,7 @@ impl Entrance {
         for (path, datagram) in inbox.datagrams() {
             self.counts.received += 1;
             match self.gate.admit(now, path, datagram) {
-                Admit::Pass { request: Request::Ack(ack), .. } => pass(Input::Ack(path, ack)),
+                Admit::Ack(ack) => pass(Input::Ack(path, ack)),
                 Admit::Pass { request, trusted } => {
                     pass(Input::Request(Inbound { path, request, trusted }));
                 }
@@ -106,7 +105,9 @@ impl Entrance {
     /// What has come to the gate, and what could not be sent.
     pub(super) fn counts(&self) -> GateCounts {
         let (mut counts, unsent) = (self.counts, self.outbox.unsent());
-        counts.rejected.set(RejectReason::Unsent, unsent.answers + unsent.challenges);
+        counts.rejected.set(DropReason::UnsentAnswer, unsent.answers);
+        counts.rejected.set(DropReason::UnsentChallenge, unsent.challenges);
+        counts.rejected.set(DropReason::UnsentWindow, unsent.windows);
         counts
     }
 }

@@ -1,6 +1,6 @@
 //! `/api/v1/window`: the current window's members by room, and the count of the next.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -18,27 +18,31 @@ use super::Site;
 use super::feed::Next;
 use super::reply::{self, Problem};
 
-/// Peers of a room that are shown unless `?limit=` says else, and at most.
-const PEERS: usize = 200;
-const MOST_PEERS: usize = 1000;
+/// How many peers of a room are shown unless `?limit=` is given.
+const DEFAULT_LIMIT: usize = 200;
 
-/// Peers of all rooms that one answer shows, and rooms.
-const PEERS_IN_ALL: usize = 10_000;
-const ROOMS: usize = 1000;
+/// The largest `?limit=` that is accepted.
+const MAX_LIMIT: usize = 1000;
 
-/// The rooms of the current window as most ask for them, written once a window.
+/// How many peers of all rooms together one answer shows.
+const MAX_PEERS: usize = 10_000;
+
+/// How many rooms one answer shows.
+const MAX_ROOMS: usize = 1000;
+
+/// The rooms of the current window with the default limit, written once a window.
 #[derive(Default)]
 pub(super) struct Current(Mutex<Option<(Window, Arc<RawValue>)>>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
+pub(super) struct Params {
     room: Option<String>,
     limit: Option<usize>,
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct WindowBody<'a> {
     at: Wall,
     window: Option<Window>,
     closes: Option<Wall>,
@@ -50,42 +54,42 @@ struct Shown<'a> {
 }
 
 #[derive(Serialize)]
-struct ShownRoom<'a> {
+struct RoomBody<'a> {
     room: &'a Room,
     members: usize,
-    /// The first of them, by address.
+    /// The first of its members, by address.
     peers: Vec<Entry>,
 }
 
-/// Answers with the largest rooms first.
+/// `/api/v1/window`: its rooms, the largest first.
 pub(super) async fn show(
     State(site): State<Arc<Site>>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    params: Result<Query<Params>, QueryRejection>,
 ) -> Response {
-    match answer(&site, asked) {
+    match answer(&site, params) {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     }
 }
 
-fn answer(site: &Site, asked: Result<Query<Asked>, QueryRejection>) -> Result<Response, Problem> {
-    let Query(asked) = asked?;
-    let limit = asked.limit.unwrap_or(PEERS);
-    if limit > MOST_PEERS {
-        return Err(Problem::bad("bad_query", format!("limit: at most {MOST_PEERS}")));
+fn answer(site: &Site, params: Result<Query<Params>, QueryRejection>) -> Result<Response, Problem> {
+    let Query(params) = params?;
+    let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
+    if limit > MAX_LIMIT {
+        return Err(Problem::bad("bad_query", format!("limit: at most {MAX_LIMIT}")));
     }
-    let room: Option<Room> = match asked.room.map(|room| room.parse()).transpose() {
+    let room: Option<Room> = match params.room.map(|room| room.parse()).transpose() {
         Ok(room) => room,
         Err(why) => return Err(Problem::bad("bad_query", format!("room: {why}"))),
     };
     let snapshot = site.feed.snapshot();
     let (current, now) = (&snapshot.current, site.clock.now().wall);
     let rooms = match room {
-        None if limit == PEERS => site.current.rooms(current)?,
+        None if limit == DEFAULT_LIMIT => site.current.rooms(current)?,
         room => write_rooms(current, room.as_ref(), limit)?,
     };
     let opened = current.opened();
-    let shown = Shown {
+    let body = WindowBody {
         at: now,
         window: opened.map(|_| current.window()),
         closes: opened.map(|_| current.closes()),
@@ -95,19 +99,19 @@ fn answer(site: &Site, asked: Result<Query<Asked>, QueryRejection>) -> Result<Re
         rooms: &rooms,
         next: Next::of(&snapshot, now),
     };
-    Ok(reply::json(StatusCode::OK, &shown))
+    Ok(reply::json(StatusCode::OK, &body))
 }
 
 impl Current {
     fn rooms(&self, current: &FinalizedWindow) -> Result<Arc<RawValue>, Problem> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((window, rooms)) = &*kept
+        let mut written = self.0.lock().expect("no holder of this lock panics");
+        if let Some((window, rooms)) = &*written
             && *window == current.window()
         {
             return Ok(rooms.clone());
         }
-        let rooms = write_rooms(current, None, PEERS)?;
-        *kept = Some((current.window(), rooms.clone()));
+        let rooms = write_rooms(current, None, DEFAULT_LIMIT)?;
+        *written = Some((current.window(), rooms.clone()));
         Ok(rooms)
     }
 }
@@ -120,14 +124,14 @@ fn write_rooms(
     let wanted = |roster: &&Roster| room.is_none_or(|room| room == roster.room());
     let mut rosters: Vec<&Roster> = current.rosters().iter().filter(wanted).collect();
     rosters.sort_by_key(|roster| std::cmp::Reverse(roster.len()));
-    let mut left = PEERS_IN_ALL;
-    let rooms: Vec<ShownRoom<'_>> = rosters
+    let mut left = MAX_PEERS;
+    let rooms: Vec<RoomBody<'_>> = rosters
         .into_iter()
-        .take(ROOMS)
+        .take(MAX_ROOMS)
         .map(|roster| {
             let peers = peers(roster, limit.min(left));
             left -= peers.len();
-            ShownRoom { room: roster.room(), members: roster.len(), peers }
+            RoomBody { room: roster.room(), members: roster.len(), peers }
         })
         .collect();
     let written = serde_json::value::to_raw_value(&rooms);
@@ -137,7 +141,7 @@ fn write_rooms(
 fn peers(roster: &Roster, most: usize) -> Vec<Entry> {
     let members = roster.members().iter().take(most);
     let entry = members.map(|member| Entry {
-        name: member.name.clone(),
+        name: member.profile.name.clone(),
         addr: member.path.peer,
         registered: member.registered,
     });

@@ -1,10 +1,10 @@
-//! `/api/v1/windows`: the windows that were, from the disk; read beside, a few at a time.
+//! `/api/v1/windows`: past windows, from their documents on disk, read on threads of their own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
@@ -13,8 +13,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
-use tokio::task;
 
 use crate::archive::{Archive, ReadError, Summary};
 use crate::snapshot::{Past, Snapshot};
@@ -22,35 +20,36 @@ use crate::store::Disk;
 use crate::window::{Wall, Window};
 
 use super::Site;
-use super::feed;
+use super::lateness::lateness;
 use super::reply::{self, Problem};
+use super::worker::Worker;
 
-/// Windows that are listed unless `?limit=` says else, and at most.
-const LISTED: usize = 60;
-const MOST_LISTED: usize = 1000;
+/// How many windows are listed unless `?limit=` is given.
+const DEFAULT_LIMIT: usize = 60;
 
-/// Documents that are looked through at once: their readers share the machine with the registry.
-const AT_ONCE: usize = 1;
+/// The largest `?limit=` that is accepted.
+const MAX_LIMIT: usize = 1000;
 
-/// What one list may look through; what is over has no count until it is asked for by itself.
-const LOOKED_THROUGH: u64 = 16 << 20;
+/// How many bytes of documents are read for one list. The windows beyond have no counts in it,
+/// until someone asks for their documents.
+const MAX_READ: u64 = 16 << 20;
 
-/// How many documents' numbers are remembered.
-const REMEMBERED: usize = 4096;
+/// How many summaries of documents are cached.
+const MAX_CACHED: usize = 4096;
 
-/// What of a document is in memory at once, for each who reads it.
+/// How many bytes of a document are in memory at once, for each client that it is sent to.
 const CHUNK: usize = 64 << 10;
 
-/// The documents, and what is known of them.
+/// The documents on disk, and two threads that read them: the machine is the registry's too.
 pub(super) struct Documents {
-    archive: Arc<Archive<Disk>>,
-    known: Arc<Mutex<HashMap<Window, Summary>>>,
-    turns: Semaphore,
+    reader: Reader,
+    summaries: Worker,
+    chunks: Arc<Worker>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
+pub(super) struct Params {
     limit: Option<usize>,
 }
 
@@ -59,7 +58,7 @@ struct List {
     windows: Vec<Listed>,
 }
 
-/// A window that was. What is not known is `null`.
+/// A past window. What is not known of it is `null`.
 #[derive(Serialize)]
 struct Listed {
     window: Window,
@@ -71,7 +70,7 @@ struct Listed {
     document: bool,
 }
 
-/// Of a missed window, the count alone: its members never met.
+/// A missed window: how many members it had, but not who they were, for they never met.
 #[derive(Serialize)]
 struct Missed {
     window: Window,
@@ -82,55 +81,52 @@ struct Missed {
 }
 
 impl Documents {
-    pub(super) fn new(windows: PathBuf) -> Documents {
-        Documents {
-            archive: Arc::new(Archive::new(Disk, windows)),
-            known: Arc::default(),
-            turns: Semaphore::new(AT_ONCE),
-        }
+    /// The documents in the folder `windows`.
+    pub(super) fn new(windows: PathBuf) -> io::Result<Documents> {
+        let archive = Arc::new(Archive::new(Disk, windows));
+        let reader = Reader { archive, cache: Arc::default() };
+        let (summaries, chunks) = (Worker::start("summaries")?, Worker::start("chunks")?);
+        Ok(Documents { reader, summaries, chunks: Arc::new(chunks) })
     }
 
-    /// Does `work` on a thread that may wait for the disk, when its turn comes.
-    async fn in_turn<T: Send + 'static>(
+    async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Shelf) -> Result<T, ReadError> + Send + 'static,
+        work: impl FnOnce(&Reader) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadFailure> {
-        let _turn = self.turns.acquire().await;
-        let shelf = Shelf { archive: self.archive.clone(), known: self.known.clone() };
-        match task::spawn_blocking(move || work(&shelf)).await {
-            Ok(done) => done.map_err(ReadFailure::Read),
-            Err(_) => Err(ReadFailure::Stopped),
-        }
+        let reader = self.reader.clone();
+        let done = self.summaries.run(move || work(&reader)).await;
+        done.ok_or(ReadFailure::Stopped)?.map_err(ReadFailure::Read)
     }
 }
 
+/// Why a document was not read.
 enum ReadFailure {
     Read(ReadError),
     Stopped,
 }
 
-/// What a reader takes along.
-struct Shelf {
+/// Reads documents, each summary once: a document never changes.
+#[derive(Clone)]
+struct Reader {
     archive: Arc<Archive<Disk>>,
-    known: Arc<Mutex<HashMap<Window, Summary>>>,
+    cache: Arc<Mutex<HashMap<Window, Summary>>>,
 }
 
-impl Shelf {
-    fn known(&self, window: Window) -> Option<Summary> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&window).cloned()
+impl Reader {
+    fn cache(&self) -> MutexGuard<'_, HashMap<Window, Summary>> {
+        self.cache.lock().expect("no holder of this lock panics")
     }
 
-    /// A document never changes, and is looked through once.
     fn summary(&self, window: Window) -> Result<Summary, ReadError> {
-        if let Some(known) = self.known(window) {
-            return Ok(known);
+        if let Some(summary) = self.cache().get(&window) {
+            return Ok(summary.clone());
         }
         let summary = self.archive.summary(window)?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED {
-            known.clear();
+        let mut cache = self.cache();
+        if cache.len() >= MAX_CACHED {
+            cache.clear();
         }
-        known.insert(window, summary.clone());
+        cache.insert(window, summary.clone());
         Ok(summary)
     }
 
@@ -138,18 +134,17 @@ impl Shelf {
     fn list(&self, most: usize, next: Window, past: Vec<Listed>) -> Result<Vec<Listed>, ReadError> {
         let mut windows: BTreeMap<Window, Listed> =
             past.into_iter().map(|listed| (listed.window, listed)).collect();
-        let mut left = LOOKED_THROUGH;
+        let mut left = MAX_READ;
         for found in self.archive.newest(most, |window| window < next)? {
             let listed = windows.entry(found.window).or_insert_with(|| Listed::new(found.window));
             listed.document = true;
             if listed.members.is_none() {
                 let size = found.path.metadata().map_or(0, |data| data.len());
-                if self.known(found.window).is_some() || size <= left {
+                if self.cache().contains_key(&found.window) || size <= left {
                     left = left.saturating_sub(size);
-                    // A damaged document is told to who asks for it.
-                    self.summary(found.window)
-                        .into_iter()
-                        .for_each(|summary| listed.count(&summary));
+                    // A damaged document is an error for the client that asks for it, not here.
+                    let summary = self.summary(found.window);
+                    summary.into_iter().for_each(|summary| listed.count(&summary));
                 }
             }
         }
@@ -166,7 +161,7 @@ impl Listed {
         Listed {
             members: Some(past.members),
             rooms: Some(past.rooms),
-            late_ms: feed::lateness(past, started).map(|late| late.as_millis() as u64),
+            late_ms: lateness(past, started).map(|late| late.as_millis() as u64),
             missed: Some(past.late.is_none()),
             ..Listed::new(past.window)
         }
@@ -179,20 +174,20 @@ impl Listed {
     }
 }
 
-/// `/api/v1/windows`: a list, newest first.
+/// `/api/v1/windows`: a list of past windows, newest first.
 pub(super) async fn list(
     State(site): State<Arc<Site>>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    params: Result<Query<Params>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let most = asked?.limit.unwrap_or(LISTED);
-    if !(1..=MOST_LISTED).contains(&most) {
-        return Err(Problem::bad("bad_query", format!("limit: from 1 to {MOST_LISTED}")));
+    let most = params?.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&most) {
+        return Err(Problem::bad("bad_query", format!("limit: from 1 to {MAX_LIMIT}")));
     }
     let snapshot = site.feed.snapshot();
     let listed = |past| Listed::of(past, site.feed.started());
     let (next, past) = (snapshot.next, snapshot.past.iter().map(listed).collect());
     drop(snapshot);
-    match site.documents.in_turn(move |shelf| shelf.list(most, next, past)).await {
+    match site.documents.read(move |reader| reader.list(most, next, past)).await {
         Ok(windows) => Ok(reply::json(StatusCode::OK, &List { windows })),
         Err(failure) => Err(failed(failure)),
     }
@@ -207,14 +202,14 @@ pub(super) async fn show(
         Problem::bad("bad_window", format!("give a window like 2026-11-23T11:29:00Z: {why}"))
     })?;
     let snapshot = site.feed.snapshot();
-    // Also if its file were there: nobody sees who is in a window before it opens.
+    // Even if there were a document: nobody sees who is in a window before it opens.
     if window >= snapshot.next {
         let reason = format!("{window} is not open yet: nobody sees who is in before it opens");
         return Err(Problem::missing("not_open", reason));
     }
     let none = no_document(&snapshot, window);
     drop(snapshot);
-    let summary = match site.documents.in_turn(move |shelf| shelf.summary(window)).await {
+    let summary = match site.documents.read(move |reader| reader.summary(window)).await {
         Ok(summary) => summary,
         Err(ReadFailure::Read(ReadError::Missing { .. })) => return Err(none),
         Err(failure) => return Err(failed(failure)),
@@ -224,10 +219,10 @@ pub(super) async fn show(
         let missed = Missed { window, opened, missed: true, members, room_count };
         return Ok(reply::json(StatusCode::OK, &missed));
     }
-    whole(summary.path).await.ok_or(none)
+    file_body(site.documents.chunks.clone(), summary.path).await.ok_or(none)
 }
 
-/// RejectReason a window has none, as far as that is known.
+/// The answer for a window without a document: why it has none, as far as that is known.
 fn no_document(snapshot: &Snapshot, window: Window) -> Problem {
     let past = snapshot.past.iter().find(|past| past.window == window);
     match past {
@@ -248,7 +243,7 @@ fn no_document(snapshot: &Snapshot, window: Window) -> Problem {
 fn failed(failure: ReadFailure) -> Problem {
     match failure {
         ReadFailure::Read(error) => {
-            // It names folders of this machine: for who runs it, not for who asks.
+            // The error names folders of this machine: it is for the operator, not for clients.
             tracing::warn!("cannot show a window: {error}");
             Problem::failed("the documents cannot be read; the registry's messages say why")
         }
@@ -256,26 +251,27 @@ fn failed(failure: ReadFailure) -> Problem {
     }
 }
 
-/// A file as a body: a piece is read when the one before it was taken.
-async fn whole(path: PathBuf) -> Option<Response> {
+/// A response with a file as its body: a chunk is read when the one before it was sent.
+async fn file_body(worker: Arc<Worker>, path: PathBuf) -> Option<Response> {
     let open = move || {
         let file = File::open(path).ok()?;
         let length = file.metadata().ok()?.len();
         Some((file, length))
     };
-    let (file, length) = task::spawn_blocking(open).await.ok()??;
-    let pieces = stream::try_unfold(file, async |file| read_on(file).await);
-    let mut response = reply::json_text(StatusCode::OK, Body::from_stream(pieces));
+    let (file, length) = worker.run(open).await??;
+    let chunks = stream::try_unfold((file, worker), async |(file, worker)| {
+        let chunk = worker.run(move || next_chunk(file)).await;
+        let chunk = chunk.ok_or_else(|| io::Error::other("the server is stopping"))??;
+        Ok::<_, io::Error>(chunk.map(|(bytes, file)| (bytes, (file, worker))))
+    });
+    let mut response = reply::json_text(StatusCode::OK, Body::from_stream(chunks));
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     Some(response)
 }
 
-async fn read_on(mut file: File) -> std::io::Result<Option<(Bytes, File)>> {
-    let read = move || {
-        let mut piece = vec![0; CHUNK];
-        let length = file.read(&mut piece)?;
-        piece.truncate(length);
-        Ok((length > 0).then(|| (Bytes::from(piece), file)))
-    };
-    task::spawn_blocking(read).await.map_err(std::io::Error::other)?
+fn next_chunk(mut file: File) -> io::Result<Option<(Bytes, File)>> {
+    let mut chunk = vec![0; CHUNK];
+    let length = file.read(&mut chunk)?;
+    chunk.truncate(length);
+    Ok((length > 0).then(|| (Bytes::from(chunk), file)))
 }

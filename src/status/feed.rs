@@ -1,7 +1,7 @@
-//! What is told to open pages: one text at a time, written once for all of them.
+//! The events that open pages follow: one text at a time, written once for all streams.
 //!
-//! A stream holds no queue: it is told the latest when it has room for it, so that a slow reader
-//! skips what it missed and costs what a fast one does.
+//! A stream holds no queue: it is sent the latest event when it has room for it, so that a slow
+//! reader skips what it missed and costs what a fast one does.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,86 +14,84 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use prometheus_client::metrics::histogram::Histogram;
 use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{Alarm, Clock, Now};
-use crate::snapshot::{Past, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::window::{Wall, Window};
 
 use super::Site;
-use super::metrics::Lateness;
+use super::lateness::Lateness;
 use super::reply::Problem;
 
 /// How many streams there may be: fewer than connections, so that health is answered still.
 const STREAMS: usize = 384;
 
-/// How often streams are told at most, but for an opening.
-const PACE: Duration = Duration::from_millis(500);
+/// The shortest time between two events, but for an opening, which is told at once.
+const SHORTEST: Duration = Duration::from_millis(500);
 
-/// How often they are told at least.
-const PULSE: Duration = Duration::from_secs(1);
+/// The longest time between two events.
+const LONGEST: Duration = Duration::from_secs(1);
 
-/// How long a browser waits before it asks again.
+/// How long a browser waits before it connects again.
 const RETRY: &str = "retry: 2000\n\n";
 
-/// What the registry shows, as handlers see it.
+/// What the registry shows, for the handlers of requests.
 pub(super) struct Feed {
-    shown: watch::Receiver<Arc<Snapshot>>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
     events: watch::Receiver<Bytes>,
-    heard: Arc<AtomicU64>,
-    lateness: Lateness,
+    last_heard: Arc<AtomicU64>,
+    lateness: Histogram,
     started: Wall,
-    seats: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
-/// Follows the registry, and writes the events.
-pub(super) struct Editor {
+/// Follows the registry's snapshots, and writes the events.
+pub(super) struct Writer {
     clock: Clock,
-    shown: watch::Receiver<Arc<Snapshot>>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
     events: watch::Sender<Bytes>,
-    /// When the registry was last heard of, in milliseconds of the monotonic clock.
-    heard: Arc<AtomicU64>,
+    /// When the last snapshot came, in milliseconds of the monotonic clock.
+    last_heard: Arc<AtomicU64>,
     lateness: Lateness,
-    started: Wall,
-    /// Openings that were noted.
-    noted: u64,
 }
 
 impl Feed {
-    /// Both ends.
-    pub(super) fn new(shown: watch::Receiver<Arc<Snapshot>>, clock: Clock) -> (Feed, Editor) {
-        let (heard, lateness) = (Arc::new(AtomicU64::new(0)), Lateness::default());
+    /// The feed of a registry's snapshots, and the task that keeps it going.
+    pub(super) fn new(snapshots: watch::Receiver<Arc<Snapshot>>, clock: Clock) -> (Feed, Writer) {
         let now = clock.now();
         let started = Wall::from_millis(now.wall.millis() - now.mono.as_millis() as i64);
-        let (told, events) = watch::channel(event(&shown.borrow(), now));
-        let editor = Editor {
-            clock,
-            shown: shown.clone(),
-            events: told,
-            heard: heard.clone(),
-            lateness: lateness.clone(),
+        let lateness = Lateness::new(started);
+        let last_heard = Arc::new(AtomicU64::new(0));
+        let (sender, events) = watch::channel(event(&snapshots.borrow(), now));
+        let feed = Feed {
+            snapshots: snapshots.clone(),
+            events,
+            last_heard: last_heard.clone(),
+            lateness: lateness.histogram(),
             started,
-            noted: 0,
+            streams: Arc::new(Semaphore::new(STREAMS)),
         };
-        editor.hear();
-        let seats = Arc::new(Semaphore::new(STREAMS));
-        (Feed { shown, events, heard, lateness, started, seats }, editor)
+        let writer = Writer { clock, snapshots, events: sender, last_heard, lateness };
+        writer.note_heard();
+        (feed, writer)
     }
 
-    /// The registry as it was last shown.
+    /// The last snapshot of the registry.
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
-        self.shown.borrow().clone()
+        self.snapshots.borrow().clone()
     }
 
-    /// A second pair of eyes.
-    pub(super) fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.shown.clone()
+    /// All snapshots of the registry from now on.
+    pub(super) fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
     }
 
-    /// When the registry was last heard of, by the monotonic clock.
-    pub(super) fn heard(&self) -> Duration {
-        Duration::from_millis(self.heard.load(Ordering::Relaxed))
+    /// When the last snapshot came, on the monotonic clock.
+    pub(super) fn last_heard(&self) -> Duration {
+        Duration::from_millis(self.last_heard.load(Ordering::Relaxed))
     }
 
     /// When the program was started.
@@ -102,80 +100,64 @@ impl Feed {
     }
 
     /// How late windows opened.
-    pub(super) fn lateness(&self) -> &Lateness {
+    pub(super) fn lateness(&self) -> &Histogram {
         &self.lateness
     }
 }
 
-impl Editor {
+impl Writer {
     /// Writes events until the registry is gone.
     pub(super) async fn run(mut self) {
-        let mut told = Told::default();
+        let mut last = LastEvent::default();
         loop {
             let now = self.clock.now();
-            let snapshot = self.shown.borrow_and_update().clone();
-            self.note_openings(&snapshot);
-            if told.is_due(&snapshot, now) {
+            let snapshot = self.snapshots.borrow_and_update().clone();
+            self.lateness.observe(&snapshot);
+            if last.is_outdated(&snapshot, now) {
                 self.events.send_replace(event(&snapshot, now));
-                told = Told::of(&snapshot, now);
+                last = LastEvent::of(&snapshot, now);
             }
-            let wait = if snapshot.at == told.shown { PULSE } else { PACE };
+            let wait = if snapshot.at == last.snapshot { LONGEST } else { SHORTEST };
             drop(snapshot);
             tokio::select! {
-                changed = self.shown.changed() => match changed {
-                    Ok(()) => self.hear(),
+                changed = self.snapshots.changed() => match changed {
+                    Ok(()) => self.note_heard(),
                     Err(_) => return,
                 },
-                () = self.clock.sleep(Alarm::mono(Some(told.at + wait))) => {}
+                () = self.clock.sleep(Alarm::mono(Some(last.at + wait))) => {}
             }
         }
     }
 
-    fn hear(&self) {
-        self.heard.store(self.clock.now().mono.as_millis() as u64, Ordering::Relaxed);
-    }
-
-    /// Each opening counts once, also if several were shown at once; those of an earlier run, which
-    /// stand before them, not again.
-    fn note_openings(&mut self, snapshot: &Snapshot) {
-        let all = snapshot.done.opened + snapshot.done.missed;
-        let new = all.saturating_sub(self.noted) as usize;
-        for past in snapshot.past.iter().rev().take(new) {
-            lateness(past, self.started).into_iter().for_each(|late| self.lateness.observe(late));
-        }
-        self.noted = all;
+    fn note_heard(&self) {
+        self.last_heard.store(self.clock.now().mono.as_millis() as u64, Ordering::Relaxed);
     }
 }
 
-/// How late a window opened. Nobody waited for the one in which the registry was first started:
-/// that it began before is not its lateness.
-pub(super) fn lateness(past: &Past, started: Wall) -> Option<Duration> {
-    past.late.filter(|_| past.members > 0 || past.window.opens() >= started)
-}
-
-/// What streams were last told, and when.
+/// The last event: when it was written, and from which snapshot.
 #[derive(Default)]
-struct Told {
+struct LastEvent {
     at: Duration,
-    shown: Wall,
-    stands: (Option<Window>, bool),
+    snapshot: Wall,
+    urgent: (Option<Window>, bool),
 }
 
-impl Told {
-    fn of(snapshot: &Snapshot, now: Now) -> Told {
-        Told { at: now.mono, shown: snapshot.at, stands: stands(snapshot) }
+impl LastEvent {
+    fn of(snapshot: &Snapshot, now: Now) -> LastEvent {
+        LastEvent { at: now.mono, snapshot: snapshot.at, urgent: urgent(snapshot) }
     }
 
-    fn is_due(&self, snapshot: &Snapshot, now: Now) -> bool {
+    /// Whether it is time for the next one.
+    fn is_outdated(&self, snapshot: &Snapshot, now: Now) -> bool {
         let since = now.mono.saturating_sub(self.at);
-        let changed = self.shown != snapshot.at && since >= PACE;
-        self.stands != stands(snapshot) || changed || since >= PULSE
+        let changed = self.snapshot != snapshot.at && since >= SHORTEST;
+        self.urgent != urgent(snapshot) || changed || since >= LONGEST
     }
 }
 
-/// What is told at once.
-fn stands(snapshot: &Snapshot) -> (Option<Window>, bool) {
-    (snapshot.past.back().map(|past| past.window), snapshot.log_works)
+/// What streams are told of at once when it changes.
+fn urgent(snapshot: &Snapshot) -> (Option<Window>, bool) {
+    (snapshot.past.back().map(|past| past.window), snapshot.journal_works)
 }
 
 #[derive(Serialize)]
@@ -197,7 +179,7 @@ struct Opened {
     rooms: usize,
 }
 
-/// Of the next window, the count alone.
+/// The next window: how many members it has, but not who they are.
 #[derive(Serialize)]
 pub(super) struct Next {
     window: Window,
@@ -223,7 +205,7 @@ impl Next {
 }
 
 fn event(snapshot: &Snapshot, now: Now) -> Bytes {
-    let (current, done) = (&snapshot.current, &snapshot.done);
+    let (current, totals) = (&snapshot.current, &snapshot.totals);
     let event = Event {
         at: now.wall,
         window_ms: snapshot.length.millis(),
@@ -234,14 +216,14 @@ fn event(snapshot: &Snapshot, now: Now) -> Bytes {
             rooms: current.rosters().len(),
         }),
         next: Next::of(snapshot, now.wall),
-        log_writable: snapshot.log_works,
+        log_writable: snapshot.journal_works,
         totals: Totals {
-            datagrams: done.received,
-            answered: done.answered,
-            challenged: done.challenged,
-            registrations: done.registrations(),
-            opened: done.opened,
-            missed: done.missed,
+            datagrams: totals.received,
+            answered: totals.answered,
+            challenged: totals.challenged,
+            registrations: totals.registrations(),
+            opened: totals.opened,
+            missed: totals.missed,
         },
         turned_away: snapshot.rejected.counted().map(|(why, count)| (why.name(), count)).collect(),
     };
@@ -249,16 +231,16 @@ fn event(snapshot: &Snapshot, now: Now) -> Bytes {
     Bytes::from(format!("data: {text}\n\n"))
 }
 
-/// `/api/v1/events`: how it stands, now and at each change, at least every second.
+/// `/api/v1/events`: the state of the registry, now and at each change, at least every second.
 pub(super) async fn stream(State(site): State<Arc<Site>>) -> Response {
-    let Ok(seat) = site.feed.seats.clone().try_acquire_owned() else {
+    let Ok(permit) = site.feed.streams.clone().try_acquire_owned() else {
         return Problem::busy("too_many_streams", format!("{STREAMS} streams are open already"))
             .into_response();
     };
     let mut events = site.feed.events.clone();
     events.mark_changed();
     let first = Some(Bytes::from_static(RETRY.as_bytes()));
-    let body = stream::unfold((events, seat, first), async |(mut events, seat, first)| {
+    let body = stream::unfold((events, permit, first), async |(mut events, permit, first)| {
         let text = match first {
             Some(first) => first,
             None => {
@@ -266,9 +248,9 @@ pub(super) async fn stream(State(site): State<Arc<Site>>) -> Response {
                 events.borrow_and_update().clone()
             }
         };
-        Some((Ok::<_, Infallible>(text), (events, seat, None)))
+        Some((Ok::<_, Infallible>(text), (events, permit, None)))
     });
     let kind = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-    // A proxy that gathers answers would hold them back.
+    // Some proxies collect an answer before they pass it on, unless they are told not to.
     (kind, [("x-accel-buffering", "no")], Body::from_stream(body)).into_response()
 }

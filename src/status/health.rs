@@ -1,4 +1,4 @@
-//! Whether it lives, and whether it can promise anything.
+//! Health for a supervisor: whether the registry is alive, and whether it can store registrations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,37 +11,38 @@ use serde::Serialize;
 use super::Site;
 use super::reply::{self, Problem};
 
-/// How long the registry may be silent: it shows itself every second, whatever happens.
-const SILENCE: Duration = Duration::from_secs(10);
+/// How long the registry may be silent: a snapshot comes every second, whatever happens.
+const MAX_SILENCE: Duration = Duration::from_secs(10);
 
 #[derive(Serialize)]
-struct Well {
+struct Healthy {
     status: &'static str,
 }
 
-/// `/livez`: whether the registry moves.
+/// `/livez`: whether the registry still sends snapshots.
 pub(super) async fn alive(State(site): State<Arc<Site>>) -> Response {
-    match stuck(&site) {
+    match silent(&site) {
         Some(problem) => problem.into_response(),
-        None => reply::json(StatusCode::OK, &Well { status: "alive" }),
+        None => reply::json(StatusCode::OK, &Healthy { status: "alive" }),
     }
 }
 
-/// `/readyz`: whether what it promises can be stored.
+/// `/readyz`: whether registrations can be stored.
 pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response {
-    if let Some(problem) = stuck(&site) {
+    if let Some(problem) = silent(&site) {
         return problem.into_response();
     }
-    if !site.feed.snapshot().log_works {
+    if !site.feed.snapshot().journal_works {
         let reason = "the journal cannot be written, so that no registration is taken: make room on \
                       the disk of --data, or see what the program says on stderr";
         return Problem::busy("log_not_writable", reason).into_response();
     }
-    reply::json(StatusCode::OK, &Well { status: "ready" })
+    reply::json(StatusCode::OK, &Healthy { status: "ready" })
 }
 
-fn stuck(site: &Site) -> Option<Problem> {
-    let silent = site.clock.now().mono.saturating_sub(site.feed.heard());
-    let reason = || format!("nothing was heard of the registry for {} s", silent.as_secs());
-    (silent > SILENCE).then(|| Problem::busy("registry_silent", reason()))
+/// The answer while nothing has been heard of the registry for too long.
+fn silent(site: &Site) -> Option<Problem> {
+    let silence = site.clock.now().mono.saturating_sub(site.feed.last_heard());
+    let reason = || format!("nothing was heard of the registry for {} s", silence.as_secs());
+    (silence > MAX_SILENCE).then(|| Problem::busy("registry_silent", reason()))
 }

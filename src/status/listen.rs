@@ -1,5 +1,5 @@
-//! Takes connections, so many at once, each held to its time: who is slow or silent costs a seat
-//! for seconds, and memory that is bounded.
+//! Accepts connections, up to a limit, each with timeouts: a client that is slow or silent takes one
+//! of them for seconds, and a bounded amount of memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,48 +15,50 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::SHUTDOWN_TIMEOUT;
 
-/// Connections at once.
-const SEATS: usize = 512;
+/// How many connections there may be at once.
+const CONNECTIONS: usize = 512;
 
-/// How long a request's head may take, and a connection be idle between two.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the head of a request may take, and how long a connection may be idle before one.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long what was sent may stay untaken.
-const UNTAKEN: Duration = Duration::from_secs(20);
+/// How long what was sent may stay unacknowledged.
+const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What of a request's head, or of an answer on its way, is in memory.
+/// The most bytes of a request's head, or of an answer that is being sent, in memory.
 const BUFFER: usize = 16 << 10;
 
-/// What the system holds for a reader that is behind.
-const SYSTEM_BUFFER: usize = 64 << 10;
+/// The most bytes that the system holds for a client that reads slowly.
+const SEND_BUFFER: usize = 64 << 10;
 
-/// Header fields that a request may have.
-const FIELDS: usize = 64;
+/// How many header fields a request may have.
+const MAX_HEADERS: usize = 64;
 
-/// How long to wait when no connection can be taken: no files are left.
+/// How long to wait after a connection could not be accepted, as when no file handle is left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// The answer to one connection too many.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
                       Content-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// Serves until `stopped`; then ends the streams, by stopping `editor`, and waits for the rest.
+/// Serves until `stopped`; then ends the event streams, by stopping `writer`, and waits a little for
+/// the other answers.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
     mut stopped: oneshot::Receiver<()>,
-    editor: AbortHandle,
+    writer: AbortHandle,
 ) {
-    let seats = Arc::new(Semaphore::new(SEATS));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             _ = &mut stopped => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => match seats.clone().try_acquire_owned() {
-                    Ok(seat) => {
+                Ok((stream, _)) => match permits.clone().try_acquire_owned() {
+                    Ok(permit) => {
                         let (router, stopping) = (router.clone(), stopping.clone());
-                        connections.spawn(converse(stream, router, stopping, seat));
+                        connections.spawn(serve_connection(stream, router, stopping, permit));
                     }
                     Err(_) => drop(stream.try_write(FULL)),
                 },
@@ -66,26 +68,26 @@ pub(super) async fn serve(
         }
     }
     drop((listener, stop));
-    editor.abort();
+    writer.abort();
     let rest = async { while connections.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, rest).await;
 }
 
-async fn converse(
+async fn serve_connection(
     stream: TcpStream,
     router: Router,
     mut stopping: watch::Receiver<()>,
-    _seat: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 ) {
     limit(&stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .max_headers(FIELDS)
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(MAX_HEADERS)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
-    // What goes wrong on one connection is its client's.
+    // An error on one connection concerns its client alone.
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = stopping.changed() => connection.as_mut().graceful_shutdown(),
@@ -93,11 +95,11 @@ async fn converse(
     let _ = connection.await;
 }
 
-/// Without these, a client that reads nothing would hold its seat, and megabytes, for long.
+/// Without these limits, a client that reads nothing would keep its connection, and megabytes, long.
 fn limit(stream: &TcpStream) {
     let socket = SockRef::from(stream);
-    let _ = socket.set_send_buffer_size(SYSTEM_BUFFER);
+    let _ = socket.set_send_buffer_size(SEND_BUFFER);
     #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(UNTAKEN));
+    let _ = socket.set_tcp_user_timeout(Some(SEND_TIMEOUT));
     let _ = stream.set_nodelay(true);
 }

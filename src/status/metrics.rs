@@ -1,8 +1,7 @@
-//! `/metrics`: what Prometheus reads, in the format that it asks for.
+//! `/metrics`: for Prometheus, in the format that it asks for.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -12,7 +11,6 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMet
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
@@ -21,34 +19,15 @@ use crate::tally::RejectReason;
 use crate::window::Wall;
 
 use super::Site;
-use super::feed::{self, Feed};
+use super::feed::Feed;
+use super::lateness::lateness;
 use super::reply::Problem;
-
-/// Upper bounds of the lateness of openings, in seconds.
-const LATENESS: [f64; 12] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 const OPENMETRICS: &str = "application/openmetrics-text";
 const OPENMETRICS_FULL: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const CLASSIC_FULL: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How late windows opened.
-#[derive(Clone, Debug)]
-pub(super) struct Lateness(Histogram);
-
-impl Default for Lateness {
-    fn default() -> Lateness {
-        Lateness(Histogram::new(LATENESS))
-    }
-}
-
-impl Lateness {
-    pub(super) fn observe(&self, late: Duration) {
-        self.0.observe(late.as_secs_f64());
-    }
-}
-
-/// All metrics.
+/// The metrics of the registry and of the program.
 pub(super) struct Metrics(Registry);
 
 impl Metrics {
@@ -57,27 +36,25 @@ impl Metrics {
         registry.register(
             "hit7_window_open_lateness_seconds",
             "How late windows opened",
-            feed.lateness().0.clone(),
+            feed.lateness().clone(),
         );
-        registry.register_collector(Box::new(Readings {
-            shown: feed.watch(),
-            started: feed.started(),
-        }));
+        let (snapshots, started) = (feed.snapshots(), feed.started());
+        registry.register_collector(Box::new(SnapshotCollector { snapshots, started }));
         Metrics(registry)
     }
 }
 
-/// `/metrics`
+/// `/metrics`: all of them as text.
 pub(super) async fn show(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
-    let mut told = String::new();
-    if text::encode(&mut told, &site.metrics.0).is_err() {
+    let mut text = String::new();
+    if text::encode(&mut text, &site.metrics.0).is_err() {
         return Problem::failed("the metrics cannot be written").into_response();
     }
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     if accepted.into_iter().any(|accepted| accepted.contains(OPENMETRICS)) {
-        return ([(header::CONTENT_TYPE, OPENMETRICS_FULL)], told).into_response();
+        return ([(header::CONTENT_TYPE, OPENMETRICS_FULL)], text).into_response();
     }
-    ([(header::CONTENT_TYPE, CLASSIC_FULL)], classic(&told)).into_response()
+    ([(header::CONTENT_TYPE, CLASSIC_FULL)], classic(&text)).into_response()
 }
 
 /// The same in the text format of Prometheus, where a counter is described by its whole name.
@@ -86,60 +63,61 @@ fn classic(openmetrics: &str) -> String {
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
         .collect();
-    let mut told = String::with_capacity(openmetrics.len() + 512);
+    let mut text = String::with_capacity(openmetrics.len() + 512);
     for line in openmetrics.lines().filter(|line| *line != "# EOF") {
         let mut words = line.splitn(4, ' ');
         match (words.next(), words.next(), words.next(), words.next()) {
             (Some("#"), Some(kind), Some(name), Some(rest)) if counters.contains(&name) => {
-                let _ = writeln!(told, "# {kind} {name}_total {rest}");
+                let _ = writeln!(text, "# {kind} {name}_total {rest}");
             }
             _ => {
-                let _ = writeln!(told, "{line}");
+                let _ = writeln!(text, "{line}");
             }
         }
     }
-    told
+    text
 }
 
-/// What is read off the snapshot at each scrape.
+/// Reads the metrics off the last snapshot, at each scrape.
 #[derive(Debug)]
-struct Readings {
-    shown: watch::Receiver<Arc<Snapshot>>,
+struct SnapshotCollector {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
     started: Wall,
 }
 
-impl Collector for Readings {
+impl Collector for SnapshotCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let snapshot = self.shown.borrow().clone();
-        let mut sheet = Sheet(encoder);
-        sheet.datagrams(&snapshot)?;
-        sheet.windows(&snapshot, self.started)?;
-        sheet.program(&snapshot, self.started)
+        let snapshot = self.snapshots.borrow().clone();
+        let mut writer = Writer(encoder);
+        writer.datagrams(&snapshot)?;
+        writer.windows(&snapshot, self.started)?;
+        writer.program(&snapshot, self.started)
     }
 }
 
-struct Sheet<'a>(DescriptorEncoder<'a>);
+/// Writes the metrics of a snapshot.
+struct Writer<'a>(DescriptorEncoder<'a>);
 
-impl Sheet<'_> {
+impl Writer<'_> {
     fn datagrams(&mut self, snapshot: &Snapshot) -> fmt::Result {
-        let done = &snapshot.done;
-        self.counter("hit7_datagrams_received", "Datagrams that came", done.received)?;
+        let totals = &snapshot.totals;
+        self.counter("hit7_datagrams_received", "Datagrams that came", totals.received)?;
         self.counter(
             "hit7_requests_answered",
             "Requests that were answered with what they asked for",
-            done.answered,
+            totals.answered,
         )?;
-        self.counter("hit7_challenges", "Cookies sent to strangers", done.challenged)?;
+        self.counter("hit7_challenges", "Cookies sent to strangers", totals.challenged)?;
         self.counter(
             "hit7_registrations",
             "Registrations and withdrawals made durable",
-            done.registrations(),
+            totals.registrations(),
         )?;
-        self.counter("hit7_records", "Records made durable in the journal", done.recorded)?;
+        self.counter("hit7_records", "Records made durable in the journal", totals.recorded)?;
         let help = "Datagrams that were dropped or refused, by reason.";
         let mut family =
             self.0.encode_descriptor("hit7_turned_away", help, None, MetricType::Counter)?;
-        for why in RejectReason::ALL {
+        for why in RejectReason::all() {
             let labels = [("reason", why.name())];
             ConstCounter::new(snapshot.rejected.of(why)).encode(family.encode_family(&labels)?)?;
         }
@@ -147,9 +125,13 @@ impl Sheet<'_> {
     }
 
     fn windows(&mut self, snapshot: &Snapshot, started: Wall) -> fmt::Result {
-        let (current, done) = (&snapshot.current, &snapshot.done);
-        self.counter("hit7_windows_opened", "Windows that opened", done.opened)?;
-        self.counter("hit7_windows_missed", "Windows with members that never opened", done.missed)?;
+        let (current, totals) = (&snapshot.current, &snapshot.totals);
+        self.counter("hit7_windows_opened", "Windows that opened", totals.opened)?;
+        self.counter(
+            "hit7_windows_missed",
+            "Windows with members that never opened",
+            totals.missed,
+        )?;
         self.gauge("hit7_window_members", "Members of the current window", current.len())?;
         let rooms = current.rosters().len();
         self.gauge("hit7_window_rooms", "Rooms of the current window", rooms)?;
@@ -164,7 +146,7 @@ impl Sheet<'_> {
             u64::from(snapshot.length.seconds()),
         )?;
         self.gauge("hit7_next_window_members", "Members of the next window", snapshot.waiting)?;
-        let mut late = snapshot.past.iter().rev().map(|past| feed::lateness(past, started));
+        let mut late = snapshot.past.iter().rev().map(|past| lateness(past, started));
         let last = late.find_map(|late| late).unwrap_or_default();
         self.gauge(
             "hit7_window_last_open_lateness_seconds",
@@ -174,7 +156,7 @@ impl Sheet<'_> {
     }
 
     fn program(&mut self, snapshot: &Snapshot, started: Wall) -> fmt::Result {
-        let works = usize::from(snapshot.log_works);
+        let works = usize::from(snapshot.journal_works);
         self.gauge("hit7_log_writable", "Whether the journal takes records: 1 or 0", works)?;
         self.gauge(
             "process_start_time_seconds",
@@ -211,10 +193,10 @@ mod tests {
 
     #[test]
     fn in_the_classic_format_a_counter_is_described_by_its_whole_name() {
-        let told = "# HELP a Counts.\n# TYPE a counter\na_total 1\n# HELP b Is.\n# TYPE b gauge\n\
+        let openmetrics = "# HELP a Counts.\n# TYPE a counter\na_total 1\n# HELP b Is.\n# TYPE b gauge\n\
                     b 2\n# EOF\n";
         assert_eq!(
-            classic(told),
+            classic(openmetrics),
             "# HELP a_total Counts.\n# TYPE a_total counter\na_total 1\n# HELP b Is.\n\
              # TYPE b gauge\nb 2\n"
         );

@@ -1,83 +1,78 @@
-//! The page: one file, put together from those in `page/`, and the headers that keep a browser to it.
+//! The page and its style, scripts and icon, each a file of its own, and the headers that keep a
+//! browser to them.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use sha2::{Digest, Sha256};
 
 use super::{Site, reply};
 
-const FRAME: &str = include_str!("page/index.html");
-const STYLE: &str = include_str!("page/page.css");
-/// One script, in this order.
-const SCRIPTS: [&str; 2] = [include_str!("page/plot.js"), include_str!("page/page.js")];
-const ICON: &str = include_str!("page/icon.svg");
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
 
-/// Where the frame has room for them.
-const PLACES: [&str; 3] = ["{{icon}}", "{{style}}", "{{script}}"];
+/// Where each file is found, its type, and its text.
+const FILES: [(&str, &str, &str); 6] = [
+    ("/", HTML, include_str!("page/index.html")),
+    ("/page.css", CSS, include_str!("page/page.css")),
+    ("/page.js", SCRIPT, include_str!("page/page.js")),
+    ("/plot.js", SCRIPT, include_str!("page/plot.js")),
+    ("/icon.svg", SVG, include_str!("page/icon.svg")),
+    // Browsers ask for this one when they show JSON, where no icon is named.
+    ("/favicon.ico", SVG, include_str!("page/icon.svg")),
+];
 
-static PAGE: LazyLock<Page> = LazyLock::new(Page::new);
+/// What a browser may do: load these files and ask this server, nothing from elsewhere, nothing
+/// inline, in nobody's frame: a name that got through as markup would still run nothing.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page, and what a browser may do with it.
-struct Page {
-    text: String,
-    policy: HeaderValue,
-}
+/// The headers of every answer.
+const HARDENED: [(&str, &str); 5] = [
+    ("content-security-policy", POLICY),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
+];
 
-impl Page {
-    fn new() -> Page {
-        let script = SCRIPTS.concat();
-        let icon = format!("data:image/svg+xml;base64,{}", STANDARD.encode(ICON));
-        let fill = |page: String, (place, what): (&str, &str)| page.replacen(place, what, 1);
-        let parts = PLACES.into_iter().zip([icon.as_str(), STYLE, &script]);
-        Page { text: parts.fold(FRAME.to_owned(), fill), policy: policy(STYLE, &script) }
-    }
-}
-
-/// Nothing from elsewhere, nothing inline but these two by their hashes (CSP 3, §2.3.1), nobody's
-/// frame: a name that got through as markup would still run nothing.
-fn policy(style: &str, script: &str) -> HeaderValue {
-    let hash = |text: &str| STANDARD.encode(Sha256::digest(text));
-    let policy = format!(
-        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; \
-         img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        hash(script),
-        hash(style)
-    );
-    HeaderValue::from_str(&policy).expect("it is ASCII")
-}
-
+/// The routes of the page's files.
 pub(super) fn routes() -> Router<Arc<Site>> {
-    Router::new().route("/", get(show)).route("/favicon.ico", get(icon))
+    FILES.into_iter().fold(Router::new(), |router, (path, kind, text)| {
+        let tag = format!("\"{}\"", &blake3::hash(text.as_bytes()).to_hex()[..16]);
+        router.route(path, get(async move |headers| file(kind, text, &tag, &headers)))
+    })
 }
 
-async fn show() -> Response {
-    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PAGE.text.as_str()).into_response()
-}
-
-/// For who opens a JSON text in a browser: the page has its icon in it.
-async fn icon() -> Response {
-    ([(header::CONTENT_TYPE, "image/svg+xml")], ICON).into_response()
-}
-
-/// What every answer carries.
-pub(super) async fn harden(mut response: Response) -> Response {
-    for (name, value) in [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    ] {
-        reply::set(&mut response, name, value);
+/// A file, unless the browser has it already: it may keep one, but asks each time whether that is
+/// still the one, so that a new version of the program is seen at once.
+fn file(kind: &'static str, text: &'static str, tag: &str, headers: &HeaderMap) -> Response {
+    let cached = [(header::CACHE_CONTROL, "no-cache"), (header::ETAG, tag)];
+    match has(headers, tag) {
+        true => (StatusCode::NOT_MODIFIED, cached).into_response(),
+        false => (cached, [(header::CONTENT_TYPE, kind)], text).into_response(),
     }
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, PAGE.policy.clone());
-    let cache = HeaderValue::from_static("no-store");
-    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(cache);
+}
+
+/// Whether If-None-Match names `tag` (RFC 9110, §13.1.2).
+fn has(headers: &HeaderMap, tag: &str) -> bool {
+    let named = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
+    let mut named = named.flat_map(|tags| tags.split(',')).map(str::trim);
+    named.any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
+}
+
+/// Adds the headers that every answer has; what is no file of the page is not kept.
+pub(super) async fn harden(mut response: Response) -> Response {
+    for (name, value) in HARDENED {
+        reply::set(&mut response, header::HeaderName::from_static(name), value);
+    }
+    if !response.headers().contains_key(header::CACHE_CONTROL) {
+        reply::set(&mut response, header::CACHE_CONTROL, "no-store");
+    }
     response
 }
 
@@ -86,28 +81,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_is_in_the_page_and_fills_its_place() {
-        let page = Page::new().text;
-        for (place, part) in PLACES.iter().zip([&STANDARD.encode(ICON), STYLE, SCRIPTS[1]]) {
-            assert!(page.contains(part) && !page.contains(place), "{place}");
-        }
-        // What ends an element within it would end it early.
-        assert!(!STYLE.contains("</") && SCRIPTS.iter().all(|script| !script.contains("</")));
-    }
-
-    #[test]
     fn the_page_has_words_for_each_reason() {
-        for why in crate::tally::RejectReason::ALL {
-            assert!(SCRIPTS[1].contains(&format!("\n  {}: \"", why.name())), "{}", why.name());
+        let (.., script) = FILES[2];
+        for why in crate::tally::RejectReason::all() {
+            assert!(script.contains(&format!("\n  {}: \"", why.name())), "{}", why.name());
         }
     }
 
     #[test]
-    fn a_hash_is_that_of_the_text() {
-        let policy = policy("", "abc");
-        let policy = policy.to_str().unwrap();
-        // FIPS 180-2, appendix B.1; and that of nothing.
-        assert!(policy.contains("'sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0='"));
-        assert!(policy.contains("'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"));
+    fn a_file_that_the_browser_has_is_not_sent_again() {
+        let answer = |tags: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::IF_NONE_MATCH, tags.parse().unwrap());
+            file(CSS, "text", "\"a\"", &headers).status()
+        };
+        for tags in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "*"] {
+            assert_eq!(answer(tags), StatusCode::NOT_MODIFIED, "{tags}");
+        }
+        assert_eq!((answer("\"b\""), answer("a")), (StatusCode::OK, StatusCode::OK));
     }
 }

@@ -1,4 +1,4 @@
-//! JSON out, errors included.
+//! Answers in JSON, errors included.
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -6,7 +6,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-/// A response with a JSON text.
+/// A response with `value` as JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(mut text) => {
@@ -17,7 +17,7 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     }
 }
 
-/// A response whose body is JSON already.
+/// A response with a body that is JSON already.
 pub(super) fn json_text(status: StatusCode, body: Body) -> Response {
     let kind = HeaderValue::from_static("application/json");
     (status, [(header::CONTENT_TYPE, kind)], body).into_response()
@@ -32,22 +32,22 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// What is asked for is not there.
+    /// 404: what the client asks for does not exist.
     pub(super) fn missing(word: &'static str, reason: impl Into<String>) -> Problem {
         Problem { status: StatusCode::NOT_FOUND, word, reason: reason.into() }
     }
 
-    /// What is asked cannot be meant.
+    /// 400: the request makes no sense.
     pub(super) fn bad(word: &'static str, reason: impl Into<String>) -> Problem {
         Problem { status: StatusCode::BAD_REQUEST, word, reason: reason.into() }
     }
 
-    /// Not now.
+    /// 503: the request can be tried again later.
     pub(super) fn busy(word: &'static str, reason: impl Into<String>) -> Problem {
         Problem { status: StatusCode::SERVICE_UNAVAILABLE, word, reason: reason.into() }
     }
 
-    /// Our fault.
+    /// 500: something went wrong on this side.
     pub(super) fn failed(reason: impl Into<String>) -> Problem {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         Problem { status, word: "failed", reason: reason.into() }
@@ -61,14 +61,15 @@ impl From<QueryRejection> for Problem {
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct ProblemBody<'a> {
     error: &'a str,
     reason: &'a str,
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = json(self.status, &Told { error: self.word, reason: &self.reason });
+        let mut response =
+            json(self.status, &ProblemBody { error: self.word, reason: &self.reason });
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             set(&mut response, header::RETRY_AFTER, "1");
         }
@@ -76,12 +77,12 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Sets a header, in place of what it was.
+/// Sets a header, and replaces an earlier value.
 pub(super) fn set(response: &mut Response, name: HeaderName, value: &'static str) {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
 }
 
-/// A path that leads nowhere.
+/// The answer for a path that does not exist.
 pub(super) async fn nothing_here() -> Problem {
     Problem::missing(
         "not_found",
@@ -90,7 +91,7 @@ pub(super) async fn nothing_here() -> Problem {
     )
 }
 
-/// Nothing can be changed from here.
+/// The answer for methods that change something.
 pub(super) async fn only_get() -> Response {
     let reason = "only GET and HEAD: nothing can be changed over HTTP".to_owned();
     let status = StatusCode::METHOD_NOT_ALLOWED;

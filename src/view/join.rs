@@ -1,136 +1,139 @@
-//! The live view of a client that takes part: what it has lived through, as a pure model.
+//! The live view of a client that takes part: a pure model of what has happened to it.
 
 mod draw;
-mod meeting;
+mod peers;
 
 use std::time::Duration;
 
 use ratatui::Frame;
 
-use super::lines::{peer_line, refused, silent};
-use super::parts::{Recent, scrolled};
+use super::lines::{not_shown, peer_line, refused, silent};
+use super::recent::Recent;
 use super::screen::Live;
+use super::scroll::{Motion, Scroll};
 use super::{count, plain};
 use crate::client::{self, Event};
 use crate::clock::Now;
 use crate::peer;
 use crate::proto::{Name, Room};
 use crate::window::Window;
-use meeting::Meeting;
+use peers::PeerTable;
 
-/// Who takes part where.
+/// The client that takes part, as the top line names it.
 #[derive(Clone, Debug)]
-pub struct Who {
+pub struct Participant {
     /// What others call it.
     pub name: Option<Name>,
-    /// Its group.
+    /// The room in which it takes part.
     pub room: Room,
     /// The registry, as it was given.
     pub registry: String,
-    /// One window only.
+    /// Whether it takes part in one window only.
     pub once: bool,
 }
 
-impl Who {
-    /// The one who runs with `config`.
-    pub fn new(config: &client::Config, registry: String) -> Who {
+impl Participant {
+    /// The one that runs with `config`.
+    pub fn new(config: &client::Config, registry: String) -> Participant {
         let client::Config { name, room, once, .. } = config;
-        Who { name: name.clone(), room: room.clone(), registry, once: *once }
+        Participant { name: name.clone(), room: room.clone(), registry, once: *once }
     }
 }
 
 /// How the registration for the next window stands.
 #[derive(Clone, Debug)]
 enum Registration {
-    /// It is asked for, or will be.
-    Asking,
-    /// In.
-    For { window: Window, text: String },
-    /// Not in, and why.
-    Out(String),
+    /// It is requested, or will be.
+    Pending,
+    /// The registry has confirmed it for that window.
+    Confirmed { window: Window, text: String },
+    /// There is none, for that reason.
+    Failed(String),
 }
 
-/// The wait for the next turn of windows, on the monotonic clock.
+/// The wait for the next window, on the monotonic clock.
 #[derive(Clone, Copy, Debug, Default)]
 struct Wait {
     from: Duration,
     until: Duration,
 }
 
-/// What a client has lived through.
+/// A client that takes part, and what it has seen so far.
 #[derive(Clone, Debug)]
 pub struct Join {
-    who: Who,
+    participant: Participant,
     wait: Option<Wait>,
     registration: Registration,
-    meeting: Option<Meeting>,
+    /// The peers of the current window.
+    peers: Option<PeerTable>,
     recent: Recent,
     windows: usize,
     met: usize,
-    scrolled: usize,
+    scroll: Scroll,
 }
 
 impl Join {
-    /// Nothing has happened yet.
-    pub fn new(who: Who) -> Join {
+    /// A client to which nothing has happened yet.
+    pub fn new(participant: Participant) -> Join {
         Join {
-            who,
+            participant,
             wait: None,
-            registration: Registration::Asking,
-            meeting: None,
+            registration: Registration::Pending,
+            peers: None,
             recent: Recent::default(),
             windows: 0,
             met: 0,
-            scrolled: 0,
+            scroll: Scroll::default(),
         }
     }
 
-    fn live(&mut self, now: Now, event: peer::Event) {
+    fn handle_peer(&mut self, now: Now, event: peer::Event) {
         match event {
             peer::Event::Registered { window, opens_in, you, .. } => {
                 self.expect(now, opens_in);
-                self.registration = Registration::For { window, text: format!("as {you}") };
+                self.registration = Registration::Confirmed { window, text: format!("as {you}") };
             }
             peer::Event::Opened { window, count, peers, closes_in, .. } => {
                 self.expect(now, closes_in);
-                self.open(Meeting::new(window, count, &peers));
+                self.open(PeerTable::new(window, count, &peers));
             }
             peer::Event::Met { peer, name, rtt } => {
                 self.met += 1;
-                self.with(|meeting| meeting.met(peer, name, rtt));
+                self.update(|peers| peers.met(peer, name, rtt));
             }
             peer::Event::Greeted { peer, name, text } => {
-                self.with(|meeting| meeting.greeted(peer, name, text));
+                self.update(|peers| peers.greeted(peer, name, text));
             }
-            peer::Event::Closed { .. } => self.with(Meeting::close),
-            peer::Event::Missed { window } => self.turn(window),
-            peer::Event::Left => self.registration = Registration::Out("left".to_owned()),
+            peer::Event::Closed { .. } => self.update(PeerTable::close),
+            peer::Event::Missed { window } => self.use_up(window),
+            peer::Event::Left => self.registration = Registration::Failed("left".to_owned()),
             peer::Event::Refused { code, reason, retry_in } => {
-                self.registration = Registration::Out(refused(code, &reason, retry_in));
+                self.registration = Registration::Failed(refused(code, &reason, retry_in));
             }
         }
     }
 
-    fn open(&mut self, meeting: Meeting) {
-        self.turn(meeting.window);
-        (self.windows, self.scrolled) = (self.windows + 1, 0);
-        self.meeting = Some(meeting);
+    fn open(&mut self, peers: PeerTable) {
+        self.use_up(peers.window);
+        (self.windows, self.scroll) = (self.windows + 1, Scroll::default());
+        self.peers = Some(peers);
     }
 
-    /// The registration for `window` is used up.
-    fn turn(&mut self, rejected: Window) {
-        if matches!(&self.registration, Registration::For { window, .. } if *window <= rejected) {
-            self.registration = Registration::Asking;
+    /// A window has opened or was missed: the registration for it, or for an earlier one, is over.
+    fn use_up(&mut self, past: Window) {
+        if matches!(&self.registration, Registration::Confirmed { window, .. } if *window <= past) {
+            self.registration = Registration::Pending;
         }
     }
 
-    fn with(&mut self, act: impl FnOnce(&mut Meeting)) {
-        if let Some(meeting) = &mut self.meeting {
-            act(meeting);
+    fn update(&mut self, change: impl FnOnce(&mut PeerTable)) {
+        if let Some(peers) = &mut self.peers {
+            change(peers);
         }
     }
 
-    /// The next turn is `left` away. Answers differ by the way they took: that is the same turn.
+    /// The next window opens in `left`. Two answers may differ a little about the same opening,
+    /// by how long they were under way: the wait for it goes on.
     fn expect(&mut self, now: Now, left: Duration) {
         if left.is_zero() {
             return;
@@ -142,8 +145,8 @@ impl Join {
     }
 }
 
-/// What has happened, without what stands in the view anyway.
-fn told(event: &peer::Event) -> String {
+/// An event as a line, without what the view shows elsewhere.
+fn recent_line(event: &peer::Event) -> String {
     match event {
         peer::Event::Registered { window, you, .. } => format!("registered for {window} as {you}"),
         event => peer_line(event),
@@ -157,31 +160,31 @@ impl Live for Join {
         match event {
             Event::Silent(waited) => {
                 self.recent.add(now.wall, silent(waited));
-                self.registration = Registration::Out(silent(waited));
+                self.registration = Registration::Failed(silent(waited));
             }
+            Event::NotShown(events) => self.recent.add(now.wall, not_shown(events)),
             Event::Peer(event) => {
-                self.recent.add(now.wall, told(&event));
-                self.live(now, event);
+                self.recent.add(now.wall, recent_line(&event));
+                self.handle_peer(now, event);
             }
         }
     }
 
-    fn draw(&self, now: Now, logs: &[String], frame: &mut Frame<'_>) {
+    fn draw(&mut self, now: Now, logs: &[String], frame: &mut Frame<'_>) {
         draw::draw(self, now, logs, frame);
     }
 
-    fn scroll(&mut self, by: isize) {
-        let all = self.meeting.as_ref().map_or(0, |meeting| meeting.rows.len());
-        self.scrolled = scrolled(self.scrolled, by, all);
+    fn scroll(&mut self, motion: Motion) {
+        self.scroll.go(motion);
     }
 
     fn summary(&self) -> Vec<String> {
-        let Some(meeting) = &self.meeting else {
+        let Some(peers) = &self.peers else {
             return vec!["left before a window opened".to_owned()];
         };
         let (windows, met) = (count(self.windows, "window"), count(self.met, "meeting"));
-        let room = plain(self.who.room.as_str());
-        vec![meeting.summary(), format!("{windows} in room {room}, {met}")]
+        let room = plain(self.participant.room.as_str());
+        vec![peers.summary(), format!("{windows} in room {room}, {met}")]
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a program reads from a pipe: one JSON object a line.
+//! What a program reads from a pipe: a JSON object on each line.
 
 use std::net::SocketAddr;
 
@@ -28,7 +28,7 @@ enum JsonEvent<'a> {
 pub fn client_json(event: &client::Event) -> Line {
     let event = match event {
         client::Event::Peer(event) => event,
-        client::Event::Silent(_) => return client_line(event),
+        client::Event::Silent(_) | client::Event::NotShown(_) => return client_line(event),
     };
     Line::Out(json(&match event {
         peer::Event::Registered { window, opens_in, you, .. } => {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_result_goes_to_stderr() {
+    fn messages_go_to_stderr() {
         let silent = client::Event::Silent(Duration::from_secs(30));
         assert_eq!(client_line(&silent), client_json(&silent));
         assert!(matches!(client_line(&silent), Line::Err(text) if text.contains("30.0 s")));

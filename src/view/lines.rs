@@ -1,4 +1,4 @@
-//! What a person reads: a line an event.
+//! What a person reads: a line for each event.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use crate::server;
 use crate::snapshot::Past;
 use crate::window::Window;
 
-/// A peer by its name and address.
-pub(super) fn called(peer: SocketAddr, name: Option<&Name>) -> String {
+/// A peer by its name, if it has one, and its address.
+pub(super) fn peer_name(peer: SocketAddr, name: Option<&Name>) -> String {
     match name {
         Some(name) => format!("{} at {peer}", plain(name.as_str())),
         None => peer.to_string(),
@@ -25,6 +25,7 @@ pub(super) fn called(peer: SocketAddr, name: Option<&Name>) -> String {
 pub fn client_line(event: &client::Event) -> Line {
     match event {
         client::Event::Silent(waited) => Line::Err(silent(*waited)),
+        client::Event::NotShown(events) => Line::Err(not_shown(*events)),
         client::Event::Peer(peer::Event::Refused { code, reason, retry_in }) => {
             Line::Err(refused(*code, reason, *retry_in))
         }
@@ -32,7 +33,12 @@ pub fn client_line(event: &client::Event) -> Line {
     }
 }
 
-/// Nobody has answered for so long.
+/// So many events were lost, for nobody read the output.
+pub(super) fn not_shown(events: u64) -> String {
+    format!("{} not shown: the output was not read in time", count(events as usize, "event"))
+}
+
+/// The registry has not answered for so long.
 pub(super) fn silent(waited: Duration) -> String {
     format!("no answer from the registry for {}; trying on", seconds(waited))
 }
@@ -43,7 +49,7 @@ pub(super) fn refused(code: Code, reason: &str, retry_in: Option<Duration>) -> S
     format!("the registry refused for now ({code}): {}; trying again{wait}", plain(reason))
 }
 
-/// What a peer lives through.
+/// An event of a peer, in words.
 pub(super) fn peer_line(event: &peer::Event) -> String {
     match event {
         peer::Event::Registered { window, opens_in, you, room } => {
@@ -57,11 +63,11 @@ pub(super) fn peer_line(event: &peer::Event) -> String {
             format!("window {window} is open: {members}, {peers} to greet; closes in {closes}")
         }
         peer::Event::Met { peer, name, rtt } => {
-            format!("met {}, round trip {}", called(*peer, name.as_ref()), millis(*rtt))
+            format!("met {}, round trip {}", peer_name(*peer, name.as_ref()), millis(*rtt))
         }
         peer::Event::Greeted { peer, name, text } => {
             let said = text.as_ref().map(|text| format!(": {}", plain(text.as_str())));
-            format!("greeted by {}{}", called(*peer, name.as_ref()), said.unwrap_or_default())
+            format!("greeted by {}{}", peer_name(*peer, name.as_ref()), said.unwrap_or_default())
         }
         peer::Event::Closed { window, met, of, missing } => closed(*window, *met, *of, missing),
         peer::Event::Missed { window } => {
@@ -80,16 +86,16 @@ fn closed(window: Window, met: usize, of: usize, missing: &[SocketAddr]) -> Stri
     line
 }
 
-/// A registry's result as a line: a window with members that has opened, or was missed. What goes
-/// wrong is in the logs.
+/// A registry's result as a line: a window with members that has opened, or was missed. Errors are
+/// in the logs.
 pub fn server_line(event: &server::Event) -> Option<Line> {
     match event {
-        server::Event::Window(past) if past.members > 0 => Some(Line::Out(passed(past))),
+        server::Event::Window(past) if past.members > 0 => Some(Line::Out(past_line(past))),
         _ => None,
     }
 }
 
-fn passed(past: &Past) -> String {
+fn past_line(past: &Past) -> String {
     let (rooms, members) = (count(past.rooms, "room"), count(past.members, "member"));
     let how = match past.late {
         Some(late) => format!("opened {} ms late", late.as_millis()),
@@ -98,7 +104,7 @@ fn passed(past: &Past) -> String {
     format!("{}  {rooms}  {members}  {how}", past.window)
 }
 
-/// A room's roster: its head, and a line a member.
+/// A room's roster: a line about it, and one for each member.
 pub fn roster_lines(roster: &Roster) -> Vec<String> {
     let members = count(roster.count as usize, "member");
     let head = format!("window {}  room {}  {members}", roster.window, plain(roster.room.as_str()));
@@ -117,7 +123,7 @@ pub fn history_line(document: &Document) -> String {
     line
 }
 
-/// A window's document: its times, and a line a member.
+/// A window's document: its times, and a line for each member.
 pub fn document_lines(document: &Document) -> Vec<String> {
     let opened = match document.opened {
         Some(opened) => format!("opened {opened}"),
@@ -140,6 +146,7 @@ pub fn watched_lines(watched: &Watched) -> Vec<Line> {
     match watched {
         Watched::Window(roster) => roster_lines(roster).into_iter().map(Line::Out).collect(),
         Watched::Silent(waited) => vec![Line::Err(silent(*waited))],
+        Watched::NotShown(events) => vec![Line::Err(not_shown(*events))],
     }
 }
 
@@ -152,7 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn who_was_not_met_is_named() {
+    fn lost_events_are_told_of_on_stderr() {
+        let text = "2 events not shown: the output was not read in time".to_owned();
+        assert_eq!(client_line(&client::Event::NotShown(2)), Line::Err(text.clone()));
+        assert_eq!(watched_lines(&Watched::NotShown(2)), [Line::Err(text)]);
+    }
+
+    #[test]
+    fn peers_that_were_not_met_are_named() {
         let window: Window = "2026-11-23T11:29:00Z".parse().unwrap();
         let line = closed(window, 1, 2, &[addr()]);
         assert_eq!(

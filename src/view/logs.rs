@@ -1,8 +1,8 @@
-//! Logs: to stderr; while a view has the screen, its last lines stand in the view instead.
+//! The logs go to stderr; while a live view has the screen, their last lines are shown in it instead.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -11,33 +11,33 @@ use crate::server::Event;
 use crate::snapshot::Past;
 use crate::tally::Tally;
 
-/// Lines that are kept while a view has the screen.
-const KEPT: usize = 200;
+/// How many lines are held while a view has the screen.
+const HELD: usize = 200;
 
-/// Where logs go.
+/// Where logs are written to: stderr, or the live view that has the screen.
 #[derive(Clone)]
 pub struct Logs(Arc<Shared>);
 
 struct Shared {
     stderr: fn() -> io::Stderr,
-    /// `Some` while a view has the screen.
-    last: Mutex<Option<VecDeque<String>>>,
+    /// The last lines, while a view has the screen.
+    held: Mutex<Option<VecDeque<String>>>,
 }
 
 impl Logs {
-    /// Logs to `stderr`.
+    /// Logs that go to `stderr` until a view takes the screen.
     pub fn new(stderr: fn() -> io::Stderr) -> Logs {
-        Logs(Arc::new(Shared { stderr, last: Mutex::new(None) }))
+        Logs(Arc::new(Shared { stderr, held: Mutex::new(None) }))
     }
 
-    /// From here on a view shows them.
+    /// From now on they are held for a view, which shows the last ones.
     pub(super) fn hold(&self) {
-        *self.kept() = Some(VecDeque::new());
+        *self.held() = Some(VecDeque::new());
     }
 
-    /// From here on they go to stderr again, and first those that only the view has shown.
+    /// From now on they go to stderr again, first those that only the view has shown.
     pub(super) fn release(&self) {
-        let held = self.kept().take().unwrap_or_default();
+        let held = self.held().take().unwrap_or_default();
         let mut stderr = (self.0.stderr)();
         if stderr.is_terminal() {
             held.iter().for_each(|line| drop(writeln!(stderr, "{line}")));
@@ -46,28 +46,29 @@ impl Logs {
 
     /// The last lines, oldest first; none unless a view has the screen.
     pub(super) fn last(&self, lines: usize) -> Vec<String> {
-        let kept = self.kept();
-        let Some(kept) = kept.as_ref() else { return Vec::new() };
-        kept.iter().skip(kept.len().saturating_sub(lines)).cloned().collect()
+        let held = self.held();
+        let Some(held) = held.as_ref() else { return Vec::new() };
+        held.iter().skip(held.len().saturating_sub(lines)).cloned().collect()
     }
 
-    fn kept(&self) -> MutexGuard<'_, Option<VecDeque<String>>> {
-        self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Option<VecDeque<String>>> {
+        self.0.held.lock().expect("no holder of this lock panics")
     }
 
-    fn keep(&self, text: &str) -> bool {
-        let mut kept = self.kept();
-        let Some(kept) = kept.as_mut() else { return false };
-        kept.extend(text.lines().map(plain));
-        kept.drain(..kept.len().saturating_sub(KEPT));
+    /// Holds the lines of `text` for a view, if one has the screen.
+    fn add(&self, text: &str) -> bool {
+        let mut held = self.held();
+        let Some(held) = held.as_mut() else { return false };
+        held.extend(text.lines().map(plain));
+        held.drain(..held.len().saturating_sub(HELD));
         true
     }
 }
 
 impl Write for Logs {
-    /// Takes whole lines. A stderr that is no terminal gets them also while a view shows them.
+    /// Writes whole lines. A stderr that is no terminal gets them also while a view shows them.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        let shown = self.keep(&String::from_utf8_lossy(lines));
+        let shown = self.add(&String::from_utf8_lossy(lines));
         let mut stderr = (self.0.stderr)();
         if !shown || !stderr.is_terminal() {
             stderr.write_all(lines)?;
@@ -88,7 +89,7 @@ impl<'a> MakeWriter<'a> for Logs {
     }
 }
 
-/// Logs what happens to a registry. Of the next window's members nothing is said.
+/// Logs an event of a registry. Nothing is said of the next window's members.
 pub fn log(event: &Event) {
     match event {
         Event::Window(Past { window, members: 0, late: Some(_), .. }) => {
@@ -108,16 +109,16 @@ pub fn log(event: &Event) {
         Event::JournalRecovered => tracing::warn!("the journal is written again"),
         Event::DocumentWritten(window) => tracing::info!(%window, "document written"),
         Event::DocumentFails(why) => tracing::error!("{why}; trying again"),
-        Event::EventsLost(count) => {
-            tracing::warn!(count, "events not shown: nobody took them in time")
-        }
         Event::Rejected(tally) => {
-            tracing::warn!(counts = rejected(tally), "datagrams rejected away")
+            tracing::warn!(counts = rejected(tally), "datagrams turned away")
+        }
+        Event::NotShown(events) => {
+            tracing::warn!(events, "events not shown: the output was not read in time")
         }
     }
 }
 
-/// How often each reason came, in a line.
+/// How many datagrams were rejected for each reason, in a line.
 pub(super) fn rejected(tally: &Tally) -> String {
     let counts: Vec<String> =
         tally.counted().map(|(why, count)| format!("{} {count}", why.name())).collect();
@@ -129,14 +130,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn while_a_view_has_the_screen_the_last_lines_stand_in_it() {
+    fn a_view_that_has_the_screen_shows_the_last_lines() {
         let logs = Logs::new(io::stderr);
-        assert!(!logs.keep("before"));
+        assert!(!logs.add("before"));
         logs.hold();
-        (0..1000).for_each(|k| assert!(logs.keep(&format!("line {k}\n"))));
+        (0..1000).for_each(|k| assert!(logs.add(&format!("line {k}\n"))));
         assert_eq!(logs.last(2), ["line 998", "line 999"]);
-        assert_eq!(logs.last(5000).len(), KEPT);
-        assert!(logs.keep("a\u{1b}[2Jb"));
+        assert_eq!(logs.last(5000).len(), HELD);
+        assert!(logs.add("a\u{1b}[2Jb"));
         assert_eq!(logs.last(1), ["a\\u{1b}[2Jb"]);
     }
 }

@@ -1,8 +1,7 @@
-//! Takes the terminal for a live view, and gives it back as it was: at the end, on Ctrl-C, on a
-//! signal and on a panic.
+//! Takes the terminal for a live view, and gives it back as it was: at the end, on Ctrl-C and on a
+//! signal; on a panic, whoever handles that calls `restore_terminal`.
 
 use std::io::{self, Write};
-use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,41 +13,42 @@ use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::{Frame, Terminal};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::Logs;
+use super::scroll::Motion;
 use crate::clock::{Clock, Now};
 
-/// How often keys and events are looked at.
-const LOOK: Duration = Duration::from_millis(40);
+/// How long keys are waited for before events are looked at.
+const POLL: Duration = Duration::from_millis(40);
 
-/// How often it is drawn if nothing happens: for the countdown.
-const DRAW: Duration = Duration::from_millis(200);
+/// How often the view is drawn if nothing happens, for the countdown.
+const REDRAW: Duration = Duration::from_millis(200);
 
-/// Log lines that are handed to a drawing.
+/// How many log lines a view is given to draw.
 const LOG_LINES: usize = 50;
 
-/// Whether the terminal is taken.
+/// Whether a view has the terminal.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// What is shown live: a model, and how it is drawn.
+/// What a live view shows: a model that follows events, and how it is drawn.
 pub trait Live: Send + 'static {
-    /// What happens to it.
+    /// The events that the model follows.
     type Event: Send + 'static;
-    /// Something has happened.
+    /// Updates the model after an event.
     fn handle(&mut self, now: Now, event: Self::Event);
-    /// Looks at what is not told.
-    fn look(&mut self, _now: Now) {}
-    /// Draws it with the last lines of the logs.
-    fn draw(&self, now: Now, logs: &[String], frame: &mut Frame<'_>);
-    /// Moves the list by so many lines.
-    fn scroll(&mut self, _by: isize) {}
-    /// What stays on the screen when it is over.
+    /// Updates the model with what no event tells, before it is drawn.
+    fn refresh(&mut self, _now: Now) {}
+    /// Draws the model, with the last lines of the logs; notes how much of its list fits.
+    fn draw(&mut self, now: Now, logs: &[String], frame: &mut Frame<'_>);
+    /// Scrolls the list of the view.
+    fn scroll(&mut self, _motion: Motion) {}
+    /// The lines that stay on the screen when the view has ended.
     fn summary(&self) -> Vec<String>;
 }
 
-/// The terminal, while a view has it.
+/// The terminal, as long as a view has it.
 pub struct Screen<W: Write> {
     terminal: Terminal<CrosstermBackend<W>>,
     open: fn() -> W,
@@ -56,7 +56,7 @@ pub struct Screen<W: Write> {
 }
 
 impl<W: Write + 'static> Screen<W> {
-    /// Takes the terminal behind `open`; while it is taken, logs are shown in it.
+    /// Takes the terminal that `open` opens; until it is given back, the view shows the logs.
     pub fn enter(open: fn() -> W, logs: Logs) -> io::Result<Screen<W>> {
         let terminal = Terminal::new(CrosstermBackend::new(open()))?;
         enable_raw_mode()?;
@@ -64,43 +64,38 @@ impl<W: Write + 'static> Screen<W> {
         logs.hold();
         let screen = Screen { terminal, open, logs };
         execute!(open(), EnterAlternateScreen, Hide)?;
-        let told = panic::take_hook();
-        panic::set_hook(Box::new(move |panicked| {
-            give_back(open);
-            told(panicked);
-        }));
         Ok(screen)
     }
 
-    /// Shows `live` until its events end; `leave` is called when Ctrl-C or q is pressed.
+    /// Shows `live` until its events end; `quit` is called when Ctrl-C or q is pressed.
     pub fn run<L: Live>(
         &mut self,
         live: &mut L,
-        mut events: UnboundedReceiver<L::Event>,
+        mut events: Receiver<L::Event>,
         clock: Clock,
-        leave: impl Fn(),
+        quit: impl Fn(),
     ) -> io::Result<()> {
         let mut draw_at = Duration::ZERO;
         loop {
             let now = clock.now();
-            match take_events(live, &mut events, now) {
-                Taken::Over => return Ok(()),
-                Taken::Some => draw_at = now.mono,
-                Taken::None => {}
+            match handle_events(live, &mut events, now) {
+                Handled::Ended => return Ok(()),
+                Handled::Some => draw_at = now.mono,
+                Handled::None => {}
             }
             if now.mono >= draw_at {
-                draw_at = now.mono + DRAW;
-                live.look(now);
+                draw_at = now.mono + REDRAW;
+                live.refresh(now);
                 self.draw(live, now)?;
             }
-            if event::poll(LOOK)? && read_key(live, &leave)? {
+            if event::poll(POLL)? && read_key(live, &quit)? {
                 draw_at = Duration::ZERO;
             }
         }
     }
 
-    fn draw(&mut self, live: &impl Live, now: Now) -> io::Result<()> {
-        // After a panic elsewhere the screen is not the view's any more.
+    fn draw(&mut self, live: &mut impl Live, now: Now) -> io::Result<()> {
+        // After a panic in another thread the view has the screen no more.
         if TAKEN.load(Ordering::SeqCst) {
             let logs = self.logs.last(LOG_LINES);
             self.terminal.draw(|frame| live.draw(now, &logs, frame))?;
@@ -111,56 +106,56 @@ impl<W: Write + 'static> Screen<W> {
 
 impl<W: Write> Drop for Screen<W> {
     fn drop(&mut self) {
-        give_back(self.open);
+        restore_terminal((self.open)());
         self.logs.release();
     }
 }
 
-/// Makes the terminal what it was, once.
-fn give_back<W: Write>(open: fn() -> W) {
+/// Makes the terminal behind `out` what it was before a view took it, if one has it.
+pub fn restore_terminal(mut out: impl Write) {
     if TAKEN.swap(false, Ordering::SeqCst) {
         // If this fails, there is no terminal any more.
-        let _ = execute!(open(), LeaveAlternateScreen, Show);
+        let _ = execute!(out, LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
     }
 }
 
-/// What has come.
-enum Taken {
+/// Whether there were events.
+enum Handled {
     None,
     Some,
-    Over,
+    Ended,
 }
 
-fn take_events<L: Live>(live: &mut L, events: &mut UnboundedReceiver<L::Event>, now: Now) -> Taken {
-    let mut taken = Taken::None;
+fn handle_events<L: Live>(live: &mut L, events: &mut Receiver<L::Event>, now: Now) -> Handled {
+    let mut handled = Handled::None;
     loop {
         match events.try_recv() {
             Ok(event) => live.handle(now, event),
-            Err(TryRecvError::Empty) => return taken,
-            Err(TryRecvError::Disconnected) => return Taken::Over,
+            Err(TryRecvError::Empty) => return handled,
+            Err(TryRecvError::Disconnected) => return Handled::Ended,
         }
-        taken = Taken::Some;
+        handled = Handled::Some;
     }
 }
 
-/// Reads one event of the terminal; whether to draw again.
-fn read_key(live: &mut impl Live, leave: &impl Fn()) -> io::Result<bool> {
+/// Reads one event of the terminal; returns whether to draw again.
+fn read_key(live: &mut impl Live, quit: &impl Fn()) -> io::Result<bool> {
     let key = match event::read()? {
         Event::Key(key) if key.kind != KeyEventKind::Release => key,
         Event::Resize(..) => return Ok(true),
         _ => return Ok(false),
     };
-    if leaves(key) {
-        leave();
-    } else if let Some(lines) = scrolled(key.code) {
-        live.scroll(lines);
+    if quits(key) {
+        quit();
+    } else if let Some(motion) = motion(key.code) {
+        live.scroll(motion);
     }
     Ok(true)
 }
 
-/// In raw mode Ctrl-C is a key like others.
-fn leaves(key: KeyEvent) -> bool {
+/// Whether a key ends the view. In raw mode Ctrl-C is a key like others.
+fn quits(key: KeyEvent) -> bool {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     match key.code {
         KeyCode::Char('c' | 'C') => control,
@@ -169,14 +164,14 @@ fn leaves(key: KeyEvent) -> bool {
     }
 }
 
-fn scrolled(key: KeyCode) -> Option<isize> {
+fn motion(key: KeyCode) -> Option<Motion> {
     Some(match key {
-        KeyCode::Up | KeyCode::Char('k') => -1,
-        KeyCode::Down | KeyCode::Char('j') => 1,
-        KeyCode::PageUp => -10,
-        KeyCode::PageDown | KeyCode::Char(' ') => 10,
-        KeyCode::Home => isize::MIN,
-        KeyCode::End => isize::MAX,
+        KeyCode::Up | KeyCode::Char('k') => Motion::LineUp,
+        KeyCode::Down | KeyCode::Char('j') => Motion::LineDown,
+        KeyCode::PageUp => Motion::PageUp,
+        KeyCode::PageDown | KeyCode::Char(' ') => Motion::PageDown,
+        KeyCode::Home => Motion::First,
+        KeyCode::End => Motion::Last,
         _ => return None,
     })
 }
@@ -186,9 +181,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_c_and_q_leave() {
+    fn control_c_and_q_quit() {
         let key = |c, modifiers| KeyEvent::new(KeyCode::Char(c), modifiers);
-        assert!(leaves(key('c', KeyModifiers::CONTROL)) && leaves(key('q', KeyModifiers::NONE)));
-        assert!(!leaves(key('c', KeyModifiers::NONE)));
+        assert!(quits(key('c', KeyModifiers::CONTROL)) && quits(key('q', KeyModifiers::NONE)));
+        assert!(!quits(key('c', KeyModifiers::NONE)));
     }
 }

@@ -1,4 +1,4 @@
-//! The live view of a registry: its snapshots, and how fast its counters run, as a pure model.
+//! The live view of a registry: a pure model of its snapshots, and of how fast its counters grow.
 
 mod draw;
 
@@ -10,67 +10,64 @@ use std::time::Duration;
 use ratatui::Frame;
 use tokio::sync::watch;
 
-use super::parts::scrolled;
 use super::screen::Live;
+use super::scroll::{Motion, Scroll};
 use super::{count, plain};
 use crate::clock::Now;
 use crate::proto::Room;
 use crate::server::Event;
 use crate::snapshot::Snapshot;
 use crate::tally::Tally;
-use crate::window::Window;
 
-/// Over how long a rate is taken.
-const OVER: Duration = Duration::from_secs(5);
+/// The span over which a rate is measured.
+const RATE_SPAN: Duration = Duration::from_secs(5);
 
-/// Counters at one moment.
+/// The counters of a registry at one moment.
 #[derive(Clone, Copy, Debug, Default)]
-struct Mark {
+struct Sample {
     at: Duration,
     counts: [u64; 4],
 }
 
-/// What a registry shows of itself.
+/// A registry, as its snapshots show it.
 #[derive(Debug)]
 pub struct Serve {
     listening: Vec<SocketAddr>,
     data: String,
-    shown: watch::Receiver<Arc<Snapshot>>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
     snapshot: Arc<Snapshot>,
-    marks: VecDeque<Mark>,
+    samples: VecDeque<Sample>,
     /// The rooms of the current window, the largest first.
-    rooms: (Window, Vec<(Room, usize)>),
-    scrolled: usize,
+    rooms: Vec<(Room, usize)>,
+    scroll: Scroll,
 }
 
 impl Serve {
-    /// The view of the registry that shows itself in `shown`.
+    /// The view of a registry that publishes `snapshots` of itself.
     pub fn new(
         listening: Vec<SocketAddr>,
         data: String,
-        shown: watch::Receiver<Arc<Snapshot>>,
+        snapshots: watch::Receiver<Arc<Snapshot>>,
     ) -> Serve {
-        let snapshot = shown.borrow().clone();
-        let rooms = (snapshot.current.window(), sizes(&snapshot));
-        let marks = VecDeque::new();
-        Serve { listening, data, shown, snapshot, marks, rooms, scrolled: 0 }
+        let snapshot = snapshots.borrow().clone();
+        let (rooms, samples) = (sizes(&snapshot), VecDeque::new());
+        Serve { listening, data, snapshots, snapshot, samples, rooms, scroll: Scroll::default() }
     }
 
-    fn take(&mut self, now: Now, snapshot: Arc<Snapshot>) {
-        self.marks.push_back(Mark { at: now.mono, counts: counts(&snapshot) });
-        while self.marks.len() > 2 && self.marks[1].at + OVER <= now.mono {
-            self.marks.pop_front();
+    fn update(&mut self, now: Now, snapshot: Arc<Snapshot>) {
+        self.samples.push_back(Sample { at: now.mono, counts: counts(&snapshot) });
+        while self.samples.len() > 2 && self.samples[1].at + RATE_SPAN <= now.mono {
+            self.samples.pop_front();
         }
-        let window = snapshot.current.window();
-        if self.rooms.0 != window || self.snapshot.past.len() != snapshot.past.len() {
-            (self.rooms, self.scrolled) = ((window, sizes(&snapshot)), 0);
+        if !Arc::ptr_eq(&self.snapshot.current, &snapshot.current) {
+            (self.rooms, self.scroll) = (sizes(&snapshot), Scroll::default());
         }
         self.snapshot = snapshot;
     }
 
-    /// What came, was answered, was registered and was rejected away, a second.
+    /// Datagrams received, answered, registered and rejected, each per second.
     fn rates(&self) -> [f64; 4] {
-        let (Some(first), Some(last)) = (self.marks.front(), self.marks.back()) else {
+        let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
             return [0.0; 4];
         };
         let span = last.at.saturating_sub(first.at).as_secs_f64();
@@ -80,14 +77,15 @@ impl Serve {
 }
 
 fn counts(snapshot: &Snapshot) -> [u64; 4] {
-    let done = &snapshot.done;
-    [done.received, done.answered, done.registrations(), sum(&snapshot.rejected)]
+    let totals = &snapshot.totals;
+    [totals.received, totals.answered, totals.registrations(), sum(&snapshot.rejected)]
 }
 
 fn sum(tally: &Tally) -> u64 {
     tally.counted().map(|(_, count)| count).sum()
 }
 
+/// The rooms of the current window and how many members each has, the largest first.
 fn sizes(snapshot: &Snapshot) -> Vec<(Room, usize)> {
     let rosters = snapshot.current.rosters().iter();
     let mut sizes: Vec<(Room, usize)> =
@@ -103,26 +101,26 @@ impl Live for Serve {
         super::log(&event);
     }
 
-    fn look(&mut self, now: Now) {
-        let snapshot = self.shown.borrow_and_update().clone();
-        self.take(now, snapshot);
+    fn refresh(&mut self, now: Now) {
+        let snapshot = self.snapshots.borrow_and_update().clone();
+        self.update(now, snapshot);
     }
 
-    fn draw(&self, now: Now, logs: &[String], frame: &mut Frame<'_>) {
+    fn draw(&mut self, now: Now, logs: &[String], frame: &mut Frame<'_>) {
         draw::draw(self, now, logs, frame);
     }
 
-    fn scroll(&mut self, by: isize) {
-        self.scrolled = scrolled(self.scrolled, by, self.rooms.1.len());
+    fn scroll(&mut self, motion: Motion) {
+        self.scroll.go(motion);
     }
 
     fn summary(&self) -> Vec<String> {
-        let done = &self.snapshot.done;
-        let windows = count(done.opened as usize, "window");
+        let totals = &self.snapshot.totals;
+        let windows = count(totals.opened as usize, "window");
         let line = format!(
-            "{windows} opened, {} missed; {}, {} rejected away",
-            done.missed,
-            count(done.registrations() as usize, "registration"),
+            "{windows} opened, {} missed; {}, {} turned away",
+            totals.missed,
+            count(totals.registrations() as usize, "registration"),
             count(sum(&self.snapshot.rejected) as usize, "datagram"),
         );
         vec![line, format!("data in {}", plain(&self.data))]

@@ -5,97 +5,99 @@ use std::time::Duration;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Stylize;
-use ratatui::text::Line;
+use ratatui::widgets::{Row, Table};
 
-use super::lines::silent;
+use super::lines::{not_shown, silent};
 use super::parts::{
-    Recent, bar, boxed, cell, column, countdown, counting, footer, header, inside, log_lines,
-    scrolled, share, short, slice,
+    boxed, boxed_gauge, column, countdown, footer, gauge, header, inside, short, widest,
 };
+use super::recent::{Recent, log_lines};
 use super::screen::Live;
+use super::scroll::{Motion, Scroll};
 use super::{count, plain};
 use crate::client::{Roster, Watched};
 use crate::clock::Now;
 use crate::proto::Room;
+use crate::window::Window;
 
-/// A roster, and when on the monotonic clock it was first seen and will close.
+/// The columns between two addresses.
+const GAP: usize = 3;
+
+/// The current window of the room: when on the monotonic clock it was first seen and will close.
 #[derive(Clone, Debug)]
-struct Seen {
-    roster: Roster,
+struct Current {
+    window: Window,
+    members: String,
+    /// The addresses of its members, and how many columns the widest takes.
+    addrs: Vec<String>,
+    widest: usize,
     from: Duration,
     until: Duration,
 }
 
-/// What a watcher has seen of a room.
+/// A room as a watcher has seen it so far.
 #[derive(Clone, Debug)]
 pub struct Watch {
     room: Room,
     registry: String,
-    seen: Option<Seen>,
+    current: Option<Current>,
+    /// How long the registry has been silent, if it is.
     silent: Option<Duration>,
     recent: Recent,
     windows: usize,
-    scrolled: usize,
+    scroll: Scroll,
 }
 
 impl Watch {
-    /// Nothing has been seen yet.
+    /// A watcher that has seen nothing yet.
     pub fn new(room: Room, registry: String) -> Watch {
-        let recent = Recent::default();
-        Watch { room, registry, seen: None, silent: None, recent, windows: 0, scrolled: 0 }
+        let (recent, scroll) = (Recent::default(), Scroll::default());
+        Watch { room, registry, current: None, silent: None, recent, windows: 0, scroll }
     }
 
-    fn see(&mut self, now: Now, roster: Roster) {
-        let until = now.mono.saturating_add(roster.closes_in);
-        let same = self.seen.as_ref().filter(|seen| seen.roster.window == roster.window);
-        let from = same.map(|seen| seen.from);
-        if from.is_none() {
-            (self.windows, self.scrolled) = (self.windows + 1, 0);
-            let members = count(roster.count as usize, "member");
-            self.recent.add(now.wall, format!("window {}: {members}", roster.window));
-        }
+    fn update(&mut self, now: Now, roster: Roster) {
+        let Roster { window, count: members, peers, closes_in, .. } = roster;
+        let members = count(members as usize, "member");
+        let same = self.current.as_ref().filter(|current| current.window == window);
+        let from = same.map(|current| current.from).unwrap_or_else(|| {
+            (self.windows, self.scroll) = (self.windows + 1, Scroll::default());
+            self.recent.add(now.wall, format!("window {window}: {members}"));
+            now.mono
+        });
+        let addrs: Vec<String> = peers.iter().map(ToString::to_string).collect();
+        let widest = widest(addrs.iter().map(String::as_str), 1, 48);
+        let until = now.mono.saturating_add(closes_in);
         self.silent = None;
-        self.seen = Some(Seen { from: from.unwrap_or(now.mono), until, roster });
+        self.current = Some(Current { window, members, addrs, widest, from, until });
     }
 
-    fn draw_turn(&self, now: Now, frame: &mut Frame<'_>, area: Rect) {
-        let (width, _) = inside(area);
-        let bar = match &self.seen {
-            None => Line::from(bar(width, 0.0).dim()),
-            Some(seen) => {
-                let left = seen.until.saturating_sub(now.mono);
-                let share = share(left, seen.until.saturating_sub(seen.from));
-                counting(width, share, &format!("{:>5}", countdown(left)))
-            }
-        };
-        let state = match (self.silent, &self.seen) {
+    fn draw_next(&self, now: Now, frame: &mut Frame<'_>, area: Rect) {
+        let gauge = self.current.as_ref().map(|current| {
+            let left = current.until.saturating_sub(now.mono);
+            gauge(left, current.until.saturating_sub(current.from), &countdown(left))
+        });
+        let state = match (self.silent, &self.current) {
             (Some(waited), _) => silent(waited).red(),
             (None, Some(_)) => "until the next window opens".into(),
             (None, None) => "asking the registry".yellow(),
         };
-        boxed(frame, area, "next window", vec![bar, state.into()]);
+        boxed_gauge(frame, area, "next window", gauge, state.into());
     }
 
-    fn draw_members(&self, frame: &mut Frame<'_>, area: Rect) {
-        let Some(Seen { roster, .. }) = &self.seen else {
+    fn draw_members(&mut self, frame: &mut Frame<'_>, area: Rect) {
+        let Some(Current { window, members, addrs, widest, .. }) = &self.current else {
             return boxed(frame, area, "current window", Vec::new());
         };
-        let addrs: Vec<String> = roster.peers.iter().map(ToString::to_string).collect();
         let (width, height) = inside(area);
-        let wide = column(addrs.iter().map(String::as_str), 1, 48) + 3;
-        let across = (width / wide).max(1);
-        let (rows, rest) = slice(addrs.len().div_ceil(across), height, self.scrolled);
-        let row =
-            |row: &[String]| Line::from(row.iter().map(|it| cell(it, wide)).collect::<String>());
-        let lines = addrs.chunks(across).skip(rows.start).take(rows.len()).map(row).collect();
-        let members = count(roster.count as usize, "member");
-        let rest = if rest.is_empty() { rest } else { format!("{rest} rows") };
-        boxed(
-            frame,
-            area,
-            &format!("current window {} · {members}{rest}", short(roster.window)),
-            lines,
-        );
+        let across = ((width + GAP) / (widest + GAP)).max(1);
+        let shown = self.scroll.fit(addrs.len().div_ceil(across), height);
+        let rows = addrs.chunks(across).skip(shown.start).take(shown.len());
+        let rows = rows.map(|row| Row::new(row.iter().map(String::as_str)));
+        let table = Table::new(rows, vec![column(*widest); across]).column_spacing(GAP as u16);
+        let hidden = self.scroll.title();
+        let hidden = if hidden.is_empty() { hidden } else { format!("{hidden} rows") };
+        let title = format!("current window {} · {members}{hidden}", short(*window));
+        self.scroll.draw(frame, area, &title, table);
     }
 }
 
@@ -104,18 +106,19 @@ impl Live for Watch {
 
     fn handle(&mut self, now: Now, event: Watched) {
         match event {
-            Watched::Window(roster) => self.see(now, roster),
+            Watched::Window(roster) => self.update(now, roster),
             Watched::Silent(waited) => {
                 self.silent = Some(waited);
                 self.recent.add(now.wall, silent(waited));
             }
+            Watched::NotShown(events) => self.recent.add(now.wall, not_shown(events)),
         }
     }
 
-    fn draw(&self, now: Now, logs: &[String], frame: &mut Frame<'_>) {
+    fn draw(&mut self, now: Now, logs: &[String], frame: &mut Frame<'_>) {
         let height = frame.area().height;
         let events = if height < 16 { 0 } else { (height / 4).clamp(4, 10) };
-        let [top, turn, members, recent, bottom] = Layout::vertical([
+        let [top, next, members, recent, bottom] = Layout::vertical([
             Constraint::Length(1),
             Constraint::Length(4),
             Constraint::Min(0),
@@ -125,24 +128,24 @@ impl Live for Watch {
         .areas(frame.area());
         let (room, registry) = (plain(self.room.as_str()), plain(&self.registry));
         header(frame, top, &format!("hit7 watch · room {room} · {registry}"), now);
-        self.draw_turn(now, frame, turn);
+        self.draw_next(now, frame, next);
         self.draw_members(frame, members);
-        let mut lines = self.recent.lines(inside(recent));
-        lines.extend(log_lines(logs, (inside(recent).0, 1)));
+        let (width, rows) = inside(recent);
+        let logs = log_lines(logs, (width, rows.min(1)));
+        let mut lines = self.recent.lines((width, rows - logs.len()));
+        lines.extend(logs);
         boxed(frame, recent, "what happened", lines);
         footer(frame, bottom, "q or Ctrl-C ends · ↑ ↓ scroll");
     }
 
-    fn scroll(&mut self, by: isize) {
-        let all = self.seen.as_ref().map_or(0, |seen| seen.roster.peers.len());
-        self.scrolled = scrolled(self.scrolled, by, all);
+    fn scroll(&mut self, motion: Motion) {
+        self.scroll.go(motion);
     }
 
     fn summary(&self) -> Vec<String> {
         let room = plain(self.room.as_str());
-        let last = self.seen.as_ref().map(|seen| {
-            let members = count(seen.roster.count as usize, "member");
-            format!(", the last at {} with {members}", short(seen.roster.window))
+        let last = self.current.as_ref().map(|Current { window, members, .. }| {
+            format!(", the last at {} with {members}", short(*window))
         });
         let windows = count(self.windows, "window");
         vec![format!("{windows} of room {room} seen{}", last.unwrap_or_default())]

@@ -1,8 +1,7 @@
 //! `hit7 history`: the windows that a registry has written to its disk.
 
-use serde_json::Value;
-
 use hit7_support::{Program, Registry, UdpClient, assert_has, keys, text};
+use serde_json::Value;
 
 use crate::HIT7;
 

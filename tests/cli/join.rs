@@ -2,9 +2,8 @@
 
 use std::net::{ToSocketAddrs, UdpSocket};
 
-use serde_json::Value;
-
 use hit7_support::{Program, Registry, assert_has, keys, skip, text};
+use serde_json::Value;
 
 use crate::{HIT7, silent_registry};
 

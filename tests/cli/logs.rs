@@ -1,8 +1,7 @@
 //! What an operator finds on stderr, and `hit7 watch`, `completions` and `man`.
 
-use serde_json::Value;
-
 use hit7_support::{Program, assert_has};
+use serde_json::Value;
 
 use crate::{HIT7, silent_registry};
 

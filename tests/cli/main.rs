@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 
 use hit7_support::{DEADLINE, Hit7, udp_socket};
 
-mod args;
+mod arguments;
 mod data;
 mod history;
 mod join;

@@ -1,8 +1,7 @@
 //! The wire by hand: what a person with `nc -u` on the registry's host sees.
 
-use serde_json::{Value, json};
-
 use hit7_support::{assert_has, keys, text};
+use serde_json::{Value, json};
 
 use crate::HIT7;
 
@@ -147,7 +146,7 @@ fn what_is_no_datagram_is_answered_with_an_error() {
     let registry = HIT7.serve(&["--window", "1day"]);
     let ana = registry.client();
     let deep = [&b"{\"type\":\"QUERY\",\"x\":"[..], &[b'['; 1100]].concat();
-    let large = format!(r#"{{"type":"QUERY","x":"{}"}}"#, "x".repeat(1200));
+    let large = format!(r#"{{"type":"QUERY","x":"{}"}}"#, "x".repeat(1232));
     let largest = vec![b'x'; 60_000];
     for (datagram, code) in [
         (&b"hello\n"[..], "malformed"),

@@ -1,8 +1,7 @@
 //! `hit7 peers`: who is in the current window.
 
-use serde_json::Value;
-
 use hit7_support::{Registry, UdpClient, assert_has, has_ipv6, keys, text};
+use serde_json::Value;
 
 use crate::{HIT7, silent_registry};
 

@@ -1,8 +1,7 @@
 //! What a source that is not trusted sees until it has proven its address.
 
-use serde_json::Value;
-
 use hit7_support::{Registry, text};
+use serde_json::Value;
 
 use crate::HIT7;
 

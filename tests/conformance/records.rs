@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hit7::proto::Profile;
 use hit7::record::{Leaving, Opening, Record, Registration};
 use hit7::window::{Length, Window};
 
@@ -19,9 +20,11 @@ pub(crate) fn register(index: u64, seq: u64) -> Record {
         path: hit7::path::Path::new("[2001:db8::7]:40112".parse().unwrap(), [127, 0, 0, 1].into()),
         id: Some("s3cret".parse().unwrap()),
         seq: Some(seq),
-        room: "lab".parse().unwrap(),
-        name: Some("ana".parse().unwrap()),
-        lan: None,
+        profile: Profile {
+            room: "lab".parse().unwrap(),
+            name: Some("ana".parse().unwrap()),
+            lan: None,
+        },
     })
 }
 

@@ -18,7 +18,7 @@ use hit7::journal::{FileJournal, FileOptions, Journal, Outcome, Replayed};
 use hit7::mesh::ListCap;
 use hit7::node::{Event, Inbound, Input, Node, Output};
 use hit7::path::Transmit;
-use hit7::proto::{Datagram, Id, Leave, Register, Request};
+use hit7::proto::{Datagram, Id, Profile, Request};
 use hit7::record::Entry;
 use hit7::registry::{Caps, Config, Registry};
 use hit7::roster::FinalizedWindow;
@@ -154,8 +154,8 @@ impl Ask {
     fn request(&self, seq: u64) -> Request {
         let (id, seq) = (Some(self.id.clone()), Some(seq));
         match self.leaves {
-            true => Request::Leave(Leave { id, seq, ..Leave::default() }),
-            false => Request::Register(Register { id, seq, ..Register::default() }),
+            true => Request::leave(id, seq),
+            false => Request::register(id, seq, Profile::default()),
         }
     }
 

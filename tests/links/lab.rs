@@ -17,6 +17,14 @@ static MACHINE: Mutex<()> = Mutex::new(());
 /// Tells the namespaces of this process apart.
 static LABS: AtomicU32 = AtomicU32::new(0);
 
+/// What the labs need of `ip` and the kernel, tried and taken back.
+const LINKS: &str = "link add probe0 type veth peer name probe1\nlink add probe2 type bridge\n\
+                     link del probe2\nlink del probe0\n";
+
+/// What they need of `tc` and the kernel.
+const SHAPE: &str = "qdisc add dev lo root tbf rate 1mbit burst 20kb limit 1mb\n\
+                     qdisc del dev lo root\n";
+
 /// Some hosts; dropped, they are removed.
 pub(crate) struct Lab {
     name: String,
@@ -30,15 +38,25 @@ impl Lab {
         let alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         let name = format!("hit7-{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
         let mut lab = Lab { name, hosts: Vec::new(), _alone: alone };
-        for &host in hosts {
-            if let Err(why) = run("ip", &["netns", "add", &lab.name_of(host)], "") {
-                skip(&format!("no network namespaces here: {why}"));
-                return None;
+        match hosts.iter().try_for_each(|host| lab.add(host)) {
+            Ok(()) => Some(lab),
+            Err(why) => {
+                skip(&format!("no hosts of its own: {why}"));
+                None
             }
-            lab.hosts.push(host);
-            lab.ip(host, "link set lo up");
         }
-        Some(lab)
+    }
+
+    fn add(&mut self, host: &'static str) -> Result<(), String> {
+        run("ip", &["netns", "add", &self.name_of(host)], "")?;
+        self.hosts.push(host);
+        self.batch("ip", host, LINKS)?;
+        self.batch("tc", host, SHAPE)?;
+        self.batch("ip", host, "link set lo up")
+    }
+
+    fn batch(&self, program: &str, host: &str, commands: &str) -> Result<(), String> {
+        run(program, &["-n", &self.name_of(host), "-batch", "-"], commands)
     }
 
     fn name_of(&self, host: &str) -> String {
@@ -55,13 +73,13 @@ impl Lab {
 
     /// `ip` at a host: a command a line.
     pub(crate) fn ip(&self, host: &str, commands: &str) {
-        run("ip", &["-n", &self.name_of(host), "-batch", "-"], commands).expect("ip");
+        self.batch("ip", host, commands).unwrap();
     }
 
     /// Makes what leaves by that interface slow.
     pub(crate) fn slow_down(&self, host: &str, interface: &str, rate: &str) {
         let shape = format!("qdisc add dev {interface} root tbf rate {rate} burst 20kb limit 1mb");
-        run("tc", &["-n", &self.name_of(host), "-batch", "-"], &shape).expect("tc");
+        self.batch("tc", host, &shape).unwrap();
     }
 
     /// Does something on a thread of its own that stands on that host; sockets and processes that

@@ -59,7 +59,8 @@ impl Model {
         })?;
         let there = if is_current { &mut self.current } else { &mut self.next };
         let member = there.members.get(&to);
-        let is_in = member.is_some_and(|member| member.id == it.id && member.room == it.room);
+        let is_in =
+            member.is_some_and(|member| member.id == it.id && member.profile.room == it.room);
         Rule::AckedMeansIn
             .require(is_in, || format!("REGISTERED for {} to {to}, who is not in", it.window))?;
         let id = it.id.as_ref();
@@ -97,7 +98,8 @@ impl Model {
             });
         };
         let member = self.current.members.get(&you);
-        let is_in = member.is_some_and(|member| member.id.as_ref() == id && member.room == *room);
+        let is_in =
+            member.is_some_and(|member| member.id.as_ref() == id && member.profile.room == *room);
         Rule::NoPeeking
             .require(is_in, || format!("the pass of {room} is told to {you}, who is not in"))?;
         let fits = match members.len() <= self.cap + 1 {
@@ -109,7 +111,7 @@ impl Model {
 
     /// The own list of each member of a room that is a full mesh.
     fn own_pages(&self, members: &[SocketAddr]) -> Vec<String> {
-        paged(members.iter().map(|addr| match self.current.members[addr].lan {
+        paged(members.iter().map(|addr| match self.current.members[addr].profile.lan {
             Some(lan) => format!("\"{addr} {lan}\""),
             None => format!("\"{addr}\""),
         }))

@@ -12,22 +12,20 @@ mod rule;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use hit7::proto::{Id, Name, Room};
+use hit7::proto::{Id, Profile, Room};
 use hit7::record::{Leaving, Opening, Record, Registration};
 use hit7::roster::FinalizedWindow;
 use hit7::window::{Length, Wall, Window};
 
 pub(crate) use answers::List;
-pub(crate) use requests::{Verdict, id_and_seq, told_window};
+pub(crate) use requests::{Verdict, told_window};
 pub(crate) use rule::{Broken, Check, Rule};
 
 /// A client that is registered for a window, at the address that is its key in [`Members`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) id: Option<Id>,
-    pub(crate) room: Room,
-    pub(crate) name: Option<Name>,
-    pub(crate) lan: Option<SocketAddr>,
+    pub(crate) profile: Profile,
     pub(crate) registered: Wall,
 }
 
@@ -35,8 +33,8 @@ pub(crate) type Members = BTreeMap<SocketAddr, Member>;
 
 impl Member {
     fn of(it: &Registration) -> Member {
-        let Registration { id, room, name, lan, at, .. } = it.clone();
-        Member { id, room, name, lan, registered: at }
+        let Registration { id, profile, at, .. } = it.clone();
+        Member { id, profile, registered: at }
     }
 }
 
@@ -44,8 +42,8 @@ impl Member {
 pub(crate) fn members_of(frozen: &FinalizedWindow) -> Members {
     let members = frozen.rosters().iter().flat_map(|roster| roster.members());
     let member = |it: &hit7::roster::Member| {
-        let hit7::roster::Member { path, id, room, name, lan, registered, .. } = it.clone();
-        (path.peer, Member { id, room, name, lan, registered })
+        let hit7::roster::Member { path, id, profile, registered, .. } = it.clone();
+        (path.peer, Member { id, profile, registered })
     };
     members.map(member).collect()
 }
@@ -116,7 +114,7 @@ impl Filling {
 
     /// The addresses of a room's members, in order.
     pub(crate) fn room(&self, room: &Room) -> Vec<SocketAddr> {
-        let there = self.members.iter().filter(|(_, member)| member.room == *room);
+        let there = self.members.iter().filter(|(_, member)| member.profile.room == *room);
         there.map(|(addr, _)| *addr).collect()
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use hit7::path::Transmit;
-use hit7::proto::{Datagram, Id, Request};
+use hit7::proto::{Datagram, Id, Request, RequestKind};
 use hit7::registry::Handled;
 use hit7::window::{Wall, Window};
 
@@ -16,16 +16,6 @@ pub(crate) enum Verdict {
     Retry(Window),
     /// It is an older copy, or asks for what has been taken back: nobody answers.
     Silence,
-}
-
-/// Who asks, and in which order.
-pub(crate) fn id_and_seq(request: &Request) -> (Option<&Id>, Option<u64>) {
-    match request {
-        Request::Register(it) => (it.id.as_ref(), it.seq),
-        Request::Leave(it) => (it.id.as_ref(), it.seq),
-        Request::Query(it) => (it.id.as_ref(), it.seq),
-        Request::Ack(it) => (it.id.as_ref(), None),
-    }
 }
 
 impl Model {
@@ -53,12 +43,12 @@ impl Model {
 
     /// What a request is, if no record of its id is under way.
     pub(crate) fn verdict(&self, request: &Request, addr: SocketAddr, wall: Wall) -> Verdict {
-        let standing = match request {
-            Request::Register(_) => Standing::In,
-            Request::Leave(_) => Standing::Left,
-            _ => return Verdict::New,
+        let standing = match request.kind {
+            RequestKind::Register(_) => Standing::In,
+            RequestKind::Leave => Standing::Left,
+            RequestKind::Query { .. } => return Verdict::New,
         };
-        let (Some(id), Some(seq)) = id_and_seq(request) else { return Verdict::New };
+        let (Some(id), Some(seq)) = (&request.id, request.seq) else { return Verdict::New };
         let over = self.is_over(wall);
         if self.highest(id, !over) > Some(seq) {
             return Verdict::Silence;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hit7::clock::Clock;
-use hit7::proto::{Ack, Datagram, Id, Opened, Page, Query};
+use hit7::proto::{Ack, Auth, Datagram, Id, Opened, Page, Request, Room};
 use hit7::window::{Length, Window};
 use hit7_support::Home;
 use tokio::net::UdpSocket;
@@ -80,7 +80,7 @@ impl Member {
     }
 
     fn query(&self, part: u32) -> Vec<u8> {
-        Query { id: Some(self.id.clone()), part, ..Query::default() }.encode()
+        Request::query(Some(self.id.clone()), None, Room::default(), part).encode(&Auth::NONE)
     }
 
     fn keep(&mut self, page: &Page<'_>) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hit7::archive::Document;
 use hit7::clock::Clock;
-use hit7::proto::{Datagram, Id, Pass, Query};
+use hit7::proto::{Auth, Datagram, Id, Pass, Request, Room};
 use hit7::window::{Length, Wall, Window};
 use hit7_support::{Home, Registry, udp_socket};
 
@@ -78,7 +78,7 @@ fn register_repeatedly(client: usize, registry: SocketAddr, shared: &Shared) {
 type List = (Window, Option<Pass>, String);
 
 fn own_list(registry: SocketAddr, id: &str) -> List {
-    let query = Query { id: id.parse().ok(), ..Query::default() }.encode();
+    let query = Request::query(id.parse().ok(), None, Room::default(), 0).encode(&Auth::NONE);
     let list = ask_until(
         &socket(),
         registry,

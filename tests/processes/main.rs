@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
 
 use hit7::archive::{Archive, Document};
-use hit7::proto::{Datagram, Register};
+use hit7::proto::{Auth, Datagram, Profile, Request};
 use hit7::store::Disk;
 use hit7::window::Window;
 use hit7_support::{Hit7, Home, receive};
@@ -25,7 +25,8 @@ const HIT7: Hit7 = Hit7(env!("CARGO_BIN_EXE_hit7"));
 /// A REGISTER as a client sends it first.
 fn register(id: &str, name: &str) -> Vec<u8> {
     let (id, name) = (id.parse().ok(), name.parse().ok());
-    Register { id, seq: Some(1), name, ..Register::default() }.encode()
+    let profile = Profile { name, ..Profile::default() };
+    Request::register(id, Some(1), profile).encode(&Auth::NONE)
 }
 
 /// Sends a request again and again until `read` finds an answer in what comes; `None` once all is

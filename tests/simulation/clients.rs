@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hit7::cookie::NO_COOKIE;
-use hit7::proto::{Ack, Datagram, Id, Leave, Query, Register, Request, Room};
+use hit7::proto::{Ack, Auth, Datagram, Id, Profile, Request, Room};
 
 use crate::faults::Fault;
-use crate::model::id_and_seq;
 use crate::network::Packet;
 use crate::world::{Agenda, REGISTRY, World, addr};
 
@@ -55,19 +54,6 @@ pub(crate) struct Clients {
 
 pub(crate) fn id(number: u64) -> Id {
     format!("id-{number}").parse().unwrap()
-}
-
-fn set_cookie(request: &mut Request, cookie: String) {
-    match request {
-        Request::Register(it) => it.cookie = Some(cookie),
-        Request::Leave(it) => it.cookie = Some(cookie),
-        Request::Query(it) => it.cookie = Some(cookie),
-        Request::Ack(_) => {}
-    }
-}
-
-fn seq_of(request: &Request) -> Option<u64> {
-    id_and_seq(request).1
 }
 
 impl World {
@@ -139,10 +125,10 @@ impl World {
             0..7 => {
                 let name = self.chance(50).then(|| format!("eva-{number}").parse().unwrap());
                 let lan = self.chance(20).then(|| addr("192.168.1.7:40112"));
-                Request::Register(Register { id, seq, room, name, lan, ..Register::default() })
+                Request::register(id, seq, Profile { room, name, lan })
             }
-            7..9 => Request::Leave(Leave { id, seq, ..Leave::default() }),
-            _ => Request::Query(Query { id, seq, room, ..Query::default() }),
+            7..9 => Request::leave(id, seq),
+            _ => Request::query(id, seq, room, 0),
         }
     }
 
@@ -165,14 +151,14 @@ impl World {
     }
 
     /// Sends a request, and again a little later unless it has been answered.
-    fn retry(&mut self, client: usize, mut request: Request, tries: u32) {
+    fn retry(&mut self, client: usize, request: Request, tries: u32) {
         let Client { addr: from, cookie, pending } = &self.clients.all[client];
-        let asked = seq_of(&request);
-        if !pending.iter().any(|it| seq_of(it) == asked) {
+        let asked = request.seq;
+        if !pending.iter().any(|it| it.seq == asked) {
             return;
         }
-        set_cookie(&mut request, cookie.clone());
-        let packet = Packet { from: *from, to: addr(REGISTRY), bytes: request.encode() };
+        let auth = Auth::with_cookie(cookie);
+        let packet = Packet { from: *from, to: addr(REGISTRY), bytes: request.encode(&auth) };
         self.clients.sent.push(packet.clone());
         self.send(packet);
         if tries > 0 {
@@ -204,15 +190,15 @@ impl World {
         let room = self.dice.pick(kind, &["main", "lab", "empty"]).parse().unwrap();
         let part = self.dice.draw(kind, 0, 3) as u32;
         let seq = Some(self.dice.draw(kind, 1 << 40, 1 << 41));
-        let query = Query { id, seq, room, part, ..Query::default() };
-        self.ask_first(client, Request::Query(query), 2);
+        self.ask_first(client, Request::query(id, seq, room, part), 2);
     }
 
     /// From the registry's own network, without an id.
     fn join(&mut self, member: u8) {
         let from = SocketAddr::from(([10, 1, 0, member], 30_000));
-        let register = Register { room: "lab".parse().unwrap(), ..Register::default() };
-        self.send(Packet { from, to: addr(REGISTRY), bytes: register.encode() });
+        let profile = Profile { room: "lab".parse().unwrap(), ..Profile::default() };
+        let bytes = Request::register(None, None, profile).encode(&Auth::NONE);
+        self.send(Packet { from, to: addr(REGISTRY), bytes });
     }
 
     /// What a client by hand does with an answer.
@@ -222,10 +208,10 @@ impl World {
             return self.clients.unclaimed.push(packet.bytes);
         };
         let pending = &mut self.clients.all[client].pending;
-        let mut answered = |seq| pending.retain(|asked| seq_of(asked) != seq);
+        let mut answered = |seq| pending.retain(|asked| asked.seq != seq);
         match Datagram::decode(&packet.bytes) {
             Ok(Datagram::Challenge(it)) if packet.from == addr(REGISTRY) => {
-                let asked = pending.iter().find(|asked| seq_of(asked) == it.seq).cloned();
+                let asked = pending.iter().find(|asked| asked.seq == it.seq).cloned();
                 self.clients.all[client].cookie = it.cookie;
                 if let Some(request) = asked {
                     self.retry(client, request, 0);

@@ -16,11 +16,11 @@ use hit7::limit::Rate;
 use hit7::mesh::ListCap;
 use hit7::node::{Event, Inbound, Input, Node, Output};
 use hit7::path::{Path, Transmit};
-use hit7::proto::{Kind, Request, Room};
+use hit7::proto::{Kind, MAX_DATAGRAM, Request, RequestKind, Room};
 use hit7::record::{Entry, Record};
 use hit7::registry::{Caps, Config, Handled, Registry};
 use hit7::roster::FinalizedWindow;
-use hit7::tally::RejectReason;
+use hit7::tally::{DropReason, RejectReason};
 use hit7::window::{Length, Wall, Window};
 
 use crate::clock::HostClock;
@@ -223,7 +223,7 @@ impl World {
             _ => admitted,
         };
         match admitted {
-            Admit::Pass { request: Request::Ack(ack), .. } => {
+            Admit::Ack(ack) => {
                 self.seen.note("an ACK came");
                 self.rules.on_ack(path.peer, &ack);
                 if self.setup.mutation != Some(Mutation::DeafToAcks) {
@@ -240,7 +240,7 @@ impl World {
             }
             Admit::Answer(mut transmit) => {
                 if self.setup.mutation == Some(Mutation::PaddedChallenge) {
-                    transmit.payload.resize(1200, b' ');
+                    transmit.payload.resize(MAX_DATAGRAM, b' ');
                 }
                 self.answer(&packet, transmit, Socket::Challenges);
             }
@@ -260,7 +260,7 @@ impl World {
         let (quiet, path) = (self.is_quiet(), inbound.path);
         let mut handled = self.handle(now, &inbound);
         if self.setup.mutation == Some(Mutation::OldTakenForNew)
-            && handled == Handled::Nothing(RejectReason::Old)
+            && handled == Handled::Nothing(DropReason::Old)
             && let Some(newer) = without_seq(&inbound.request)
         {
             handled = self.handle(now, &Inbound { request: newer.clone(), ..inbound });
@@ -292,13 +292,15 @@ impl World {
         if counts.answered == before.answered && reason.is_none() {
             return Handled::Proposed;
         }
-        if let Some(why) = reason.filter(|why| !is_told(*why)) {
-            return Handled::Nothing(why);
+        if let Some(RejectReason::Dropped(reason)) = reason {
+            return Handled::Nothing(reason);
         }
         // All that was due before has been done: the answer is what comes first.
         match (node.poll(now), reason) {
-            (Some(Output::Send(transmit)), None) => Handled::Answer(transmit),
-            (Some(Output::Send(transmit)), Some(why)) => Handled::Refused(transmit, why),
+            (Some(Output::Send(transmit)), Some(RejectReason::Refused(code))) => {
+                Handled::Refused(transmit, code)
+            }
+            (Some(Output::Send(transmit)), _) => Handled::Answer(transmit),
             (other, _) => panic!("counted as answered, and {other:?}"),
         }
     }
@@ -351,7 +353,7 @@ impl World {
                 self.seen.note("the log refused a batch");
                 self.rules.on_refused(&batch);
                 let process = self.process();
-                if epoch == process.epoch {
+                if epoch >= process.epoch {
                     process.epoch = epoch.next();
                     process.asked.clear();
                 }
@@ -440,7 +442,7 @@ impl World {
             if let Record::Register(it) = record
                 && self.setup.mutation == Some(Mutation::RoomForgotten)
             {
-                it.room = Room::default();
+                it.profile.room = Room::default();
             }
             let is_open = matches!(record, Record::Open(_));
             let asked = &mut self.process().asked;
@@ -628,22 +630,13 @@ impl World {
 fn without_proof(admitted: Admit, bytes: &[u8]) -> Admit {
     let request = hit7::proto::Envelope::open(bytes).and_then(|envelope| envelope.request());
     match (admitted, request) {
-        (Admit::Answer(_), Ok(Some(request))) => Admit::Pass { request, trusted: false },
+        (Admit::Answer(_), Ok(request)) => Admit::Pass { request, trusted: false },
         (admitted, _) => admitted,
     }
 }
 
-/// Whether whoever asked is told that it was rejected, and why.
-fn is_told(why: RejectReason) -> bool {
-    matches!(why, RejectReason::Full | RejectReason::Unavailable | RejectReason::BadField)
-}
-
 /// The same request without a `seq`, which is new always.
 fn without_seq(request: &Request) -> Option<Request> {
-    match request {
-        Request::Register(register) => {
-            Some(Request::Register(hit7::proto::Register { seq: None, ..register.clone() }))
-        }
-        _ => None,
-    }
+    let is_register = matches!(request.kind, RequestKind::Register(_));
+    is_register.then(|| Request { seq: None, ..request.clone() })
 }

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use hit7::path::{Path, Transmit};
 use hit7::peer::Event;
-use hit7::proto::{Ack, Datagram, Greeted, Id, Pass, Registered, Request, Room};
+use hit7::proto::{Ack, Datagram, Greeted, Id, Pass, Registered, Request, RequestKind, Room};
 use hit7::record::{Entry, Opening, Record};
 use hit7::registry::Handled;
 use hit7::roster::FinalizedWindow;
@@ -34,9 +34,7 @@ use serde_json::{Value, json};
 
 use crate::faults::Counts;
 use crate::log::Log;
-use crate::model::{
-    Broken, Check, List, Members, Model, Rule, Standing, Verdict, id_and_seq, members_of,
-};
+use crate::model::{Broken, Check, List, Members, Model, Rule, Standing, Verdict, members_of};
 use crate::network::Packet;
 
 pub(crate) use acked_means_in::Asked;
@@ -212,7 +210,10 @@ impl Rules {
     /// Journals that are needed no more were let go; so many were still `needed`.
     pub(crate) fn on_discards(&mut self, log: &Log, needed: usize) {
         let left = log.windows();
-        self.judge(bounded::check_journals(left.len(), needed));
+        let held = left.len();
+        self.judge(Rule::Bounded.require(held <= needed, || {
+            format!("there are journals of {held} windows, of which {needed} are needed")
+        }));
         self.never_half_dead.on_discards(left);
     }
 
@@ -257,7 +258,7 @@ impl Rules {
     pub(crate) fn on_ack(&mut self, from: SocketAddr, ack: &Ack) {
         let current = &self.history.model.current;
         let Some((addr, member)) = current.find(ack.id.as_ref(), from) else { return };
-        let pass = self.frozen.pass_of(ack.window, &member.room);
+        let pass = self.frozen.pass_of(ack.window, &member.profile.room);
         if current.window == Some(ack.window) && pass == Some(&ack.pass) {
             self.bounded.on_ack(addr, ack.window);
         }
@@ -275,7 +276,10 @@ impl Rules {
 
     /// One datagram is answered with one at the most.
     pub(crate) fn on_said(&mut self, meant: usize, said: usize) {
-        self.judge(bounded::check_said(meant, said));
+        self.judge(
+            Rule::Bounded
+                .require(said <= meant, || format!("{said} datagrams where {meant} were due")),
+        );
     }
 
     /// What the registry makes of a request while nothing is under way.
@@ -361,21 +365,6 @@ impl Rules {
             _ => Ok(()),
         };
         self.judge(check);
-    }
-
-    /// A peer greets another one.
-    pub(crate) fn on_greet(&mut self, place: usize, seq: u64) {
-        self.everyone_meets.on_greet(place, seq);
-    }
-
-    /// A peer's greeting may have been answered.
-    pub(crate) fn on_greeted(&mut self, place: usize, it: &Greeted) {
-        self.everyone_meets.on_greeted(place, it);
-    }
-
-    /// When the next pair's time to meet is over.
-    pub(crate) fn next_due(&self) -> Option<Duration> {
-        self.everyone_meets.next_due()
     }
 
     /// Looks at the pairs whose time is over: `steady_since` tells since when nothing is wrong with

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hit7::cookie::NO_COOKIE;
 use hit7::peer::Event;
-use hit7::proto::{Datagram, Register};
+use hit7::proto::{Auth, Datagram, Profile, Request};
 use hit7::window::Wall;
 
 use crate::faults::{Fault, Faults};
@@ -20,8 +20,9 @@ fn window_told_at(time: &str) -> String {
     world.network.fixed = Some(flight);
     let arrives: Wall = format!("2026-11-23T{time}Z").parse().unwrap();
     world.run_until(world.host.clock.when_wall(arrives) - flight);
-    let register = Register { cookie: Some(NO_COOKIE.into()), ..Register::default() };
-    world.send(Packet { from: addr(FROM), to: addr(REGISTRY), bytes: register.encode() });
+    let auth = Auth::with_cookie(NO_COOKIE);
+    let bytes = Request::register(None, None, Profile::default()).encode(&auth);
+    world.send(Packet { from: addr(FROM), to: addr(REGISTRY), bytes });
     while world.clients.unclaimed.is_empty() {
         world.run_until(world.t + flight);
         assert_eq!(world.rules.broken, None);

@@ -291,7 +291,7 @@ impl World {
         };
         offer(self.todo.first_key_value().map(|((at, _), _)| *at), Turn::Agenda);
         offer(self.host.next(self.t), Turn::Registry);
-        offer(self.rules.next_due(), Turn::Meetings);
+        offer(self.rules.everyone_meets.next_due(), Turn::Meetings);
         for (place, host) in self.peers.iter().enumerate() {
             let due = host.peer.as_ref().and_then(Peer::poll_timeout);
             offer(due.map(|mono| host.clock.when(mono)), Turn::Peer(place));
@@ -351,7 +351,7 @@ impl World {
                 }
             };
             match Datagram::decode(&bytes) {
-                Ok(Datagram::Greet(it)) => self.rules.on_greet(place, it.seq),
+                Ok(Datagram::Greet(it)) => self.rules.everyone_meets.on_greet(place, it.seq),
                 Ok(Datagram::Greeted(_)) if self.setup.mutation == Some(Mutation::NoGreeted) => {
                     continue;
                 }
@@ -404,7 +404,7 @@ impl World {
         let now = host.now(t);
         if let Some(peer) = &mut host.peer {
             if let Ok(Datagram::Greeted(it)) = Datagram::decode(&packet.bytes) {
-                self.rules.on_greeted(place, &it);
+                self.rules.everyone_meets.on_greeted(place, &it);
             }
             peer.handle_datagram(now, packet.from, &packet.bytes);
             self.drain(place);

@@ -1,6 +1,6 @@
-//! A real browser sees a window turn (Debian: `chromium` and `chromium-driver`).
+//! A real browser shows a window that opens (Debian: `chromium` and `chromium-driver`).
 //!
-//! With `HIT7_SHOTS=folder` it leaves a picture of each look there.
+//! With `HIT7_SHOTS=folder` it leaves screenshots there.
 
 use std::env;
 use std::fs;
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 
 use crate::serve;
 
-/// A desk and a telephone, in points.
+/// The screens of a desktop and of a phone, in points.
 const SIZES: [(&str, u32, u32); 2] = [("desktop", 1280, 900), ("phone", 390, 844)];
 
-/// A browser that is driven by the WebDriver protocol, and closed when dropped.
+/// A browser, controlled by WebDriver; it is closed when this is dropped.
 struct Browser {
     _driver: Program,
     addr: SocketAddr,
@@ -27,7 +27,7 @@ struct Browser {
 }
 
 impl Browser {
-    /// One with an empty profile, if there is one.
+    /// Opens one with an empty profile, if it is installed.
     fn open(profile: &Path) -> Option<Browser> {
         let mut driver = Command::new("chromedriver");
         driver.arg("--port=0");
@@ -80,8 +80,8 @@ impl Browser {
         self.command("/goog/cdp/execute", &json!({"cmd": command, "params": with}))
     }
 
-    /// How the page looks in that size, by day or by night.
-    fn dress(&self, scheme: &str, width: u32, height: u32) {
+    /// Sets the colour scheme and the size of the screen.
+    fn emulate(&self, scheme: &str, width: u32, height: u32) {
         let feature = json!({"name": "prefers-color-scheme", "value": scheme});
         self.devtools("Emulation.setEmulatedMedia", &json!({"features": [feature]}));
         let size =
@@ -89,8 +89,8 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &size);
     }
 
-    /// Leaves a picture of the whole page, where that is wanted.
-    fn picture(&self, name: &str) {
+    /// Saves a picture of the whole page, if `HIT7_SHOTS` is set.
+    fn screenshot(&self, name: &str) {
         let Some(folder) = env::var_os("HIT7_SHOTS").map(PathBuf::from) else { return };
         let whole = json!({"captureBeyondViewport": true, "format": "png"});
         let taken = self.devtools("Page.captureScreenshot", &whole);
@@ -108,7 +108,7 @@ impl Drop for Browser {
     }
 }
 
-/// All register, each in its room, until they do so for one window; its time of day.
+/// All register, each in its room, again until it is for the same window; returns its time of day.
 fn register(members: &[(UdpClient, &str, &str)]) -> String {
     let opens = until("all in one window", || {
         let windows = members.iter().map(|(client, room, name)| client.register_as(room, name));
@@ -118,7 +118,8 @@ fn register(members: &[(UdpClient, &str, &str)]) -> String {
     opens[11..19].to_owned()
 }
 
-fn opens(browser: &Browser, time: &str) {
+/// Waits until the page shows the window of that time, and its members.
+fn wait_until_shown(browser: &Browser, time: &str) {
     until("the page sees it open", || {
         (browser.text("introduced-at") == format!("at {time}")).then_some(())
     });
@@ -128,7 +129,7 @@ fn opens(browser: &Browser, time: &str) {
 }
 
 #[test]
-fn a_browser_sees_a_window_turn() {
+fn a_browser_shows_a_window_that_opens() {
     let profile = tempfile::tempdir().unwrap();
     let Some(browser) = Browser::open(profile.path()) else {
         return skip("no browser here; apt-get install chromium chromium-driver");
@@ -139,19 +140,19 @@ fn a_browser_sees_a_window_turn() {
     let members =
         [("main", "ana"), ("sala-3", "bruno"), ("laboratorio.2026", "小林"), ("main", "eva")]
             .map(|(room, name)| (registry.client(), room, name));
-    opens(&browser, &register(&members));
+    wait_until_shown(&browser, &register(&members));
     let rooms = browser.text("rooms");
     for (client, room, name) in &members {
         let addr = client.addr();
         assert!([room, name, &addr.as_str()].iter().all(|what| rooms.contains(**what)), "{rooms}");
     }
     assert_eq!((browser.text("now").as_str(), browser.text("rooms-count").as_str()), ("4", "3"));
-    assert!(browser.text("said").contains("opened with"));
-    // Whoever reads a room with the keyboard is still in it when the next window opens.
+    assert!(browser.text("announcement").contains("opened with"));
+    // The keyboard focus stays in a room when the next window opens.
     browser.read("document.querySelector('.room .scroll').focus()");
-    opens(&browser, &register(&members));
+    wait_until_shown(&browser, &register(&members));
     assert_eq!(browser.read("document.activeElement.ariaLabel"), "Members of main");
-    looks_well(&browser);
+    check_looks(&browser);
     let resources = "performance.getEntriesByType('resource').map(e => new URL(e.name))";
     let elsewhere = format!("{resources}.filter(url => url.origin !== location.origin).length");
     assert_eq!(browser.read(&elsewhere), "0");
@@ -163,19 +164,19 @@ fn a_browser_sees_a_window_turn() {
     });
 }
 
-/// On a desk and a telephone, by day and by night.
-fn looks_well(browser: &Browser) {
+/// Checks both screens in both colour schemes.
+fn check_looks(browser: &Browser) {
     for (size, width, height) in SIZES {
         let papers = ["light", "dark"].map(|scheme| {
-            browser.dress(scheme, width, height);
+            browser.emulate(scheme, width, height);
             let inner = until("it has that size", || {
                 let inner = browser.read("innerWidth + ' ' + document.documentElement.scrollWidth");
                 inner.starts_with(&format!("{width} ")).then_some(inner)
             });
             assert_eq!(inner, format!("{width} {width}"), "it does not scroll sideways");
-            browser.picture(&format!("{size}-{scheme}"));
+            browser.screenshot(&format!("{size}-{scheme}"));
             browser.read("getComputedStyle(document.body).backgroundColor")
         });
-        assert_ne!(papers[0], papers[1], "the night is dark");
+        assert_ne!(papers[0], papers[1], "the dark scheme has another background");
     }
 }

@@ -1,5 +1,5 @@
-//! Many, slow and silent clients: the registry answers as ever, and seats come free again. What they
-//! cost is measured by `what_a_crowd_costs`, which is run by hand.
+//! Many, slow and silent clients: the registry answers as before, and their connections are freed.
+//! What they cost is measured by `what_a_crowd_costs`, which is run by hand.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +18,7 @@ fn streams(addr: SocketAddr, count: usize) -> Vec<TcpStream> {
 }
 
 #[test]
-fn slow_and_silent_clients_do_not_hold_up_the_registry() {
+fn slow_and_silent_clients_do_not_delay_the_registry() {
     let registry = serve("2s");
     let streams = streams(registry.http(), 200);
     let silent = TcpStream::connect(registry.http()).unwrap();
@@ -31,36 +31,36 @@ fn slow_and_silent_clients_do_not_hold_up_the_registry() {
     });
     assert_eq!(get(registry.http(), "/livez").status, 200);
     let mut first = &streams[0];
-    let mut told = [0; 4096];
-    assert!(first.read(&mut told).unwrap() > 0, "a stream that waited is told");
+    let mut text = [0; 4096];
+    assert!(first.read(&mut text).unwrap() > 0, "a stream that was not read has its events");
     drop(silent);
     registry.close();
 }
 
 #[test]
-fn more_than_there_are_seats_for_are_sent_away_and_the_silent_lose_theirs() {
+fn connections_over_the_limit_are_refused_and_silent_ones_are_closed() {
     let registry = serve("1day");
     let silent: Vec<TcpStream> =
         (0..520).map(|_| TcpStream::connect(registry.http()).unwrap()).collect();
     let mut last = silent.last().unwrap();
     last.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut told = String::new();
-    last.read_to_string(&mut told).unwrap();
-    assert!(told.starts_with("HTTP/1.1 503"), "{told}");
+    let mut text = String::new();
+    last.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 503"), "{text}");
     registry.client().register_as("main", "ana");
-    until("the silent lose their seats", || {
+    until("the silent connections are closed", || {
         let mut stream = TcpStream::connect(registry.http()).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
-        let mut told = String::new();
-        stream.read_to_string(&mut told).ok()?;
-        told.starts_with("HTTP/1.1 200").then_some(())
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        text.starts_with("HTTP/1.1 200").then_some(())
     });
     drop(silent);
 }
 
 #[test]
-fn there_are_fewer_streams_than_seats() {
+fn streams_are_limited_to_fewer_than_connections() {
     let registry = serve("1day");
     let streams = streams(registry.http(), 384);
     for mut stream in &streams {
@@ -70,15 +70,15 @@ fn there_are_fewer_streams_than_seats() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     assert_eq!(get(registry.http(), "/readyz").status, 200);
     drop(streams);
-    until("a stream's place comes free", || {
+    until("a stream is free again", || {
         let mut stream = open(registry.http(), "GET", "/api/v1/events", "");
-        let mut told = [0; 12];
-        stream.read_exact(&mut told).ok()?;
-        (&told == b"HTTP/1.1 200").then_some(())
+        let mut text = [0; 12];
+        stream.read_exact(&mut text).ok()?;
+        (&text == b"HTTP/1.1 200").then_some(())
     });
 }
 
-/// Rounds of each crowd, and how long one is: streams are told twice a second.
+/// How many rounds each crowd gets, and how long one is: a stream has two events in it.
 const ROUNDS: usize = 20;
 const ROUND: Duration = Duration::from_secs(1);
 const CROWD: usize = 200;
@@ -86,7 +86,7 @@ const CROWD: usize = 200;
 /// What is registered: another name each time is a record and a sync, the same one is answered at once.
 const KINDS: [(&str, [&str; 2]); 2] = [("a new record", ["ana", "eva"]), ("a repeat", ["ana"; 2])];
 
-/// Who is there while others register.
+/// Which connections there are while clients register.
 #[derive(Clone, Copy, Debug)]
 enum Crowd {
     Nobody,
@@ -98,15 +98,15 @@ enum Crowd {
     Silent,
 }
 
-/// What stays open as long as this does.
-struct Present {
+/// The connections of a crowd, until this is dropped.
+struct Background {
     over: Arc<AtomicBool>,
     reader: Option<thread::JoinHandle<()>>,
-    _kept: Vec<TcpStream>,
+    _streams: Vec<TcpStream>,
 }
 
-impl Present {
-    fn gather(crowd: Crowd, addr: SocketAddr) -> Present {
+impl Background {
+    fn start(crowd: Crowd, addr: SocketAddr) -> Background {
         let over = Arc::new(AtomicBool::new(false));
         let (mut reader, mut kept) = (None, Vec::new());
         match crowd {
@@ -122,11 +122,11 @@ impl Present {
             }
         }
         thread::sleep(Duration::from_millis(200));
-        Present { over, reader, _kept: kept }
+        Background { over, reader, _streams: kept }
     }
 }
 
-impl Drop for Present {
+impl Drop for Background {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         self.reader.take().into_iter().for_each(|reader| reader.join().unwrap());
@@ -135,10 +135,10 @@ impl Drop for Present {
 
 fn read_all(mut streams: Vec<TcpStream>, over: &AtomicBool) {
     streams.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());
-    let mut piece = [0; 65536];
+    let mut chunk = [0; 65536];
     while !over.load(Ordering::Relaxed) {
         for stream in &mut streams {
-            match stream.read(&mut piece) {
+            match stream.read(&mut chunk) {
                 Ok(length) => assert_ne!(length, 0, "a stream ended"),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
             }
@@ -167,7 +167,7 @@ fn middle(mut numbers: Vec<f64>) -> f64 {
     numbers[numbers.len() / 2]
 }
 
-/// Interleaved rounds with and without each crowd. docs/STATUS.md has what it said.
+/// Rounds with and without each crowd, interleaved. docs/STATUS.md has the results.
 #[test]
 #[ignore = "a benchmark: cargo test --release --test status -- --ignored --nocapture crowd"]
 fn what_a_crowd_costs() {
@@ -177,19 +177,19 @@ fn what_a_crowd_costs() {
     let mut rounds = vec![Vec::new(); crowds.len()];
     for _ in 0..ROUNDS {
         for (crowd, rounds) in crowds.iter().zip(&mut rounds) {
-            let _present = Present::gather(*crowd, registry.http());
+            let _background = Background::start(*crowd, registry.http());
             rounds.push(KINDS.map(|(_, names)| round(&client, names)));
         }
     }
     for (kind, (what, _)) in KINDS.iter().enumerate() {
         for (crowd, of_crowd) in crowds.iter().zip(&rounds) {
-            let told = ["median", "p99"].iter().enumerate().map(|(k, name)| {
+            let figures = ["median", "p99"].iter().enumerate().map(|(k, name)| {
                 let pairs = of_crowd.iter().zip(&rounds[0]);
                 let ratio = middle(pairs.map(|(with, by)| with[kind][k] / by[kind][k]).collect());
                 let took = middle(of_crowd.iter().map(|round| round[kind][k]).collect());
                 format!("{name} {took:.0} µs ({ratio:.3} ×)")
             });
-            println!("{what}, {crowd:?}: {}", told.collect::<Vec<_>>().join(", "));
+            println!("{what}, {crowd:?}: {}", figures.collect::<Vec<_>>().join(", "));
         }
     }
 }

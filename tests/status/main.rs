@@ -1,4 +1,4 @@
-//! What others see over HTTP: the real program with `--http`, and the server by itself.
+//! The registry over HTTP: the real program with `--http`, and the HTTP server alone.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
 use hit7_support::{Hit7, Registry};
@@ -8,7 +8,7 @@ mod crowd;
 mod peeking;
 mod prometheus;
 mod routes;
-mod shown;
+mod snapshots;
 
 const HIT7: Hit7 = Hit7(env!("CARGO_BIN_EXE_hit7"));
 

@@ -9,8 +9,8 @@ const ROOM: &str = "veiled-room";
 const NAME: &str = "veiled-name";
 const ID: &str = "veiled-id";
 
-/// A member could be known by its room, its name, its id, its address.
-fn names_nobody(client: &UdpClient, what: &str, text: &str) {
+/// Nothing in `text` tells the room, name, id or port of the client.
+fn assert_names_nobody(client: &UdpClient, what: &str, text: &str) {
     let addr = client.addr();
     let (_, port) = addr.rsplit_once(':').unwrap();
     // The digits alone could be part of another number.
@@ -21,9 +21,14 @@ fn names_nobody(client: &UdpClient, what: &str, text: &str) {
     }
 }
 
+/// All paths, with that of the window's document.
 fn paths(window: &str) -> Vec<String> {
     let path = [
         "/",
+        "/page.css",
+        "/page.js",
+        "/plot.js",
+        "/icon.svg",
         "/favicon.ico",
         "/api/v1/window",
         "/api/v1/window?limit=1000",
@@ -38,19 +43,19 @@ fn paths(window: &str) -> Vec<String> {
     path.map(str::to_owned).into_iter().chain([format!("/api/v1/windows/{window}")]).collect()
 }
 
-/// Looks everywhere while `window` is being filled.
-fn look_everywhere(registry: &Registry, client: &UdpClient, window: &str) {
-    let heard = read_to(registry.http(), "/api/v1/events", r#""members":1}"#);
-    names_nobody(client, "/api/v1/events", &heard);
+/// Checks every path while `window` is being filled.
+fn check_every_path(registry: &Registry, client: &UdpClient, window: &str) {
+    let events = read_to(registry.http(), "/api/v1/events", r#""members":1}"#);
+    assert_names_nobody(client, "/api/v1/events", &events);
     for path in paths(window) {
         let answer = get(registry.http(), &path);
-        names_nobody(client, &path, &(answer.head + &answer.body));
+        assert_names_nobody(client, &path, &(answer.head + &answer.body));
     }
     let now = get(registry.http(), "/api/v1/window").json();
     assert_eq!(now["next"]["members"], 1);
     let document = get(registry.http(), &format!("/api/v1/windows/{window}")).json();
     assert_eq!(document["error"], "not_open");
-    // A room that is asked for by name looks as one that does not exist.
+    // A room that is asked for by name looks like one that does not exist.
     let guessed = get(registry.http(), &format!("/api/v1/window?room={ROOM}")).json();
     assert_eq!(guessed["rooms"], serde_json::json!([]));
 }
@@ -69,32 +74,32 @@ fn nothing_names_a_member_of_the_next_window() {
         let registry = HIT7.serve(&[&PAGE[..], &["--window", "1day"], &logging].concat());
         let client = registry.client();
         let window = register(&client, 1);
-        // What is wrong is counted, and told without its words.
+        // A bad datagram is counted, and logged without its content.
         client.send(br#"{"type":"REGISTER","name":"veiled name","room":"veiled-room"}"#);
         client.send(b"veiled");
         let log = || registry.program.error_lines().join("\n");
-        until("what was turned away is logged", || log().contains("rejected away").then_some(()));
-        look_everywhere(&registry, &client, &window);
-        assert_eq!(register(&client, 2), window, "no window turned meanwhile");
+        until("the rejected datagrams are logged", || log().contains("turned away").then_some(()));
+        check_every_path(&registry, &client, &window);
+        assert_eq!(register(&client, 2), window, "no window opened meanwhile");
         let log = registry.close().err.join("\n");
-        assert_has(&log, &["starting", "listening", "page over HTTP", "rejected away"]);
+        assert_has(&log, &["starting", "listening", "page over HTTP", "turned away"]);
         assert_has(&log, &["stopping", "stopped"]);
-        names_nobody(&client, "the log", &log);
+        assert_names_nobody(&client, "the log", &log);
     }
 }
 
-/// The other side of it: what is looked for above is found once the window is open.
+/// The control: what is searched for above is found once the window is open.
 #[test]
 fn an_open_window_names_its_members_and_never_an_id() {
     let registry = serve("1s");
     let client = registry.client();
     let mut seq = 0;
-    let told = until("it is named", || {
+    let body = until("it is named", || {
         seq += 1;
         register(&client, seq);
-        let told = get(registry.http(), "/api/v1/window").body;
-        told.contains(ROOM).then_some(told)
+        let body = get(registry.http(), "/api/v1/window").body;
+        body.contains(ROOM).then_some(body)
     });
     let addr = client.addr();
-    assert!(told.contains(NAME) && told.contains(&addr) && !told.contains(ID), "{told}");
+    assert!(body.contains(NAME) && body.contains(&addr) && !body.contains(ID), "{body}");
 }

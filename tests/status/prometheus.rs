@@ -1,4 +1,4 @@
-//! What Prometheus and its own tool say of the metrics (Debian: `prometheus`).
+//! Prometheus and its own checker read the metrics (Debian: `prometheus`).
 
 use std::fs;
 use std::io::Write;
@@ -22,12 +22,15 @@ fn promtool_accepts_the_metrics() {
         return skip("no promtool here; apt-get install prometheus");
     };
     child.stdin.take().unwrap().write_all(metrics.body.as_bytes()).unwrap();
-    let said = child.wait_with_output().unwrap();
-    assert!(said.status.success() && said.stderr.is_empty() && said.stdout.is_empty(), "{said:?}");
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty() && output.stdout.is_empty(),
+        "{output:?}"
+    );
 }
 
 #[test]
-fn prometheus_scrapes_them() {
+fn prometheus_scrapes_the_metrics() {
     let data = tempfile::tempdir().unwrap();
     let registry = serve("1day");
     registry.client().register_as("main", "ana");
@@ -35,7 +38,7 @@ fn prometheus_scrapes_them() {
     let job = format!("{{job_name: hit7, static_configs: [{{targets: ['{}']}}]}}", registry.http());
     fs::write(&config, format!("global: {{scrape_interval: 1s}}\nscrape_configs: [{job}]\n"))
         .unwrap();
-    // It does not say which port it got: one is free, most likely still.
+    // It does not tell which port it got; this one was free a moment ago.
     let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = Command::new("prometheus");
     command.arg(format!("--config.file={}", config.display()));
@@ -45,22 +48,22 @@ fn prometheus_scrapes_them() {
         return skip("no prometheus here; apt-get install prometheus");
     };
     until("as many reasons as there are", || {
-        let told = get(registry.http(), "/metrics").body;
-        let reasons = told.matches("\nhit7_turned_away_total{").count();
+        let text = get(registry.http(), "/metrics").body;
+        let reasons = text.matches("\nhit7_turned_away_total{").count();
         (reasons > 10 && answer(addr, "count(hit7_turned_away_total)")? == reasons.to_string())
             .then_some(())
     });
     for name in ["hit7_next_window_members", "hit7_log_writable", "hit7_registrations_total"] {
         until(name, || {
-            let told = get(registry.http(), "/metrics").body;
-            let line = told.lines().find(|line| line.starts_with(&format!("{name} ")));
+            let text = get(registry.http(), "/metrics").body;
+            let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
             let value = line.unwrap().split_once(' ').unwrap().1;
             (answer(addr, name)? == value && value != "0").then_some(())
         });
     }
 }
 
-/// What Prometheus answers, once it does.
+/// The answer of Prometheus to `query`, once it has one.
 fn answer(prometheus: SocketAddr, query: &str) -> Option<String> {
     TcpStream::connect(prometheus).ok()?;
     let answer = get(prometheus, &format!("/api/v1/query?query={query}"));

@@ -1,16 +1,15 @@
-//! Each route of the real program: its shape, its errors, its headers.
+//! Each route of the real program: its answer, its errors, its headers.
 
 use std::net::TcpListener;
 
 use hit7::window::{Wall, Window};
-
-use hit7_support::http::{ask, get};
+use hit7_support::http::{ask, get, get_with};
 use hit7_support::until;
 
 use crate::{HIT7, PAGE, serve};
 
 #[test]
-fn a_window_turns_and_is_told_everywhere() {
+fn an_opened_window_is_on_every_route() {
     let registry = serve("2s");
     let (ana, bruno) = (registry.client(), registry.client());
     let window = until("both in one window", || {
@@ -46,7 +45,7 @@ fn a_window_turns_and_is_told_everywhere() {
     );
     let metrics = get(registry.http(), "/metrics").body;
     for line in ["hit7_log_writable 1", "hit7_turned_away_total{reason=\"full\"} 0"] {
-        assert!(metrics.lines().any(|told| told == line), "{line}: {metrics}");
+        assert!(metrics.lines().any(|have| have == line), "{line}: {metrics}");
     }
     registry.close();
 }
@@ -75,10 +74,12 @@ fn a_window_that_was_open_before_a_restart_is_not_late_for_that() {
 }
 
 #[test]
-fn what_is_not_there_is_said_in_json() {
+fn errors_are_json() {
     let registry = serve("1day");
     for (path, status, word) in [
         ("/nothing", 404, "not_found"),
+        ("/page", 404, "not_found"),
+        ("/page.css/", 404, "not_found"),
         ("/api/v1/windows/", 404, "not_found"),
         ("/api/v1/windows/2001-01-01T00:00:00Z", 404, "not_found"),
         ("/api/v1/windows/2099-01-01T00:00:00Z", 404, "not_open"),
@@ -91,26 +92,29 @@ fn what_is_not_there_is_said_in_json() {
         ("/api/v1/window?room=a%20b", 400, "bad_query"),
     ] {
         let answer = get(registry.http(), path);
-        let told = answer.json();
-        assert_eq!((answer.status, &told["error"]), (status, &word.into()), "{path}");
-        assert!(told["reason"].as_str().unwrap().len() > 10, "{path}: {told}");
+        let body = answer.json();
+        assert_eq!((answer.status, &body["error"]), (status, &word.into()), "{path}");
+        assert!(body["reason"].as_str().unwrap().len() > 10, "{path}: {body}");
     }
     let refused = ask(registry.http(), "POST", "/api/v1/window", "{}");
     assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
     assert_eq!(refused.json()["error"], "method_not_allowed");
+    assert_eq!(ask(registry.http(), "POST", "/page.css", "").status, 405);
     let long = get(registry.http(), &format!("/{}", "a".repeat(100_000)));
     assert!([414, 431].contains(&long.status), "{long:?}");
 }
 
 #[test]
-fn every_answer_keeps_a_browser_to_what_is_ours() {
+fn every_answer_has_the_security_headers() {
     let registry = serve("1day");
-    let paths = ["/", "/favicon.ico", "/metrics", "/livez", "/readyz"];
-    for path in paths.into_iter().chain(["/api/v1/window", "/api/v1/windows", "/no"]) {
+    let page = ["/", "/page.css", "/page.js", "/plot.js", "/icon.svg", "/favicon.ico"];
+    let others = ["/metrics", "/livez", "/readyz", "/api/v1/window", "/api/v1/windows", "/no"];
+    for path in page.into_iter().chain(others) {
         let answer = get(registry.http(), path);
         assert_eq!(answer.status, if path == "/no" { 404 } else { 200 }, "{path}");
         let policy = answer.header("content-security-policy").unwrap();
         assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(policy.contains("script-src 'self'; style-src 'self'"), "{policy}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
         assert_eq!(answer.header("access-control-allow-origin"), None);
@@ -120,17 +124,47 @@ fn every_answer_keeps_a_browser_to_what_is_ours() {
 }
 
 #[test]
-fn the_page_is_one_file_and_asks_nobody_else() {
+fn the_page_loads_nothing_from_elsewhere() {
     let registry = serve("1day");
-    let page = get(registry.http(), "/").body;
-    for asks in ["src=", "<link rel=\"stylesheet", "@import", "url(", "import ", "style=\""] {
-        assert!(!page.contains(asks), "{asks}");
+    for (path, kind, names) in [
+        ("/", "text/html; charset=utf-8", &["icon.svg", "page.css", "page.js"][..]),
+        ("/page.css", "text/css; charset=utf-8", &[]),
+        ("/page.js", "text/javascript; charset=utf-8", &["./plot.js"]),
+        ("/plot.js", "text/javascript; charset=utf-8", &[]),
+        ("/icon.svg", "image/svg+xml", &[]),
+        ("/favicon.ico", "image/svg+xml", &[]),
+    ] {
+        let answer = get(registry.http(), path);
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind)), "{path}");
+        for name in names {
+            assert!(answer.body.contains(&format!("\"{name}\"")), "{path} names no {name}");
+        }
+        for inline in ["<style", "style=\"", "@import", "url("] {
+            assert!(!answer.body.contains(inline), "{path} has {inline}");
+        }
+        let mut hosts = answer.body.split("://").skip(1);
+        assert!(hosts.all(|host| host.starts_with("www.w3.org/2000/svg\"")), "{path}");
     }
-    let hosts: Vec<&str> = page.split("://").skip(1).collect();
-    assert!(
-        hosts.iter().all(|host| host.starts_with("www.w3.org/2000/svg\"")),
-        "a namespace alone"
-    );
+}
+
+#[test]
+fn only_the_files_of_the_page_are_cached() {
+    let registry = serve("1day");
+    for path in ["/", "/page.css", "/page.js", "/plot.js", "/icon.svg"] {
+        let answer = get(registry.http(), path);
+        assert_eq!(answer.header("cache-control"), Some("no-cache"), "{path}");
+        let tag = answer.header("etag").unwrap();
+        let again = get_with(registry.http(), path, &format!("If-None-Match: {tag}\r\n"));
+        assert_eq!((again.status, again.body.as_str()), (304, ""), "{path}");
+        assert_eq!(again.header("etag"), Some(tag), "{path}");
+        let other = get_with(registry.http(), path, "If-None-Match: \"another\"\r\n");
+        assert_eq!((other.status, &other.body), (200, &answer.body), "{path}");
+    }
+    for path in ["/api/v1/window", "/metrics", "/livez", "/no"] {
+        let answer = get(registry.http(), path);
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+        assert_eq!(answer.header("etag"), None, "{path}");
+    }
 }
 
 #[test]

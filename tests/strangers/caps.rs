@@ -3,29 +3,16 @@
 
 use std::net::UdpSocket;
 
-use hit7::proto::{Code, Register};
+use hit7::proto::{Auth, Code, Profile, Request};
 
 use hit7_support::Registry;
 
 use crate::HIT7;
-use crate::wire::{Reply, TRUST_NOBODY, answer, cookie, metric, receive, register, socket};
-
-const FLAGS: [&str; 10] = [
-    "--trust",
-    "192.0.2.1",
-    "--max-per-ip",
-    "20",
-    "--rate",
-    "0",
-    "--window",
-    "1day",
-    "--http",
-    "127.0.0.1:0",
-];
+use crate::wire::{Reply, TRUST_NOBODY, answer, cookie, metric, receive, register, reply, socket};
 
 /// Registers; whether it was taken, and not refused as full.
-fn is_taken(registry: &Registry, socket: &UdpSocket, register: Register) -> bool {
-    match Reply::of(&answer(socket, registry.addr, &register.encode()).unwrap()) {
+fn is_taken(registry: &Registry, socket: &UdpSocket, register: &[u8]) -> bool {
+    match reply(socket, registry.addr, register) {
         Reply::Registered => true,
         Reply::Error(Code::Full) => false,
         other => panic!("{other:?}"),
@@ -34,25 +21,19 @@ fn is_taken(registry: &Registry, socket: &UdpSocket, register: Register) -> bool
 
 #[test]
 fn ten_thousand_rooms_and_names_from_one_address_are_held_at_its_caps() {
-    let registry = HIT7.serve(&FLAGS);
-    let clients: Vec<(UdpSocket, String)> = (0..50)
-        .map(|_| {
-            let socket = socket([127, 0, 0, 1]);
-            let cookie = cookie(&socket, registry.addr);
-            (socket, cookie)
-        })
-        .collect();
+    let caps = ["--max-per-ip", "20", "--rate", "0", "--http", "127.0.0.1:0"];
+    let registry = HIT7.serve(&[&TRUST_NOBODY[..], &caps].concat());
+    let sockets: Vec<UdpSocket> = (0..50).map(|_| socket([127, 0, 0, 1])).collect();
+    let cookies = sockets.iter().map(|socket| cookie(socket, registry.addr)).collect::<Vec<_>>();
     let (mut taken, mut full) = (0, 0);
-    for (client, (socket, cookie)) in clients.iter().enumerate() {
+    for (client, (socket, cookie)) in sockets.iter().zip(&cookies).enumerate() {
         for n in 0..200 {
             let (room, name) = (format!("room-{client}-{n}"), format!("name-{client}-{n}"));
-            let register = Register {
-                seq: Some(n),
-                room: room.parse().unwrap(),
-                name: Some(name.parse().unwrap()),
-                ..register(&format!("client-{client}"), cookie)
-            };
-            match is_taken(&registry, socket, register) {
+            let id = format!("client-{client}").parse().ok();
+            let (room, name) = (room.parse().unwrap(), name.parse().ok());
+            let request = Request::register(id, Some(n), Profile { room, name, lan: None });
+            let register = request.encode(&Auth::with_cookie(cookie));
+            match is_taken(&registry, socket, &register) {
                 true => taken += 1,
                 false => full += 1,
             }
@@ -63,17 +44,17 @@ fn ten_thousand_rooms_and_names_from_one_address_are_held_at_its_caps() {
     assert_eq!((taken, full), (20 * 200, 30 * 200));
     assert_eq!(metric(&registry, "hit7_next_window_members"), 20);
     // Nor do ids help, each of which is remembered: four for each member that may be.
-    let (socket, cookie) = &clients[0];
-    let new = |k: &u32| is_taken(&registry, socket, register(&format!("new-{k}"), cookie));
+    let (socket, cookie) = (&sockets[0], &cookies[0]);
+    let new = |k: &u32| is_taken(&registry, socket, &register(&format!("new-{k}"), cookie));
     assert_eq!((0..10_000).filter(new).count(), 3 * 20);
-    others_are_not_touched(&registry);
+    others_are_not_affected(&registry);
 }
 
-fn others_are_not_touched(registry: &Registry) {
+fn others_are_not_affected(registry: &Registry) {
     for k in 0..20 {
         let other = socket([127, 0, 0, 9]);
         let cookie = cookie(&other, registry.addr);
-        assert!(is_taken(registry, &other, register(&format!("other-{k}"), &cookie)));
+        assert!(is_taken(registry, &other, &register(&format!("other-{k}"), &cookie)));
     }
 }
 
@@ -83,7 +64,7 @@ fn who_asks_too_often_is_told_to_slow_down_once_a_second() {
     let registry = HIT7.serve(&flags);
     let fast = socket([127, 0, 0, 1]);
     let fast_cookie = cookie(&fast, registry.addr);
-    let ask = register("fast", &fast_cookie).encode();
+    let ask = register("fast", &fast_cookie);
     for _ in 0..100 {
         fast.send_to(&ask, registry.addr).unwrap();
     }
@@ -95,7 +76,7 @@ fn who_asks_too_often_is_told_to_slow_down_once_a_second() {
     assert!(answers.len() <= 8, "{answers:?}");
     let other = socket([127, 0, 0, 9]);
     let other_cookie = cookie(&other, registry.addr);
-    let other = answer(&other, registry.addr, &register("other", &other_cookie).encode());
+    let other = answer(&other, registry.addr, &register("other", &other_cookie));
     assert_eq!(Reply::of(&other.unwrap()), Reply::Registered);
 }
 
@@ -110,7 +91,7 @@ fn more_workers_are_one_registry_with_one_rate() {
         let socket = socket([127, 0, 0, 1]);
         socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
         let cookie = cookie(&socket, registry.addr);
-        match answer(&socket, registry.addr, &register(&format!("id-{n}"), &cookie).encode()) {
+        match answer(&socket, registry.addr, &register(&format!("id-{n}"), &cookie)) {
             Some(answer) if Reply::of(&answer) == Reply::Registered => counts[0] += 1,
             Some(answer) => assert_eq!(Reply::of(&answer), Reply::Error(Code::SlowDown)),
             None => counts[1] += 1,

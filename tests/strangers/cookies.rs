@@ -7,11 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hit7::cookie::Secret;
-
 use hit7_support::{Home, Registry};
 
 use crate::HIT7;
-use crate::wire::{Reply, TRUST_NOBODY, answer, cookie, register, socket};
+use crate::wire::{Reply, TRUST_NOBODY, cookie, register, reply, socket};
 
 /// The cookie that the registry of that home would have given `to` so many seconds ago.
 pub(crate) fn aged(home: &Home, to: &UdpSocket, seconds: i64) -> String {
@@ -22,7 +21,7 @@ pub(crate) fn aged(home: &Home, to: &UdpSocket, seconds: i64) -> String {
 }
 
 fn ask(registry: &Registry, socket: &UdpSocket, cookie: &str) -> Reply {
-    Reply::of(&answer(socket, registry.addr, &register("a", cookie).encode()).unwrap())
+    reply(socket, registry.addr, &register("a", cookie))
 }
 
 #[test]

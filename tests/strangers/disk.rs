@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use hit7::proto::{Auth, Profile, Request};
 use hit7_support::{Program, until};
 
 use crate::HIT7;
-use crate::wire::{Reply, answer, register, socket};
+use crate::wire::{Reply, answer, socket};
 
 /// Starts a registry with windows of a second that creates files for everyone, if it is not careful;
 /// what it prints until it serves or ends.
@@ -35,8 +36,9 @@ fn registers(printed: &str) -> bool {
     let (client, addr, begun) = (socket([127, 0, 0, 1]), addr.parse().unwrap(), Instant::now());
     let mut is_in = false;
     for seq in 0.. {
-        let ask = hit7::proto::Register { seq: Some(seq), ..register("a", "x") };
-        let reply = answer(&client, addr, &ask.encode()).map(|answer| Reply::of(&answer));
+        let request = Request::register("a".parse().ok(), Some(seq), Profile::default());
+        let ask = request.encode(&Auth::NONE);
+        let reply = answer(&client, addr, &ask).map(|answer| Reply::of(&answer));
         is_in |= reply == Some(Reply::Registered);
         if begun.elapsed() > Duration::from_millis(2500) {
             break;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hit7::proto::{Datagram, Query, Request};
+use hit7::proto::{Auth, Datagram, Request, Room};
 
 use crate::spoofer::Spoofer;
 use hit7_support::Registry;
@@ -87,7 +87,7 @@ fn capacity(to: SocketAddr) -> u64 {
 }
 
 fn answers_a_second(to: SocketAddr) -> u64 {
-    let (socket, request) = (socket([127, 0, 0, 2]), first_register().encode());
+    let (socket, request) = (socket([127, 0, 0, 2]), first_register());
     socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let (begin, mut answers, span) = (Instant::now(), 0, Duration::from_millis(200));
     while begin.elapsed() < span {
@@ -103,9 +103,9 @@ fn answers_a_second(to: SocketAddr) -> u64 {
 fn flood(to: SocketAddr, rate: Option<u64>, count: u64) -> Duration {
     let sources = Sources::new();
     let kinds = [
-        first_register().encode(),
-        Request::Query(Query::default()).encode(),
-        register("x", "AAAAAAAAAAAAAAAA").encode(),
+        first_register(),
+        Request::query(None, None, Room::default(), 0).encode(&Auth::NONE),
+        register("x", "AAAAAAAAAAAAAAAA"),
         br#"{"type":"ACK","id":"x","window":"2026-11-23T11:29:00Z","pass":"x"}"#.to_vec(),
         b"not json at all".to_vec(),
         vec![b' '; 1400],
@@ -141,7 +141,7 @@ fn proven(to: SocketAddr, over: &AtomicBool) -> (Vec<Duration>, usize) {
 
 /// One try; a cookie that has grown stale is replaced by a fresh one.
 fn is_registered(socket: &UdpSocket, to: SocketAddr, cookie: &mut String) -> bool {
-    socket.send_to(&register("proven", cookie).encode(), to).unwrap();
+    socket.send_to(&register("proven", cookie), to).unwrap();
     let Some(answer) = receive(socket) else { return false };
     if let Ok(Datagram::Challenge(challenge)) = Datagram::decode(&answer) {
         *cookie = challenge.cookie;

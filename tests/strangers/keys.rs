@@ -5,16 +5,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use hit7::cookie::Key;
-use hit7::proto::{Code, Datagram, Leave, Query, Request};
+use hit7::proto::{Auth, Code, Datagram, Profile, Request, Room};
 
-use crate::cookies::aged;
 use hit7_support::Home;
 
 use crate::HIT7;
-use crate::wire::{Reply, answer, cookie, register, socket};
+use crate::cookies::aged;
+use crate::wire::{Reply, answer, cookie, register, reply, socket};
 
 const KEY: &str = "correct horse battery staple";
 
+/// Writes a key file that only its owner can read.
 fn key_file(dir: &Path, text: &str) -> PathBuf {
     let path = dir.join("key");
     fs::write(&path, text).unwrap();
@@ -22,14 +23,15 @@ fn key_file(dir: &Path, text: &str) -> PathBuf {
     path
 }
 
-fn signed(mut request: Request, key: &str) -> Vec<u8> {
-    let key = Key::from_text(key).unwrap();
-    request.sign(|signed_bytes| key.mac(signed_bytes));
-    request.encode()
+fn signed(request: &Request, cookie: &str, key: &str) -> Vec<u8> {
+    let (key, mut auth) = (Key::from_text(key).unwrap(), Auth::with_cookie(cookie));
+    auth.sign(request, |signed_bytes| key.mac(signed_bytes));
+    request.encode(&auth)
 }
 
 fn signed_register(cookie: &str, key: &str) -> Vec<u8> {
-    signed(Request::Register(register("a", cookie)), key)
+    let id = Some("a".parse().unwrap());
+    signed(&Request::register(id, Some(1), Profile::default()), cookie, key)
 }
 
 /// The number of registrations in the journal.
@@ -46,29 +48,30 @@ fn only_who_has_the_key_gets_in() {
     // Loopback is trusted; of a private registry nobody skips the cookie.
     let registry = HIT7.serve(&flags);
     let here = socket([127, 0, 0, 1]);
-    let ask = |datagram: &[u8]| Reply::of(&answer(&here, registry.addr, datagram).unwrap());
+    let ask = |datagram: &[u8]| reply(&here, registry.addr, datagram);
     let cookie = cookie(&here, registry.addr);
     let forbidden = Reply::Error(Code::Forbidden);
-    assert_eq!(ask(&register("a", &cookie).encode()), forbidden, "without key");
+    assert_eq!(ask(&register("a", &cookie)), forbidden, "without key");
     assert_eq!(ask(&signed_register(&cookie, "another key of that length")), forbidden);
-    let query = Query { cookie: Some(cookie.clone()), ..Query::default() };
-    assert_eq!(ask(&query.encode()), forbidden, "nothing is listed");
+    let (query, auth) =
+        (Request::query(None, None, Room::default(), 0), Auth::with_cookie(&cookie));
+    assert_eq!(ask(&query.encode(&auth)), forbidden, "nothing is listed");
 
     let good = signed_register(&cookie, KEY);
     let elsewhere = socket([127, 0, 0, 1]);
-    let replayed = Reply::of(&answer(&elsewhere, registry.addr, &good).unwrap());
+    let replayed = reply(&elsewhere, registry.addr, &good);
     assert_eq!(replayed, Reply::Challenge, "replayed from another port");
     let changed = String::from_utf8(good.clone()).unwrap().replace(r#""main""#, r#""mine""#);
     assert_eq!(ask(changed.as_bytes()), forbidden, "another room");
     let home = &registry.home;
     let late = signed_register(&aged(home, &here, 121), KEY);
     assert_eq!(ask(&late), Reply::Challenge, "replayed after two minutes");
-    let leave = Leave { cookie: Some(cookie.clone()), ..Leave::default() };
-    assert_eq!(ask(&leave.encode()), forbidden, "nobody is withdrawn");
+    let leave = Request::leave(None, None).encode(&auth);
+    assert_eq!(ask(&leave), forbidden, "nobody is withdrawn");
     assert_eq!(recorded(home), 0, "nothing was registered");
     assert_eq!(ask(&good), Reply::Registered);
     assert_eq!(recorded(home), 1);
-    let listed = answer(&here, registry.addr, &signed(Request::Query(query), KEY)).unwrap();
+    let listed = answer(&here, registry.addr, &signed(&query, &cookie, KEY)).unwrap();
     assert!(matches!(Datagram::decode(&listed).unwrap(), Datagram::Peers(_)));
 }
 
@@ -81,9 +84,7 @@ fn keys_are_read_again_on_sighup() {
     let here = socket([127, 0, 0, 1]);
     let cookie = cookie(&here, registry.addr);
     let new = "another key of that length";
-    let ask = |key: &str| {
-        Reply::of(&answer(&here, registry.addr, &signed_register(&cookie, key)).unwrap())
-    };
+    let ask = |key: &str| reply(&here, registry.addr, &signed_register(&cookie, key));
     assert_eq!(ask(new), Reply::Error(Code::Forbidden));
     let rotate = |text: &str, expected: &str| {
         fs::write(&file, text).unwrap();

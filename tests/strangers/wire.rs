@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use hit7::cookie::NO_COOKIE;
-use hit7::proto::{Code, Datagram, Register, Request};
+use hit7::proto::{Auth, Code, Datagram, Profile, Request};
 
 use hit7_support::{Registry, http, udp_socket};
 
@@ -29,6 +29,11 @@ pub(crate) fn answer(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Opt
     receive(socket)
 }
 
+/// Sends a datagram; the kind of the answer that comes.
+pub(crate) fn reply(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Reply {
+    Reply::of(&answer(socket, to, datagram).expect("an answer"))
+}
+
 /// The cookie that the registry gives to this socket.
 pub(crate) fn cookie(socket: &UdpSocket, to: SocketAddr) -> String {
     let challenge = answer(socket, to, br#"{"type":"QUERY"}"#).expect("a CHALLENGE");
@@ -39,18 +44,14 @@ pub(crate) fn cookie(socket: &UdpSocket, to: SocketAddr) -> String {
 }
 
 /// A REGISTER with that id and cookie.
-pub(crate) fn register(id: &str, cookie: &str) -> Register {
-    Register {
-        id: Some(id.parse().unwrap()),
-        seq: Some(1),
-        cookie: Some(cookie.to_owned()),
-        ..Register::default()
-    }
+pub(crate) fn register(id: &str, cookie: &str) -> Vec<u8> {
+    let request = Request::register(id.parse().ok(), Some(1), Profile::default());
+    request.encode(&Auth::with_cookie(cookie))
 }
 
 /// A REGISTER as hit7's client sends it before it has a cookie.
-pub(crate) fn first_register() -> Request {
-    Request::Register(register("0123456789a", NO_COOKIE))
+pub(crate) fn first_register() -> Vec<u8> {
+    register("0123456789a", NO_COOKIE)
 }
 
 /// A number of the registry's metrics page; with labels, as it is written there.

@@ -8,6 +8,9 @@ use hit7::archive::Document;
 use hit7::cookie::Key;
 use hit7::proto::{Datagram, Envelope, Kind};
 use hit7::record::{Header, Record};
+use serde_json::{Map, Value};
+
+use super::samples::full;
 
 /// The lines of the blocks in docs/PROTOCOL.md that are fenced as `language`.
 fn fenced(language: &str) -> Vec<String> {
@@ -37,9 +40,23 @@ fn each_example_is_what_the_program_writes() {
         let datagram = datagram.unwrap_or_else(|error| panic!("{error}: {example}"));
         assert_eq!(&String::from_utf8(datagram.encode()).unwrap(), example);
     }
-    for kind in Kind::ALL {
+    for &kind in Kind::ALL {
         let shows = |it: &String| Envelope::open(it.as_bytes()).unwrap().kind() == kind;
-        assert!(examples.iter().any(shows), "an example of {} lacks", kind.name());
+        assert!(examples.iter().any(shows), "there is no example of {}", kind.name());
+    }
+}
+
+#[test]
+fn the_table_of_fields_names_each_field() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/PROTOCOL.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, fields) = text.split_once("\n## Fields\n").unwrap();
+    let table = fields.split_once("\n## ").unwrap().0;
+    for (_, sample) in full() {
+        let object: Map<String, Value> = serde_json::from_str(sample).unwrap();
+        for key in object.keys().filter(|key| *key != "current") {
+            assert!(table.contains(&format!("`{key}`")), "there is no row for {key}");
+        }
     }
 }
 
@@ -58,7 +75,7 @@ fn the_journal_is_what_the_program_writes() {
     assert_eq!(String::from_utf8(written).unwrap(), lines.join("\n") + "\n");
     for kind in ["register", "leave", "open"] {
         let shows = |line: &String| line.starts_with(&format!(r#"{{"type":"{kind}","#));
-        assert!(records.iter().any(shows), "a {kind} lacks");
+        assert!(records.iter().any(shows), "there is no example of a {kind} line");
     }
 }
 
@@ -70,8 +87,8 @@ fn the_document_is_what_the_program_writes() {
     assert_eq!(serde_json::to_string(&document).unwrap(), lines[0]);
 }
 
-/// What follows `name` on its line of the worked example of a `mac`.
-fn worked(name: &str) -> String {
+/// The value of `name` in the worked example of a `mac`.
+fn example(name: &str) -> String {
     let lines = fenced("text");
     let found = lines.iter().find_map(|line| line.strip_prefix(name));
     found.unwrap_or_else(|| panic!("{name} is not shown")).trim().to_owned()
@@ -79,10 +96,10 @@ fn worked(name: &str) -> String {
 
 #[test]
 fn the_mac_is_what_the_program_makes() {
-    let request = worked("request");
+    let request = example("request");
     let signed_bytes = Envelope::open(request.as_bytes()).unwrap().signed_bytes();
     let hex: String = signed_bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(worked("signed_bytes"), hex);
-    let key = Key::from_text(&worked("key")).unwrap();
-    assert_eq!(worked("mac"), key.mac(&signed_bytes));
+    assert_eq!(example("signed"), hex);
+    let key = Key::from_text(&example("key")).unwrap();
+    assert_eq!(example("mac"), key.mac(&signed_bytes));
 }

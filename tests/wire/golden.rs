@@ -1,4 +1,4 @@
-//! Every type is written as it always was, to the byte: who reads it may be an older program.
+//! Every type is written as it always was, to the byte: the reader may be an older program.
 
 use hit7::proto::{Datagram, Envelope, Kind};
 
@@ -15,12 +15,12 @@ fn check(samples: Vec<(Datagram<'static>, &'static str)>) {
 }
 
 #[test]
-fn with_all_fields() {
+fn datagrams_with_all_fields_are_written_so() {
     check(full());
 }
 
 #[test]
-fn with_nothing_that_may_be_left_out() {
+fn datagrams_without_optional_fields_are_written_so() {
     check(bare());
 }
 

@@ -1,5 +1,5 @@
-//! The wire, held to the byte: what docs/PROTOCOL.md shows, what the program writes, how long a
-//! datagram gets, and that nothing that comes is too much for the decoder.
+//! The datagrams, to the byte: what docs/PROTOCOL.md shows, what the program writes, how long a
+//! datagram gets, and that no input makes the decoder panic.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,9 +1,9 @@
-//! One datagram of each type with all its fields, and one with none that may be left out; and how
-//! each is written.
+//! One datagram of each type with all its fields, one without its optional fields, and how each is
+//! written.
 
 use hit7::proto::{
-    Ack, Challenge, Code, Current, Datagram, Greet, Greeted, Leave, Left, Opened, Page, Peers,
-    Query, Refusal, Register, Registered,
+    Ack, Auth, Challenge, Code, Current, Datagram, Greet, Greeted, Left, Opened, Page, Peers,
+    Profile, Refusal, Registered, Request, Room,
 };
 
 fn read<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -32,39 +32,24 @@ fn no_page() -> Page<'static> {
 
 /// Every type, with all fields.
 pub(crate) fn full() -> Vec<(Datagram<'static>, &'static str)> {
-    let (cookie, mac) = (Some(COOKIE.to_owned()), Some(MAC.to_owned()));
+    let auth = Auth { cookie: Some(COOKIE.to_owned()), mac: Some(MAC.to_owned()) };
+    let profile =
+        Profile { room: read("lab"), name: some("Ñandú"), lan: some("192.168.1.7:40112") };
+    let register = Request::register(some("MGdtG_Q12DI"), Some(7), profile);
+    let leave = Request::leave(some("x"), Some(8));
+    let query = Request::query(some("x"), Some(9), read("lab"), 2);
     let current = |page| Current { window: read(BEFORE), closes_in_ms: 25_880, page };
     let mut samples = vec![
         (
-            Datagram::Register(Register {
-                id: some("MGdtG_Q12DI"),
-                seq: Some(7),
-                room: read("lab"),
-                name: some("Ñandú"),
-                lan: some("192.168.1.7:40112"),
-                cookie: cookie.clone(),
-                mac: mac.clone(),
-            }),
+            Datagram::Request(register, auth.clone()),
             r#"{"type":"REGISTER","id":"MGdtG_Q12DI","seq":7,"room":"lab","name":"Ñandú","lan":"192.168.1.7:40112","cookie":"awQjfGkU0tbP4drN","mac":"Zx3yQ0fJH1cV8aLw2kT9-g"}"#,
         ),
         (
-            Datagram::Leave(Leave {
-                id: some("x"),
-                seq: Some(8),
-                cookie: cookie.clone(),
-                mac: mac.clone(),
-            }),
+            Datagram::Request(leave, auth.clone()),
             r#"{"type":"LEAVE","id":"x","seq":8,"cookie":"awQjfGkU0tbP4drN","mac":"Zx3yQ0fJH1cV8aLw2kT9-g"}"#,
         ),
         (
-            Datagram::Query(Query {
-                id: some("x"),
-                seq: Some(9),
-                room: read("lab"),
-                part: 2,
-                cookie,
-                mac,
-            }),
+            Datagram::Request(query, auth),
             r#"{"type":"QUERY","id":"x","seq":9,"room":"lab","part":2,"cookie":"awQjfGkU0tbP4drN","mac":"Zx3yQ0fJH1cV8aLw2kT9-g"}"#,
         ),
         (
@@ -158,16 +143,22 @@ fn full_but_requests() -> Vec<(Datagram<'static>, &'static str)> {
     ]
 }
 
-/// Every type, with nothing that may be left out.
+/// Every type, without its optional fields.
 pub(crate) fn bare() -> Vec<(Datagram<'static>, &'static str)> {
     let window = read(WINDOW);
     let (room, you, pass) = (Default::default(), read(ANA), read(PASS));
     let current = Current { window: read(BEFORE), closes_in_ms: 0, page: no_page() };
     let (page, closes_in_ms) = (no_page(), 0);
     vec![
-        (Datagram::Register(Register::default()), r#"{"type":"REGISTER","room":"main"}"#),
-        (Datagram::Leave(Leave::default()), r#"{"type":"LEAVE"}"#),
-        (Datagram::Query(Query::default()), r#"{"type":"QUERY","room":"main","part":0}"#),
+        (
+            Datagram::Request(Request::register(None, None, Profile::default()), Auth::NONE),
+            r#"{"type":"REGISTER","room":"main"}"#,
+        ),
+        (Datagram::Request(Request::leave(None, None), Auth::NONE), r#"{"type":"LEAVE"}"#),
+        (
+            Datagram::Request(Request::query(None, None, Room::default(), 0), Auth::NONE),
+            r#"{"type":"QUERY","room":"main","part":0}"#,
+        ),
         (
             Datagram::Ack(Ack { id: None, window, pass: read(PASS) }),
             r#"{"type":"ACK","window":"2026-11-23T11:29:00Z","pass":"5bLnNUgqDubYOqcD6DbF-g"}"#,

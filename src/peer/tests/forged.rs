@@ -148,8 +148,10 @@ fn requests_are_not_answered() {
     let (mut rig, _) = Rig::open(config(1));
     rig.run(ms(60_020));
     for from in [ANA, REGISTRY] {
-        ignores(&mut rig, from, Datagram::Register(Register::default()));
-        ignores(&mut rig, from, Datagram::Query(Query::default()));
+        let register = Request::register(None, None, Profile::default());
+        ignores(&mut rig, from, Datagram::Request(register, Auth::NONE));
+        let query = Request::query(None, None, Room::default(), 0);
+        ignores(&mut rig, from, Datagram::Request(query, Auth::NONE));
         ignores(&mut rig, from, error(None, Code::Malformed, None));
     }
 }

@@ -1,5 +1,6 @@
 // The page of a hit7 registry. Whatever came from members is put in as text, never as markup.
-// plot.js stands before it in the same script.
+
+import { bars, curve } from "./plot.js";
 
 const SLOTS = 60; // windows that are plotted
 const SECONDS = 120; // seconds of registrations that are plotted
@@ -9,8 +10,8 @@ const SHOWN_ROOMS = 200;
 const SHOWN_PEERS = 200;
 const FEW = 6; // so many rooms are all unfolded at first,
 const OPEN_ROOMS = 3; // of more only the largest
-const QUIET = 5000; // ms without a word until the page says that it is not connected
-const CHATTER = 30000; // ms between two sentences to a screen reader
+const TIMEOUT = 5000; // ms without an event until the page says that it is not connected
+const ANNOUNCE_EVERY = 30000; // ms between two announcements to a screen reader
 
 const REASONS = {
   no_source: "from an address that cannot exist",
@@ -22,7 +23,10 @@ const REASONS = {
   under_way: "repeated while being stored",
   displaced: "address registered again since",
   too_often: "asked too often, not answered",
-  unsent: "answers that could not be sent",
+  overloaded: "too many requests at once",
+  unsent_answer: "answers that could not be sent",
+  unsent_challenge: "cookies that could not be sent",
+  unsent_window: "lists that could not be sent",
   malformed: "not written as JSON",
   unknown_type: "unknown type of message",
   bad_field: "a field breaks its limits",
@@ -49,14 +53,14 @@ function make(name, kind, text) {
 }
 
 let latest = null; // the last event
-let heardAt = 0; // when it came, by this page's own clock
-let patientFrom = 0; // since when a word is waited for
+let eventAt = 0; // when it came, by this page's own clock
+let waitingSince = 0; // when the wait for the next event began
 let shownWindow; // the window whose members are shown
 let fetching = false;
-let saidAt = -Infinity;
+let announcedAt = -Infinity; // when a screen reader was last told of an opening
 let rates = [];
-const places = new Map(); // room → its element
-const unfolded = new Map(); // room → whether someone here wants it unfolded
+const cards = new Map(); // room → its element
+const unfolded = new Map(); // room → whether the reader has unfolded it
 
 // ---- time -------------------------------------------------------------------------------------
 
@@ -82,24 +86,24 @@ function period(ms) {
 }
 
 function tick() {
-  if (performance.now() - patientFrom > QUIET) connect("lost");
+  if (performance.now() - waitingSince > TIMEOUT) connect("lost");
   if (!latest) return;
-  const left = Math.max(0, latest.next.opens_in_ms - (performance.now() - heardAt));
+  const left = Math.max(0, latest.next.opens_in_ms - (performance.now() - eventAt));
   put("left", span(left));
   const offset = 1000 * (1 - Math.min(1, left / latest.window_ms));
   const arc = $("arc");
-  // A new window's ring is full at once; it does not run backwards.
+  // At an opening the ring is full at once: it does not run backwards.
   const before = Number(arc.getAttribute("stroke-dashoffset") ?? 1000);
   arc.classList.toggle("moving", offset > before);
   arc.setAttribute("stroke-dashoffset", offset.toFixed(1));
 }
 
-// ---- what an event tells ----------------------------------------------------------------------
+// ---- what an event changes ----------------------------------------------------------------------
 
 function show(event) {
   const before = latest;
   latest = event;
-  heardAt = patientFrom = performance.now();
+  eventAt = waitingSince = performance.now();
   link("live");
   const { current, next } = event;
   const [length, ends] = period(event.window_ms);
@@ -117,11 +121,11 @@ function show(event) {
     put("log-notice", "This registry cannot write its journal: it takes no registrations until it can.");
   }
   showRate(before, event);
-  showAway(event.turned_away);
+  showRejected(event.turned_away);
   tick();
   const window = current?.window ?? null;
-  if (before && current && window !== before.current?.window) turn(current);
-  // All pages see a window turn at once: they do not ask at once.
+  if (before && current && window !== before.current?.window) showOpening(current);
+  // All pages see the opening at the same moment: each waits a little, so that not all ask at once.
   if (window !== shownWindow && !fetching) setTimeout(refresh, before ? Math.random() * 400 : 0);
 }
 
@@ -130,15 +134,15 @@ function title(current) {
   if (document.title !== text) document.title = text;
 }
 
-/** A window has opened before our eyes: it is seen, and said. */
-function turn(current) {
+/** A window has opened while the page was open: the count flashes, and a screen reader is told. */
+function showOpening(current) {
   const figure = $("now").parentElement;
-  figure.classList.remove("turned");
-  requestAnimationFrame(() => figure.classList.add("turned"));
+  figure.classList.remove("opened");
+  requestAnimationFrame(() => figure.classList.add("opened"));
   const now = performance.now();
-  if (now - saidAt < CHATTER) return;
-  saidAt = now;
-  put("said", `The ${clock(current.window)} window opened with ${count(current.members, "member")} in ${count(current.rooms, "room")}.`);
+  if (now - announcedAt < ANNOUNCE_EVERY) return;
+  announcedAt = now;
+  put("announcement", `The ${clock(current.window)} window opened with ${count(current.members, "member")} in ${count(current.rooms, "room")}.`);
 }
 
 function showRate(before, event) {
@@ -163,7 +167,7 @@ function showRate(before, event) {
   });
 }
 
-/** Events are not a second apart: what each counted is spread over the seconds that it spans. */
+/** Events are not a second apart: what each counted is spread over the seconds between them. */
 function perSecond() {
   const total = rates.reduce((sum, rate) => sum + rate.passed, 0);
   const seconds = new Array(Math.floor(total)).fill(0);
@@ -181,8 +185,8 @@ function perSecond() {
   return seconds;
 }
 
-function showAway(turned) {
-  const all = Object.entries(turned).sort(([, a], [, b]) => b - a);
+function showRejected(counts) {
+  const all = Object.entries(counts).sort(([, a], [, b]) => b - a);
   put("away", number(all.reduce((sum, [, times]) => sum + times, 0)));
   $("away-table").hidden = all.length === 0;
   $("away-note").hidden = all.length > 0;
@@ -196,7 +200,7 @@ function showAway(turned) {
   }));
 }
 
-// ---- what is fetched when a window turns ------------------------------------------------------
+// ---- what is fetched when a window opens ------------------------------------------------------
 
 async function json(path) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(10000) });
@@ -227,14 +231,14 @@ function showMembers(window) {
   put("members-note", window.window
     ? `${count(window.members, "member")} in ${count(window.room_count, "room")}, since ${clock(window.window)}`
     : "");
-  const held = document.activeElement;
+  const focused = document.activeElement;
   const shown = rooms.slice(0, SHOWN_ROOMS);
   const all = shown.map((room, place) => card(room, place < (rooms.length > FEW ? OPEN_ROOMS : FEW)));
   if (all.length === 0) all.push(empty(window));
   arrange($("rooms"), all.slice(0, FIRST_ROOMS));
   arrange($("other-rooms"), all.slice(FIRST_ROOMS));
-  // What was moved has lost the focus.
-  if (held !== document.activeElement && held.isConnected) held.focus({ preventScroll: true });
+  // An element that was moved has lost the focus.
+  if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
   forget(shown);
   const others = window.room_count - FIRST_ROOMS;
   $("more-rooms").hidden = others <= 0;
@@ -251,7 +255,7 @@ function empty(window) {
     : `No window has opened yet. ${next}`);
 }
 
-/** Puts `all` into `place`, and moves only what stands elsewhere: focus and scrolling stay. */
+/** Puts `all` into `place`, and moves only what is elsewhere: focus and scrolling stay. */
 function arrange(place, all) {
   for (const [at, one] of all.entries()) {
     if (place.children[at] !== one) place.insertBefore(one, place.children[at] ?? null);
@@ -261,17 +265,17 @@ function arrange(place, all) {
 
 function forget(shown) {
   const kept = new Set(shown.map(({ room }) => room));
-  for (const room of places.keys()) if (!kept.has(room)) places.delete(room);
+  for (const room of cards.keys()) if (!kept.has(room)) cards.delete(room);
   if (unfolded.size > 1000) unfolded.clear();
 }
 
 /** A room's own element, from window to window. */
 function card(shown, open) {
-  const made = places.get(shown.room) ?? newCard(shown.room, open);
+  const made = cards.get(shown.room) ?? newCard(shown.room, open);
   const { element, size, rows } = made;
   size.textContent = count(shown.members, "member");
   made.fill = () => arrange(rows, members(shown, rows.firstElementChild));
-  // Rows are made when they are looked at: a room may be large, and rooms many.
+  // Rows are made when a room is unfolded: there may be many rooms, and large ones.
   if (element.open) made.fill();
   else rows.replaceChildren();
   return element;
@@ -287,7 +291,7 @@ function newCard(room, open) {
   element.open = unfolded.get(room) ?? open;
   head.addEventListener("click", () => unfolded.set(room, !element.open));
   element.addEventListener("toggle", () => element.open && rows.childElementCount === 0 && made.fill());
-  places.set(room, made);
+  cards.set(room, made);
   return made;
 }
 
@@ -390,41 +394,41 @@ function plotLateness(slots, ends) {
 // ---- the connection ---------------------------------------------------------------------------
 
 let source = null;
-let again = 0;
+let retry = 0;
 
 function link(state) {
   const place = $("link");
   if (place.dataset.state === state) return;
   const lost = state === "lost";
   if (lost || place.dataset.state === "lost") {
-    put("said", lost ? "Not connected to the registry." : "Connected again.");
+    put("announcement", lost ? "Not connected to the registry." : "Connected again.");
   }
   place.dataset.state = state;
   put("link-text", lost ? "Not connected, trying again" : state === "live" ? "Live" : "Connecting…");
   document.body.classList.toggle("lost", lost);
 }
 
-/** Opens the stream anew. A browser tries again by itself only if the server was not there. */
+/** Opens a new stream. A browser tries again by itself only if the server was not reachable. */
 function connect(state) {
   link(state);
   source?.close();
-  clearTimeout(again);
-  patientFrom = performance.now();
+  clearTimeout(retry);
+  waitingSince = performance.now();
   source = new EventSource("api/v1/events");
   source.onmessage = (message) => show(JSON.parse(message.data));
   source.onerror = () => {
     link("lost");
-    if (source.readyState === EventSource.CLOSED) again = setTimeout(() => connect("lost"), 3000);
+    if (source.readyState === EventSource.CLOSED) retry = setTimeout(() => connect("lost"), 3000);
   };
 }
 
-// A page that nobody sees holds no stream.
+// A hidden page keeps no stream open.
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) return connect("waiting");
   source?.close();
-  clearTimeout(again);
+  clearTimeout(retry);
 });
 
-const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-setInterval(() => document.hidden || tick(), calm ? 1000 : 250);
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
+setInterval(() => document.hidden || tick(), reducedMotion ? 1000 : 250);
 connect("waiting");

@@ -1,4 +1,4 @@
-// Small plots in SVG: drawn by attributes alone, so that no style is needed inline.
+// Small plots in SVG, drawn by attributes alone: inline styles are not allowed.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -39,7 +39,7 @@ function round(value) {
 }
 
 /** Bars, the newest at the right. Each: {value, kind, title}, or null where nothing is known. */
-function bars(place, all, { label, least, unit, left, right }) {
+export function bars(place, all, { label, least, unit, left, right }) {
   const most = round(Math.max(least, ...all.map((bar) => bar?.value ?? 0)));
   const shapes = all.flatMap((bar, k) => {
     if (!bar) return [];
@@ -60,7 +60,7 @@ function bars(place, all, { label, least, unit, left, right }) {
 }
 
 /** A curve through `values`, the newest at the right of `width` places. */
-function curve(place, values, width, { label, least, unit, left, right }) {
+export function curve(place, values, width, { label, least, unit, left, right }) {
   const most = round(Math.max(least, ...values));
   const from = width - values.length;
   const points = values.map((value, k) => `${from + k} ${(100 - (97 * value) / most).toFixed(2)}`);

@@ -1,23 +1,27 @@
-//! How a client's model is drawn.
+//! How the model of a client that takes part is drawn.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Style, Stylize};
 use ratatui::text::Line;
+use ratatui::widgets::{Row as TableRow, Table};
 
-use super::meeting::{Meeting, Row};
+use super::peers::{PeerTable, Row};
 use super::{Join, Registration};
 use crate::clock::Now;
 use crate::view::parts::{
-    boxed, cell, column, countdown, counting, cut, footer, header, inside, log_lines, share, short,
-    slice,
+    boxed, boxed_gauge, column, countdown, cut, footer, gauge, header, inside, right, short, widest,
 };
+use crate::view::recent::log_lines;
 use crate::view::{count, millis, plain};
 
-/// Between two columns.
+/// The columns between two cells of the table.
 const GAP: usize = 2;
 
-pub(super) fn draw(join: &Join, now: Now, logs: &[String], frame: &mut Frame<'_>) {
+/// The heads of the table's columns.
+const HEADS: [&str; 6] = ["address", "name", "met", "round trip", "greeted by", "text"];
+
+pub(super) fn draw(join: &mut Join, now: Now, logs: &[String], frame: &mut Frame<'_>) {
     let height = frame.area().height;
     let events = if height < 16 { 0 } else { (height / 3).clamp(5, 12) };
     let keys = u16::from(height >= 10);
@@ -31,125 +35,104 @@ pub(super) fn draw(join: &Join, now: Now, logs: &[String], frame: &mut Frame<'_>
     .areas(frame.area());
     header(frame, top, &title(join), now);
     draw_next(join, now, frame, next);
-    draw_table(join, frame, table);
+    draw_peers(join, frame, table);
     draw_recent(join, logs, frame, recent);
     footer(frame, bottom, "q or Ctrl-C leaves · ↑ ↓ scroll");
 }
 
 fn title(join: &Join) -> String {
-    let name = join.who.name.as_ref().map_or("no name", |name| name.as_str());
-    let (name, room) = (plain(name), plain(join.who.room.as_str()));
-    format!("hit7 join · {name} in room {room} · {}", plain(&join.who.registry))
+    let name = join.participant.name.as_ref().map_or("no name", |name| name.as_str());
+    let (name, room) = (plain(name), plain(join.participant.room.as_str()));
+    format!("hit7 join · {name} in room {room} · {}", plain(&join.participant.registry))
 }
 
 fn draw_next(join: &Join, now: Now, frame: &mut Frame<'_>, area: Rect) {
-    let (width, _) = inside(area);
-    let bar = match join.wait {
-        None => Line::from("waiting for the registry's answer".dim()),
-        Some(wait) => {
-            let left = wait.until.saturating_sub(now.mono);
-            let whole = wait.until.saturating_sub(wait.from);
-            let label = if left.is_zero() { "now".to_owned() } else { countdown(left) };
-            counting(width, share(left, whole), &format!("{label:>5}"))
-        }
-    };
-    let (title, line) = match &join.registration {
-        Registration::For { window, text } => (
+    let gauge = join.wait.map(|wait| {
+        let left = wait.until.saturating_sub(now.mono);
+        let label = if left.is_zero() { "now".to_owned() } else { countdown(left) };
+        gauge(left, wait.until.saturating_sub(wait.from), &label)
+    });
+    let (title, state) = match &join.registration {
+        Registration::Confirmed { window, text } => (
             format!("next window {}", short(*window)),
             Line::from(format!("registered {text}").green()),
         ),
-        Registration::Asking => ("next window".to_owned(), Line::from(asking(join).yellow())),
-        Registration::Out(why) => ("next window".to_owned(), Line::from(cut(why, width).red())),
+        Registration::Pending => ("next window".to_owned(), Line::from(pending(join).yellow())),
+        Registration::Failed(why) => {
+            ("next window".to_owned(), Line::from(cut(why, inside(area).0).red()))
+        }
     };
-    boxed(frame, area, &title, vec![bar, line]);
+    boxed_gauge(frame, area, &title, gauge, state);
 }
 
-fn asking(join: &Join) -> &'static str {
-    match &join.meeting {
-        Some(_) if join.who.once => "not registered again: this window only",
-        Some(meeting) if !meeting.closed => "registers again in the first half of this window",
+fn pending(join: &Join) -> &'static str {
+    match &join.peers {
+        Some(_) if join.participant.once => "not registered again: this window only",
+        Some(peers) if !peers.closed => "registers again in the first half of this window",
         _ => "registering",
     }
 }
 
-fn draw_table(join: &Join, frame: &mut Frame<'_>, area: Rect) {
-    let Some(meeting) = &join.meeting else {
+fn draw_peers(join: &mut Join, frame: &mut Frame<'_>, area: Rect) {
+    let Some(peers) = &join.peers else {
         let text = "nobody knows who is in a window before it opens".dim();
         return boxed(frame, area, "current window", vec![text.into()]);
     };
     let (width, height) = inside(area);
-    let (rows, rest) = slice(meeting.rows.len(), height.saturating_sub(1), join.scrolled);
-    let columns = Columns::of(meeting, width);
-    let head = Line::from(columns.head().dim());
-    let shown = meeting.rows[rows].iter().map(|row| columns.row(row, meeting.closed));
-    let lines = std::iter::once(head).chain(shown).collect();
-    boxed(frame, area, &table_title(meeting, &rest), lines);
+    let shown = join.scroll.fit(peers.rows.len(), height.saturating_sub(1));
+    let widths = widths(peers, width);
+    let rows = peers.rows[shown].iter().map(|row| table_row(row, peers.closed, widths));
+    let table = Table::new(rows, widths.map(column))
+        .header(TableRow::new(HEADS).dim())
+        .column_spacing(GAP as u16);
+    let title = peers_title(peers) + &join.scroll.title();
+    join.scroll.draw(frame, area, &title, table);
 }
 
-fn table_title(meeting: &Meeting, rest: &str) -> String {
-    let Meeting { window, members, rows, closed, .. } = meeting;
+fn peers_title(peers: &PeerTable) -> String {
+    let PeerTable { window, members, rows, closed, .. } = peers;
     let kind = if *closed { "closed" } else { "current" };
-    let members = count(*members as usize, "member");
-    let met = meeting.met_count();
-    let window = short(*window);
-    format!("{kind} window {window} · {members} · met {met} of {}{rest}", rows.len())
+    let (members, met) = (count(*members as usize, "member"), peers.met_count());
+    format!("{kind} window {} · {members} · met {met} of {}", short(*window), rows.len())
 }
 
 fn draw_recent(join: &Join, logs: &[String], frame: &mut Frame<'_>, area: Rect) {
     let (width, rows) = inside(area);
-    let told = log_lines(logs, (width, rows / 2));
-    let mut lines = join.recent.lines((width, rows - told.len()));
-    lines.extend(told.into_iter().map(|line| line.style(Style::new().yellow())));
+    let logs = log_lines(logs, (width, rows / 2));
+    let mut lines = join.recent.lines((width, rows - logs.len()));
+    lines.extend(logs.into_iter().map(|line| line.style(Style::new().yellow())));
     boxed(frame, area, "what happened", lines);
 }
 
-/// How wide each column of peers is.
-struct Columns {
-    address: usize,
-    name: usize,
-    text: usize,
+/// How wide each column of the table is; the text has what the others leave.
+fn widths(peers: &PeerTable, width: usize) -> [usize; 6] {
+    let addresses: Vec<String> = peers.rows.iter().map(|row| row.addr.to_string()).collect();
+    let address = widest(addresses.iter().map(String::as_str), 7, 48);
+    let names = peers.rows.iter().map(|row| row.name.as_str());
+    let name = widest(names, 4, (width / 5).min(32));
+    let [met, rtt, greeted] = [2, 3, 4].map(|k| HEADS[k].len());
+    let fixed = address + name + met + rtt + greeted + 5 * GAP;
+    [address, name, met, rtt, greeted, width.saturating_sub(fixed)]
 }
 
-impl Columns {
-    fn of(meeting: &Meeting, width: usize) -> Columns {
-        let addresses: Vec<String> = meeting.rows.iter().map(|row| row.addr.to_string()).collect();
-        let address = column(addresses.iter().map(String::as_str), 7, 48);
-        let names = meeting.rows.iter().map(|row| row.name.as_str());
-        let name = column(names, 4, (width / 5).min(32));
-        let fixed = address + name + "met".len() + "round trip".len() + "greeted by".len();
-        Columns { address, name, text: width.saturating_sub(fixed + 5 * GAP) }
-    }
-
-    fn line(&self, [address, name, met, rtt, greeted, text]: [&str; 6]) -> String {
-        let cells = [
-            cell(address, self.address),
-            cell(name, self.name),
-            cell(met, 3),
-            format!("{rtt:>10}"),
-            cell(greeted, 10),
-            cut(text, self.text),
-        ];
-        cells.join("  ")
-    }
-
-    fn head(&self) -> String {
-        self.line(["address", "name", "met", "round trip", "greeted by", "text"])
-    }
-
-    fn row(&self, row: &Row, closed: bool) -> Line<'static> {
-        let tick = |done: bool| match done {
-            true => "yes",
-            false if closed => "no",
-            false => "…",
-        };
-        let rtt = row.met.map(millis).unwrap_or_default();
-        let (met, greeted) = (tick(row.met.is_some()), tick(row.greeted));
-        let text = self.line([&row.addr.to_string(), &row.name, met, &rtt, greeted, &row.text]);
-        match (row.met.is_some(), closed) {
-            (true, false) => text.green().into(),
-            (true, true) => text.into(),
-            (false, false) => text.yellow().into(),
-            (false, true) => text.red().into(),
-        }
+fn table_row(row: &Row, closed: bool, widths: [usize; 6]) -> TableRow<'static> {
+    let tick = |done: bool| match done {
+        true => "yes",
+        false if closed => "no",
+        false => "…",
+    };
+    let cells = TableRow::new([
+        Line::from(row.addr.to_string()),
+        cut(&row.name, widths[1]).into(),
+        tick(row.met.is_some()).into(),
+        right(row.met.map(millis).unwrap_or_default()),
+        tick(row.greeted).into(),
+        cut(&row.text, widths[5]).into(),
+    ]);
+    match (row.met.is_some(), closed) {
+        (true, false) => cells.green(),
+        (true, true) => cells,
+        (false, false) => cells.yellow(),
+        (false, true) => cells.red(),
     }
 }

@@ -1,29 +1,31 @@
-//! How a registry's model is drawn.
+//! How the model of a registry is drawn.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Stylize;
-use ratatui::text::{Line, Span};
+use ratatui::text::Line;
+use ratatui::widgets::{Row, Table};
 
 use super::{Serve, counts};
 use crate::clock::Now;
 use crate::snapshot::Past;
 use crate::view::logs::rejected;
 use crate::view::parts::{
-    boxed, cell, column, countdown, counting, cut, footer, header, inside, log_lines, share, short,
-    slice,
+    boxed, boxed_gauge, column, countdown, footer, framed, gauge, header, inside, right, short,
+    widest,
 };
+use crate::view::recent::log_lines;
 use crate::view::{count, plain};
 
-pub(super) fn draw(serve: &Serve, now: Now, logs: &[String], frame: &mut Frame<'_>) {
+pub(super) fn draw(serve: &mut Serve, now: Now, logs: &[String], frame: &mut Frame<'_>) {
     let height = frame.area().height;
     let log = if height < 22 { 0 } else { (height / 5).clamp(4, 10) };
-    let speed = if height < 17 { 0 } else { 5 };
-    let [top, next, middle, rates, told, bottom] = Layout::vertical([
+    let rate = if height < 17 { 0 } else { 5 };
+    let [top, next, middle, rates, logged, bottom] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(4),
         Constraint::Min(0),
-        Constraint::Length(speed),
+        Constraint::Length(rate),
         Constraint::Length(log),
         Constraint::Length(u16::from(height >= 10)),
     ])
@@ -36,7 +38,7 @@ pub(super) fn draw(serve: &Serve, now: Now, logs: &[String], frame: &mut Frame<'
     draw_rooms(serve, frame, rooms);
     draw_past(serve, frame, past);
     draw_rates(serve, frame, rates);
-    draw_log(serve, logs, frame, told);
+    draw_log(serve, logs, frame, logged);
     footer(frame, bottom, "q or Ctrl-C stops the registry · ↑ ↓ scroll");
 }
 
@@ -48,76 +50,77 @@ fn title(serve: &Serve) -> String {
 fn draw_next(serve: &Serve, now: Now, frame: &mut Frame<'_>, area: Rect) {
     let (next, length) = (serve.snapshot.next, serve.snapshot.length.span());
     let left = now.wall.until(next.opens());
-    let bar = counting(inside(area).0, share(left, length), &format!("{:>5}", countdown(left)));
     let waiting = format!("{} so far", count(serve.snapshot.waiting, "member"));
-    let state = match serve.snapshot.log_works {
-        true => Span::from(waiting),
-        false => format!("{waiting}; the journal cannot be written").red(),
+    let state = match serve.snapshot.journal_works {
+        true => Line::from(waiting),
+        false => Line::from(format!("{waiting}; the journal cannot be written").red()),
     };
-    boxed(frame, area, &format!("next window {}", short(next)), vec![bar, state.into()]);
+    let gauge = gauge(left, length, &countdown(left));
+    boxed_gauge(frame, area, &format!("next window {}", short(next)), Some(gauge), state);
 }
 
-fn draw_rooms(serve: &Serve, frame: &mut Frame<'_>, area: Rect) {
-    let (window, rooms) = &serve.rooms;
+fn draw_rooms(serve: &mut Serve, frame: &mut Frame<'_>, area: Rect) {
     let (width, height) = inside(area);
-    let (shown, rest) = slice(rooms.len(), height.saturating_sub(1), serve.scrolled);
-    let shown = &rooms[shown];
-    let names: Vec<String> = shown.iter().map(|(room, _)| plain(room.as_str())).collect();
-    let name = column(names.iter().map(String::as_str), 4, width.saturating_sub(9));
-    let mut lines = vec![Line::from(format!("{}  members", cell("room", name)).dim())];
-    for (shown, (_, members)) in names.iter().zip(shown) {
-        lines.push(Line::from(format!("{}  {members:>7}", cell(shown, name))));
-    }
-    let (rooms, window) = (count(rooms.len(), "room"), short(*window));
-    let members = serve.snapshot.current.len();
-    boxed(frame, area, &format!("current {window} · {members} in {rooms}{rest}"), lines);
+    let shown = serve.scroll.fit(serve.rooms.len(), height.saturating_sub(1));
+    let shown: Vec<(String, usize)> =
+        serve.rooms[shown].iter().map(|(room, members)| (plain(room.as_str()), *members)).collect();
+    let names = shown.iter().map(|(room, _)| room.as_str());
+    let widths = [widest(names, 4, width.saturating_sub(9)), 7].map(column);
+    let rows = shown
+        .into_iter()
+        .map(|(room, members)| Row::new([room.into(), right(members.to_string())]));
+    let head = Row::new([Line::from("room"), right("members")]).dim();
+    let table = Table::new(rows, widths).header(head).column_spacing(2);
+    let current = &serve.snapshot.current;
+    let (window, members) = (short(current.window()), current.len());
+    let rooms = count(serve.rooms.len(), "room");
+    let title = format!("current {window} · {members} in {rooms}{}", serve.scroll.title());
+    serve.scroll.draw(frame, area, &title, table);
 }
 
 fn draw_past(serve: &Serve, frame: &mut Frame<'_>, area: Rect) {
-    let (_, rows) = inside(area);
-    let head = Line::from("window    members  rooms  opened".dim());
-    let last = serve.snapshot.past.iter().rev().take(rows.saturating_sub(1));
-    boxed(frame, area, "last windows", std::iter::once(head).chain(last.map(past)).collect());
+    let (_, height) = inside(area);
+    let rows = serve.snapshot.past.iter().rev().take(height.saturating_sub(1)).map(past);
+    let head = [Line::from("window"), right("members"), right("rooms"), "opened".into()];
+    let table = Table::new(rows, [8, 7, 5, 12].map(Constraint::Length))
+        .header(Row::new(head).dim())
+        .column_spacing(2)
+        .block(framed("last windows", area));
+    frame.render_widget(table, area);
 }
 
-fn past(past: &Past) -> Line<'static> {
-    let Past { window, members, rooms, late } = past;
-    let text = format!("{}  {members:>7}  {rooms:>5}  ", short(*window));
-    let opened = match late {
+fn past(past: &Past) -> Row<'static> {
+    let opened = match past.late.map(|late| late.as_millis()) {
         None => "missed".red(),
-        Some(_) if *members == 0 => "nobody".dim(),
-        Some(late) if late.as_millis() >= 100 => format!("{} ms late", late.as_millis()).yellow(),
-        Some(late) => format!("{} ms late", late.as_millis()).green(),
+        Some(_) if past.members == 0 => "nobody".dim(),
+        Some(late @ 100..) => format!("{late} ms late").yellow(),
+        Some(late) => format!("{late} ms late").green(),
     };
-    Line::from(vec![text.into(), opened])
+    let (members, rooms) = (right(past.members.to_string()), right(past.rooms.to_string()));
+    Row::new([short(past.window).into(), members, rooms, opened.into()])
 }
 
 fn draw_rates(serve: &Serve, frame: &mut Frame<'_>, area: Rect) {
-    let (width, _) = inside(area);
-    let (rates, counts) = (serve.rates(), counts(&serve.snapshot));
-    let numbers = |head: &str, numbers: [String; 4]| {
-        let cells: Vec<String> = numbers.iter().map(|number| format!("{number:>11}")).collect();
-        cut(&format!("{head:<9}{}", cells.join(" ")), width)
+    let heads = ["received", "answered", "registered", "turned away"].map(right);
+    let rates = serve.rates().map(|rate| right(format!("{rate:.1}")));
+    let counts = counts(&serve.snapshot).map(|count| right(count.to_string()));
+    let row = |head: &'static str, cells: [Line<'static>; 4]| {
+        Row::new([Line::from(head)].into_iter().chain(cells))
     };
-    let names = ["received", "answered", "registered", "rejected away"].map(str::to_owned);
-    let lines = vec![
-        Line::from(numbers("", names).dim()),
-        Line::from(numbers("a second", rates.map(|rate| format!("{rate:.1}")))).bold(),
-        Line::from(numbers("in all", counts.map(|count| count.to_string()))),
-    ];
-    boxed(frame, area, "datagrams", lines);
+    let rows = [row("", heads).dim(), row("a second", rates).bold(), row("in all", counts)];
+    let table = Table::new(rows, [8, 11, 11, 11, 11].map(Constraint::Length));
+    frame.render_widget(table.block(framed("datagrams", area)), area);
 }
 
 fn draw_log(serve: &Serve, logs: &[String], frame: &mut Frame<'_>, area: Rect) {
-    let (width, rows) = inside(area);
-    let mut lines = log_lines(logs, (width, rows));
+    let mut lines = log_lines(logs, inside(area));
     if lines.is_empty() {
         lines.push("nothing".dim().into());
     }
     let reasons = rejected(&serve.snapshot.rejected);
     let title = match reasons.as_str() {
         "" => "log".to_owned(),
-        reasons => format!("log · rejected away: {reasons}"),
+        reasons => format!("log · turned away: {reasons}"),
     };
     boxed(frame, area, &title, lines);
 }

@@ -2,11 +2,12 @@ use super::*;
 use crate::cookie::Secret;
 use crate::mesh::ListCap;
 use crate::path::Path;
+use crate::proto::Profile;
 use crate::roster::{Member, NextWindow};
-use crate::snapshot::{Done, Past};
-use crate::tally::RejectReason;
-use crate::view::stage::{at, drawn, try_every_size};
-use crate::window::{Length, Wall};
+use crate::snapshot::{Past, Totals};
+use crate::tally::Code;
+use crate::view::tests::{at, drawn, try_every_size};
+use crate::window::{Length, Wall, Window};
 
 fn window(minute: u32) -> Window {
     format!("2026-11-23T11:{minute:02}:00Z").parse().unwrap()
@@ -17,25 +18,23 @@ fn member(k: u16, room: &str) -> Member {
     Member {
         id: None,
         path: Path::new(addr, "127.0.0.1".parse().unwrap()),
-        room: room.parse().unwrap(),
-        name: None,
-        lan: None,
+        profile: Profile { room: room.parse().unwrap(), ..Profile::default() },
         registered: Wall::from_millis(0),
         heard: 0,
     }
 }
 
 fn snapshot(minute: u32, rooms: &[(&str, u16)]) -> Snapshot {
-    let mut filling = NextWindow::new(window(minute), Length::MINUTE);
+    let mut next = NextWindow::new(window(minute), Length::MINUTE);
     let mut k = 0;
     for (room, members) in rooms {
         for _ in 0..*members {
             k += 1;
-            filling.register(member(k, room), None);
+            next.register(member(k, room), None);
         }
     }
     let opened = Some(window(minute).opens());
-    let current = filling.finalize(opened, &Secret::from_bytes([7; 32]), ListCap::default());
+    let current = next.finalize(opened, &Secret::from_bytes([7; 32]), ListCap::default());
     let (members, rooms) = (usize::from(k), rooms.len());
     let late = Some(Duration::from_millis(1));
     Snapshot {
@@ -45,25 +44,25 @@ fn snapshot(minute: u32, rooms: &[(&str, u16)]) -> Snapshot {
         next: window(minute + 1),
         waiting: 7,
         past: [Past { window: window(minute), members, rooms, late }].into(),
-        done: Done::default(),
+        totals: Totals::default(),
         rejected: Tally::default(),
-        log_works: true,
+        journal_works: true,
     }
 }
 
 fn serve(snapshot: Snapshot) -> Serve {
-    let (_, shown) = watch::channel(Arc::new(snapshot));
+    let (_, snapshots) = watch::channel(Arc::new(snapshot));
     let listening = vec!["127.0.0.1:8080".parse().unwrap()];
-    Serve::new(listening, "hit7-data".to_owned(), shown)
+    Serve::new(listening, "hit7-data".to_owned(), snapshots)
 }
 
 #[test]
-fn a_window_and_its_rooms() {
-    let serve = serve(snapshot(28, &[("ana", 2), ("main", 30)]));
-    let lines = drawn(&serve, at(45_000), (80, 24));
+fn the_current_window_is_shown_with_its_rooms() {
+    let mut serve = serve(snapshot(28, &[("ana", 2), ("main", 30)]));
+    let lines = drawn(&mut serve, at(45_000), (80, 24));
     assert!(lines[0].starts_with(" hit7 serve · listening on 127.0.0.1:8080 "), "{lines:#?}");
     assert!(lines[1].contains("next window 11:29:00"));
-    assert!(lines[2].ends_with(" 15 s│") && lines[3].starts_with("│7 members so far "));
+    assert!(lines[2].starts_with("│ 15 s █") && lines[3].starts_with("│7 members so far "));
     assert!(lines[5].contains("current 11:28:00 · 32 in 2 rooms"), "{lines:#?}");
     assert!(lines[7].starts_with("│main       30"), "{lines:#?}");
     assert!(lines[8].starts_with("│ana         2"), "{lines:#?}");
@@ -72,52 +71,52 @@ fn a_window_and_its_rooms() {
 }
 
 #[test]
-fn nobody_of_the_next_window_is_named() {
-    let lines = drawn(&serve(snapshot(28, &[("main", 30)])), at(45_000), (200, 50));
+fn members_of_the_next_window_are_not_named() {
+    let lines = drawn(&mut serve(snapshot(28, &[("main", 30)])), at(45_000), (200, 50));
     assert!(!lines.join("").contains("203.0.113.9"), "{lines:#?}");
 }
 
 #[test]
-fn at_a_turn_the_rooms_are_those_of_the_window_that_opened() {
+fn after_an_opening_the_rooms_are_those_of_the_new_window() {
     let mut serve = serve(snapshot(28, &[("old", 3)]));
-    serve.take(at(60_000), Arc::new(snapshot(29, &[("new", 1)])));
-    let text = drawn(&serve, at(60_000), (200, 50)).join("\n");
+    serve.update(at(60_000), Arc::new(snapshot(29, &[("new", 1)])));
+    let text = drawn(&mut serve, at(60_000), (200, 50)).join("\n");
     assert!(text.contains("current 11:29:00 · 1 in 1 room"), "{text}");
     assert!(text.contains("│new ") && !text.contains("│old "), "{text}");
-    assert!(text.contains("next window 11:30:00") && text.contains("1:00│"), "{text}");
+    assert!(text.contains("next window 11:30:00") && text.contains("│ 1:00 ░"), "{text}");
 }
 
 #[test]
-fn rates_are_taken_over_a_few_seconds() {
+fn rates_are_measured_over_a_few_seconds() {
     let mut serve = serve(snapshot(28, &[]));
     assert_eq!(serve.rates(), [0.0; 4]);
     for second in 0..60 {
         let mut snapshot = snapshot(28, &[]);
-        snapshot.done.received = second * 10;
-        snapshot.rejected.set(RejectReason::Full, second);
-        serve.take(at(second * 1000), Arc::new(snapshot));
+        snapshot.totals.received = second * 10;
+        snapshot.rejected.set(Code::Full, second);
+        serve.update(at(second * 1000), Arc::new(snapshot));
     }
     assert_eq!(serve.rates(), [10.0, 0.0, 0.0, 1.0]);
-    assert!(serve.marks.len() <= 7);
-    let text = drawn(&serve, at(0), (80, 24)).join("\n");
-    assert!(text.contains("rejected away: full 59"), "{text}");
+    assert!(serve.samples.len() <= 7);
+    let text = drawn(&mut serve, at(0), (80, 24)).join("\n");
+    assert!(text.contains("turned away: full 59"), "{text}");
     assert!(text.contains("│in all           590"), "{text}");
 }
 
 #[test]
-fn a_missed_window_and_a_log_that_fails_are_seen() {
+fn a_missed_window_and_a_log_that_fails_are_shown() {
     let mut snapshot = snapshot(28, &[]);
-    snapshot.log_works = false;
+    snapshot.journal_works = false;
     snapshot.past[0].late = None;
-    let text = drawn(&serve(snapshot), at(0), (80, 24)).join("\n");
+    let text = drawn(&mut serve(snapshot), at(0), (80, 24)).join("\n");
     assert!(text.contains("missed") && text.contains("the journal cannot be written"), "{text}");
 }
 
 #[test]
-fn no_size_breaks_it() {
+fn every_size_can_be_drawn() {
     let rooms: Vec<String> = (0..100).map(|k| format!("{k}{}", "長".repeat(9))).collect();
     let rooms: Vec<(&str, u16)> = rooms.iter().map(|room| (room.as_str(), 1)).collect();
     let mut serve = serve(snapshot(28, &rooms));
-    serve.scroll(isize::MAX);
-    try_every_size(&serve, at(45_000));
+    serve.scroll(Motion::Last);
+    try_every_size(&mut serve, at(45_000));
 }

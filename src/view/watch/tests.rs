@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::view::stage::{at, drawn, try_every_size};
+use crate::view::tests::{at, drawn, try_every_size};
 
 fn roster(minute: u32, peers: u16, closes_in: u64) -> Watched {
     let addr = |k| SocketAddr::from(([203, 0, 113, 9], 40_000 + k));
@@ -19,19 +19,18 @@ fn watch() -> Watch {
 }
 
 #[test]
-fn a_window_after_the_other() {
+fn a_new_window_replaces_the_one_before() {
     let mut watch = watch();
-    assert!(drawn(&watch, at(0), (80, 24))[3].contains("asking the registry"));
+    assert!(drawn(&mut watch, at(0), (80, 24))[3].contains("asking the registry"));
     watch.handle(at(0), roster(28, 4, 60_000));
     watch.handle(at(30_000), roster(28, 4, 30_000));
-    let lines = drawn(&watch, at(30_000), (80, 24));
-    assert!(lines[2].starts_with(&"█".repeat(35).replacen('█', "│█", 1)), "{lines:#?}");
-    assert!(lines[2].ends_with(" 30 s│"));
+    let lines = drawn(&mut watch, at(30_000), (80, 24));
+    assert_eq!(lines[2], format!("│ 30 s {}{}│", "█".repeat(36), "░".repeat(36)));
     assert!(lines[5].contains("current window 11:28:00 · 4 members"));
     let row = "│203.0.113.9:40001   203.0.113.9:40002   203.0.113.9:40003";
     assert!(lines[6].starts_with(row), "{lines:#?}");
     watch.handle(at(60_000), roster(29, 1, 60_000));
-    let lines = drawn(&watch, at(60_000), (200, 50));
+    let lines = drawn(&mut watch, at(60_000), (200, 50));
     assert!(lines[5].contains("current window 11:29:00 · 1 member"), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("11:29:00  window 11:29:00Z")));
     assert_eq!(
@@ -41,19 +40,36 @@ fn a_window_after_the_other() {
 }
 
 #[test]
-fn silence_is_told_and_forgotten() {
+fn silence_is_shown_until_the_registry_answers() {
     let mut watch = watch();
     watch.handle(at(0), Watched::Silent(Duration::from_secs(5)));
-    assert!(drawn(&watch, at(0), (80, 24))[3].contains("no answer from the registry for 5.0 s"));
+    assert!(
+        drawn(&mut watch, at(0), (80, 24))[3].contains("no answer from the registry for 5.0 s")
+    );
     watch.handle(at(0), roster(28, 0, 60_000));
-    assert!(drawn(&watch, at(0), (80, 24))[3].contains("until the next window opens"));
+    assert!(drawn(&mut watch, at(0), (80, 24))[3].contains("until the next window opens"));
 }
 
 #[test]
-fn no_size_breaks_it() {
+fn up_after_end_goes_back_one_row_of_peers() {
     let mut watch = watch();
-    try_every_size(&watch, at(0));
     watch.handle(at(0), roster(28, 1000, 60_000));
-    watch.scroll(isize::MAX);
-    try_every_size(&watch, at(0));
+    let is_shown = |watch: &mut Watch, port| {
+        drawn(watch, at(0), (80, 24)).join("\n").contains(&format!(":{port}"))
+    };
+    is_shown(&mut watch, 41_000);
+    watch.scroll(Motion::Last);
+    assert!(is_shown(&mut watch, 41_000));
+    watch.scroll(Motion::LineUp);
+    assert!(!is_shown(&mut watch, 41_000), "four peers in a row: 40997 to 41000");
+    assert!(is_shown(&mut watch, 40_996));
+}
+
+#[test]
+fn every_size_can_be_drawn() {
+    let mut watch = watch();
+    try_every_size(&mut watch, at(0));
+    watch.handle(at(0), roster(28, 1000, 60_000));
+    watch.scroll(Motion::Last);
+    try_every_size(&mut watch, at(0));
 }

@@ -108,14 +108,17 @@ impl AckedMeansIn {
 
 /// A registration or a leave that goes into the journal says what was asked, and when.
 pub(crate) fn check_faithful(record: &Record, asked: Option<Asked>) -> Check {
+    use RequestKind::{Leave, Register};
     let faithful = match (record, asked) {
-        (Record::Register(it), Some((addr, at, Request::Register(asked)))) => {
-            let lan = asked.lan.filter(|lan| *lan != addr);
-            let says = (it.path.peer, it.at, &it.id, it.seq, &it.room, &it.name, it.lan);
-            says == (addr, at, &asked.id, asked.seq, &asked.room, &asked.name, lan)
+        (
+            Record::Register(it),
+            Some((addr, at, Request { id, seq, kind: Register(mut profile) })),
+        ) => {
+            profile.lan.take_if(|lan| *lan == addr);
+            (it.path.peer, it.at, &it.id, it.seq, &it.profile) == (addr, at, &id, seq, &profile)
         }
-        (Record::Leave(it), Some((addr, at, Request::Leave(asked)))) => {
-            (it.path.peer, it.at, &it.id, it.seq) == (addr, at, &asked.id, asked.seq)
+        (Record::Leave(it), Some((addr, at, Request { id, seq, kind: Leave }))) => {
+            (it.path.peer, it.at, &it.id, it.seq) == (addr, at, &id, seq)
         }
         _ => false,
     };

@@ -31,15 +31,3 @@ impl Bounded {
         })
     }
 }
-
-/// One datagram is answered with one at the most.
-pub(crate) fn check_said(meant: usize, said: usize) -> Check {
-    Rule::Bounded.require(said <= meant, || format!("{said} datagrams where {meant} were due"))
-}
-
-/// What is closed and kept as a document is let go.
-pub(crate) fn check_journals(held: usize, needed: usize) -> Check {
-    Rule::Bounded.require(held <= needed, || {
-        format!("there are journals of {held} windows, of which {needed} are needed")
-    })
-}

@@ -74,7 +74,7 @@ impl History {
     /// The members of a room in a window, in the order of their addresses.
     pub(crate) fn room(&self, window: Window, room: &Room) -> Vec<SocketAddr> {
         let members = self.members.get(&window).into_iter().flatten();
-        members.filter(|(_, member)| member.room == *room).map(|(addr, _)| *addr).collect()
+        members.filter(|(_, member)| member.profile.room == *room).map(|(addr, _)| *addr).collect()
     }
 
     /// What the document of a window has to say.
@@ -82,10 +82,10 @@ impl History {
         let mut rooms: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
         for (addr, member) in self.members.get(&window).into_iter().flatten() {
             let mut entry = json!({ "addr": addr, "registered": member.registered.to_string() });
-            if let Some(name) = &member.name {
+            if let Some(name) = &member.profile.name {
                 entry["name"] = json!(name.as_str());
             }
-            rooms.entry(member.room.as_str()).or_default().push(entry);
+            rooms.entry(member.profile.room.as_str()).or_default().push(entry);
         }
         let closes = self.length.window_at(self.length.closes(window)).to_string();
         let opened = self.opened_at.get(&window).map(Wall::to_string);

@@ -33,7 +33,7 @@ pub(crate) fn of_request(
             (model.current.window == Some(window)).then_some("a retry over a boundary")
         }
         Verdict::Silence => {
-            let id = id_and_seq(request).0?;
+            let id = request.id.as_ref()?;
             let memory = model.next.memories.get(id).or(model.current.memories.get(id))?;
             match memory.standing {
                 Standing::Left => Some("an older copy came after a LEAVE"),

@@ -50,8 +50,8 @@ fn two_opened() -> [Record; 3] {
         Record::Open(Opening { window: window(minute), length: LENGTH, at })
     };
     let (at, path) = (window(0).opens(), Path::new(addr(1), [192, 0, 2, 1].into()));
-    let (id, seq, room, name, lan) = (None, None, Room::default(), None, None);
-    let registration = Registration { window: window(1), at, path, id, seq, room, name, lan };
+    let (id, seq, profile) = (None, None, Default::default());
+    let registration = Registration { window: window(1), at, path, id, seq, profile };
     [Record::Register(registration), open(1), open(2)]
 }
 

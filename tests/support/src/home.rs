@@ -58,7 +58,7 @@ impl Home {
         command
     }
 
-    /// Starts a registry.
+    /// Starts a registry on a free port of loopback.
     pub fn serve(&self, args: &[&str]) -> Registry {
         self.start(self.command(args))
     }

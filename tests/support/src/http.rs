@@ -1,4 +1,4 @@
-//! An HTTP client, as small as it can be.
+//! A small HTTP client.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::DEADLINE;
 
-/// An answer, read whole.
+/// The answer to a request, read whole.
 #[derive(Debug)]
 pub struct Answer {
     /// The status code, such as 200.
@@ -36,25 +36,17 @@ impl Answer {
 
 /// Sends a request, and reads the whole answer.
 pub fn ask(addr: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
-    let mut stream = open(addr, method, path, body);
-    let mut bytes = Vec::new();
-    let mut piece = [0; 65536];
-    loop {
-        match stream.read(&mut piece) {
-            Ok(0) => break,
-            Ok(length) => bytes.extend_from_slice(&piece[..length]),
-            Err(error) => panic!("{method} {path}: {error}"),
-        }
-        if is_whole(&bytes, method) {
-            break;
-        }
-    }
-    parse(&bytes)
+    read_answer(open(addr, method, path, body), method)
 }
 
 /// Gets that path, and reads the whole answer.
 pub fn get(addr: SocketAddr, path: &str) -> Answer {
     ask(addr, "GET", path, "")
+}
+
+/// Gets that path with more headers, each with its line's end.
+pub fn get_with(addr: SocketAddr, path: &str, headers: &str) -> Answer {
+    read_answer(send(addr, "GET", path, headers, ""), "GET")
 }
 
 /// Reads an answer without end until `piece` is in it.
@@ -63,7 +55,7 @@ pub fn read_to(addr: SocketAddr, path: &str, piece: &str) -> String {
     let (mut text, mut buffer) = (String::new(), [0; 4096]);
     let deadline = Instant::now() + DEADLINE;
     while !text.contains(piece) {
-        assert!(Instant::now() < deadline, "{path} never says {piece}: {text}");
+        assert!(Instant::now() < deadline, "{path} never has {piece}: {text}");
         let len = stream.read(&mut buffer).unwrap();
         assert_ne!(len, 0, "{path} ends without {piece}: {text}");
         text += std::str::from_utf8(&buffer[..len]).unwrap();
@@ -71,17 +63,33 @@ pub fn read_to(addr: SocketAddr, path: &str, piece: &str) -> String {
     text
 }
 
-/// Sends a request, whose answer the caller reads.
+/// Sends a request, whose answer the caller reads from the stream.
 pub fn open(addr: SocketAddr, method: &str, path: &str, body: &str) -> TcpStream {
+    let length = body.len();
+    let headers = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+    send(addr, method, path, &headers, body)
+}
+
+fn send(addr: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}\r\n{body}"
     );
     stream.write_all(request.as_bytes()).unwrap();
     stream
+}
+
+fn read_answer(mut stream: TcpStream, method: &str) -> Answer {
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 65536]);
+    while !is_whole(&bytes, method) {
+        match stream.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(length) => bytes.extend_from_slice(&chunk[..length]),
+            Err(error) => panic!("{method}: {error}"),
+        }
+    }
+    parse(&bytes)
 }
 
 fn is_whole(bytes: &[u8], method: &str) -> bool {

@@ -30,7 +30,7 @@ impl Hit7 {
         command
     }
 
-    /// Starts the program.
+    /// Starts the program with these arguments.
     pub fn start(self, args: &[&str]) -> Program {
         Program::start(self.command(args))
     }

@@ -47,7 +47,7 @@ impl UdpClient {
         self.registry = registry;
     }
 
-    /// Sends a datagram.
+    /// Sends a datagram to its registry.
     pub fn send(&self, datagram: impl AsRef<[u8]>) {
         self.socket.send_to(datagram.as_ref(), self.registry).unwrap();
     }

@@ -1,4 +1,4 @@
-//! The server by itself, with snapshots that are made up: what is rare in a real registry.
+//! The HTTP server alone, with snapshots that are made for the test: what is rare in a real registry.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -12,8 +12,9 @@ use hit7::clock::Clock;
 use hit7::cookie::Secret;
 use hit7::mesh::ListCap;
 use hit7::path::Path;
+use hit7::proto::Profile;
 use hit7::roster::{FinalizedWindow, Member, NextWindow};
-use hit7::snapshot::{Done, Past, Snapshot};
+use hit7::snapshot::{Past, Snapshot, Totals};
 use hit7::status::Status;
 use hit7::store::Disk;
 use hit7::tally::Tally;
@@ -26,7 +27,7 @@ fn window(text: &str) -> Window {
     text.parse().unwrap()
 }
 
-fn frozen(rooms: usize, members: usize, opened: bool) -> FinalizedWindow {
+fn finalized(rooms: usize, members: usize, opened: bool) -> FinalizedWindow {
     let window = window("2026-11-23T11:29:00Z");
     let mut filling = NextWindow::new(window, Length::MINUTE);
     for room in 0..rooms {
@@ -36,8 +37,8 @@ fn frozen(rooms: usize, members: usize, opened: bool) -> FinalizedWindow {
             let room = format!("room-{room}").parse().unwrap();
             let registered = window.opens();
             let path = Path::new(addr, addr.ip());
-            let (name, lan, heard) = (None, None, 0);
-            filling.register(Member { path, id: None, room, name, lan, registered, heard }, None);
+            let profile = Profile { room, ..Profile::default() };
+            filling.register(Member { path, id: None, profile, registered, heard: 0 }, None);
         }
     }
     let opened = opened.then(|| window.opens().plus(Duration::from_millis(3)));
@@ -52,26 +53,27 @@ fn snapshot(current: FinalizedWindow) -> Snapshot {
         current: Arc::new(current),
         waiting: 0,
         past: VecDeque::new(),
-        done: Done::default(),
+        totals: Totals::default(),
         rejected: Tally::default(),
-        log_works: true,
+        journal_works: true,
     }
 }
 
-struct Shown {
+/// The server, and what it is fed with.
+struct Fixture {
     status: Status,
-    show: watch::Sender<Arc<Snapshot>>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
     data: tempfile::TempDir,
 }
 
-impl Shown {
-    fn start(snapshot: Snapshot) -> Shown {
+impl Fixture {
+    fn start(snapshot: Snapshot) -> Fixture {
         let data = tempfile::tempdir().unwrap();
-        let (show, shown) = watch::channel(Arc::new(snapshot));
+        let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let windows = data.path().join("windows");
-        let status = Status::start(listener, shown, windows, Clock::start()).unwrap();
-        Shown { status, show, data }
+        let status = Status::start(listener, receiver, windows, Clock::start()).unwrap();
+        Fixture { status, snapshots, data }
     }
 
     fn archive(&self) -> Archive {
@@ -81,12 +83,13 @@ impl Shown {
 
 #[test]
 fn it_is_not_ready_while_the_log_cannot_be_written() {
-    let shown = Shown::start(snapshot(frozen(1, 2, true)));
-    let addr = shown.status.addr();
+    let fixture = Fixture::start(snapshot(finalized(1, 2, true)));
+    let addr = fixture.status.addr();
     assert_eq!(get(addr, "/readyz").status, 200);
-    shown
-        .show
-        .send_replace(Arc::new(Snapshot { log_works: false, ..snapshot(frozen(1, 2, true)) }));
+    fixture.snapshots.send_replace(Arc::new(Snapshot {
+        journal_works: false,
+        ..snapshot(finalized(1, 2, true))
+    }));
     let refused = get(addr, "/readyz");
     assert_eq!((refused.status, &refused.json()["error"]), (503, &"log_not_writable".into()));
     assert_eq!(get(addr, "/livez").status, 200);
@@ -95,13 +98,13 @@ fn it_is_not_ready_while_the_log_cannot_be_written() {
 }
 
 #[test]
-fn of_a_missed_window_the_count_alone_is_told() {
-    let shown = Shown::start(snapshot(frozen(0, 0, true)));
-    let (addr, archive) = (shown.status.addr(), shown.archive());
-    archive.write(&Document::from(&frozen(2, 3, false)), Length::MINUTE).unwrap();
+fn a_missed_window_is_counted_but_its_members_are_not_named() {
+    let fixture = Fixture::start(snapshot(finalized(0, 0, true)));
+    let (addr, archive) = (fixture.status.addr(), fixture.archive());
+    archive.write(&Document::from(&finalized(2, 3, false)), Length::MINUTE).unwrap();
     let answer = get(addr, "/api/v1/windows/2026-11-23T11:29:00Z");
-    let told = answer.json();
-    assert_eq!((answer.status, &told["missed"], &told["members"]), (200, &true.into(), &6.into()));
+    let body = answer.json();
+    assert_eq!((answer.status, &body["missed"], &body["members"]), (200, &true.into(), &6.into()));
     assert!(!answer.body.contains("10.0.0") && !answer.body.contains("room-0"), "{answer:?}");
     let listed = get(addr, "/api/v1/windows").json();
     assert_eq!(listed["windows"][0]["missed"], true);
@@ -109,27 +112,27 @@ fn of_a_missed_window_the_count_alone_is_told() {
 }
 
 #[test]
-fn a_document_of_what_is_not_open_is_not_shown_though_it_is_there() {
-    let shown = Shown::start(snapshot(frozen(0, 0, true)));
-    let mut document = Document::from(&frozen(1, 1, true));
+fn the_document_of_a_window_that_is_not_open_is_not_shown() {
+    let fixture = Fixture::start(snapshot(finalized(0, 0, true)));
+    let mut document = Document::from(&finalized(1, 1, true));
     document.window = window("2026-11-23T11:30:00Z");
-    shown.archive().write(&document, Length::MINUTE).unwrap();
-    let told = get(shown.status.addr(), "/api/v1/windows/2026-11-23T11:30:00Z").json();
-    assert_eq!(told["error"], "not_open");
-    let listed = get(shown.status.addr(), "/api/v1/windows").json();
+    fixture.archive().write(&document, Length::MINUTE).unwrap();
+    let body = get(fixture.status.addr(), "/api/v1/windows/2026-11-23T11:30:00Z").json();
+    assert_eq!(body["error"], "not_open");
+    let listed = get(fixture.status.addr(), "/api/v1/windows").json();
     assert_eq!(listed["windows"], serde_json::json!([]));
 }
 
 #[test]
 fn a_large_document_is_sent_whole_and_a_damaged_one_is_an_error() {
-    let shown = Shown::start(snapshot(frozen(0, 0, true)));
-    let (addr, archive) = (shown.status.addr(), shown.archive());
-    let document = Document::from(&frozen(2, 20_000, true));
+    let fixture = Fixture::start(snapshot(finalized(0, 0, true)));
+    let (addr, archive) = (fixture.status.addr(), fixture.archive());
+    let document = Document::from(&finalized(2, 20_000, true));
     archive.write(&document, Length::MINUTE).unwrap();
     let answer = get(addr, "/api/v1/windows/2026-11-23T11:29:00Z");
     assert!(answer.body.len() > 1 << 21, "more than fits a buffer");
     assert_eq!(serde_json::from_str::<Document>(&answer.body).unwrap(), document);
-    let path = shown.data.path().join("windows/2026-11-23/11-28.json");
+    let path = fixture.data.path().join("windows/2026-11-23/11-28.json");
     fs::write(path, "{").unwrap();
     let damaged = get(addr, "/api/v1/windows/2026-11-23T11:28:00Z");
     assert_eq!((damaged.status, &damaged.json()["error"]), (500, &"failed".into()));
@@ -137,37 +140,37 @@ fn a_large_document_is_sent_whole_and_a_damaged_one_is_an_error() {
 }
 
 #[test]
-fn a_large_window_is_shown_in_part_and_counted_whole() {
-    let shown = Shown::start(snapshot(frozen(1100, 30, true)));
-    let told = get(shown.status.addr(), "/api/v1/window").json();
-    assert_eq!((&told["members"], &told["room_count"]), (&33_000.into(), &1100.into()));
-    let rooms = told["rooms"].as_array().unwrap();
+fn of_a_large_window_a_part_is_shown_and_all_is_counted() {
+    let fixture = Fixture::start(snapshot(finalized(1100, 30, true)));
+    let body = get(fixture.status.addr(), "/api/v1/window").json();
+    assert_eq!((&body["members"], &body["room_count"]), (&33_000.into(), &1100.into()));
+    let rooms = body["rooms"].as_array().unwrap();
     let peers: usize = rooms.iter().map(|room| room["peers"].as_array().unwrap().len()).sum();
     assert_eq!((rooms.len(), peers), (1000, 10_000));
     assert!(rooms.iter().all(|room| room["members"] == 30));
-    let one = get(shown.status.addr(), "/api/v1/window?room=room-1099&limit=7").json();
+    let one = get(fixture.status.addr(), "/api/v1/window?room=room-1099&limit=7").json();
     assert_eq!(one["rooms"][0]["peers"].as_array().unwrap().len(), 7);
 }
 
 #[test]
-fn each_opening_counts_once_and_a_first_start_is_not_late() {
-    let shown = Shown::start(snapshot(frozen(1, 2, true)));
+fn each_opening_counts_once_and_the_first_start_counts_as_none() {
+    let fixture = Fixture::start(snapshot(finalized(1, 2, true)));
     let past = |text, members, late| Past {
         window: window(text),
         members,
         rooms: 1,
         late: Some(Duration::from_millis(late)),
     };
-    let mut next = snapshot(frozen(1, 2, true));
+    let mut next = snapshot(finalized(1, 2, true));
     next.remember(past("2026-11-23T11:26:00Z", 5, 70));
     next.remember(past("2026-11-23T11:27:00Z", 0, 8000));
     next.remember(past("2026-11-23T11:28:00Z", 2, 3));
     // The oldest was opened before this run, and was counted then.
-    next.done.opened = 2;
+    next.totals.opened = 2;
     for _ in 0..2 {
-        shown.show.send_replace(Arc::new(next.clone()));
+        fixture.snapshots.send_replace(Arc::new(next.clone()));
         let metrics = until("the openings are counted", || {
-            let metrics = get(shown.status.addr(), "/metrics").body;
+            let metrics = get(fixture.status.addr(), "/metrics").body;
             metrics.contains("hit7_window_open_lateness_seconds_count 1\n").then_some(metrics)
         });
         assert!(metrics.contains("hit7_window_last_open_lateness_seconds 0.003\n"), "{metrics}");
@@ -175,13 +178,13 @@ fn each_opening_counts_once_and_a_first_start_is_not_late() {
 }
 
 #[test]
-fn a_stop_ends_streams_and_waits_for_nobody() {
-    let shown = Shown::start(snapshot(frozen(1, 2, true)));
-    let addr = shown.status.addr();
+fn a_stop_ends_streams_and_does_not_wait_for_clients() {
+    let fixture = Fixture::start(snapshot(finalized(1, 2, true)));
+    let addr = fixture.status.addr();
     let mut stream = open(addr, "GET", "/api/v1/events", "");
     stream.read_exact(&mut [0]).unwrap();
     let mut silent = std::net::TcpStream::connect(addr).unwrap();
-    drop(shown.status);
+    drop(fixture.status);
     for ended in [&mut stream, &mut silent] {
         ended.set_read_timeout(Some(DEADLINE)).unwrap();
         // An end or a reset, but no waiting for one.

@@ -1,44 +1,45 @@
-//! One window as its member lives it: a row for each peer.
+//! The peers of one window, as a member sees them: a row for each.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::proto::{Name, Text};
-use crate::view::lines::called;
+use crate::view::lines::peer_name;
 use crate::view::plain;
 use crate::window::Window;
 
-/// Peers that a summary names.
+/// How many peers a summary names.
 const NAMED: usize = 8;
 
-/// A window and its peers.
+/// A window that has opened, and its peers.
 #[derive(Clone, Debug)]
-pub(super) struct Meeting {
+pub(super) struct PeerTable {
     pub(super) window: Window,
     /// The size of the roster, oneself included.
     pub(super) members: u32,
     pub(super) rows: Vec<Row>,
-    places: HashMap<SocketAddr, usize>,
+    /// In which row each peer stands.
+    row_of: HashMap<SocketAddr, usize>,
     pub(super) closed: bool,
 }
 
-/// A peer.
+/// What is known of one peer.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) addr: SocketAddr,
     /// Its name, safe to be shown.
     pub(super) name: String,
-    /// The round trip, if it was met.
+    /// The round trip time, if it was met.
     pub(super) met: Option<Duration>,
     pub(super) greeted: bool,
     /// What it says, safe to be shown.
     pub(super) text: String,
 }
 
-impl Meeting {
-    /// It has just opened.
-    pub(super) fn new(window: Window, members: u32, peers: &[SocketAddr]) -> Meeting {
+impl PeerTable {
+    /// The peers of a window that has just opened: none was met yet.
+    pub(super) fn new(window: Window, members: u32, peers: &[SocketAddr]) -> PeerTable {
         let row = |&addr: &SocketAddr| Row {
             addr,
             name: String::new(),
@@ -46,9 +47,9 @@ impl Meeting {
             greeted: false,
             text: String::new(),
         };
-        let places = peers.iter().enumerate().map(|(k, &addr)| (addr, k)).collect();
+        let row_of = peers.iter().enumerate().map(|(k, &addr)| (addr, k)).collect();
         let rows = peers.iter().map(row).collect();
-        Meeting { window, members, rows, places, closed: false }
+        PeerTable { window, members, rows, row_of, closed: false }
     }
 
     pub(super) fn met(&mut self, peer: SocketAddr, name: Option<Name>, rtt: Duration) {
@@ -69,25 +70,25 @@ impl Meeting {
     }
 
     fn row(&mut self, peer: SocketAddr, name: Option<Name>) -> Option<&mut Row> {
-        let row = self.rows.get_mut(*self.places.get(&peer)?)?;
+        let row = self.rows.get_mut(*self.row_of.get(&peer)?)?;
         if let Some(name) = name {
             row.name = plain(name.as_str());
         }
         Some(row)
     }
 
-    /// How many were met.
+    /// How many peers were met.
     pub(super) fn met_count(&self) -> usize {
         self.rows.iter().filter(|row| row.met.is_some()).count()
     }
 
-    /// Who was met, in a line.
+    /// Which peers were met, in a line.
     pub(super) fn summary(&self) -> String {
         if self.rows.is_empty() {
             return format!("window {}: nobody else was there", self.window);
         }
         let met = self.rows.iter().filter(|row| row.met.is_some());
-        let names: Vec<String> = met.take(NAMED).map(Row::called).collect();
+        let names: Vec<String> = met.take(NAMED).map(Row::title).collect();
         let (met, all) = (self.met_count(), self.rows.len());
         let mut line = format!("window {}: met {met} of {all}", self.window);
         for (k, name) in names.iter().enumerate() {
@@ -102,9 +103,9 @@ impl Meeting {
 }
 
 impl Row {
-    fn called(&self) -> String {
+    fn title(&self) -> String {
         match self.name.as_str() {
-            "" => called(self.addr, None),
+            "" => peer_name(self.addr, None),
             name => format!("{name} at {}", self.addr),
         }
     }

@@ -1,10 +1,11 @@
-//! A stage for tests: draws a view without a terminal.
+//! Draws the views without a terminal, for their tests.
 
 use std::time::Duration;
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
+use super::plain;
 use super::screen::Live;
 use crate::clock::Now;
 use crate::window::Wall;
@@ -16,8 +17,8 @@ pub(super) fn at(millis: u64) -> Now {
     Now { wall: start.plus(span), mono: span }
 }
 
-/// The screen, line by line, without what is empty at their ends.
-pub(super) fn drawn(live: &impl Live, now: Now, (width, height): (u16, u16)) -> Vec<String> {
+/// The screen, line by line, without the white space at their ends.
+pub(super) fn drawn(live: &mut impl Live, now: Now, (width, height): (u16, u16)) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| live.draw(now, &["a log line".to_owned()], frame)).unwrap();
     let buffer = terminal.backend().buffer().clone();
@@ -25,12 +26,18 @@ pub(super) fn drawn(live: &impl Live, now: Now, (width, height): (u16, u16)) -> 
     (0..height).map(|y| line(y).trim_end().to_owned()).collect()
 }
 
-/// No size breaks it, and nothing that it draws moves a cursor.
-pub(super) fn try_every_size(live: &impl Live, now: Now) {
+/// Draws in all kinds of sizes: none panics, and nothing that is drawn moves a cursor.
+pub(super) fn try_every_size(live: &mut impl Live, now: Now) {
     for width in [1, 2, 3, 5, 9, 10, 20, 40, 79, 80, 81, 200] {
         for height in [1, 2, 3, 4, 5, 7, 9, 10, 13, 16, 20, 24, 50] {
             let lines = drawn(live, now, (width, height));
             assert!(!lines.join("").chars().any(char::is_control), "{lines:?}");
         }
     }
+}
+
+#[test]
+fn nothing_in_a_text_moves_the_cursor() {
+    assert_eq!(plain("¿qué? \"hola\" 日本"), "¿qué? \"hola\" 日本");
+    assert_eq!(plain("a\u{1b}[2Jb\u{202e}c\r"), "a\\u{1b}[2Jb\\u{202e}c\\r");
 }

@@ -1,0 +1,69 @@
+//! Events for a receiver that may be slow: a queue with an end, and a count of what did not fit.
+//!
+//! Whoever shows events must not hold up what they are about: a sender never waits. Once events
+//! have been lost, more are, until half of the queue is free again; then the receiver is told how
+//! many it did not get.
+
+use tokio::sync::mpsc::{Sender, error::TrySendError};
+
+/// Sends events without waiting.
+#[derive(Debug)]
+pub struct EventSender<E> {
+    queue: Sender<E>,
+    lost: u64,
+    /// Makes the event that tells how many were lost.
+    not_shown: fn(u64) -> E,
+}
+
+impl<E> EventSender<E> {
+    /// Sends into `queue`; `not_shown` makes the event that tells how many were lost.
+    pub fn new(queue: Sender<E>, not_shown: fn(u64) -> E) -> EventSender<E> {
+        EventSender { queue, lost: 0, not_shown }
+    }
+
+    /// Sends an event, or counts it if there is no room for it; returns whether there is a receiver.
+    pub fn send(&mut self, event: E) -> bool {
+        let lost = (self.lost > 0).then(|| (self.not_shown)(self.lost));
+        let room = if lost.is_none() { 1 } else { (self.queue.max_capacity() / 2).max(2) };
+        match self.queue.try_reserve_many(room) {
+            Ok(permits) => {
+                let events = lost.into_iter().chain([event]);
+                permits.zip(events).for_each(|(permit, event)| permit.send(event));
+                self.lost = 0;
+                true
+            }
+            Err(TrySendError::Full(())) => {
+                self.lost += 1;
+                true
+            }
+            Err(TrySendError::Closed(())) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    fn all(events: &mut Receiver<Result<u64, u64>>) -> Vec<Result<u64, u64>> {
+        std::iter::from_fn(|| events.try_recv().ok()).collect()
+    }
+
+    #[test]
+    fn a_slow_receiver_is_told_how_many_events_were_lost_once_half_of_the_queue_is_free() {
+        let (queue, mut events) = channel(4);
+        let mut sender = EventSender::new(queue, Err);
+        assert!((0..7).all(|event| sender.send(Ok(event))));
+        assert_eq!(events.try_recv(), Ok(Ok(0)));
+        assert!(sender.send(Ok(7)), "one place is free: it would be full again at once");
+        assert_eq!(events.try_recv(), Ok(Ok(1)));
+        assert!(sender.send(Ok(8)));
+        assert_eq!(all(&mut events), [Ok(2), Ok(3), Err(4), Ok(8)]);
+        assert!(sender.send(Ok(9)));
+        assert_eq!(all(&mut events), [Ok(9)]);
+        drop(events);
+        assert!(!sender.send(Ok(10)));
+    }
+}

@@ -1,0 +1,100 @@
+//! `hit7 join`, `watch` and `peers`: the commands of a client.
+
+use std::time::Duration;
+
+use hit7::client::{self, Target, Watched};
+use hit7::clock::Clock;
+use hit7::keyfile;
+use hit7::proto::Name;
+use hit7::view::{self, Logs};
+use hit7::window::Window;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use super::hosts::resolve;
+use super::show::{View, enter, print, print_lines, show};
+use super::{EVENTS, Failure, Stop};
+use crate::cli;
+
+/// How many rosters of a watched room may wait to be shown: each may be large.
+const ROSTERS: usize = 16;
+
+pub(crate) fn join(runtime: &Runtime, args: cli::Join, logs: Option<Logs>) -> Result<(), Failure> {
+    let (events, shown) = mpsc::channel(EVENTS);
+    let line = if args.json { view::client_json } else { view::client_line };
+    let (stop, clock) = (Stop::default(), Clock::start());
+    let registry = args.registry.to_string();
+    let config = client_config(args)?;
+    let _runtime = runtime.enter();
+    let stopped = stop.signal()?;
+    let view = logs.and_then(enter).map(|screen| {
+        let live = view::Join::new(view::Participant::new(&config, registry));
+        View { screen, live, clock, quit: stop.quit.clone() }
+    });
+    let printer = show(shown, view, move |event| print(line(&event)))?;
+    let done = runtime.block_on(client::join(config, clock, stopped, events));
+    let printed = printer.finish(stop.stopped.get());
+    done?;
+    printed
+}
+
+fn client_config(args: cli::Join) -> Result<client::Config, Failure> {
+    let host_name = || Name::nearest(&gethostname::gethostname().to_string_lossy());
+    Ok(client::Config {
+        target: target(&args.registry, args.timeout)?,
+        room: args.room,
+        name: args.name.or_else(host_name),
+        text: args.say,
+        once: args.once,
+    })
+}
+
+pub(crate) fn watch(
+    runtime: &Runtime,
+    args: cli::Watch,
+    logs: Option<Logs>,
+) -> Result<(), Failure> {
+    let (events, shown) = mpsc::channel(ROSTERS);
+    let (stop, clock) = (Stop::default(), Clock::start());
+    let target = target(&args.registry, args.timeout)?;
+    let _runtime = runtime.enter();
+    let stopped = stop.signal()?;
+    let view = logs.and_then(enter).map(|screen| {
+        let live = view::Watch::new(args.room.clone(), args.registry.to_string());
+        View { screen, live, clock, quit: stop.quit.clone() }
+    });
+    let lines = if args.json { view::watched_json } else { view::watched_lines };
+    let mut last = None;
+    let printer = show(shown, view, move |watched| match is_new(&mut last, &watched) {
+        true => lines(&watched).into_iter().try_for_each(print),
+        false => Ok(()),
+    })?;
+    let done = runtime.block_on(client::watch(target, args.room, clock, stopped, events));
+    let printed = printer.finish(stop.stopped.get());
+    done?;
+    printed
+}
+
+/// Whether this is not the window that was printed last.
+fn is_new(last: &mut Option<Window>, watched: &Watched) -> bool {
+    match watched {
+        Watched::Window(roster) => last.replace(roster.window) != Some(roster.window),
+        Watched::Silent(_) | Watched::NotShown(_) => true,
+    }
+}
+
+pub(crate) fn peers(runtime: &Runtime, args: &cli::Peers) -> Result<(), Failure> {
+    let target = target(&args.registry, args.timeout)?;
+    let roster = runtime.block_on(client::peers(target, args.room.clone(), Clock::start()))?;
+    match args.json {
+        true => print_lines([view::roster_json(&roster)]),
+        false => print_lines(view::roster_lines(&roster)),
+    }
+}
+
+fn target(registry: &cli::Registry, timeout: Duration) -> Result<Target, Failure> {
+    let registries = resolve(&registry.host, registry.port)?;
+    let keys = registry.key_file.as_deref().map(keyfile::read).transpose()?;
+    let key = keys.and_then(|keys| keys.into_iter().next());
+    Ok(Target { registries, bind: registry.bind, key, timeout })
+}

@@ -1,0 +1,168 @@
+//! A panic is a bug: in whatever thread or task it happens, it ends the program, and says so.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::panic::{self, Location, PanicHookInfo};
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use hit7::view::{plain, restore_terminal};
+
+/// How long a terminal or a pipe that nobody reads may delay the end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether a panic is ending the program already.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Makes every panic from now on end the program, with exit code 1.
+pub(crate) fn install() {
+    panic::set_hook(Box::new(|panic| end(report(panic))));
+}
+
+fn report(panic: &PanicHookInfo<'_>) -> String {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let mut report = line(text.unwrap_or("no message"), panic.location());
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        report += &trace.to_string();
+    }
+    report
+}
+
+/// The line that tells of a panic, with all that a bug report needs.
+fn line(message: &str, location: Option<&Location<'_>>) -> String {
+    let place = location.map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
+    format!(
+        "hit7: this is a bug in hit7 {}: {}{place}; please report this line, and what hit7 was \
+         doing before\n",
+        env!("CARGO_PKG_VERSION"),
+        plain(message),
+    )
+}
+
+/// Writes the report and ends the program, whatever locks the thread that panicked may hold.
+fn end(report: String) -> ! {
+    if ENDING.swap(true, Ordering::SeqCst) {
+        // Another thread ends the program already: its report is to be written first.
+        thread::sleep(2 * PATIENCE);
+        process::exit(1);
+    }
+    let (done, written) = mpsc::channel();
+    let text = report.clone();
+    let writer = move || {
+        write(&text);
+        let _ = done.send(());
+    };
+    match thread::Builder::new().spawn(writer) {
+        Ok(_) => drop(written.recv_timeout(PATIENCE)),
+        Err(_) => write(&report),
+    }
+    process::exit(1)
+}
+
+fn write(report: &str) {
+    if let Some(stdout) = unlocked(io::stdout()) {
+        restore_terminal(stdout);
+    }
+    // If this fails, there is nobody left to tell.
+    let _ = match unlocked(io::stderr()) {
+        Some(mut stderr) => stderr.write_all(report.as_bytes()),
+        None => io::stderr().write_all(report.as_bytes()),
+    };
+}
+
+/// The same file without the lock that the standard library has on it.
+fn unlocked(stream: impl AsFd) -> Option<File> {
+    stream.as_fd().try_clone_to_owned().ok().map(File::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Set in the process that panics: where it does.
+    const PANIC_IN: &str = "HIT7_TEST_PANIC_IN";
+
+    /// This program again, which runs only the test of that name, and panics there.
+    fn child(test: &str, place: &str) -> Command {
+        let mut child = Command::new(env::current_exe().unwrap());
+        let name = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
+        child.args(["--exact", &name, "--nocapture"]).env(PANIC_IN, place);
+        child.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
+        child
+    }
+
+    /// Panics at that place, while this thread holds the locks of stdout and stderr.
+    fn fail_in(place: &str) {
+        install();
+        let _locks = (io::stdout().lock(), io::stderr().lock());
+        match place {
+            "a thread" => {
+                let _ = thread::spawn(|| panic!("a bug\non purpose")).join();
+            }
+            "a task" => {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                let task = async { panic!("a bug\non purpose") };
+                let _ = runtime.block_on(async { tokio::spawn(task).await });
+            }
+            _ => panic!("a bug\non purpose"),
+        }
+    }
+
+    #[test]
+    fn a_panic_anywhere_ends_the_program_with_one_line_on_stderr() {
+        if let Ok(place) = env::var(PANIC_IN) {
+            return fail_in(&place);
+        }
+        for place in ["this thread", "a thread", "a task"] {
+            let test = "a_panic_anywhere_ends_the_program_with_one_line_on_stderr";
+            let output = child(test, place).output().unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{place}: {text}");
+            assert_eq!(text.lines().count(), 1, "{place}: {text}");
+            let start = format!(
+                "hit7: this is a bug in hit7 {}: a bug\\non purpose at {}:",
+                env!("CARGO_PKG_VERSION"),
+                file!()
+            );
+            assert!(text.starts_with(&start) && text.contains("please report"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_stderr_that_nobody_reads_does_not_keep_the_program_from_ending() {
+        if let Ok(place) = env::var(PANIC_IN) {
+            return fail_in(&place);
+        }
+        let (mut full, _unread) = UnixStream::pair().unwrap();
+        full.set_nonblocking(true).unwrap();
+        while full.write(&[0; 4096]).is_ok() {}
+        full.set_nonblocking(false).unwrap();
+        let test = "a_stderr_that_nobody_reads_does_not_keep_the_program_from_ending";
+        let mut child = child(test, "a thread");
+        let status = child.stderr(Stdio::from(OwnedFd::from(full))).status().unwrap();
+        assert_eq!(status.code(), Some(1));
+    }
+
+    #[test]
+    fn the_line_names_the_message_and_the_place() {
+        let here = Location::caller();
+        let text = line("index out of bounds\u{1b}[2J", Some(here));
+        let place = format!("index out of bounds\\u{{1b}}[2J at {}:{}; ", here.file(), here.line());
+        assert!(text.contains(&place) && text.ends_with('\n'), "{text}");
+        assert!(line("a bug", None).contains(": a bug; please report"));
+    }
+}

@@ -1,0 +1,149 @@
+//! `hit7 serve`: runs a registry, and its page.
+
+use std::net::{SocketAddr, TcpListener};
+
+use hit7::clock::Clock;
+use hit7::keyfile;
+use hit7::limit::Rate;
+use hit7::registry::Caps;
+use hit7::server::{self, Server};
+use hit7::status::Status;
+use hit7::udp::Sockets;
+use hit7::view::{self, Logs};
+use ipnet::IpNet;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use super::hosts::{bind, cannot_listen};
+use super::show::{View, enter, print, print_lines, show};
+use super::{EVENTS, Failure, Stop, keys};
+use crate::cli;
+
+/// Where a registry listens and writes: what is printed when it starts.
+struct Place {
+    listening: Vec<SocketAddr>,
+    data: String,
+    page: Option<SocketAddr>,
+}
+
+pub(crate) fn serve(
+    runtime: &Runtime,
+    args: cli::Serve,
+    logs: Option<Logs>,
+) -> Result<(), Failure> {
+    let (events, shown) = mpsc::channel(EVENTS);
+    let stop = Stop::default();
+    let (printer, served) = runtime.block_on(async {
+        let sockets = bind(args.host.as_deref(), args.port)?;
+        let stopped = stop.signal()?;
+        let listener = args.http.map(listen_http).transpose()?;
+        let rekeyed = keys::reread(args.access.key_file.clone())?;
+        let (data, clock) = (args.data.clone(), Clock::start());
+        let server = start(args, clock)?;
+        let page = listener
+            .map(|page| Status::start(page, server.watch(), data.join("windows"), clock))
+            .transpose()?;
+        let page_addr = page.as_ref().map(Status::addr);
+        let data = data.display().to_string();
+        let place = Place { listening: sockets.local_addrs(), data, page: page_addr };
+        log_start(&sockets, &place);
+        let screen = logs.and_then(enter);
+        if screen.is_none() {
+            print_place(&place)?;
+        }
+        let live = view::Serve::new(place.listening, place.data, server.watch());
+        let view = screen.map(|screen| View { screen, live, clock, quit: stop.quit.clone() });
+        let printer = show(shown, view, print_event)?;
+        let served = server.run(sockets, stopped, rekeyed, events).await;
+        drop(page);
+        Ok::<_, Failure>((printer, served))
+    })?;
+    let printed = printer.finish(stop.stopped.get());
+    tracing::info!("stopped");
+    served?;
+    printed
+}
+
+fn start(args: cli::Serve, clock: Clock) -> Result<Server, Failure> {
+    let config = server_config(args)?;
+    let window_s = config.length.seconds();
+    let (version, private) = (env!("CARGO_PKG_VERSION"), !config.keys.is_empty());
+    tracing::info!(version, window_s, data = %config.data.display(), private, "starting");
+    let server = Server::start(config, clock)?;
+    server.notes().iter().for_each(|line| tracing::warn!("{line}"));
+    Ok(server)
+}
+
+fn server_config(args: cli::Serve) -> Result<server::Config, Failure> {
+    let cli::Access { trust, key_file } = args.access;
+    let loopback = || ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("these are nets"));
+    let trust: Vec<IpNet> = if trust.is_empty() { loopback().to_vec() } else { trust };
+    let keys = key_file.as_deref().map(keyfile::read).transpose()?;
+    let cli::Limits { max_per_ip, max_room, max_window, max_rooms, rate, burst } = args.limits;
+    Ok(server::Config {
+        length: args.window,
+        data: args.data,
+        cap: args.peers,
+        caps: Caps { per_ip: max_per_ip, room: max_room, window: max_window, rooms: max_rooms },
+        rate: Rate { per_second: rate, burst },
+        keys: keys.unwrap_or_default(),
+        trust,
+        keep: args.keep.0,
+        accept_damage: args.accept_damage,
+        workers: args.workers.unwrap_or_else(default_workers),
+    })
+}
+
+/// One worker for each core where they can share a port, else one.
+fn default_workers() -> usize {
+    match cfg!(target_os = "linux") {
+        true => std::thread::available_parallelism().map_or(1, usize::from),
+        false => 1,
+    }
+}
+
+/// Listens for the page. Whoever can reach it can read it: beyond this machine, that is warned of.
+fn listen_http(addr: SocketAddr) -> Result<TcpListener, Failure> {
+    let failed = |error| cannot_listen(&format!("--http {}", addr.ip()), addr.port(), &error);
+    let listener = TcpListener::bind(addr).map_err(failed)?;
+    if !addr.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "--http {addr}: whoever reaches that address sees the page, with no password and no \
+             encryption; to keep it to this machine, use --http 127.0.0.1:{}",
+            addr.port()
+        );
+    }
+    Ok(listener)
+}
+
+fn log_start(sockets: &Sockets, place: &Place) {
+    // Said once, at the start: in a burst, the system drops what is beyond the buffer.
+    if let Some((has, asked)) = sockets.small_recv_buffer() {
+        tracing::warn!(
+            has_kib = has >> 10,
+            asked_kib = asked >> 10,
+            "the system gives a smaller receive buffer than was asked for: in a burst, datagrams \
+             are dropped; to allow it: sysctl -w net.core.rmem_max={asked}"
+        );
+    }
+    place.listening.iter().for_each(|addr| tracing::info!(%addr, "listening"));
+    place.page.iter().for_each(|addr| tracing::info!(%addr, "page over HTTP"));
+}
+
+fn print_place(place: &Place) -> Result<(), Failure> {
+    let listening = place.listening.iter().map(|addr| format!("listening on {addr}"));
+    let data = format!("data in {}", view::plain(&place.data));
+    let page = place.page.map(|addr| format!("page on http://{addr}"));
+    match print_lines(listening.chain([data]).chain(page)) {
+        // The registry serves on, also if nobody reads this.
+        Ok(()) | Err(Failure::ClosedPipe) => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn print_event(event: server::Event) -> Result<(), Failure> {
+    view::log(&event);
+    // If stdout is closed, what goes wrong is still logged.
+    let _ = view::server_line(&event).map_or(Ok(()), print);
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! A thread that may wait for the disk, for handlers that may not. It is made at the start, where
+//! an error can be reported: later the system may have no thread to give.
+
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use tokio::sync::{Semaphore, oneshot};
+
+use super::STACK;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Does one job at a time; it ends when this is dropped.
+pub(super) struct Worker {
+    jobs: mpsc::Sender<Job>,
+    /// One permit, which a job holds: clients that wait, or leave, queue nothing.
+    idle: Arc<Semaphore>,
+}
+
+impl Worker {
+    /// Starts the thread, under that name.
+    pub(super) fn start(name: &str) -> io::Result<Worker> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let work = move || queue.into_iter().for_each(|job| job());
+        thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work)?;
+        Ok(Worker { jobs, idle: Arc::new(Semaphore::new(1)) })
+    }
+
+    /// Does `work` on the thread when the jobs before it are done; `None` if the thread is gone.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let permit = self.idle.clone().acquire_owned().await.ok()?;
+        let (done, result) = oneshot::channel();
+        let job = move || {
+            // The client may have left meanwhile.
+            let _ = done.send(work());
+            drop(permit);
+        };
+        self.jobs.send(Box::new(job)).ok()?;
+        result.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn jobs_are_done_one_after_the_other_and_none_is_queued_for_a_client_that_left() {
+        let worker = Worker::start("worker").unwrap();
+        let (go, wait) = mpsc::channel::<()>();
+        {
+            let mut left = pin!(worker.run(move || wait.recv()));
+            let mut next = pin!(worker.run(|| panic!("its client left before its turn")));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(left.as_mut().poll(&mut context).is_pending());
+            assert!(next.as_mut().poll(&mut context).is_pending());
+        }
+        go.send(()).unwrap();
+        assert_eq!(worker.run(|| 7).await, Some(7));
+    }
+}
