@@ -574,9 +574,6 @@ impl World {
         self.rules.on_said(1, transmits.len());
         self.rules.on_transmits(&transmits, now.wall);
         for transmit in transmits {
-            if promised {
-                self.rules.on_promise(&transmit);
-            }
             let Transmit { path, payload } = transmit;
             let from = SocketAddr::new(path.local, addr(REGISTRY).port());
             self.send(Packet { from, to: path.peer, bytes: payload });

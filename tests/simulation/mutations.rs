@@ -36,7 +36,7 @@ mutations! {
     OpensLate [TimeNeverRunsBack] "the registry's clock is 20 s late"
     Mute [EveryoneMeets, NeverHeldUp] "WINDOW and PEERS are never sent"
     NoGreeted [EveryoneMeets] "peers do not answer GREET"
-    PaddedChallenge [NoAmplifier] "CHALLENGE is padded to 1200 bytes"
+    PaddedChallenge [NoAmplifier] "CHALLENGE is padded to 1232 bytes"
     NoProof [NoAmplifier] "the gate takes any cookie for proof"
     NeverDiscards [Bounded, NeverHalfDead] "the journal of closed windows is never let go"
     DeafToAcks [Bounded] "ACKs are not heeded"

@@ -264,14 +264,9 @@ impl Rules {
         }
     }
 
-    /// What was answered to one datagram, at once; it may find a full socket.
+    /// What was answered to one datagram, at once.
     pub(crate) fn on_answered(&mut self, packet: &Packet, answers: &[Transmit]) {
         self.judge(self.no_amplifier.on_answered(packet, answers));
-        for answer in answers {
-            let datagram = Datagram::decode(&answer.payload);
-            let check = datagram.map(|it| self.history.model.check_answer(answer.path.peer, &it));
-            self.judge(check.unwrap_or(Ok(())));
-        }
     }
 
     /// One datagram is answered with one at the most.
@@ -299,17 +294,6 @@ impl Rules {
         self.judge(model.check_handled(request, path.peer, wall, handled));
     }
 
-    /// An answer leaves the registry: what it promises is noted, and must be so.
-    pub(crate) fn on_promise(&mut self, transmit: &Transmit) {
-        let to = transmit.path.peer;
-        let Ok(datagram) = Datagram::decode(&transmit.payload) else { return };
-        let check = self.history.model.check_answer(to, &datagram);
-        self.judge(check);
-        if let Datagram::Registered(it) = &datagram {
-            self.acked_means_in.on_promise(to, it);
-        }
-    }
-
     /// Datagrams leave the registry.
     pub(crate) fn on_transmits(&mut self, transmits: &[Transmit], wall: Wall) {
         self.history.see(wall);
@@ -333,16 +317,13 @@ impl Rules {
                 self.bounded.on_window(to, it.window, it.page.part)?;
                 self.never_held_up.on_told(it.window, to, self.t)?;
             }
-            Ok(
-                Datagram::Registered(_)
-                | Datagram::Left(_)
-                | Datagram::Peers(_)
-                | Datagram::Error(_),
-            ) => {}
+            Ok(Datagram::Registered(it)) => self.acked_means_in.on_promise(to, it),
+            Ok(Datagram::Left(_) | Datagram::Peers(_) | Datagram::Error(_)) => {}
             other => Rule::Frozen.require(false, || format!("a registry says {other:?}"))?,
         }
-        let list = datagram.as_ref().ok().and_then(|it| List::in_datagram(it, to));
-        list.map_or(Ok(()), |list| self.on_list(&list))
+        let Ok(datagram) = &datagram else { return Ok(()) };
+        self.history.model.check_answer(to, datagram)?;
+        List::in_datagram(datagram, to).map_or(Ok(()), |list| self.on_list(&list))
     }
 
     fn on_list(&mut self, list: &List<'_>) -> Check {

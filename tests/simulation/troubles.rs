@@ -185,8 +185,9 @@ impl World {
             let there = |(number, member)| Some((number, self.place_of(member)?, member.path.peer));
             let there: Vec<_> = members.filter_map(there).collect();
             for &(number, place, _) in &there {
+                let list = own_list(roster, number);
                 for &(_, second, other) in &there {
-                    if place != second && lists(roster, number, other) {
+                    if place != second && list.contains(&other) {
                         let (window, begun) = (window.window(), self.t);
                         let pair = Pair { window, places: [place, second], other, begun, due };
                         self.rules.everyone_meets.expect(pair);
@@ -214,9 +215,9 @@ impl World {
     }
 }
 
-/// Whether a member's own list has that address.
-fn lists(roster: &Roster, member: usize, other: SocketAddr) -> bool {
+/// The addresses in a member's own list.
+fn own_list(roster: &Roster, member: usize) -> Vec<SocketAddr> {
     let own = roster.own_list(member);
     let pages = (0..own.parts()).filter_map(|part| own.page(part, roster.len()));
-    pages.flat_map(|page| page.candidates().unwrap()).any(|peer| peer.addr == other)
+    pages.flat_map(|page| page.candidates().unwrap()).map(|peer| peer.addr).collect()
 }
