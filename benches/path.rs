@@ -18,7 +18,7 @@ const CLIENTS: usize = 10_000;
 /// Records that share a sync.
 const GROUP: usize = 128;
 
-/// A registry and its door, with a full current window, in the middle of a minute.
+/// A registry and its gate, with a full current window, in the middle of a minute.
 struct World {
     gate: Gate,
     registry: Registry,

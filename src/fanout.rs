@@ -37,7 +37,7 @@ const RECENT: u32 = 200;
 /// How long after it found a full socket a push is offered again.
 const OFFER_AGAIN: Duration = Duration::from_millis(10);
 
-/// One window's announcement.
+/// The announcement of one window to its members.
 #[derive(Debug)]
 pub struct Fanout {
     window: Arc<FinalizedWindow>,

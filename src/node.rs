@@ -195,7 +195,7 @@ impl Node {
         Alarm { wall, mono: moments.into_iter().flatten().min() }
     }
 
-    /// The current window.
+    /// The window that is current: its rosters are frozen.
     pub fn current(&self) -> &Arc<FinalizedWindow> {
         self.registry.current()
     }

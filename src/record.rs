@@ -45,7 +45,7 @@ impl Ticket {
 pub struct Entry {
     /// What its proposer knows it by; `None` if another registry proposed it, or a replay yields it.
     pub ticket: Option<Ticket>,
-    /// The fact itself.
+    /// What becomes a line of the journal.
     pub record: Record,
 }
 
@@ -163,7 +163,7 @@ fn hex(crc: u32) -> [u8; 8] {
 
 /// Checks a line without its newline, and finds its type and where each field stands.
 fn open_line<'a>(line: &'a [u8], fields: &mut Fields<'a>) -> Result<LineKind, LineError> {
-    /// `,"crc":"01234567"}`
+    // The length of `,"crc":"01234567"}`.
     const TAIL: usize = 18;
     let (body, tail) =
         line.split_at_checked(line.len().wrapping_sub(TAIL)).ok_or(LineError::Checksum)?;

@@ -64,7 +64,7 @@ pub enum Handled {
     Proposed,
     /// It is refused; here is the ERROR.
     Refused(Transmit, Code),
-    /// Nothing.
+    /// It is not answered, for this reason.
     Nothing(DropReason),
 }
 
@@ -100,7 +100,7 @@ pub enum ResumeError {
     OtherLength {
         /// The window that they were told.
         window: Window,
-        /// How many wait.
+        /// How many registrations wait for it.
         members: usize,
         /// Its length in seconds.
         was: u32,
@@ -188,7 +188,7 @@ impl Registry {
         })
     }
 
-    /// The current window.
+    /// The window that is current: its rosters are frozen.
     pub fn current(&self) -> &Arc<FinalizedWindow> {
         &self.current
     }

@@ -37,7 +37,7 @@ pub struct Member {
     pub id: Option<Id>,
     /// What it registered as.
     pub profile: Profile,
-    /// When it registered.
+    /// When the registry took its registration.
     pub registered: Wall,
     /// When it was last heard from, in tenths of a second of the monotonic clock; 0 after a restart.
     pub heard: u32,
@@ -55,7 +55,7 @@ pub struct Memory {
 /// What became of an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is in.
+    /// It is a member, and stands there.
     In(Slot),
     /// It left, from that address.
     Left(Box<SocketAddr>),
@@ -111,7 +111,7 @@ impl NextWindow {
         }
     }
 
-    /// Which window.
+    /// The window whose members these are.
     pub fn window(&self) -> Window {
         self.window
     }
@@ -339,16 +339,16 @@ pub struct FinalizedWindow {
     window: Window,
     length: Length,
     opened: Option<Wall>,
-    /// Ordered by room.
+    /// One for each room with members, ordered by room.
     rosters: Vec<Roster>,
-    /// By slot.
+    /// Where each member is, by slot.
     places: Vec<Place>,
     by_id: Map<Id, Memory>,
     by_addr: Places,
 }
 
 impl FinalizedWindow {
-    /// Which window.
+    /// The window whose members these are.
     pub fn window(&self) -> Window {
         self.window
     }
@@ -458,7 +458,7 @@ impl Roster {
         }
     }
 
-    /// Which room.
+    /// The room whose members these are.
     pub fn room(&self) -> &Room {
         &self.room
     }
@@ -468,12 +468,12 @@ impl Roster {
         &self.pass
     }
 
-    /// Its members.
+    /// The members of the room, as they are listed.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// How many members.
+    /// How many members the room has.
     pub fn len(&self) -> usize {
         self.members.len()
     }

@@ -23,7 +23,7 @@ pub struct Caps {
 }
 
 impl Default for Caps {
-    /// The default limits.
+    /// The limits without any flag, as the README lists them.
     fn default() -> Caps {
         Caps { per_ip: 256, room: 100_000, window: 1_000_000, rooms: 10_000 }
     }

@@ -72,7 +72,7 @@ impl RegistryTask {
         }
     }
 
-    /// Serves until `shutdown`.
+    /// Serves until `shutdown` is done, then writes what lacks and stops.
     pub(super) async fn run(
         mut self,
         mut keys: watch::Receiver<Vec<Key>>,

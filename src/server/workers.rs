@@ -34,7 +34,7 @@ const MOST_ANSWERS: usize = 64;
 /// What came to the gates, and what they dealt with by themselves.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct GateCounts {
-    /// Datagrams that came.
+    /// How many datagrams have been received.
     pub(super) received: u64,
     /// Strangers that were sent a cookie.
     pub(super) challenged: u64,

@@ -567,6 +567,7 @@ impl World {
         if promised {
             self.fill_some_socket(socket);
             if self.host.is_full(socket, self.t) {
+                self.rules.on_unsent(&transmit);
                 return self.seen.note("an answer found a full socket");
             }
         }

@@ -294,6 +294,14 @@ impl Rules {
         self.judge(model.check_handled(request, path.peer, wall, handled));
     }
 
+    /// An answer found a full socket: nobody gets it, and the registry knows of the request all the
+    /// same.
+    pub(crate) fn on_unsent(&mut self, transmit: &Transmit) {
+        let Ok(datagram) = Datagram::decode(&transmit.payload) else { return };
+        let check = self.history.model.check_answer(transmit.path.peer, &datagram);
+        self.judge(check);
+    }
+
     /// Datagrams leave the registry.
     pub(crate) fn on_transmits(&mut self, transmits: &[Transmit], wall: Wall) {
         self.history.see(wall);
