@@ -313,10 +313,15 @@ impl Node {
             self.event(Event::Replayed(window.clone()));
             self.follow(now, event);
         }
+        self.discard_closed();
     }
 
     fn follow_events(&mut self, now: Now) {
-        while let Some(event) = self.registry.poll_event() {
+        let mut next = self.registry.poll_event();
+        if next.is_none() {
+            return;
+        }
+        while let Some(event) = next {
             self.event(match &event {
                 // By the clock, not by the journal: its disk may have made it later than that.
                 registry::Event::Opened(window) => {
@@ -325,7 +330,9 @@ impl Node {
                 registry::Event::Missed(window) => Event::Missed(window.clone()),
             });
             self.follow(now, event);
+            next = self.registry.poll_event();
         }
+        self.discard_closed();
     }
 
     fn follow(&mut self, now: Now, event: registry::Event) {
@@ -346,7 +353,6 @@ impl Node {
         } else {
             self.archive(window);
         }
-        self.discard_closed();
     }
 
     /// Archives the window that is announced, unless that has been done.
