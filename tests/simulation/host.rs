@@ -351,6 +351,7 @@ impl World {
             Step::Durable(entries) => entries.into_iter().for_each(|entry| self.commit(entry)),
             Step::Refused(epoch, batch) => {
                 self.seen.note("the log refused a batch");
+                self.trace(|| format!("{epoch:?}: refuses {} entries", batch.len()));
                 self.rules.on_refused(&batch);
                 let process = self.process();
                 if epoch >= process.epoch {
@@ -393,6 +394,7 @@ impl World {
                 Output::Append(epoch, batch) => self.append(epoch, batch),
                 Output::Archive(window) => self.archive(window),
                 Output::Discard(window) => {
+                    self.trace(|| format!("discards the journal of {window}"));
                     self.host.log.discard(window);
                     self.seen.note("the log of a closed window was let go");
                 }
@@ -432,7 +434,6 @@ impl World {
     fn append(&mut self, epoch: Epoch, batch: Vec<Entry>) {
         let batch = self.as_asked(batch);
         self.host.log.submit(self.t, epoch, batch, &mut self.dice, &mut self.seen);
-        self.host.steady_since = self.host.steady_since.max(self.host.log.hangs_until);
     }
 
     /// What is handed to the log is what was asked.
@@ -532,6 +533,7 @@ impl World {
         }
         let (window, result) = (window.window(), self.document_of(&window));
         let now = self.now().expect("the registry is up");
+        self.trace(|| format!("the document of {window}: {result:?}"));
         self.process().node.handle(now, Input::Archived(window, result));
     }
 

@@ -270,6 +270,7 @@ impl World {
 
     /// After every step: the registry stands where the rules say, and may be killed.
     fn rest(&mut self) {
+        self.host.steady_since = self.host.steady_since.max(self.host.log.hangs_until);
         let Some(process) = &self.host.up else { return };
         let steady = self.t.saturating_sub(self.host.steady_since);
         let (node, wall) = (&process.node, self.host.clock.wall(self.t));
