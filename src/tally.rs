@@ -26,8 +26,6 @@ pub enum DropReason {
     Displaced,
     /// Its address asks too often, and has been told so.
     TooOften,
-    /// More requests wait for the registry than it takes.
-    Overloaded,
     /// An answer could not be sent: the socket's buffer is full, or the system refused.
     UnsentAnswer,
     /// A CHALLENGE could not be sent: the socket's buffer is full, or the system refused.

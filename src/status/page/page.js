@@ -23,7 +23,6 @@ const REASONS = {
   under_way: "repeated while being stored",
   displaced: "address registered again since",
   too_often: "asked too often, not answered",
-  overloaded: "too many requests at once",
   unsent_answer: "answers that could not be sent",
   unsent_challenge: "cookies that could not be sent",
   unsent_window: "lists that could not be sent",
