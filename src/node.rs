@@ -150,7 +150,7 @@ impl Node {
             durable: VecDeque::new(),
             journal_works: true,
             journals: journals.into_iter().collect(),
-            documents: Documents::default(),
+            documents: Documents::new(),
             outputs: VecDeque::new(),
             counts: Counts::default(),
         };
@@ -313,6 +313,7 @@ impl Node {
             self.event(Event::Replayed(window.clone()));
             self.follow(now, event);
         }
+        self.documents.end_replay();
         self.discard_closed();
     }
 
@@ -368,9 +369,10 @@ impl Node {
         }
     }
 
-    /// Lets go of the journals of windows that have closed and whose document is durable.
+    /// Lets go of the journals of windows that have closed and whose document is durable. The
+    /// window being filled may be of the past, if none has opened since it was: it was missed.
     fn discard_closed(&mut self) {
-        let current = self.registry.current().window();
+        let current = self.registry.current().window().min(self.registry.next().0);
         let closed: Vec<Window> = self.journals.range(..current).copied().collect();
         for window in closed {
             if !self.documents.needs_journal(window) {
@@ -383,7 +385,7 @@ impl Node {
     /// One batch at a time: what comes meanwhile waits, and shares the next sync. An opening, which
     /// many wait for, waits for nothing.
     fn poll_append(&mut self) -> Option<Output> {
-        if self.submitted > 0 && !self.registry.is_opening() {
+        if self.submitted > 0 && !self.registry.proposes_opening() {
             return None;
         }
         let batch = self.registry.take_proposals();

@@ -133,6 +133,8 @@ pub struct Registry {
     /// Nothing is proposed before this moment of the monotonic clock, or ever while it is `None`.
     proposes_from: Option<Duration>,
     proposals: Vec<Entry>,
+    /// Whether an opening is among the proposals.
+    proposes_opening: bool,
     events: VecDeque<Event>,
 }
 
@@ -154,6 +156,7 @@ impl Registry {
             ticket: Ticket::FIRST,
             proposes_from: Some(Duration::ZERO),
             proposals: Vec::new(),
+            proposes_opening: false,
             events: VecDeque::new(),
         }
     }
@@ -203,6 +206,11 @@ impl Registry {
         self.in_flight.opening().is_some()
     }
 
+    /// Whether an opening has been proposed that has not been taken yet.
+    pub fn proposes_opening(&self) -> bool {
+        self.proposes_opening
+    }
+
     /// Takes a request that passed the gate; of a trusted source there may be any number.
     pub fn handle(&mut self, now: Now, path: Path, request: Request, trusted: bool) -> Handled {
         self.handle_timeout(now);
@@ -227,11 +235,13 @@ impl Registry {
         let window = length.window_at(now.wall).max(self.next.window());
         let opening = Opening { window, length, at: now.wall };
         self.propose(Record::Open(opening), None);
+        self.proposes_opening = true;
         self.after = Some(self.window_after(&opening));
     }
 
     /// What is to go into the journal next, in this order.
     pub fn take_proposals(&mut self) -> Vec<Entry> {
+        self.proposes_opening = false;
         std::mem::take(&mut self.proposals)
     }
 

@@ -83,6 +83,8 @@ pub enum Event {
     DocumentWritten(Window),
     /// A document could not be written, or old ones not removed; it is tried again.
     DocumentFails(String),
+    /// Too many documents wait to be written: that of this window is written at the next start.
+    DocumentPostponed(Window),
     /// What was dropped and refused since this was last told, at most every 10 s.
     Rejected(Tally),
     /// So many events were lost: the receiver was too slow.

@@ -8,21 +8,22 @@ use crate::clock::Now;
 use crate::roster::FinalizedWindow;
 use crate::window::Window;
 
-/// The most windows that are kept in memory for their documents. Those beyond are written from
-/// their journals at the next start.
+/// The most windows that are kept in memory for their documents, besides those that were replayed.
+/// Those beyond are written from their journals at the next start.
 const MOST_WAITING: usize = 16;
 
 /// How long after a failure a document is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The windows whose documents are not durable yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Documents {
     /// Windows with members whose document is not durable: their journals stay.
     unarchived: BTreeSet<Window>,
     /// The window that is announced and has not been handed in yet.
     expected: Option<Window>,
     waiting: VecDeque<Arc<FinalizedWindow>>,
+    most_waiting: usize,
     /// The one that is being written.
     writing: Option<Arc<FinalizedWindow>>,
     /// Nothing is written before this moment of the monotonic clock.
@@ -32,6 +33,19 @@ pub(super) struct Documents {
 }
 
 impl Documents {
+    /// Nothing waits yet; until [`Documents::end_replay`], there is no limit to it.
+    pub(super) fn new() -> Documents {
+        Documents {
+            unarchived: BTreeSet::new(),
+            expected: None,
+            waiting: VecDeque::new(),
+            most_waiting: usize::MAX,
+            writing: None,
+            resumes_at: Duration::ZERO,
+            failed: BTreeSet::new(),
+        }
+    }
+
     /// A window has opened that will have a document: its journal stays until then.
     pub(super) fn expect(&mut self, window: Window) {
         self.unarchived.insert(window);
@@ -52,8 +66,13 @@ impl Documents {
         }
         self.unarchived.insert(window.window());
         self.waiting.push_back(window);
-        let too_many = self.waiting.len() > MOST_WAITING;
+        let too_many = self.waiting.len() > self.most_waiting;
         too_many.then(|| self.waiting.pop_front()).flatten().map(|oldest| oldest.window())
+    }
+
+    /// The journal has been replayed: whatever it had is in memory, and is written.
+    pub(super) fn end_replay(&mut self) {
+        self.most_waiting = self.waiting.len() + MOST_WAITING;
     }
 
     /// The next window to write, if none is being written.

@@ -300,6 +300,48 @@ fn what_was_replayed_is_announced_while_it_lasts_and_archived() {
 }
 
 #[test]
+fn the_journal_of_a_first_window_that_was_missed_stays_until_its_document_is_durable() {
+    let mut it = replayed("11:40:00", &["11:29"], vec![registration("11:28:30", "11:29")]);
+    assert_eq!(it.discarded, []);
+    it.refuse();
+    assert_eq!(it.discarded, [], "the disk is full");
+    it.wait_until("11:40:01");
+    it.sync();
+    assert_eq!(it.archived(Ok(())), window("11:29"));
+    assert_eq!(it.discarded, [window("11:29")]);
+}
+
+#[test]
+fn a_start_writes_every_document_that_lacks() {
+    let minutes: Vec<String> = (1..=30).map(|minute| format!("11:{minute:02}")).collect();
+    let entries = |minute: &String| {
+        let before: u32 = minute[3..].parse().unwrap();
+        [registration(&format!("11:{:02}:30", before - 1), minute), opening(minute)]
+    };
+    let windows: Vec<&str> = minutes.iter().map(String::as_str).collect();
+    let mut it = replayed("11:40:00", &windows, minutes.iter().flat_map(entries).collect());
+    it.sync();
+    for minute in &minutes {
+        assert_eq!(it.archived(Ok(())), window(minute));
+    }
+    assert_eq!(it.events.iter().filter_map(postponed).next(), None);
+}
+
+#[test]
+fn while_an_opening_is_under_way_one_batch_follows_it() {
+    let mut it = Harness::new("11:28:00");
+    it.ask("a", ANA, 1);
+    it.wait_until("11:29:00");
+    for seq in 0..100 {
+        it.ask(&format!("b{seq}"), &format!("203.0.113.10:{}", seq + 1), 1);
+    }
+    assert_eq!(it.batches.len(), 2, "the first batch and the opening");
+    it.sync();
+    it.sync();
+    assert_eq!((it.batches.len(), it.batches[0].1.len()), (1, 100));
+}
+
+#[test]
 fn the_journal_of_a_window_that_was_missed_stays_until_its_document_is_durable() {
     // Replayed at once: a window without members, one that was missed, and the current one.
     let entries = vec![opening("11:29"), registration("11:29:30", "11:30"), opening("11:31")];

@@ -184,9 +184,10 @@ impl RegistryTask {
 
     /// What was proposed is still answered, and the documents that are due are written.
     async fn stop(mut self) {
-        self.node.end_announcement();
         let finish = async {
             loop {
+                // A window may open even now.
+                self.node.end_announcement();
                 self.work();
                 if self.node.is_settled() && self.node.is_archived() {
                     return;

@@ -89,10 +89,7 @@ impl Reporter {
             node::Event::JournalRecovered => Event::JournalRecovered,
             node::Event::DocumentWritten(window) => Event::DocumentWritten(window),
             node::Event::DocumentFails(_, why) => Event::DocumentFails(why),
-            node::Event::DocumentPostponed(window) => Event::DocumentFails(format!(
-                "too many documents wait to be written: that of {window} is written at the next \
-                 start"
-            )),
+            node::Event::DocumentPostponed(window) => Event::DocumentPostponed(window),
         };
         self.tell(event);
     }
