@@ -114,8 +114,8 @@ impl PendingRequest {
         Some(self.request.encode(&self.auth))
     }
 
-    /// When the request is sent next, by the monotonic clock; `None` once it is answered or has
-    /// failed.
+    /// The moment of the monotonic clock at which the request is sent next; `None` once it is
+    /// answered or has failed.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.due
     }

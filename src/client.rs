@@ -26,9 +26,9 @@ use crate::udp::{Inbox, Socket};
 pub use reader::{Roster, Watched, peers, watch};
 
 /// How long one of several addresses is tried before the next, if there is time for that.
-const TIME_PER_ADDRESS: Duration = Duration::from_secs(2);
+const TIMEOUT_PER_ADDRESS: Duration = Duration::from_secs(2);
 /// How long each address is tried at least.
-const MIN_TIME_PER_ADDRESS: Duration = Duration::from_millis(10);
+const MIN_TIMEOUT_PER_ADDRESS: Duration = Duration::from_millis(10);
 /// How long a stop waits for LEFT.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest wait between tries of a single request.
@@ -108,7 +108,7 @@ impl Target {
     /// How long one address is tried before the next: all are tried before the timeout.
     fn time_per_address(&self) -> Duration {
         let addresses = u32::try_from(self.registries.len()).unwrap_or(u32::MAX).max(1);
-        TIME_PER_ADDRESS.min(self.timeout / addresses).max(MIN_TIME_PER_ADDRESS)
+        TIMEOUT_PER_ADDRESS.min(self.timeout / addresses).max(MIN_TIMEOUT_PER_ADDRESS)
     }
 
     /// Leaves out the addresses that the own one cannot send to: trying each would take time.
@@ -368,8 +368,8 @@ mod tests {
             let registries = vec![SocketAddr::from(([127, 0, 0, 1], 8080)); addresses];
             Target { registries, bind: None, key: None, timeout }.time_per_address()
         };
-        assert_eq!(time(1, Duration::from_secs(30)), TIME_PER_ADDRESS);
+        assert_eq!(time(1, Duration::from_secs(30)), TIMEOUT_PER_ADDRESS);
         assert_eq!(time(2, Duration::from_secs(1)), Duration::from_millis(500));
-        assert_eq!(time(3, Duration::ZERO), MIN_TIME_PER_ADDRESS);
+        assert_eq!(time(3, Duration::ZERO), MIN_TIMEOUT_PER_ADDRESS);
     }
 }

@@ -68,7 +68,7 @@ pub enum Replayed {
     Record(Record),
 }
 
-/// What was found at the start.
+/// What a journal that has been opened has found on its disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// The windows that have a journal, oldest first.

@@ -77,7 +77,7 @@ pub enum Output {
     Archive(Arc<FinalizedWindow>),
     /// A window whose journal is needed no more.
     Discard(Window),
-    /// Something that people want to know.
+    /// What the operator of the registry is told, in logs and on the page.
     Event(Event),
 }
 
@@ -221,7 +221,7 @@ impl Node {
     }
 
     /// Ends the announcement of the current window, whoever has not been told: it is archived.
-    pub fn end_announcement(&mut self) {
+    pub fn finish_announcement(&mut self) {
         if let Some(fanout) = self.fanout.take() {
             self.archive_announced(fanout.window());
         }
@@ -345,7 +345,7 @@ impl Node {
 
     /// Tells the members of a window, unless its time is over already: it was replayed.
     fn announce(&mut self, now: Now, window: Arc<FinalizedWindow>) {
-        self.end_announcement();
+        self.finish_announcement();
         if window.is_empty() {
             // There is nobody to tell, and nothing to write.
         } else if now.wall < window.closes() {

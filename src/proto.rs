@@ -159,9 +159,9 @@ messages! {
         pass: Pass = Pass,
         /// A random number, echoed in GREETED.
         seq: u64 = Seq,
-        /// The greeter's address in the roster.
+        /// The address of the peer that greets, as the roster lists it.
         from: SocketAddr = As,
-        /// The greeter's name, if it has one.
+        /// The name of the peer that greets, if it has one.
         name: Option<Name> = Name,
         /// What the greeter says, if anything.
         text: Option<Text> = Text,

@@ -483,7 +483,7 @@ impl Roster {
         self.members.is_empty()
     }
 
-    /// A page for everyone.
+    /// Page `part` of the list that everyone may see, or `None` if it has no such page.
     pub fn page(&self, part: u32) -> Option<Page<'_>> {
         self.listing.page(part, self.len())
     }

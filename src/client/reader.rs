@@ -105,14 +105,14 @@ struct Reader {
 }
 
 /// A roster while its pages come.
-struct Reading {
+struct RosterPages {
     list: PartialList<Window>,
     closes_in: Duration,
 }
 
-impl Reading {
-    fn new() -> Reading {
-        Reading { list: PartialList::new(usize::MAX), closes_in: Duration::ZERO }
+impl RosterPages {
+    fn new() -> RosterPages {
+        RosterPages { list: PartialList::new(usize::MAX), closes_in: Duration::ZERO }
     }
 
     /// Whether the page was of use.
@@ -126,7 +126,7 @@ impl Reading {
     fn refuse(&mut self, refusal: Refusal) -> Result<(), ClientError> {
         let Refusal { code, reason, .. } = refusal;
         if code == Code::BadField && self.list.missing() > 0 {
-            *self = Reading::new();
+            *self = RosterPages::new();
             return Ok(());
         }
         Err(ClientError::Refused { code, reason })
@@ -148,7 +148,7 @@ impl Reader {
         let whole = async {
             loop {
                 for &registry in &registries {
-                    let mut reading = Reading::new();
+                    let mut reading = RosterPages::new();
                     let first = self.read_page(registry, &mut reading);
                     if let Ok(first) = tokio::time::timeout(time_per_address, first).await {
                         first?;
@@ -161,11 +161,11 @@ impl Reader {
         whole.unwrap_or(Err(ClientError::NoAnswer { registries, waited: timeout }))
     }
 
-    /// Reads the pages that are missing.
+    /// Asks `registry` for the pages of the list that have not come yet.
     async fn read_on(
         &mut self,
         registry: SocketAddr,
-        mut reading: Reading,
+        mut reading: RosterPages,
     ) -> Result<Roster, ClientError> {
         loop {
             if let Some(WholeList { head: window, count, peers }) = reading.list.take_whole() {
@@ -181,7 +181,7 @@ impl Reader {
     async fn read_page(
         &mut self,
         registry: SocketAddr,
-        reading: &mut Reading,
+        reading: &mut RosterPages,
     ) -> Result<(), ClientError> {
         let mut ask = self.ask(reading.list.missing());
         let mut inbox = Inbox::new();
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn a_page_that_is_gone_begins_the_reading_anew() {
         let refusal = |code| Refusal { seq: None, code, reason: String::new(), retry_in_ms: None };
-        let mut reading = Reading::new();
+        let mut reading = RosterPages::new();
         assert!(reading.refuse(refusal(Code::BadField)).is_err(), "there is always a first page");
         let page = Page { part: 0, parts: 2, count: 60, peers: r#""192.0.2.1:5""# };
         let window = "2026-11-23T11:29:00Z".parse().unwrap();

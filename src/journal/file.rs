@@ -70,7 +70,7 @@ pub struct FileJournal<S = Disk> {
     under_way: usize,
     /// What found the queue full, and what came behind it: refused when all before it is told.
     overflow: Option<(Epoch, Vec<Entry>)>,
-    /// Batches of earlier epochs are refused, because one found the queue full.
+    /// Batches of epochs before this one are refused. It rises when a batch finds the queue full.
     fence: Epoch,
     /// Discards that found the queue full, for when it is not.
     discards: Vec<Window>,

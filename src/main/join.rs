@@ -75,7 +75,7 @@ pub(crate) fn watch(
     printed
 }
 
-/// Whether this is not the window that was printed last.
+/// Whether `watched` is to be printed: an event, or a window other than `last`, which it becomes.
 fn is_new(last: &mut Option<Window>, watched: &Watched) -> bool {
     match watched {
         Watched::Window(roster) => last.replace(roster.window) != Some(roster.window),

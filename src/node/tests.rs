@@ -364,7 +364,7 @@ fn an_announcement_that_ends_early_is_archived_all_the_same() {
     while it.node.fanout.is_none() {
         let _ = it.node.poll(it.now).expect("the opening takes effect");
     }
-    it.node.end_announcement();
+    it.node.finish_announcement();
     it.work();
     assert!(it.told.is_empty(), "nobody was told before the stop");
     assert!(!it.node.is_archived());

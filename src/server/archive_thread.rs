@@ -46,7 +46,8 @@ impl ArchiveThread {
         Ok(ArchiveThread { windows, outcomes })
     }
 
-    /// Has a window's document written; not before the outcome of the one before.
+    /// Hands in a window whose document is to be written. The outcome of the window handed in before
+    /// must have been received.
     pub(super) fn write(&self, window: Arc<FinalizedWindow>) {
         self.windows
             .try_send(window)

@@ -187,7 +187,7 @@ impl RegistryTask {
         let finish = async {
             loop {
                 // A window may open even now.
-                self.node.end_announcement();
+                self.node.finish_announcement();
                 self.work();
                 if self.node.is_settled() && self.node.is_archived() {
                     return;

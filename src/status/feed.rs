@@ -30,10 +30,10 @@ use super::reply::Problem;
 const STREAMS: usize = 384;
 
 /// The shortest time between two events, but for an opening, which is told at once.
-const SHORTEST: Duration = Duration::from_millis(500);
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The longest time between two events.
-const LONGEST: Duration = Duration::from_secs(1);
+const MAX_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a browser waits before it connects again.
 const RETRY: &str = "retry: 2000\n\n";
@@ -117,7 +117,7 @@ impl Writer {
                 self.events.send_replace(event(&snapshot, now));
                 last = LastEvent::of(&snapshot, now);
             }
-            let wait = if snapshot.at == last.snapshot { LONGEST } else { SHORTEST };
+            let wait = if snapshot.at == last.snapshot { MAX_INTERVAL } else { MIN_INTERVAL };
             drop(snapshot);
             tokio::select! {
                 changed = self.snapshots.changed() => match changed {
@@ -150,8 +150,8 @@ impl LastEvent {
     /// Whether it is time for the next one.
     fn is_outdated(&self, snapshot: &Snapshot, now: Now) -> bool {
         let since = now.mono.saturating_sub(self.at);
-        let changed = self.snapshot != snapshot.at && since >= SHORTEST;
-        self.urgent != urgent(snapshot) || changed || since >= LONGEST
+        let changed = self.snapshot != snapshot.at && since >= MIN_INTERVAL;
+        self.urgent != urgent(snapshot) || changed || since >= MAX_INTERVAL
     }
 }
 

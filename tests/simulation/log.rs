@@ -144,8 +144,8 @@ impl Log {
             self.outcomes.push_back((t, Step::Durable(batch.clone())));
         }
         self.queue.extend(batch);
-        if self.mutation == Some(Mutation::OpenLast) {
-            self.queue.sort_by_key(|entry| matches!(entry.record, Record::Open(_)));
+        if self.mutation == Some(Mutation::OpenFirst) {
+            self.queue.sort_by_key(|entry| !matches!(entry.record, Record::Open(_)));
         }
         self.write(t, dice, seen);
     }

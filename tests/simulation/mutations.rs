@@ -18,7 +18,7 @@ macro_rules! mutations {
 
 mutations! {
     WindowTooFar [NextMinute] "registrations are written for the window after the next"
-    OpenLast [NextMinute] "within a batch, `open` is written behind the registrations"
+    OpenFirst [NextMinute, AckedMeansIn] "`open` is written before the registrations that wait with it"
     AckBeforeSync [AckedMeansIn, TimeNeverRunsBack] "the journal says durable before the sync"
     LastNotWritten [AckedMeansIn] "the journal drops the last record of a batch"
     RoomForgotten [AckedMeansIn] "the journal is handed another room than was asked for"
@@ -41,7 +41,7 @@ mutations! {
     NeverDiscards [Bounded, NeverHalfDead] "the journal of closed windows is never let go"
     DeafToAcks [Bounded] "ACKs are not heeded"
     Chatty [Bounded] "every answer is sent three times"
-    NoFence [NextMinute, AckedMeansIn, Once] "the journal takes batches of an epoch that ended with a refusal"
+    NoFence [NextMinute, AckedMeansIn, Once, TimeNeverRunsBack] "the journal takes batches of an epoch that ended with a refusal"
     RefusedStays [AckedMeansIn, Once] "what the journal refused stays in its file"
     AckWhileHung [AckedMeansIn, TimeNeverRunsBack] "the journal says durable while a sync hangs"
     WaitsForSockets [NeverHeldUp] "the registry waits for a socket that is full"

@@ -12,10 +12,10 @@ use std::thread::{Builder, Scope};
 
 use super::lines::{FileLines, Line};
 
-/// Lines that are handed over at once.
+/// How many lines are handed over at once.
 const BATCH: usize = 256;
-/// Batches that may wait.
-const WAITING: usize = 4;
+/// How many batches may wait.
+const MAX_WAITING: usize = 4;
 
 /// A line, and where it stands in its file.
 pub(super) struct Judged {
@@ -32,7 +32,7 @@ pub(super) fn read<'scope>(
     scope: &'scope Scope<'scope, '_>,
     lines: &'scope mut FileLines,
 ) -> io::Result<impl Iterator<Item = io::Result<Judged>>> {
-    let (batches, read) = sync_channel(WAITING);
+    let (batches, read) = sync_channel(MAX_WAITING);
     Builder::new().name("replay".into()).spawn_scoped(scope, || send_all(lines, batches))?;
     Ok(read.into_iter().flatten())
 }
@@ -71,7 +71,7 @@ mod tests {
     use std::thread;
 
     /// More than may wait.
-    const MANY: usize = BATCH * (WAITING + 3) + 1;
+    const MANY: usize = BATCH * (MAX_WAITING + 3) + 1;
 
     fn header() -> Header {
         Header { window: "2026-11-23T11:29:00Z".parse().unwrap(), length: Length::MINUTE }
