@@ -234,7 +234,7 @@ impl Registry {
         // Not before the one being filled, which comes after the last one opened (rule 6).
         let window = length.window_at(now.wall).max(self.next.window());
         let opening = Opening { window, length, at: now.wall };
-        self.propose(Record::Open(opening), None);
+        self.propose(Record::Open(opening));
         self.proposes_opening = true;
         self.after = Some(self.window_after(&opening));
     }
@@ -316,12 +316,12 @@ impl Registry {
         self.proposes_from.is_none_or(|from| now.mono < from)
     }
 
-    /// Puts a record into the journal's order. `known` is the highest `seq` of its id before.
-    fn propose(&mut self, record: Record, known: Option<u64>) {
+    /// Puts a record into the journal's order.
+    fn propose(&mut self, record: Record) {
         let ticket = self.ticket;
         self.ticket = ticket.next();
         let filling = self.after.as_mut().unwrap_or(&mut self.next);
-        self.in_flight.insert(ticket, &record, known, filling);
+        self.in_flight.insert(ticket, &record, filling);
         self.proposals.push(Entry { ticket: Some(ticket), record });
     }
 

@@ -22,7 +22,7 @@ pub(super) struct InFlight {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
     ticket: Ticket,
-    /// The highest `seq` of its id, as far as is known.
+    /// The highest `seq` of its id that is in flight.
     pub(super) seq: Option<u64>,
     pub(super) addr: SocketAddr,
     pub(super) action: Action,
@@ -60,15 +60,8 @@ impl InFlight {
         self.opening.as_ref()
     }
 
-    /// Notes a record that has just been proposed for `window`. `known` is the highest `seq` of its
-    /// id before.
-    pub(super) fn insert(
-        &mut self,
-        ticket: Ticket,
-        record: &Record,
-        known: Option<u64>,
-        window: &mut NextWindow,
-    ) {
+    /// Notes a record that has just been proposed for `window`.
+    pub(super) fn insert(&mut self, ticket: Ticket, record: &Record, window: &mut NextWindow) {
         let (id, addr, seq, action, place) = match record {
             Record::Open(opening) => return self.opening = Some(*opening),
             Record::Register(it) => {
@@ -81,7 +74,8 @@ impl InFlight {
         self.claims.push_back(Claim { ticket, window: record.window(), place });
         self.addrs.insert(addr, ticket);
         if let Some(id) = id {
-            let pending = Pending { ticket, seq: known.max(seq), addr, action };
+            let before = self.of(id).and_then(|pending| pending.seq);
+            let pending = Pending { ticket, seq: before.max(seq), addr, action };
             self.ids.insert(id.clone(), pending);
         }
     }

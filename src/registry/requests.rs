@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::in_flight::Action;
+use super::in_flight::{Action, Pending};
 use super::{Handled, Registry, answers};
 use crate::clock::Now;
 use crate::path::Path;
@@ -60,8 +60,7 @@ impl Registry {
             let opens_in = now.wall.until(window.opens());
             return Handled::Refused(answers::full(path, seq, cap, opens_in), Code::Full);
         }
-        let known = self.known_before(now, registration.id.as_ref(), seq);
-        self.propose(Record::Register(registration), known);
+        self.propose(Record::Register(registration));
         Handled::Proposed
     }
 
@@ -88,9 +87,8 @@ impl Registry {
         if self.cannot_propose(now) {
             return Handled::Refused(answers::unavailable(path, seq), Code::Unavailable);
         }
-        let known = self.known_before(now, id.as_ref(), seq);
         let leaving = Leaving { window, at: now.wall, path, id, seq };
-        self.propose(Record::Leave(leaving), known);
+        self.propose(Record::Leave(leaving));
         Handled::Proposed
     }
 
@@ -114,7 +112,7 @@ impl Registry {
     ) -> Verdict<'_> {
         let (Some(id), Some(seq)) = (id, seq) else { return Verdict::New };
         if let Some(pending) = self.in_flight.of(id) {
-            return match pending.seq {
+            return match self.highest(id, pending) {
                 Some(known) if seq < known => Verdict::Nothing(DropReason::Old),
                 Some(known) if seq > known || pending.addr != addr => Verdict::New,
                 Some(_) if pending.action == action => Verdict::Nothing(DropReason::UnderWay),
@@ -136,14 +134,12 @@ impl Registry {
         }
     }
 
-    /// The highest `seq` of an id before a new request that may be below it: one without a `seq`, or
-    /// one that comes when the current window is over, whose time a clock that is set back brings
-    /// back.
-    fn known_before(&self, now: Now, id: Option<&Id>, seq: Option<u64>) -> Option<u64> {
-        let id = id.filter(|_| seq.is_none() || self.is_due(now))?;
-        let pending = self.in_flight.of(id).and_then(|pending| pending.seq);
+    /// The highest `seq` that is known of an id, of which a record is in flight. The current window's
+    /// time may be over: a clock that is set back brings it back.
+    fn highest(&self, id: &Id, pending: &Pending) -> Option<u64> {
         let filling = self.next.memory(id).and_then(|memory| memory.seq);
-        pending.max(filling).max(self.current.memory(id).and_then(|memory| memory.seq))
+        let current = self.current.memory(id).and_then(|memory| memory.seq);
+        pending.seq.max(filling).max(current)
     }
 
     /// Whether a registration finds itself in the next window already, as the `holder` of its
