@@ -64,10 +64,10 @@ pub(crate) struct Violation {
 /// with the registry for so long.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    /// The world's time.
+    /// The present moment of the world.
     pub(crate) t: Duration,
     pub(crate) broken: Option<Violation>,
-    /// What was remarkable.
+    /// How often each remarkable thing was seen.
     pub(crate) seen: Counts,
     history: History,
     acked_means_in: AckedMeansIn,
