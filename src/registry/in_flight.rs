@@ -22,8 +22,9 @@ pub(super) struct InFlight {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
     ticket: Ticket,
-    /// The highest `seq` of its id that is in flight.
-    pub(super) seq: Option<u64>,
+    /// The highest `seq` of its id that is in flight, and the record that has it: of those that have
+    /// one, the last.
+    seq: Option<(Ticket, u64)>,
     pub(super) addr: SocketAddr,
     pub(super) action: Action,
 }
@@ -42,6 +43,13 @@ struct Claim {
     window: Window,
     /// The place of a registration; a withdrawal claims none.
     place: Option<(SocketAddr, Room)>,
+}
+
+impl Pending {
+    /// The highest `seq` of its id that is in flight.
+    pub(super) fn seq(&self) -> Option<u64> {
+        self.seq.map(|(_, seq)| seq)
+    }
 }
 
 impl Claim {
@@ -75,7 +83,8 @@ impl InFlight {
         self.addrs.insert(addr, ticket);
         if let Some(id) = id {
             let before = self.of(id).and_then(|pending| pending.seq);
-            let pending = Pending { ticket, seq: before.max(seq), addr, action };
+            let seq = seq.map(|seq| (ticket, seq)).or(before);
+            let pending = Pending { ticket, seq, addr, action };
             self.ids.insert(id.clone(), pending);
         }
     }
@@ -96,9 +105,10 @@ impl InFlight {
         if self.addrs.get(&addr) == Some(&ticket) {
             self.addrs.remove(&addr);
         }
-        if let Some(id) = id
-            && self.ids.get(id).is_some_and(|pending| pending.ticket == ticket)
-        {
+        let Some(id) = id else { return };
+        let Some(pending) = self.ids.get_mut(id) else { return };
+        pending.seq.take_if(|(of, _)| *of == ticket);
+        if pending.ticket == ticket {
             self.ids.remove(id);
         }
     }

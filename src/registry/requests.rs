@@ -139,7 +139,7 @@ impl Registry {
     fn highest(&self, id: &Id, pending: &Pending) -> Option<u64> {
         let filling = self.next.memory(id).and_then(|memory| memory.seq);
         let current = self.current.memory(id).and_then(|memory| memory.seq);
-        pending.seq.max(filling).max(current)
+        pending.seq().max(filling).max(current)
     }
 
     /// Whether a registration finds itself in the next window already, as the `holder` of its
