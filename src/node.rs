@@ -98,7 +98,7 @@ pub enum Event {
     /// A window's document is durable.
     DocumentWritten(Window),
     /// A window's document could not be written; it is tried again.
-    DocumentFails(Window, String),
+    DocumentFails(String),
     /// Too many documents wait to be written: this one is written at the next start.
     DocumentPostponed(Window),
 }
@@ -286,7 +286,7 @@ impl Node {
             }
             Err(why) => {
                 if self.documents.note_failed(now, window) {
-                    self.event(Event::DocumentFails(window, why));
+                    self.event(Event::DocumentFails(why));
                 }
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!               handle                       commit
-//!   request ──────┬──▶ proposal ──▶ log ──────┬──▶ takes effect ──▶ answer
+//!   request ──────┬──▶ proposal ──▶ journal ──┬──▶ takes effect ──▶ answer
 //!                 └──▶ answer at once         └──▶ `open`: Event::Opened
 //!                      (nothing changes)
 //!
@@ -11,15 +11,15 @@
 //!   is for        11:29          11:29                           11:30
 //! ```
 //!
-//! What a request means is decided once, when its record takes its place in the log's order;
-//! replaying the log runs the same `commit`. Nothing else changes a roster.
+//! What a request means is decided once, when its record takes its place in the journal's
+//! order; replaying the journal runs the same `commit`. Nothing else changes a roster.
 
 mod answers;
 mod caps;
 mod in_flight;
 mod requests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ pub enum Event {
     Missed(Arc<FinalizedWindow>),
 }
 
-/// Why a registry cannot go on from its log.
+/// Why a registry cannot go on from its journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ResumeError {
     /// Time never runs back (rule 6).

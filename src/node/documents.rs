@@ -109,7 +109,7 @@ impl Documents {
         self.unarchived.contains(&window)
     }
 
-    /// Whether no document is being written or waits for that.
+    /// Whether every document that was handed in has been written.
     pub(super) fn is_empty(&self) -> bool {
         self.writing.is_none() && self.waiting.is_empty()
     }

@@ -7,8 +7,9 @@ use crate::cookie::Secret;
 use crate::mesh::ListCap;
 use crate::proto::{Datagram, Kind, Profile};
 use crate::record::Record;
+use crate::registry::tests::{at, window};
 use crate::registry::{Caps, Config};
-use crate::window::{Length, Wall};
+use crate::window::Length;
 
 const ANA: &str = "203.0.113.9:1";
 const BO: &str = "203.0.113.9:2";
@@ -23,16 +24,6 @@ struct Harness {
     archiving: VecDeque<Arc<FinalizedWindow>>,
     discarded: Vec<Window>,
     events: Vec<Event>,
-}
-
-fn at(time: &str) -> Now {
-    let wall: Wall = format!("2026-11-23T{time}Z").parse().unwrap();
-    let start: Wall = "2026-11-23T00:00:00Z".parse().unwrap();
-    Now { wall, mono: start.until(wall) }
-}
-
-fn window(time: &str) -> Window {
-    format!("2026-11-23T{time}:00Z").parse().unwrap()
 }
 
 fn registry(now: Now) -> Registry {

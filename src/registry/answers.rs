@@ -6,7 +6,9 @@ use super::caps::Cap;
 use super::{Handled, REFUSAL_BACKOFF, Registry};
 use crate::clock::Now;
 use crate::path::{Path, Transmit};
-use crate::proto::{Code, Current, Id, Left, Listing, Peers, Refusal, Registered, Request, Room};
+use crate::proto::{
+    Code, Current, Id, Left, Listing, Page, Peers, Refusal, Registered, Request, Room,
+};
 use crate::record::{Record, Registration};
 use crate::roster::Roster;
 use crate::window::Window;
@@ -74,16 +76,9 @@ impl Registry {
         let Some(page) = Listing::page(&own, part, roster.len()) else {
             return no_such_part(path, query.seq, own.parts());
         };
-        let peers = Peers {
-            id: query.id.clone(),
-            seq: query.seq,
-            room: roster.room().clone(),
-            window: self.current.window(),
-            closes_in_ms: self.closes_in_ms(now),
-            you: Some(roster.members()[member].path.peer),
-            pass: Some(roster.pass().clone()),
-            page,
-        };
+        let you = Some(roster.members()[member].path.peer);
+        let pass = Some(roster.pass().clone());
+        let peers = Peers { you, pass, ..self.peers(now, query, roster.room(), page) };
         Handled::Answer(Transmit { path, payload: peers.encode() })
     }
 
@@ -99,7 +94,13 @@ impl Registry {
             let first = self.current.page(room, 0).expect("page 0 of any room is there");
             return no_such_part(path, query.seq, first.parts);
         };
-        let peers = Peers {
+        let payload = self.peers(now, query, room, page).encode();
+        Handled::Answer(Transmit { path, payload })
+    }
+
+    /// PEERS as everyone is told it.
+    fn peers<'a>(&self, now: Now, query: &Request, room: &Room, page: Page<'a>) -> Peers<'a> {
+        Peers {
             id: query.id.clone(),
             seq: query.seq,
             room: room.clone(),
@@ -108,8 +109,7 @@ impl Registry {
             you: None,
             pass: None,
             page,
-        };
-        Handled::Answer(Transmit { path, payload: peers.encode() })
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A registry on a clock of its own, and a log that takes everything, or nothing.
+//! A registry on a clock of its own, and a journal that takes everything, or nothing.
 
 use super::*;
 use std::net::SocketAddr;
@@ -8,20 +8,20 @@ use crate::proto::{Code, Datagram, Profile, Room};
 const ANA: &str = "203.0.113.9:1";
 const BO: &str = "203.0.113.9:2";
 
-/// A registry with a log that takes everything at once, or when it is told to.
+/// A registry with a journal that takes everything at once, or when it is told to.
 struct Journaled {
     registry: Registry,
-    log: Vec<Record>,
+    journal: Vec<Record>,
     waiting: Vec<Entry>,
 }
 
-fn at(time: &str) -> Now {
+pub(crate) fn at(time: &str) -> Now {
     let wall: Wall = format!("2026-11-23T{time}Z").parse().unwrap();
     let start: Wall = "2026-11-23T00:00:00Z".parse().unwrap();
     Now { wall, mono: start.until(wall) }
 }
 
-fn window(time: &str) -> Window {
+pub(crate) fn window(time: &str) -> Window {
     format!("2026-11-23T{time}:00Z").parse().unwrap()
 }
 
@@ -43,11 +43,11 @@ fn leave(id: &str, seq: u64) -> Request {
     Request::leave(id, Some(seq))
 }
 
-/// What a new process makes of a log of minutes.
-fn replayed(log: &[Record], config: Config, now: Now) -> Result<Registry, ResumeError> {
+/// What a new process makes of a journal of minutes.
+fn replayed(journal: &[Record], config: Config, now: Now) -> Result<Registry, ResumeError> {
     let mut registry = Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), now);
     let mut begun = None;
-    for record in log {
+    for record in journal {
         if begun.replace(record.window()) != Some(record.window()) {
             registry.begin(record.window(), Length::MINUTE);
         }
@@ -61,14 +61,14 @@ impl Journaled {
     fn new(now: Now) -> Journaled {
         let secret = Arc::new(Secret::from_bytes([7; 32]));
         let registry = Registry::new(config(), secret, now);
-        let mut it = Journaled { registry, log: Vec::new(), waiting: Vec::new() };
+        let mut it = Journaled { registry, journal: Vec::new(), waiting: Vec::new() };
         it.tick(now);
         it
     }
 
     fn restarted(&self, now: Now) -> Result<Journaled, ResumeError> {
-        let registry = replayed(&self.log, config(), now)?;
-        let mut it = Journaled { registry, log: self.log.clone(), waiting: Vec::new() };
+        let registry = replayed(&self.journal, config(), now)?;
+        let mut it = Journaled { registry, journal: self.journal.clone(), waiting: Vec::new() };
         it.tick(now);
         Ok(it)
     }
@@ -83,7 +83,7 @@ impl Journaled {
         self.collect();
         let mut answers = Vec::new();
         for entry in std::mem::take(&mut self.waiting) {
-            self.log.push(entry.record.clone());
+            self.journal.push(entry.record.clone());
             let answer = self.registry.commit(now, entry);
             answers.extend(answer.map(|transmit| transmit.payload));
         }
@@ -185,13 +185,13 @@ fn a_retry_gets_the_same_window_across_the_boundary() {
 fn a_retry_changes_nothing() {
     let mut it = Journaled::new(at("11:28:00"));
     it.told_window(at("11:28:10"), ANA, register("a", 1));
-    let lines = it.log.len();
+    let lines = it.journal.len();
     let room = "other".parse().unwrap();
     let id = Some("a".parse().unwrap());
     let retry = Request::register(id, Some(1), Profile { room, ..Profile::default() });
     it.told_window(at("11:28:11"), ANA, retry);
     it.told_window(at("11:28:20"), ANA, register("a", 2));
-    assert_eq!(it.log.len(), lines, "neither a retry nor a keep-alive is written");
+    assert_eq!(it.journal.len(), lines, "neither a retry nor a keep-alive is written");
     it.tick(at("11:29:00"));
     assert_eq!(it.registry.current().rosters()[0].room(), &Room::default());
 }
@@ -366,8 +366,8 @@ fn before_the_first_opening_a_clock_set_back_opens_nothing_early() {
         Handled::Proposed
     );
     let proposed = registry.take_proposals().into_iter();
-    let log: Vec<Record> = proposed.map(|entry| entry.record).collect();
-    let mut registry = replayed(&log, config(), at("11:30:01")).unwrap();
+    let journal: Vec<Record> = proposed.map(|entry| entry.record).collect();
+    let mut registry = replayed(&journal, config(), at("11:30:01")).unwrap();
     registry.handle_timeout(at("11:29:59"));
     match &registry.take_proposals()[..] {
         [Entry { record: Record::Open(opening), .. }] => {
@@ -388,7 +388,7 @@ fn a_start_far_behind_the_log_is_refused() {
 
 fn resumed_with(it: &Journaled, seconds: u64, now: Now) -> Result<Registry, ResumeError> {
     let length = Length::new(Duration::from_secs(seconds)).unwrap();
-    replayed(&it.log, Config { length, ..config() }, now)
+    replayed(&it.journal, Config { length, ..config() }, now)
 }
 
 #[test]
@@ -546,9 +546,9 @@ fn ids_from_one_address_come_to_an_end() {
         assert!(!is_full(&mut it, ANA, register(&format!("id{k}"), 1)), "{k}");
     }
     assert!(is_full(&mut it, ANA, register("id8", 1)));
-    let recorded = it.log.len();
+    let recorded = it.journal.len();
     it.ask(at("11:28:40"), ANA, leave("id9", 1)).expect("LEFT, although nothing is remembered");
-    assert_eq!((it.log.len(), it.registry.next.ids()), (recorded, 8));
+    assert_eq!((it.journal.len(), it.registry.next.ids()), (recorded, 8));
     assert!(!is_full(&mut it, BO, register("id3", 2)), "who is known goes on");
     it.ask(at("11:28:41"), BO, leave("id3", 3)).unwrap();
     assert!(!is_full(&mut it, BO, register("id3", 4)), "also out and in again");
