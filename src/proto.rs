@@ -10,6 +10,7 @@
 mod table;
 
 mod decode;
+mod decode_error;
 mod field;
 mod list;
 mod plain;
@@ -29,7 +30,8 @@ use object::Object;
 use value::Group;
 
 pub use crate::tally::Code;
-pub use decode::{DecodeError, Envelope};
+pub use decode::Envelope;
+pub use decode_error::DecodeError;
 pub use field::{FieldError, Id, Name, Pass, Room, Text};
 pub use list::{Candidate, ListError, Listing, MAX_LIST, Page};
 pub use request::{Request, RequestKind};

@@ -4,52 +4,11 @@
 
 use std::borrow::Cow;
 
-use thiserror::Error;
-
+use super::decode_error::DecodeError;
 use super::fields::Fields;
 use super::request::signed_bytes;
 use super::value::Group;
-use super::{Ack, Code, Datagram, Key, Kind, MAX_DATAGRAM, Request};
-
-/// Why a datagram cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum DecodeError {
-    /// It has more bytes than any datagram may have.
-    #[error("a datagram is at most {MAX_DATAGRAM} bytes")]
-    TooLarge,
-    /// It is not one JSON object with a `type`.
-    #[error("not one json object in utf-8 with a type: {0}")]
-    Malformed(String),
-    /// Its `type` is none that is known.
-    #[error("the type is none of {}", client_types())]
-    UnknownType,
-    /// A field breaks its limits, or was not given and must be.
-    #[error("{field} {why}")]
-    BadField {
-        /// The key of the field.
-        field: &'static str,
-        /// What the field must be.
-        why: String,
-    },
-}
-
-/// The types that clients send: `REGISTER, LEAVE, QUERY and ACK`.
-fn client_types() -> String {
-    let requests = Kind::ALL.iter().filter(|kind| kind.is_request()).map(|kind| kind.name());
-    format!("{} and {}", requests.collect::<Vec<_>>().join(", "), Kind::Ack.name())
-}
-
-impl DecodeError {
-    /// The code of the ERROR that tells of it.
-    pub fn code(&self) -> Code {
-        match self {
-            DecodeError::TooLarge => Code::TooLarge,
-            DecodeError::Malformed(_) => Code::Malformed,
-            DecodeError::UnknownType => Code::UnknownType,
-            DecodeError::BadField { .. } => Code::BadField,
-        }
-    }
-}
+use super::{Ack, Datagram, Key, Kind, MAX_DATAGRAM, Request};
 
 /// A datagram whose type is known and whose fields have not been looked at.
 #[derive(Debug)]

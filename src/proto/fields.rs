@@ -10,7 +10,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 use strum::EnumCount;
 
-use super::decode::DecodeError;
+use super::decode_error::DecodeError;
 use super::{Key, plain};
 
 /// The JSON text of the value of each key that was given.

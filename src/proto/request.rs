@@ -1,6 +1,6 @@
 //! What a client asks of a registry, and the proof that it sends along.
 
-use super::decode::{DecodeError, Envelope};
+use super::decode_error::DecodeError;
 use super::fields::Fields;
 use super::object::Object;
 use super::value::Group;
@@ -20,11 +20,11 @@ pub struct Request {
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestKind {
-    /// To be in the next window, and known as this: REGISTER.
+    /// REGISTER: to be in the next window, listed with this profile.
     Register(Profile),
-    /// To be withdrawn from the next window: LEAVE.
+    /// LEAVE: to be withdrawn from the next window.
     Leave,
-    /// A page of the member's own list, or of a room's roster if the id is no member's: QUERY.
+    /// QUERY: a page of the member's own list, or of the room's roster if the id is no member's.
     Query {
         /// The room whose roster it is.
         room: Room,
@@ -53,7 +53,7 @@ impl Request {
         Request { id, seq, kind: RequestKind::Query { room, part } }
     }
 
-    /// Reads a request of that kind, without its proof.
+    /// Reads a request of the given kind, without its proof.
     pub(super) fn read(kind: Kind, fields: &Fields<'_>) -> Result<Request, DecodeError> {
         let (id, seq) = (fields.get(Key::Id)?, fields.get(Key::Seq)?);
         let kind = match kind {
@@ -108,8 +108,9 @@ impl Auth {
     /// Signs a request and the cookie: `mac` gives the MAC of the bytes it is given.
     pub fn sign(&mut self, request: &Request, mac: impl FnOnce(&[u8]) -> String) {
         let bytes = request.encode(self);
-        let envelope = Envelope::open(&bytes);
-        self.mac = envelope.ok().map(|envelope| mac(&envelope.signed_bytes()));
+        let mut fields = Fields::NONE;
+        let read = str::from_utf8(&bytes).is_ok_and(|text| fields.fill(text).is_ok());
+        self.mac = read.then(|| mac(&signed_bytes(&fields)));
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use super::decode::DecodeError;
+use super::decode_error::DecodeError;
 use super::fields::{Fields, bad, text};
 use super::list::{ListError, Page, parse_addr};
 use super::object::Object;
