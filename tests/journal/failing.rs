@@ -36,6 +36,10 @@ impl FailingDisk {
         FailingDisk { home: Arc::new(home), steps: Arc::new(Mutex::new(Steps::FINE)) }
     }
 
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     fn step(&self) -> io::Result<()> {
         let mut steps = self.steps.lock().unwrap();
         let step = steps.next;

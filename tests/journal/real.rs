@@ -3,12 +3,9 @@
 //! What is read back satisfies rules 2, 3, 5 and 6. `HIT7_LONG=1` is thorough.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hit7::archive::{Archive, Document};
@@ -22,124 +19,15 @@ use hit7::proto::{Datagram, Id, Profile, Request};
 use hit7::record::Entry;
 use hit7::registry::{Caps, Config, Registry};
 use hit7::roster::FinalizedWindow;
-use hit7::store::{Disk, Handle, Item, Store};
+use hit7::store::{Disk, Store};
 use hit7::window::{Length, Wall, Window};
 
+use crate::disk::TestDisk;
+use crate::failing::FailingDisk;
 use crate::subjects::block_on;
 
 const LENGTH: Length = Length::MINUTE;
 const BEGINS: &str = "2026-11-23T23:57:10Z";
-
-/// The machine's disk, until it stops: then nothing more is done. Of the write at which it stops,
-/// half is.
-#[derive(Clone)]
-struct Stopping {
-    steps: Arc<AtomicUsize>,
-    at: usize,
-}
-
-impl Stopping {
-    fn at(at: usize) -> Stopping {
-        Stopping { steps: Arc::default(), at }
-    }
-
-    fn has_stopped(&self) -> bool {
-        self.steps.load(Ordering::SeqCst) > self.at
-    }
-
-    fn step(&self) -> io::Result<()> {
-        match self.steps.fetch_add(1, Ordering::SeqCst) {
-            step if step < self.at => Ok(()),
-            _ => Err(io::Error::other("stopped")),
-        }
-    }
-}
-
-struct File {
-    disk: Stopping,
-    file: fs::File,
-}
-
-impl Store for Stopping {
-    type File = File;
-
-    fn make_dir(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
-            return Ok(());
-        }
-        self.step()?;
-        Disk.make_dir(dir)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<File> {
-        self.step()?;
-        Ok(File { disk: self.clone(), file: Disk.create(path)? })
-    }
-
-    fn append(&self, path: &Path) -> io::Result<File> {
-        Ok(File { disk: self.clone(), file: Disk.append(path)? })
-    }
-
-    fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
-        Disk.read(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<Item>> {
-        Disk.list(dir)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step()?;
-        Disk.rename(from, to)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.step()?;
-        Disk.remove_file(path)
-    }
-
-    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        self.step()?;
-        Disk.remove_dir(dir)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.step()?;
-        Disk.sync_dir(dir)
-    }
-}
-
-impl Write for File {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Err(stopped) = self.disk.step() {
-            if self.disk.steps.load(Ordering::SeqCst) == self.disk.at + 1 {
-                self.file.write_all(&bytes[..bytes.len() / 2])?;
-            }
-            return Err(stopped);
-        }
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Handle for File {
-    fn sync(&mut self) -> io::Result<()> {
-        self.disk.step()?;
-        self.file.sync()
-    }
-
-    fn cut(&mut self, length: u64) -> io::Result<()> {
-        self.disk.step()?;
-        self.file.cut(length)
-    }
-
-    fn length(&self) -> io::Result<u64> {
-        self.file.length()
-    }
-}
 
 /// One client's request.
 #[derive(Clone, Debug)]
@@ -400,19 +288,14 @@ fn check_opening(program: &mut Program<Disk>, told: &mut Told) {
 }
 
 /// A life that ends at a step of the disk; whether it did.
-fn first_life(home: &Path, at_step: usize, told: &mut Told) -> (bool, Wall) {
-    let disk = Stopping::at(at_step);
+fn first_life(disk: &FailingDisk, at_step: usize, told: &mut Told) -> (bool, Wall) {
+    disk.fail(at_step, usize::MAX);
     let mut wall: Wall = BEGINS.parse().unwrap();
-    if let Ok(mut program) = Program::start(disk.clone(), home, at(wall)) {
+    if let Ok(mut program) = Program::start(disk.clone(), disk.home(), at(wall)) {
         let _ = program.live(script(), told);
         wall = program.now.wall;
     }
-    (disk.has_stopped(), wall)
-}
-
-/// A folder in memory, where there is one: a disk syncs some ten thousand times for this.
-fn home() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+    (disk.has_failed(), wall)
 }
 
 #[test]
@@ -424,25 +307,27 @@ fn stopped_after_any_step_and_again_while_it_is_mended_it_keeps_its_word() {
         // In the short run, every third stop is followed by all those while it is mended.
         let first = if long || at_step % 3 == 0 { 0 } else { usize::MAX - 1 };
         for again in first.. {
-            let home = home();
+            let first = FailingDisk::new();
+            let home = first.home();
             let mut told = Told::default();
-            let (stopped, wall) = first_life(home.path(), at_step, &mut told);
+            let (stopped, wall) = first_life(&first, at_step, &mut told);
             went_on = !stopped;
-            let disk = Stopping::at(again);
-            if let Ok(mut second) = Program::start(disk.clone(), home.path(), at(wall)) {
+            let disk = first.crashed();
+            disk.fail(again, usize::MAX);
+            if let Ok(mut second) = Program::start(disk.clone(), home, at(wall)) {
                 // What it wants done is not: this life is looked at, and no more.
                 while second.node.poll(second.now).is_some() {}
-                check(&mut second, &told, home.path());
+                check(&mut second, &told, home);
             }
-            let mut third = Program::start(Disk, home.path(), at(wall)).ok().unwrap();
+            let mut third = Program::start(Disk, home, at(wall)).ok().unwrap();
             assert!(third.turn(&mut told).is_ok());
-            check(&mut third, &told, home.path());
+            check(&mut third, &told, home);
             check_opening(&mut third, &mut told);
             // Its journal discards files until it is dropped.
             drop(third);
-            refused_far_behind(home.path(), &told);
+            refused_far_behind(home, &told);
             lives += 3;
-            if !disk.has_stopped() {
+            if !disk.has_failed() {
                 break;
             }
         }
