@@ -25,7 +25,7 @@ use hit7::window::{Length, Wall, Window};
 
 use crate::clock::HostClock;
 use crate::faults::Fault;
-use crate::log::{Log, Step};
+use crate::journal::{SimulatedJournal, Step};
 use crate::mutations::Mutation;
 use crate::network::Packet;
 use crate::rules::Asked;
@@ -46,7 +46,7 @@ pub(crate) struct Host {
     pub(crate) clock: HostClock,
     pub(crate) length: Length,
     pub(crate) cap: ListCap,
-    pub(crate) log: Log,
+    pub(crate) journal: SimulatedJournal,
     /// The documents, as they stand in their files.
     pub(crate) documents: BTreeMap<Window, String>,
     pub(crate) secret: u8,
@@ -63,7 +63,7 @@ pub(crate) struct Process {
     born: Duration,
     gate: Gate,
     pub(crate) node: Node,
-    /// What was asked and is not with the log yet, and the epoch in which it is.
+    /// What was asked and is not with the journal yet, and the epoch in which it is.
     asked: VecDeque<Asked>,
     epoch: Epoch,
     /// What the archive's thread has to write, and when it has done so; `None` once it has died.
@@ -93,12 +93,17 @@ impl Socket {
 }
 
 impl Host {
-    pub(crate) fn new(clock: HostClock, length: Length, cap: usize, log: Log) -> Host {
+    pub(crate) fn new(
+        clock: HostClock,
+        length: Length,
+        cap: usize,
+        journal: SimulatedJournal,
+    ) -> Host {
         Host {
             clock,
             length,
             cap: ListCap::new(cap),
-            log,
+            journal,
             documents: BTreeMap::new(),
             secret: 7,
             up: None,
@@ -120,7 +125,7 @@ impl Host {
         let mono = mono.map(|mono| self.clock.when(mono + process.born));
         let wall = wall.map(|wall| self.clock.when_wall(wall));
         let paper = process.archive.as_ref().and_then(|writing| writing.as_ref());
-        let moments = [mono, wall, paper.map(|(at, _)| *at), self.log.next()];
+        let moments = [mono, wall, paper.map(|(at, _)| *at), self.journal.next()];
         // Told to wait for what is past, it is looked at again a little later, as a task would be.
         let soon = t + Duration::from_micros(20);
         let next = moments.into_iter().flatten().min().unwrap_or(t + LOOK);
@@ -145,14 +150,14 @@ impl World {
         let gate = Gate::new(secret.cookie_issuer(), vec![TRUSTED.parse().unwrap()], NO_LIMIT);
         let config = Config { length: self.host.length, cap: self.host.cap, caps: Caps::default() };
         let mut registry = Registry::new(config, secret, now);
-        self.host.log.replay(|header, record| match record {
+        self.host.journal.replay(|header, record| match record {
             None => registry.begin(header.window, header.length),
             Some(record) => drop(registry.commit(now, Entry { ticket: None, record })),
         });
         let resumed = registry.resume(now);
         self.trace(|| format!("the registry starts: {resumed:?}"));
         let goes_on = resumed.is_ok() || self.setup.mutation == Some(Mutation::ResumeUnchecked);
-        self.rules.on_start(now.wall, goes_on, self.host.log.records());
+        self.rules.on_start(now.wall, goes_on, self.host.journal.records());
         if !goes_on {
             self.seen.note("a start was refused: the clock is far behind");
             self.agenda(self.t + Duration::from_secs(5), Agenda::SetClockRight);
@@ -161,7 +166,7 @@ impl World {
         self.host.up = Some(Process {
             born,
             gate,
-            node: Node::new(registry, self.host.log.windows(), now),
+            node: Node::new(registry, self.host.journal.windows(), now),
             asked: VecDeque::new(),
             epoch: Epoch::default(),
             archive: Some(None),
@@ -180,7 +185,7 @@ impl World {
             self.seen.note("a crash before a document was durable");
         }
         self.seen.note("the registry was killed");
-        let survived = self.host.log.crash(&mut self.dice, &mut self.seen);
+        let survived = self.host.journal.crash(&mut self.dice, &mut self.seen);
         self.rules.on_crash(&survived);
         // After all else that happens at this moment, an opening perhaps.
         self.host.steady_since = self.host.steady_since.max(self.t + Duration::from_nanos(1));
@@ -309,17 +314,17 @@ impl World {
         if *handled != Handled::Proposed {
             return;
         }
-        if self.host.log.is_opening() {
+        if self.host.journal.is_opening() {
             self.seen.note("a registration while an opening was stored");
         }
-        self.seen.note("a request went into the log");
+        self.seen.note("a request went into the journal");
         self.process().asked.push_back((path.peer, now.wall, request.clone()));
     }
 
-    /// Whether nothing is under way: then what becomes of a request can be told from the log.
+    /// Whether nothing is under way: then what becomes of a request can be told from the journal.
     fn is_quiet(&self) -> bool {
         let settled = self.host.up.as_ref().is_some_and(|process| process.node.is_settled());
-        settled && self.host.log.next().is_none()
+        settled && self.host.journal.next().is_none()
     }
 
     /// The registry's timers, and the news of its journal and its archive.
@@ -329,7 +334,7 @@ impl World {
             now.wall = now.wall.plus(Duration::from_millis(700));
         }
         self.process().node.handle(now, Input::Timeout);
-        while let Some(step) = self.host.log.advance(self.t, &mut self.dice, &mut self.seen) {
+        while let Some(step) = self.host.journal.advance(self.t, &mut self.dice, &mut self.seen) {
             self.settle(step);
             if self.host.up.is_none() {
                 return;
@@ -350,7 +355,7 @@ impl World {
             // One after the other, so that the model is where the node is when its answer leaves.
             Step::Durable(entries) => entries.into_iter().for_each(|entry| self.commit(entry)),
             Step::Refused(epoch, batch) => {
-                self.seen.note("the log refused a batch");
+                self.seen.note("the journal refused a batch");
                 self.trace(|| format!("{epoch:?}: refuses {} entries", batch.len()));
                 self.rules.on_refused(&batch);
                 let process = self.process();
@@ -395,8 +400,8 @@ impl World {
                 Output::Archive(window) => self.archive(window),
                 Output::Discard(window) => {
                     self.trace(|| format!("discards the journal of {window}"));
-                    self.host.log.discard(window);
-                    self.seen.note("the log of a closed window was let go");
+                    self.host.journal.discard(window);
+                    self.seen.note("the journal of a closed window was let go");
                 }
                 Output::Event(event) => self.follow(event, now),
             }
@@ -415,7 +420,7 @@ impl World {
             Output::SendTrain(_) => ("a crash amid the fan-out", 0.01),
             Output::Append(..) => ("a crash before a batch was submitted", 0.002),
             Output::Archive(_) => ("a crash before a document was written", 0.01),
-            Output::Discard(_) => ("a crash before a log was let go", 0.01),
+            Output::Discard(_) => ("a crash before a journal was let go", 0.01),
             Output::Event(_) => return false,
         };
         if self.dice.roll(Fault::Crash, chance) {
@@ -433,10 +438,10 @@ impl World {
 
     fn append(&mut self, epoch: Epoch, batch: Vec<Entry>) {
         let batch = self.as_asked(batch);
-        self.host.log.submit(self.t, epoch, batch, &mut self.dice, &mut self.seen);
+        self.host.journal.submit(self.t, epoch, batch, &mut self.dice, &mut self.seen);
     }
 
-    /// What is handed to the log is what was asked.
+    /// What is handed to the journal is what was asked.
     fn as_asked(&mut self, mut batch: Vec<Entry>) -> Vec<Entry> {
         let wall = self.host.clock.wall(self.t);
         for Entry { record, .. } in &mut batch {
@@ -538,7 +543,7 @@ impl World {
     }
 
     fn document_of(&mut self, window: &FinalizedWindow) -> Result<(), String> {
-        if self.t < self.host.log.full_until {
+        if self.t < self.host.journal.full_until {
             return Err("the disk is full".to_owned());
         }
         let document = serde_json::to_string(&Document::from(window)).unwrap();
@@ -547,19 +552,19 @@ impl World {
         self.rules.on_document(window, &document);
         self.host.documents.insert(window, document);
         if self.setup.mutation == Some(Mutation::DiscardsEarly) {
-            self.host.log.discard(window);
+            self.host.journal.discard(window);
         }
         Ok(())
     }
 
-    /// The log of a window that has closed stays until its document is durable, and no longer.
+    /// The journal of a window that has closed stays until its document is durable, and no longer.
     fn check_discards(&mut self) {
         let Some(process) = &self.host.up else { return };
         let current = process.node.current().window();
         let is_needed =
             |window: &&Window| **window >= current || !process.archived.contains(window);
-        let needed = self.host.log.windows().iter().filter(is_needed).count();
-        self.rules.on_discards(&self.host.log, needed);
+        let needed = self.host.journal.windows().iter().filter(is_needed).count();
+        self.rules.on_discards(&self.host.journal, needed);
     }
 
     /// A datagram leaves, looked at as it leaves, unless its socket is full; `promised`: as an answer

@@ -14,7 +14,7 @@ mod conformance;
 mod faults;
 mod forgers;
 mod host;
-mod log;
+mod journal;
 #[path = "../model/mod.rs"]
 mod model;
 mod mutations;

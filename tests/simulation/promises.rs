@@ -1,4 +1,4 @@
-//! The simulated log keeps the promises of every journal: it stands in for one.
+//! The simulated journal keeps the promises of every journal: it stands in for one.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use hit7::window::{Length, Window};
 
 use crate::conformance::{self, Subject};
 use crate::faults::{Counts, Dice, Fault, Faults};
-use crate::log::{Failures, Log, Step};
+use crate::journal::{Failures, SimulatedJournal, Step};
 
 struct Simulated {
-    log: Log,
+    journal: SimulatedJournal,
     t: Duration,
     dice: Dice,
     seen: Counts,
@@ -22,23 +22,23 @@ impl Simulated {
     fn new(seed: u64) -> Simulated {
         let faults = Faults::of(&[Fault::Slow, Fault::Kept, Fault::Torn]);
         let (dice, seen) = (Dice::new(seed, faults), Counts::default());
-        let log = Log::new(Length::MINUTE, None);
-        Simulated { log, t: Duration::ZERO, dice, seen, meant: 0 }
+        let journal = SimulatedJournal::new(Length::MINUTE, None);
+        Simulated { journal, t: Duration::ZERO, dice, seen, meant: 0 }
     }
 }
 
 impl Subject for Simulated {
     fn submit(&mut self, epoch: Epoch, batch: Vec<Entry>) {
-        self.log.submit(self.t, epoch, batch, &mut self.dice, &mut self.seen);
+        self.journal.submit(self.t, epoch, batch, &mut self.dice, &mut self.seen);
     }
 
     fn settle(&mut self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
-        while let Some(next) = self.log.next() {
-            let was_down = self.log.is_down();
+        while let Some(next) = self.journal.next() {
+            let was_down = self.journal.is_down();
             self.t = self.t.max(next);
-            let step = self.log.advance(self.t, &mut self.dice, &mut self.seen);
-            if step.is_none() && was_down && self.log.is_down() {
+            let step = self.journal.advance(self.t, &mut self.dice, &mut self.seen);
+            if step.is_none() && was_down && self.journal.is_down() {
                 break;
             }
             outcomes.extend(step.and_then(|step| match step {
@@ -54,35 +54,35 @@ impl Subject for Simulated {
     }
 
     fn discard(&mut self, window: Window) {
-        self.log.discard(window);
+        self.journal.discard(window);
     }
 
     fn crash_and_reopen(&mut self) -> (Vec<Window>, Vec<Replayed>) {
         self.heal();
-        self.log.crash(&mut self.dice, &mut self.seen);
+        self.journal.crash(&mut self.dice, &mut self.seen);
         let mut replayed = Vec::new();
-        self.log.replay(|header, record| {
+        self.journal.replay(|header, record| {
             replayed.push(record.map_or(Replayed::Begin(header), Replayed::Record));
         });
-        (self.log.windows(), replayed)
+        (self.journal.windows(), replayed)
     }
 
     fn fail(&mut self, after: usize, times: usize) {
         self.meant = times;
-        self.log.failures = Failures { after, times };
+        self.journal.failures = Failures { after, times };
     }
 
     fn has_failed(&self) -> bool {
-        self.log.failures.times < self.meant
+        self.journal.failures.times < self.meant
     }
 
     fn heal(&mut self) {
-        self.log.failures.after = usize::MAX;
+        self.journal.failures.after = usize::MAX;
     }
 }
 
 #[test]
-fn the_simulated_log_keeps_the_promises_of_a_journal() {
+fn the_simulated_journal_keeps_the_promises_of_a_journal() {
     for seed in 0..20 {
         conformance::check(|| Simulated::new(seed));
     }

@@ -33,7 +33,7 @@ use hit7::window::{Length, Wall, Window};
 use serde_json::{Value, json};
 
 use crate::faults::Counts;
-use crate::log::Log;
+use crate::journal::SimulatedJournal;
 use crate::model::{Broken, Check, List, Members, Model, Rule, Standing, Verdict, members_of};
 use crate::network::Packet;
 
@@ -208,8 +208,8 @@ impl Rules {
     }
 
     /// Journals that are needed no more were let go; so many were still `needed`.
-    pub(crate) fn on_discards(&mut self, log: &Log, needed: usize) {
-        let left = log.windows();
+    pub(crate) fn on_discards(&mut self, journal: &SimulatedJournal, needed: usize) {
+        let left = journal.windows();
         let held = left.len();
         self.judge(Rule::Bounded.require(held <= needed, || {
             format!("there are journals of {held} windows, of which {needed} are needed")

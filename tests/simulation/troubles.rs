@@ -87,8 +87,8 @@ impl World {
             Agenda::Step => self.step_clock(),
             Agenda::SetClockRight => self.set_clock_right(),
             Agenda::DiskFull => {
-                self.host.log.full_until = self.t + self.dice.millis(Fault::Full, 200, 20_000);
-                self.host.steady_since = self.host.steady_since.max(self.host.log.full_until);
+                self.host.journal.full_until = self.t + self.dice.millis(Fault::Full, 200, 20_000);
+                self.host.steady_since = self.host.steady_since.max(self.host.journal.full_until);
             }
             Agenda::Partition => self.cut_network(),
             Agenda::NatChange(place) => self.change_nat(place),

@@ -14,7 +14,7 @@ use crate::clients::Clients;
 use crate::clock::HostClock;
 use crate::faults::{Counts, Dice, Fault, Faults};
 use crate::host::Host;
-use crate::log::Log;
+use crate::journal::SimulatedJournal;
 use crate::mutations::Mutation;
 use crate::network::{Nat, Network, Packet};
 use crate::rules::Rules;
@@ -142,14 +142,14 @@ enum Turn {
 impl World {
     pub(crate) fn new(setup: Setup) -> World {
         let dice = Dice::new(setup.seed, setup.faults);
-        let log = Log::new(setup.length, setup.mutation);
+        let journal = SimulatedJournal::new(setup.length, setup.mutation);
         let clock = HostClock::right(setup.begins);
         let mut world = World {
             t: Duration::ZERO,
             dice,
             seen: Counts::default(),
             network: Network::new(setup.loss),
-            host: Host::new(clock, setup.length, setup.cap, log),
+            host: Host::new(clock, setup.length, setup.cap, journal),
             peers: Vec::new(),
             clients: Clients::default(),
             rules: Rules::new(setup.length, setup.cap, setup.every_pair),
@@ -270,7 +270,7 @@ impl World {
 
     /// After every step: the registry stands where the rules say, and may be killed.
     fn rest(&mut self) {
-        self.host.steady_since = self.host.steady_since.max(self.host.log.hangs_until);
+        self.host.steady_since = self.host.steady_since.max(self.host.journal.hangs_until);
         let Some(process) = &self.host.up else { return };
         let steady = self.t.saturating_sub(self.host.steady_since);
         let (node, wall) = (&process.node, self.host.clock.wall(self.t));

@@ -1,4 +1,4 @@
-//! The simulated log: what is synced stays; what is not is lost in a crash, or kept, or half.
+//! The simulated journal: what is synced stays; what is not is lost in a crash, or kept, or half.
 //!
 //! ```text
 //!  submit ──▶ queue ─▶ written ──sync──▶ synced ──▶ told
@@ -18,7 +18,7 @@ use crate::mutations::Mutation;
 
 const SHORT: &str = "a write was short";
 
-/// What a log does next.
+/// What a journal does next.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// These are durable now; nobody knows yet.
@@ -30,7 +30,7 @@ pub(crate) enum Step {
 }
 
 #[derive(Debug)]
-pub(crate) struct Log {
+pub(crate) struct SimulatedJournal {
     pub(crate) length: Length,
     pub(crate) mutation: Option<Mutation>,
     /// No write succeeds before.
@@ -88,9 +88,9 @@ fn records(entries: &[Entry]) -> Vec<Record> {
     entries.iter().map(|entry| entry.record.clone()).collect()
 }
 
-impl Log {
-    pub(crate) fn new(length: Length, mutation: Option<Mutation>) -> Log {
-        Log {
+impl SimulatedJournal {
+    pub(crate) fn new(length: Length, mutation: Option<Mutation>) -> SimulatedJournal {
+        SimulatedJournal {
             length,
             mutation,
             full_until: Duration::ZERO,
@@ -137,7 +137,7 @@ impl Log {
         let records = batch.iter_mut().map(|entry| &mut entry.record);
         match self.mutation {
             Some(Mutation::WindowTooFar) => records.for_each(postpone),
-            Some(Mutation::OpensTheFirst) => records.for_each(retard),
+            Some(Mutation::OpensTheFirst) => records.for_each(open_the_window_before),
             _ => {}
         }
         if self.mutation == Some(Mutation::AckBeforeSync) {
@@ -353,7 +353,7 @@ impl Log {
         };
         self.synced.extend(kept.iter().cloned());
         if !discarded.is_empty() && dice.roll(Fault::Kept, 0.5) {
-            seen.note("a discarded log came back");
+            seen.note("a discarded journal came back");
             self.synced.splice(0..0, discarded);
         }
         // Each window has a file of its own.
@@ -392,7 +392,7 @@ fn postpone(record: &mut Record) {
 }
 
 /// A missed window is opened all the same, late.
-fn retard(record: &mut Record) {
+fn open_the_window_before(record: &mut Record) {
     if let Record::Open(it) = record {
         let before = it.length.window_at(hit7::window::Wall::from_millis(
             it.window.opens().millis() - it.length.millis() as i64,
