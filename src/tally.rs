@@ -22,7 +22,7 @@ pub enum DropReason {
     Old,
     /// Its first copy is being stored, and is answered then.
     UnderWay,
-    /// Its address has been registered again since.
+    /// It retries a registration whose address has been registered anew since.
     Displaced,
     /// Its address asks too often, and has been told so.
     TooOften,

@@ -59,7 +59,7 @@ fn gap(tries: u32) -> Duration {
 #[derive(Debug)]
 struct PeerState {
     addr: SocketAddr,
-    /// Its private address, if that may be tried.
+    /// The peer's private address, if it may be tried.
     lan: Option<SocketAddr>,
     /// Where it greeted from, if that is neither: its NAT has another port for each destination.
     via: Option<SocketAddr>,
@@ -147,7 +147,7 @@ pub(super) struct Greetings {
     rng: ChaCha8Rng,
     /// In the own list's order, without oneself.
     peers: Vec<PeerState>,
-    /// Where each address of the own list is in `peers`.
+    /// For each address on the member's own list, its index in `peers`.
     index: HashMap<SocketAddr, usize>,
     /// Peers that were not tried yet, shuffled: were all clients to follow the list, its first
     /// peer would be greeted by everyone at once.

@@ -88,7 +88,7 @@ impl Reporter {
             node::Event::JournalRefuses(why) => Event::JournalRefuses(why),
             node::Event::JournalRecovered => Event::JournalRecovered,
             node::Event::DocumentWritten(window) => Event::DocumentWritten(window),
-            node::Event::DocumentFails(_, why) => Event::DocumentFails(why),
+            node::Event::DocumentFails(why) => Event::DocumentFails(why),
             node::Event::DocumentPostponed(window) => Event::DocumentPostponed(window),
         };
         self.tell(event);
