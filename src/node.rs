@@ -114,6 +114,17 @@ pub struct Counts {
     pub rejected: Tally,
 }
 
+/// The state of the journal, by its last outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JournalState {
+    /// The journal accepts records.
+    Works,
+    /// The journal refused the last batch.
+    Refuses,
+    /// The journal cannot say what becomes of the batches that it has taken.
+    Down,
+}
+
 /// One registry as a state machine.
 ///
 /// Whoever runs it hands in what happens ([`Node::handle`], with [`Input::Timeout`] not later than
@@ -130,7 +141,7 @@ pub struct Node {
     submitted: usize,
     /// Entries that are durable and have not taken effect yet.
     durable: VecDeque<Entry>,
-    journal_works: bool,
+    journal_state: JournalState,
     /// Windows that have a journal.
     journals: BTreeSet<Window>,
     documents: Documents,
@@ -148,7 +159,7 @@ impl Node {
             epoch: Epoch::default(),
             submitted: 0,
             durable: VecDeque::new(),
-            journal_works: true,
+            journal_state: JournalState::Works,
             journals: journals.into_iter().collect(),
             documents: Documents::new(),
             outputs: VecDeque::new(),
@@ -207,7 +218,7 @@ impl Node {
 
     /// Whether the journal takes records.
     pub fn journal_works(&self) -> bool {
-        self.journal_works
+        self.journal_state == JournalState::Works
     }
 
     /// What it has done since its start.
@@ -253,8 +264,7 @@ impl Node {
                 let own = entries.iter().filter(|entry| entry.ticket.is_some()).count();
                 self.submitted -= own;
                 self.counts.recorded += entries.len() as u64;
-                self.registry.go_on();
-                self.recover();
+                self.note_durable();
                 match self.durable.is_empty() {
                     true => self.durable = entries.into(),
                     false => self.durable.extend(entries),
@@ -268,11 +278,12 @@ impl Node {
                     let proposed = self.registry.refuse(now);
                     self.tell_refused(&proposed);
                 }
-                self.fail(why);
+                self.note_refused(why);
             }
             Outcome::Down(why) => {
-                self.registry.suspend();
-                self.fail(why);
+                let proposed = self.registry.suspend();
+                self.tell_refused(&proposed);
+                self.note_failing(JournalState::Down, why);
             }
         }
     }
@@ -427,14 +438,33 @@ impl Node {
         }
     }
 
-    fn recover(&mut self) {
-        if !std::mem::replace(&mut self.journal_works, true) {
+    fn note_durable(&mut self) {
+        if self.stays_down() {
+            return;
+        }
+        self.registry.go_on();
+        if std::mem::replace(&mut self.journal_state, JournalState::Works) != JournalState::Works {
             self.event(Event::JournalRecovered);
         }
     }
 
-    fn fail(&mut self, why: String) {
-        if std::mem::replace(&mut self.journal_works, false) {
+    fn note_refused(&mut self, why: String) {
+        if self.stays_down() {
+            self.registry.suspend();
+        } else {
+            self.registry.go_on();
+            self.note_failing(JournalState::Refuses, why);
+        }
+    }
+
+    /// Whether an outage lasts: it ends when the outcome of all that was submitted is known. What is
+    /// submitted before that would wait without an answer.
+    fn stays_down(&self) -> bool {
+        self.journal_state == JournalState::Down && self.submitted > 0
+    }
+
+    fn note_failing(&mut self, state: JournalState, why: String) {
+        if std::mem::replace(&mut self.journal_state, state) == JournalState::Works {
             self.event(Event::JournalRefuses(why));
         }
     }

@@ -291,21 +291,27 @@ impl Registry {
     /// The journal has refused a batch, and so everything that is in flight: nothing of it takes
     /// effect. What was proposed and has not been taken is given back: its askers are to be told.
     pub fn refuse(&mut self, now: Now) -> Vec<Entry> {
-        self.in_flight.clear(&mut self.next);
-        self.after = None;
         self.proposes_from = Some(now.mono + REFUSAL_BACKOFF);
-        self.take_proposals()
+        self.drop_in_flight()
     }
 
-    /// The journal cannot say what becomes of what is in flight: until [`Registry::refuse`] or
-    /// [`Registry::go_on`], nothing more is proposed.
-    pub fn suspend(&mut self) {
+    /// The journal cannot say what becomes of what is in flight: until [`Registry::go_on`], nothing
+    /// more is proposed. What was proposed and has not been taken is given back: its askers are to be
+    /// told.
+    pub fn suspend(&mut self) -> Vec<Entry> {
         self.proposes_from = None;
+        self.drop_in_flight()
     }
 
-    /// The journal works again.
+    /// The journal has told what became of all that it had taken.
     pub fn go_on(&mut self) {
         self.proposes_from.get_or_insert(Duration::ZERO);
+    }
+
+    fn drop_in_flight(&mut self) -> Vec<Entry> {
+        self.in_flight.clear(&mut self.next);
+        self.after = None;
+        self.take_proposals()
     }
 
     fn is_due(&self, now: Now) -> bool {

@@ -164,16 +164,43 @@ fn a_refusal_ends_the_epoch_of_all_that_is_under_way() {
 fn while_the_journal_is_down_clients_are_told_so() {
     let mut it = Harness::new("11:28:00");
     it.ask("a", ANA, 1);
+    it.ask("c", "203.0.113.9:3", 1);
     it.input(Input::Journal(Outcome::Down("no answer".to_owned())));
     assert!(!it.node.journal_works());
+    assert_eq!(it.take_sent(), [Kind::Error], "what was not submitted yet");
     it.ask("b", BO, 1);
-    assert_eq!(it.take_sent(), [Kind::Error]);
+    it.ask("c", "203.0.113.9:3", 1);
+    assert_eq!(it.take_sent(), [Kind::Error; 2]);
     it.sync();
     assert_eq!(it.take_sent(), [Kind::Registered]);
     assert!(it.node.journal_works());
     it.ask("b", BO, 2);
     it.sync();
     assert_eq!(it.take_sent(), [Kind::Registered]);
+}
+
+/// The engine refuses what was submitted behind a batch that it cannot speak of. Were more
+/// submitted then, it would wait for that batch without an answer.
+#[test]
+fn a_refusal_behind_a_batch_without_an_outcome_does_not_end_an_outage() {
+    let mut it = Harness::new("11:28:00");
+    it.ask("a", ANA, 1);
+    it.wait_until("11:29:00");
+    it.input(Input::Journal(Outcome::Down("no answer".to_owned())));
+    let stuck = it.batches.pop_front().expect("a batch is under way");
+    it.refuse();
+    it.now = at("11:28:59");
+    it.now.mono += Duration::from_secs(5);
+    it.ask("b", BO, 1);
+    assert_eq!(it.take_sent(), [Kind::Error], "at once");
+    it.batches.push_front(stuck);
+    it.refuse();
+    assert_eq!(it.take_sent(), [Kind::Error]);
+    it.now.mono += Duration::from_secs(1);
+    it.ask("b", BO, 2);
+    it.sync();
+    assert_eq!(it.take_sent(), [Kind::Registered]);
+    assert!(it.node.journal_works());
 }
 
 /// A window with a member each minute, from 11:29 on.

@@ -20,7 +20,7 @@ use hit7::proto::{Kind, MAX_DATAGRAM, Request, RequestKind, Room};
 use hit7::record::{Entry, Record};
 use hit7::registry::{Caps, Config, Handled, Registry};
 use hit7::roster::FinalizedWindow;
-use hit7::tally::{DropReason, RejectReason};
+use hit7::tally::{Code, DropReason, RejectReason};
 use hit7::window::{Length, Wall, Window};
 
 use crate::clock::HostClock;
@@ -321,6 +321,12 @@ impl World {
         self.process().asked.push_back((path.peer, now.wall, request.clone()));
     }
 
+    /// Returns how many requests wait for a journal that is down.
+    pub(crate) fn held_up_by_an_outage(&self) -> usize {
+        let is_down = self.host.journal.is_down();
+        self.host.up.as_ref().filter(|_| is_down).map_or(0, |process| process.asked.len())
+    }
+
     /// Whether nothing is under way: then what becomes of a request can be told from the journal.
     fn is_quiet(&self) -> bool {
         let settled = self.host.up.as_ref().is_some_and(|process| process.node.is_settled());
@@ -365,7 +371,8 @@ impl World {
                 }
                 self.fail(Outcome::Refused { epoch, batch, why: "the disk fails".to_owned() });
             }
-            Step::Down => self.fail(Outcome::Down("the disk fails".to_owned())),
+            Step::Down if self.setup.mutation == Some(Mutation::SilentOutage) => {}
+            Step::Down => self.go_down(),
         }
     }
 
@@ -381,6 +388,20 @@ impl World {
         self.disturb_registry();
         let now = self.now().expect("the registry is up");
         self.process().node.handle(now, Input::Journal(outcome));
+        self.work();
+    }
+
+    /// The journal is down: whoever waits for it to take a request is told so.
+    fn go_down(&mut self) {
+        let refused = |process: &Process| process.node.counts().rejected.of(Code::Unavailable);
+        let waiting = std::mem::take(&mut self.process().asked).len();
+        let before = refused(self.process());
+        self.disturb_registry();
+        let now = self.now().expect("the registry is up");
+        let outcome = Outcome::Down("the disk fails".to_owned());
+        self.process().node.handle(now, Input::Journal(outcome));
+        let told = refused(self.process()) - before;
+        self.rules.on_outage(waiting.saturating_sub(told as usize));
         self.work();
     }
 

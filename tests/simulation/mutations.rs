@@ -45,5 +45,6 @@ mutations! {
     RefusedStays [AckedMeansIn, Once] "what the journal refused stays in its file"
     AckWhileHung [AckedMeansIn, TimeNeverRunsBack] "the journal says durable while a sync hangs"
     WaitsForSockets [NeverHeldUp] "the registry waits for a socket that is full"
+    SilentOutage [NeverHeldUp] "the journal does not say that it is down"
     HelperDiesInSilence [NeverHalfDead] "the archive's thread dies, and nobody notices"
 }

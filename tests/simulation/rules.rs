@@ -232,6 +232,14 @@ impl Rules {
         self.judge(told);
     }
 
+    /// Called while the journal is down, with the number of requests that wait and have not been
+    /// submitted to it.
+    pub(crate) fn on_outage(&mut self, held_up: usize) {
+        self.judge(Rule::NeverHeldUp.require(held_up == 0, || {
+            format!("{held_up} requests wait for a journal that is down")
+        }));
+    }
+
     pub(crate) fn on_end(&mut self, steady: Duration) {
         self.judge(self.never_half_dead.on_end(&self.history, steady));
         self.judge(self.frozen.on_end(&self.history));

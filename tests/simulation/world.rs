@@ -275,6 +275,7 @@ impl World {
         let steady = self.t.saturating_sub(self.host.steady_since);
         let (node, wall) = (&process.node, self.host.clock.wall(self.t));
         self.rules.on_rest(node.current(), node.next(), wall, steady);
+        self.rules.on_outage(self.held_up_by_an_outage());
         if self.dice.roll(Fault::Crash, 0.0005) {
             self.crash();
         }
