@@ -7,8 +7,8 @@
 //!     11-30.json
 //! ```
 //!
-//! The registry never rebuilds its state from them: that is in the journal. A document is there as
-//! a whole or not at all, so that they can be read while a registry runs.
+//! The registry never rebuilds its state from documents: its state is in the journal. A document
+//! exists as a whole or not at all, so that others can read it while a registry runs.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Write};
@@ -23,16 +23,17 @@ use thiserror::Error;
 use crate::proto::{Name, Room};
 use crate::roster::{FinalizedWindow, Member, Roster};
 use crate::store::{
-    At, Disk, Item, Kind, Store, StoreError, make_dir_durably, remove_if_there, write_whole,
+    Disk, ErrorContext, Item, Kind, Store, StoreError, make_dir_durably, remove_if_there,
+    write_whole,
 };
 use crate::window::{Length, Wall, Window};
 
-/// The shortest length of a window: its files are named with seconds.
+/// The shortest length of a window; documents of windows this short are named `11-29-00.json`.
 const SECOND: Duration = Duration::from_secs(1);
 /// The length of a day in UTC.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The members of one window, as its document holds them: entries of `E`.
+/// A window's JSON document: its members by room, each an `E`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document<E = Entry> {
     /// The window that the document is about.
@@ -49,12 +50,12 @@ pub struct Document<E = Entry> {
 /// One member of a window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The name that people call it by.
+    /// The name that the member registered with, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
-    /// The address that it registered from.
+    /// The address that the member registered from.
     pub addr: SocketAddr,
-    /// When its registration took effect.
+    /// When the registry accepted the registration.
     pub registered: Wall,
 }
 
@@ -76,7 +77,7 @@ impl From<&FinalizedWindow> for Document {
     }
 }
 
-/// A window closes on a whole second, and is written as windows are.
+/// Serializes a moment that is a whole second, without its milliseconds.
 pub(crate) fn whole_seconds<S: Serializer>(
     moment: &Wall,
     serializer: S,
@@ -108,19 +109,19 @@ pub enum ReadError {
     },
 }
 
-/// A document that exists.
+/// A document that exists in the archive.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listed {
-    /// The window that it is named for.
+    /// The window that the file name says.
     pub window: Window,
     /// The file that holds it.
     pub path: PathBuf,
 }
 
-/// The numbers of one document.
+/// The counts of one document, without its members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// When its window opened; `None` if it was missed.
+    /// When the window opened; `None` if it was missed.
     pub opened: Option<Wall>,
     /// The number of members, in all rooms.
     pub members: usize,
@@ -138,12 +139,12 @@ pub struct Archive<S = Disk> {
 }
 
 impl<S: Store> Archive<S> {
-    /// The archive in `dir`, which need not be there yet.
+    /// Makes an archive in the folder `dir`, which need not exist yet.
     pub fn new(store: S, dir: PathBuf) -> Archive<S> {
         Archive { store, dir }
     }
 
-    /// Writes `document`, of a window that is `length` long, durably, in place of an older one.
+    /// Writes `document`, of a window that is `length` long, durably, and replaces an older one.
     pub fn write(&self, document: &Document, length: Length) -> Result<(), StoreError> {
         let day = self.dir.join(document.window.day());
         make_dir_durably(&self.store, &self.dir)?;
@@ -155,9 +156,9 @@ impl<S: Store> Archive<S> {
         })
     }
 
-    /// Removes the documents of the oldest day that ended `keep` or more before `now`: one day's at
-    /// most, so that a long history never delays an opening. Other files stay. The folder of that day,
-    /// if there was one.
+    /// Removes the documents of the oldest day that ended `keep` or more before `now`, and returns
+    /// that day's folder, or `None` if no day is so old. Removes one day at most, so that a long
+    /// history never delays an opening. Other files stay.
     pub fn prune(&self, now: Wall, keep: Duration) -> Result<Option<PathBuf>, StoreError> {
         for (start, day) in self.days()? {
             if start.opens().plus(DAY).plus(keep) > now {
@@ -170,7 +171,7 @@ impl<S: Store> Archive<S> {
         Ok(None)
     }
 
-    /// Removes the documents in the folder of a day; whether there was anything to remove.
+    /// Removes the documents in the folder of a day; returns whether there was anything to remove.
     fn prune_day(&self, day: &Path) -> Result<bool, StoreError> {
         let mut removed = false;
         for item in self.list(day)? {
@@ -179,11 +180,11 @@ impl<S: Store> Archive<S> {
                 removed = true;
             }
         }
-        // A folder that has other files is not removed.
+        // A folder with other files in it is not removed.
         Ok(self.store.remove_dir(day).is_ok() || removed)
     }
 
-    /// All documents, oldest first; other files are skipped.
+    /// Lists all documents, oldest first; skips other files.
     pub fn windows(&self) -> Result<Vec<Listed>, StoreError> {
         let mut windows = Vec::new();
         for (_, day) in self.days()? {
@@ -192,7 +193,7 @@ impl<S: Store> Archive<S> {
         Ok(windows)
     }
 
-    /// The newest documents, newest first: at most `most` of the windows that are `wanted`.
+    /// Lists at most `most` documents of the windows that are `wanted`, newest first.
     pub fn newest(
         &self,
         most: usize,
@@ -210,7 +211,7 @@ impl<S: Store> Archive<S> {
         Ok(newest)
     }
 
-    /// The document of `window`, whatever its length was.
+    /// Reads the document of `window`, of any length.
     pub fn read(&self, window: Window) -> Result<Document, ReadError> {
         let (path, mut file) = self.open(window)?;
         let mut bytes = Vec::new();
@@ -218,7 +219,7 @@ impl<S: Store> Archive<S> {
         checked(serde_json::from_slice(&bytes), window, &path)
     }
 
-    /// The numbers of `window`'s document.
+    /// Reads the document of `window` and counts its members and rooms.
     pub fn summary(&self, window: Window) -> Result<Summary, ReadError> {
         let (path, file) = self.open(window)?;
         let parsed = serde_json::from_reader(BufReader::with_capacity(1 << 16, file));
@@ -243,7 +244,7 @@ impl<S: Store> Archive<S> {
         Err(ReadError::Missing { window, dir })
     }
 
-    /// The folders of days, oldest first; links to folders are not followed.
+    /// Lists the folders of days, oldest first; symbolic links to folders are not followed.
     fn days(&self) -> Result<Vec<(Window, PathBuf)>, StoreError> {
         let day = |item: Item| match item.kind {
             Kind::Dir => Some((Window::named(item.name()?, "00-00")?, item.path)),
@@ -254,7 +255,7 @@ impl<S: Store> Archive<S> {
         Ok(days)
     }
 
-    /// The documents in the folder of a day, oldest first.
+    /// Lists the documents in the folder of a day, oldest first.
     fn documents(&self, day: &Path) -> Result<Vec<Listed>, StoreError> {
         let listed = |item: Item| Some(Listed { window: document_of(&item)?, path: item.path });
         let mut documents: Vec<Listed> = self.list(day)?.into_iter().filter_map(listed).collect();
@@ -262,7 +263,7 @@ impl<S: Store> Archive<S> {
         Ok(documents)
     }
 
-    /// A folder that does not exist, or was pruned a moment ago, counts as empty.
+    /// Lists a folder; one that does not exist, or was pruned a moment ago, counts as empty.
     fn list(&self, dir: &Path) -> Result<Vec<Item>, StoreError> {
         match self.store.list(dir).at("list", dir) {
             Err(error) if error.is_missing() => Ok(Vec::new()),
@@ -271,27 +272,28 @@ impl<S: Store> Archive<S> {
     }
 }
 
-/// The window of a document, as the names of its file and folder say.
+/// Returns the window of a document by the names of its file and folder; `None` for other files.
 fn document_of(item: &Item) -> Option<Window> {
     let day = item.path.parent()?.file_name()?.to_str()?;
     let stem = item.name()?.strip_suffix(".json")?;
     Window::named(day, stem).filter(|_| item.kind == Kind::File)
 }
 
-/// Whether it is a half written document that a crash left.
+/// Returns whether a file is a half written document that a crash left.
 fn is_temporary(item: &Item) -> bool {
     let whole = Item { path: item.path.with_extension(""), kind: item.kind };
     item.path.extension().is_some_and(|end| end == "tmp") && document_of(&whole).is_some()
 }
 
-/// The stems that the window's file can have: `11-29` and `11-29-00`, or only `11-29-02`.
+/// Returns the names, without `.json`, that a window's document can have: `11-29` and `11-29-00`,
+/// or only `11-29-02`.
 fn stems(window: Window) -> Vec<String> {
     let whole = Length::MINUTE.window_at(window.opens()) == window;
     let minute = whole.then_some(Length::MINUTE);
     minute.into_iter().chain(Length::new(SECOND)).map(|length| window.stem(length)).collect()
 }
 
-/// A document that was parsed, if it names its window.
+/// Returns a parsed document if it names `window`, and an error otherwise.
 fn checked<E>(
     parsed: serde_json::Result<Document<E>>,
     window: Window,

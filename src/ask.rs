@@ -1,5 +1,5 @@
-//! A client's one request until it is answered: sent again after a while, and again with the cookie
-//! that a CHALLENGE gave; to a private registry, each time with its MAC.
+//! Sends one request of a client until it is answered: retries it after a delay, and at once with
+//! the cookie of a CHALLENGE; to a private registry, each time with its MAC.
 //!
 //! ```text
 //!  REGISTER seq 1 ──▶   lost
@@ -19,18 +19,18 @@ use crate::clock::Now;
 use crate::cookie::{Key, NO_COOKIE};
 use crate::proto::{Auth, Datagram, Id, Refusal, Request, RequestKind};
 
-/// The delay before the first retry, and between two sends that a registry can provoke.
-const FIRST: Duration = Duration::from_millis(250);
-/// The delay between retries, once they have slowed down.
-const SLOWEST: Duration = Duration::from_secs(1);
-/// How long before the deadline the last retry that can still arrive in time may be sent.
-const LAST_CHANCE: Duration = Duration::from_millis(500);
-/// The longest wait that an ERROR can ask for: a forged one silences nobody for long.
+/// The delay before the first retry, and the least between two sends that a registry can cause.
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
+/// The longest delay between ordinary retries; each delay is twice the one before, up to this.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The last span before the deadline, in which the request is sent once more.
+const LAST_SEND_SPAN: Duration = Duration::from_millis(500);
+/// The longest wait that an ERROR can ask for: a forged one must not silence a client for long.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// The longest cookie that is taken: a longer one would not fit beside the longest fields.
+/// The longest accepted cookie, in bytes: a longer one would not fit beside the longest fields.
 const MAX_COOKIE: usize = 64;
 
-/// When a request is sent again, at the latest.
+/// The latest times at which a request is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryLimits {
     /// The longest delay between two sends.
@@ -43,21 +43,22 @@ pub struct RetryLimits {
 /// What a datagram means to a pending request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// It is no reply to this request.
+    /// The datagram is no reply to this request.
     Unrelated,
     /// A CHALLENGE: the request is sent again with the new cookie.
     Challenge,
     /// The answer, which completes the request.
     Answer,
-    /// An ERROR: with a retryable code the request is sent again later, with any other it has failed.
+    /// An ERROR: with a retryable code the request is sent again later, with any other it has
+    /// failed.
     Error,
 }
 
 /// One outstanding request: REGISTER, LEAVE or QUERY.
 ///
-/// It does no I/O: datagrams from the registry's address and the time go in
-/// ([`PendingRequest::handle`]), datagrams come out ([`PendingRequest::poll_transmit`]). The caller
-/// checks where datagrams come from.
+/// Sans-IO: datagrams from the registry's address and the time go in ([`PendingRequest::handle`]),
+/// datagrams come out ([`PendingRequest::poll_transmit`]). The caller checks where datagrams come
+/// from.
 #[derive(Debug)]
 pub struct PendingRequest {
     request: Request,
@@ -66,17 +67,17 @@ pub struct PendingRequest {
     key: Option<Key>,
     limits: RetryLimits,
     rng: ChaCha8Rng,
-    /// The next delay, before its jitter.
+    /// The delay before the next retry, without its jitter.
     delay: Duration,
-    /// When it is sent next; `None` once it is answered or has failed.
+    /// When the request is sent next; `None` once answered or failed.
     due: Option<Duration>,
-    /// When it was last sent for a CHALLENGE.
+    /// When the request was last sent because of a CHALLENGE.
     challenged: Option<Duration>,
 }
 
 impl PendingRequest {
-    /// Sends `request` from now on, with `cookie`: the last that was given, or [`NO_COOKIE`].
-    /// `seed` draws the jitter.
+    /// Returns a request that is due now, with `cookie`: the last one received, or [`NO_COOKIE`].
+    /// `seed` is the seed of the jitter.
     pub fn new(
         request: Request,
         cookie: &str,
@@ -90,42 +91,41 @@ impl PendingRequest {
             key: None,
             limits,
             rng: ChaCha8Rng::seed_from_u64(seed),
-            delay: FIRST,
+            delay: FIRST_RETRY_DELAY,
             due: Some(now.mono),
             challenged: None,
         }
     }
 
-    /// Signs what is sent, for a private registry.
+    /// Signs the request with `key` each time it is sent, for a private registry.
     pub fn signed(self, key: Option<Key>) -> PendingRequest {
         PendingRequest { key, ..self }
     }
 
-    /// The datagram to send, if it is time for that.
+    /// Returns the datagram to send, or `None` if it is not due.
     pub fn poll_transmit(&mut self, now: Now) -> Option<Vec<u8>> {
         if now.mono < self.due? {
             return None;
         }
         let delay = self.next_delay();
-        self.due = Some(self.in_time(now.mono, now.mono.saturating_add(delay)));
+        self.due = Some(self.before_deadline(now.mono, now.mono.saturating_add(delay)));
         if let Some(key) = &self.key {
             self.auth.sign(&self.request, |signed_bytes| key.mac(signed_bytes));
         }
         Some(self.request.encode(&self.auth))
     }
 
-    /// The moment of the monotonic clock at which the request is sent next; `None` once it is
-    /// answered or has failed.
+    /// Returns when the request is sent next, by the monotonic clock; `None` if answered or failed.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.due
     }
 
-    /// The last cookie given, to be used for later requests.
+    /// Returns the last cookie received, for use in later requests.
     pub fn cookie(&self) -> &str {
         self.auth.cookie.as_deref().unwrap_or(NO_COOKIE)
     }
 
-    /// Takes a datagram that came from the registry's address.
+    /// Processes a datagram that came from the registry's address, and returns what it means.
     pub fn handle(&mut self, datagram: &Datagram<'_>, now: Now) -> Reply {
         let (id, seq) = (self.request.id.as_ref(), self.request.seq);
         match datagram {
@@ -145,11 +145,12 @@ impl PendingRequest {
             return Reply::Unrelated;
         }
         self.auth.cookie = Some(cookie.to_owned());
-        // At once, but not at any rate: who forges the registry's address and guesses the seq
-        // would otherwise make us send as fast as it does.
-        let again = self.challenged.map_or(now, |last| now.max(last.saturating_add(FIRST)));
+        // At once, but not at any rate: an attacker who forges the registry's address and guesses
+        // the seq would otherwise make us send as fast as it does.
+        let again =
+            self.challenged.map_or(now, |last| now.max(last.saturating_add(FIRST_RETRY_DELAY)));
         self.challenged = Some(again);
-        self.delay = FIRST;
+        self.delay = FIRST_RETRY_DELAY;
         self.due = self.due.map(|due| due.min(again));
         Reply::Challenge
     }
@@ -160,42 +161,43 @@ impl PendingRequest {
             return Reply::Error;
         }
         let wait = match refusal.retry_in_ms {
-            Some(millis) => self.no_sooner(Duration::from_millis(millis)),
+            Some(millis) => self.error_wait(Duration::from_millis(millis)),
             None => self.next_delay(),
         };
         self.due = Some(now.saturating_add(wait));
         Reply::Error
     }
 
-    /// A little later than told, or all who were told the same would be back at once.
-    fn no_sooner(&mut self, wait: Duration) -> Duration {
-        wait.clamp(FIRST, LONGEST_WAIT).mul_f64(self.rng.random_range(1.0..1.2))
+    /// Returns the wait that an ERROR asks for and up to 20 % more, or all clients would be back at
+    /// once.
+    fn error_wait(&mut self, wait: Duration) -> Duration {
+        wait.clamp(FIRST_RETRY_DELAY, LONGEST_WAIT).mul_f64(self.rng.random_range(1.0..1.2))
     }
 
     fn next_delay(&mut self) -> Duration {
         let delay = jitter(&mut self.rng, self.delay).min(self.limits.longest);
-        self.delay = (self.delay * 2).min(SLOWEST);
+        self.delay = (self.delay * 2).min(MAX_RETRY_DELAY);
         delay
     }
 
-    /// `at`, unless nothing would then be sent in the last 500 ms before the deadline that can
-    /// still arrive in time.
-    fn in_time(&mut self, now: Duration, at: Duration) -> Duration {
+    /// Returns the retry time `at`, or an earlier one if otherwise nothing would be sent in the
+    /// last 500 ms before the deadline that can still arrive in time.
+    fn before_deadline(&mut self, now: Duration, at: Duration) -> Duration {
         let Some(deadline) = self.limits.deadline else { return at };
-        let from = deadline.saturating_sub(LAST_CHANCE);
-        if now >= from || at <= from + LAST_CHANCE / 2 {
+        let from = deadline.saturating_sub(LAST_SEND_SPAN);
+        if now >= from || at <= from + LAST_SEND_SPAN / 2 {
             return at;
         }
-        from + self.rng.random_range(Duration::ZERO..LAST_CHANCE / 2)
+        from + self.rng.random_range(Duration::ZERO..LAST_SEND_SPAN / 2)
     }
 }
 
-/// `span` ± 20 %: clients that began at one moment do not stay in step.
+/// Returns `span` ± 20 %: clients that began at one moment do not stay in step.
 pub fn jitter(rng: &mut ChaCha8Rng, span: Duration) -> Duration {
     span.mul_f64(rng.random_range(0.8..1.2))
 }
 
-/// The `id` and `seq` that `datagram` echoes, if it answers a request of this kind.
+/// Returns the `id` and `seq` that `datagram` echoes, if it answers a request of this kind.
 fn echoed<'a>(
     kind: &RequestKind,
     datagram: &'a Datagram<'_>,
@@ -246,7 +248,7 @@ mod tests {
         Datagram::Error(Refusal { seq: Some(seq), code, reason: String::new(), retry_in_ms })
     }
 
-    /// The moments at which it is sent until `end`.
+    /// Sends the request until `end`, and returns the times.
     fn sends(pending: &mut PendingRequest, end: Duration) -> Vec<Duration> {
         let mut moments = Vec::new();
         while let Some(due) = pending.poll_timeout().filter(|due| *due <= end) {
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_answer_with_the_same_id_and_seq_completes_it() {
+    fn only_an_answer_with_the_same_id_and_seq_completes_the_request() {
         let mut pending = pending(LIMITS, 1);
         let peers = Datagram::Peers(Peers {
             id: Some("me".parse().unwrap()),
@@ -348,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_are_not_retryable_end_it() {
+    fn errors_that_are_not_retryable_end_the_request() {
         for &code in Code::ALL {
             let mut pending = pending(LIMITS, 1);
             assert_eq!(pending.handle(&error(7, code, None), at(ms(5))), Reply::Error);
@@ -357,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_retryable_error_it_is_sent_again_when_told() {
+    fn after_a_retryable_error_the_request_is_sent_again_later() {
         let mut pending = pending(LIMITS, 1);
         pending.poll_transmit(at(ms(0)));
         pending.handle(&error(7, Code::Full, Some(5000)), at(ms(10)));

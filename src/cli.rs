@@ -30,7 +30,7 @@ pub(crate) struct Cli {
     pub(crate) logs: Logs,
 }
 
-/// What is logged on stderr, and how.
+/// The flags for what is logged on stderr, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     /// How much is logged on stderr
@@ -81,7 +81,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it shows itself live if there is a terminal.
+    /// Returns whether the command draws a live view if stdout is a terminal.
     pub(crate) fn wants_live(&self) -> bool {
         match self {
             Command::Serve(serve) => !serve.plain,
@@ -102,29 +102,29 @@ pub(crate) struct Serve {
     /// Address or host name to listen on, every address it resolves to [default: all]
     pub(crate) host: Option<String>,
     /// UDP port; 0 picks one
-    #[arg(value_parser = |text: &str| port(text, 0))]
+    #[arg(value_parser = |text: &str| parse_port(text, 0))]
     pub(crate) port: u16,
     /// Length of a window: whole seconds, from 1s to 1day
-    #[arg(long, env = "HIT7_WINDOW", default_value = "1m", value_parser = length)]
+    #[arg(long, env = "HIT7_WINDOW", default_value = "1m", value_parser = parse_window_length)]
     pub(crate) window: Length,
     /// Folder of the journal and the documents
     #[arg(long, env = "HIT7_DATA", value_name = "DIR", default_value = "hit7-data")]
     pub(crate) data: PathBuf,
     /// Most peers that one member is told; in larger rooms each gets a share
-    #[arg(long, env = "HIT7_PEERS", value_name = "N", default_value = "200", value_parser = peers)]
+    #[arg(long, env = "HIT7_PEERS", value_name = "N", default_value = "200", value_parser = parse_list_cap)]
     pub(crate) peers: ListCap,
     #[command(flatten)]
     pub(crate) access: Access,
     #[command(flatten)]
     pub(crate) limits: Limits,
     /// Threads that receive and send; on Linux each has sockets of its own [default: one a core]
-    #[arg(long, env = "HIT7_WORKERS", value_name = "N", value_parser = workers)]
+    #[arg(long, env = "HIT7_WORKERS", value_name = "N", value_parser = parse_worker_count)]
     pub(crate) workers: Option<usize>,
     /// Address and port, or a port of 127.0.0.1, for a page, JSON and metrics over HTTP [default: off]
-    #[arg(long, env = "HIT7_HTTP", value_name = "ADDR", value_parser = http)]
+    #[arg(long, env = "HIT7_HTTP", value_name = "ADDR", value_parser = parse_http_addr)]
     pub(crate) http: Option<SocketAddr>,
     /// How long documents are kept, or 'forever'
-    #[arg(long, env = "HIT7_KEEP", value_name = "AGE", default_value = "30d", value_parser = keep)]
+    #[arg(long, env = "HIT7_KEEP", value_name = "AGE", default_value = "30d", value_parser = parse_keep)]
     pub(crate) keep: Keep,
     /// Start although lines of the journal are damaged, without them; the damaged file is copied aside
     #[arg(long, env = "HIT7_ACCEPT_DAMAGE", value_parser = FalseyValueParser::new())]
@@ -134,38 +134,38 @@ pub(crate) struct Serve {
     pub(crate) plain: bool,
 }
 
-/// Who may use a registry.
+/// The flags for who may use a registry: trusted sources and keys.
 #[derive(Debug, Args)]
 pub(crate) struct Access {
     /// Sources without rate or cap, nor cookie if there is no key; repeatable, or separated by commas
     /// [default: loopback]
-    #[arg(long, env = "HIT7_TRUST", value_name = "CIDR", value_parser = cidr, value_delimiter = ',')]
+    #[arg(long, env = "HIT7_TRUST", value_name = "CIDR", value_parser = parse_cidr, value_delimiter = ',')]
     pub(crate) trust: Vec<IpNet>,
     /// Keys of a private registry, one a line: only who has one is let in; read again on SIGHUP
     #[arg(long, env = "HIT7_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
 }
 
-/// How much of a registry one window, room or address may use.
+/// The flags for how much of a registry one window, room or address may use.
 #[derive(Debug, Args)]
 pub(crate) struct Limits {
     /// Most members a window from one address, or one /64 of IPv6; 0: no limit
-    #[arg(long, env = "HIT7_MAX_PER_IP", value_name = "N", default_value = "256", value_parser = number::<usize>)]
+    #[arg(long, env = "HIT7_MAX_PER_IP", value_name = "N", default_value = "256", value_parser = parse_number::<usize>)]
     pub(crate) max_per_ip: usize,
     /// Most members of a room; 0: no limit
-    #[arg(long, env = "HIT7_MAX_ROOM", value_name = "N", default_value = "100000", value_parser = number::<usize>)]
+    #[arg(long, env = "HIT7_MAX_ROOM", value_name = "N", default_value = "100000", value_parser = parse_number::<usize>)]
     pub(crate) max_room: usize,
     /// Most members of a window; 0: no limit
-    #[arg(long, env = "HIT7_MAX_WINDOW", value_name = "N", default_value = "1000000", value_parser = number::<usize>)]
+    #[arg(long, env = "HIT7_MAX_WINDOW", value_name = "N", default_value = "1000000", value_parser = parse_number::<usize>)]
     pub(crate) max_window: usize,
     /// Most rooms of a window; 0: no limit
-    #[arg(long, env = "HIT7_MAX_ROOMS", value_name = "N", default_value = "10000", value_parser = number::<usize>)]
+    #[arg(long, env = "HIT7_MAX_ROOMS", value_name = "N", default_value = "10000", value_parser = parse_number::<usize>)]
     pub(crate) max_rooms: usize,
     /// Requests a second that one address may send; 0: no limit
-    #[arg(long, env = "HIT7_RATE", value_name = "N", default_value = "50", value_parser = number::<u32>)]
+    #[arg(long, env = "HIT7_RATE", value_name = "N", default_value = "50", value_parser = parse_number::<u32>)]
     pub(crate) rate: u32,
     /// Requests that one address may send at once
-    #[arg(long, env = "HIT7_BURST", value_name = "N", default_value = "500", value_parser = number::<u32>)]
+    #[arg(long, env = "HIT7_BURST", value_name = "N", default_value = "500", value_parser = parse_number::<u32>)]
     pub(crate) burst: u32,
 }
 
@@ -195,7 +195,7 @@ pub(crate) struct Join {
     #[arg(long, env = "HIT7_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
     /// How long the registry may be silent before that is told, or with --once a failure
-    #[arg(long, env = "HIT7_TIMEOUT", default_value = "30s", value_parser = span)]
+    #[arg(long, env = "HIT7_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
 }
 
@@ -213,7 +213,7 @@ pub(crate) struct Peers {
     #[arg(long, env = "HIT7_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
     /// How long to wait for the registry
-    #[arg(long, env = "HIT7_TIMEOUT", default_value = "5s", value_parser = span)]
+    #[arg(long, env = "HIT7_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
 }
 
@@ -234,7 +234,7 @@ pub(crate) struct Watch {
     #[arg(long, env = "HIT7_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
     /// How long to wait for the registry before saying that it is silent
-    #[arg(long, env = "HIT7_TIMEOUT", default_value = "5s", value_parser = span)]
+    #[arg(long, env = "HIT7_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
 }
 
@@ -272,19 +272,19 @@ pub(crate) struct Man {
     pub(crate) dir: Option<PathBuf>,
 }
 
-/// The address of a registry, and how to reach it.
+/// The arguments for the address of a registry, and how to reach it.
 #[derive(Debug, Args)]
 pub(crate) struct Registry {
     /// The registry's address or host name
     pub(crate) host: String,
     /// The registry's UDP port
-    #[arg(value_parser = |text: &str| port(text, 1))]
+    #[arg(value_parser = |text: &str| parse_port(text, 1))]
     pub(crate) port: u16,
     /// Keys of a private registry, one a line; the first is used
     #[arg(long, env = "HIT7_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Own address, or address and port, to send from [default: any]
-    #[arg(long, env = "HIT7_BIND", value_name = "ADDR", value_parser = bind)]
+    #[arg(long, env = "HIT7_BIND", value_name = "ADDR", value_parser = parse_bind_addr)]
     pub(crate) bind: Option<SocketAddr>,
 }
 
@@ -294,29 +294,29 @@ impl fmt::Display for Registry {
     }
 }
 
-/// How long documents are kept, or `None` to keep them for ever.
+/// The age at which documents are removed; `None` keeps them forever.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keep(pub(crate) Option<Duration>);
 
-fn port(text: &str, least: u16) -> Result<u16, String> {
+fn parse_port(text: &str, least: u16) -> Result<u16, String> {
     let port = text.parse().ok().filter(|port| *port >= least);
     port.ok_or_else(|| format!("give a port from {least} to 65535"))
 }
 
-fn number<N: FromStr>(text: &str) -> Result<N, String> {
+fn parse_number<N: FromStr>(text: &str) -> Result<N, String> {
     text.parse().map_err(|_| "give a whole number, 0 or more".to_owned())
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "give a span like 30s, 5m or 2h".to_owned())
 }
 
-fn length(text: &str) -> Result<Length, String> {
-    let span = span(text).map_err(|_| "give a length like 2s, 1m or 1h".to_owned())?;
+fn parse_window_length(text: &str) -> Result<Length, String> {
+    let span = parse_duration(text).map_err(|_| "give a length like 2s, 1m or 1h".to_owned())?;
     Length::new(span).map_err(|error| error.to_string())
 }
 
-fn keep(text: &str) -> Result<Keep, String> {
+fn parse_keep(text: &str) -> Result<Keep, String> {
     match text {
         "forever" => Ok(Keep(None)),
         text => match humantime::parse_duration(text) {
@@ -326,31 +326,31 @@ fn keep(text: &str) -> Result<Keep, String> {
     }
 }
 
-fn peers(text: &str) -> Result<ListCap, String> {
+fn parse_list_cap(text: &str) -> Result<ListCap, String> {
     match text.parse::<usize>() {
         Ok(peers @ 2..=100_000) => Ok(ListCap::new(peers)),
         _ => Err("give a number from 2 to 100000".to_owned()),
     }
 }
 
-fn workers(text: &str) -> Result<usize, String> {
+fn parse_worker_count(text: &str) -> Result<usize, String> {
     let workers = text.parse().ok().filter(|workers| (1..=64).contains(workers));
     workers.ok_or_else(|| "give a number from 1 to 64".to_owned())
 }
 
-fn cidr(text: &str) -> Result<IpNet, String> {
+fn parse_cidr(text: &str) -> Result<IpNet, String> {
     let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     net.map_err(|_| "give a network like 10.0.0.0/8, or an address".to_owned())
 }
 
-fn http(text: &str) -> Result<SocketAddr, String> {
+fn parse_http_addr(text: &str) -> Result<SocketAddr, String> {
     let text = text.strip_prefix("localhost:").unwrap_or(text);
     let port = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
     let addr = text.parse().or_else(|_| text.parse().map(port));
     addr.map_err(|_| "give an address and port like 127.0.0.1:8081, or a port".to_owned())
 }
 
-fn bind(text: &str) -> Result<SocketAddr, String> {
+fn parse_bind_addr(text: &str) -> Result<SocketAddr, String> {
     let addr = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)));
     addr.map_err(|_| "give an address like 192.168.1.7 or 192.168.1.7:5000".to_owned())
 }
@@ -398,15 +398,23 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_errors() {
-        assert!(length("1500ms").is_err() && length("0s").is_err() && length("2d").is_err());
-        assert_eq!(length("90s").unwrap().seconds(), 90);
-        assert!(keep("1h").is_err() && keep("forever").unwrap().0.is_none());
-        assert!(cidr("10.0.0.0/33").is_err() && cidr("::1").is_ok());
-        assert!(peers("1").is_err() && peers("2").is_ok());
-        assert!(port("0", 0).is_ok() && port("0", 1).is_err() && port("65536", 0).is_err());
-        assert_eq!(http("8081"), http("localhost:8081"));
-        assert_eq!(http("[::1]:0").unwrap().port(), 0);
-        assert!(http("host:8081").is_err() && http("127.0.0.1").is_err());
-        assert!(bind("localhost").is_err() && bind("[::1]:5").is_ok());
+        assert!(
+            parse_window_length("1500ms").is_err()
+                && parse_window_length("0s").is_err()
+                && parse_window_length("2d").is_err()
+        );
+        assert_eq!(parse_window_length("90s").unwrap().seconds(), 90);
+        assert!(parse_keep("1h").is_err() && parse_keep("forever").unwrap().0.is_none());
+        assert!(parse_cidr("10.0.0.0/33").is_err() && parse_cidr("::1").is_ok());
+        assert!(parse_list_cap("1").is_err() && parse_list_cap("2").is_ok());
+        assert!(
+            parse_port("0", 0).is_ok()
+                && parse_port("0", 1).is_err()
+                && parse_port("65536", 0).is_err()
+        );
+        assert_eq!(parse_http_addr("8081"), parse_http_addr("localhost:8081"));
+        assert_eq!(parse_http_addr("[::1]:0").unwrap().port(), 0);
+        assert!(parse_http_addr("host:8081").is_err() && parse_http_addr("127.0.0.1").is_err());
+        assert!(parse_bind_addr("localhost").is_err() && parse_bind_addr("[::1]:5").is_ok());
     }
 }

@@ -1,5 +1,5 @@
-//! Runs a peer on a socket and a clock, and hands out its events. Reading a room's roster without
-//! taking part is in `client/reader.rs`.
+//! Runs the `Peer` state machine on a socket and a clock, and sends its events to a channel.
+//! Reading a room's roster without taking part is in `client/reader.rs`.
 
 mod reader;
 
@@ -25,55 +25,55 @@ use crate::udp::{Inbox, Socket};
 
 pub use reader::{Roster, Watched, peers, watch};
 
-/// How long one of several addresses is tried before the next, if there is time for that.
+/// How long to try one of the registry's addresses before the next, unless the timeout is short.
 const TIMEOUT_PER_ADDRESS: Duration = Duration::from_secs(2);
-/// How long each address is tried at least.
+/// The shortest time for which to try each of the registry's addresses.
 const MIN_TIMEOUT_PER_ADDRESS: Duration = Duration::from_millis(10);
-/// How long a stop waits for LEFT.
+/// How long shutdown waits for LEFT, the answer to LEAVE.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
-/// The longest wait between tries of a single request.
+/// The longest wait between two tries of one request.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
-/// How to reach a registry.
+/// How to reach a registry: its addresses, an own address, a key and a timeout.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The registry's addresses, tried one after the other; at least one.
     pub registries: Vec<SocketAddr>,
-    /// The own address to send from; the system chooses one if it is not given.
+    /// The local address to send from; `None` lets the system choose one.
     pub bind: Option<SocketAddr>,
     /// The key that signs requests to a private registry.
     pub key: Option<Key>,
-    /// How long to wait for an answer.
+    /// How long the registry may be silent before the client reports it or gives up.
     pub timeout: Duration,
 }
 
-/// Who takes part, in which room.
+/// The configuration of a client that takes part in the windows of a room.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The registry to take part at.
+    /// The registry to register with.
     pub target: Target,
-    /// The group of clients to meet.
+    /// The room to register in: the client meets its members.
     pub room: Room,
-    /// What people call this client.
+    /// The name that other members see; `None` for no name.
     pub name: Option<Name>,
-    /// The text that its greetings carry.
+    /// The text that the client's greetings carry; `None` for no text.
     pub text: Option<Text>,
     /// Whether to stop after one window.
     pub once: bool,
 }
 
-/// Something that happened to a client that takes part.
+/// An event of a client that takes part in windows.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// What the peer itself reports.
+    /// An event of the `Peer` state machine.
     Peer(peer::Event),
-    /// No registry has answered a request for so long; the client goes on trying.
+    /// No registry has answered a request for this long; the client keeps trying.
     Silent(Duration),
-    /// So many events were lost: the receiver was too slow.
+    /// This many events were dropped: the receiver was too slow.
     NotShown(u64),
 }
 
-/// Why a client cannot go on.
+/// The reason why a client stopped or a request failed.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum ClientError {
@@ -105,15 +105,16 @@ fn addresses(registries: &[SocketAddr]) -> String {
 }
 
 impl Target {
-    /// How long one address is tried before the next: all are tried before the timeout.
+    /// Returns how long to try one address before the next: all are tried before the timeout.
     fn time_per_address(&self) -> Duration {
         let addresses = u32::try_from(self.registries.len()).unwrap_or(u32::MAX).max(1);
         TIMEOUT_PER_ADDRESS.min(self.timeout / addresses).max(MIN_TIMEOUT_PER_ADDRESS)
     }
 
-    /// Leaves out the addresses that the own one cannot send to: trying each would take time.
+    /// Removes the registry's addresses that `bind` cannot send to, being of the other IP version;
+    /// fails if none is left.
     fn reachable(mut self) -> Result<Target, ClientError> {
-        // In the form in which answers come: `::ffff:192.0.2.1` is 192.0.2.1.
+        // Answers come from addresses in this form: `::ffff:192.0.2.1` is 192.0.2.1.
         self.registries.iter_mut().for_each(|addr| *addr = canonical(*addr));
         let Some(bind) = self.bind else { return Ok(self) };
         let all = self.registries.clone();
@@ -125,7 +126,7 @@ impl Target {
     }
 }
 
-/// Takes part until `shutdown`, or with `once` until a window has closed.
+/// Takes part in windows until `shutdown`, or with `once` until one window has closed.
 pub async fn join(
     config: Config,
     clock: Clock,
@@ -160,7 +161,7 @@ fn peer_config(config: &Config, socket: &Socket) -> Result<peer::Config, ClientE
     })
 }
 
-/// 64 random bits as text.
+/// Returns a random client id: 64 bits in base64url.
 fn random_id() -> Result<Id, ClientError> {
     let bits = getrandom::u64().map_err(ClientError::Random)?;
     let text = URL_SAFE_NO_PAD.encode(bits.to_be_bytes());
@@ -174,8 +175,8 @@ fn open(target: &Target) -> Result<Socket, ClientError> {
     }
 }
 
-/// The address that this host has on its way to the registry, if it is a private one: peers behind
-/// the same NAT can try it. Connecting a UDP socket sends nothing.
+/// Returns the address from which this host reaches the registry, if that is a private one: peers
+/// behind the same NAT can try it. Connecting the UDP socket that finds it sends nothing.
 fn private_address(registry: SocketAddr, bound: SocketAddr) -> Option<SocketAddr> {
     let any = if registry.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
     let probe = UdpSocket::bind((any, 0)).ok()?;
@@ -185,7 +186,7 @@ fn private_address(registry: SocketAddr, bound: SocketAddr) -> Option<SocketAddr
     is_private(ip).then(|| SocketAddr::new(ip, bound.port()))
 }
 
-/// The subnets of this host's interfaces.
+/// Returns the subnets of this host's network interfaces.
 fn interfaces() -> Vec<IpNet> {
     let Ok(found) = if_addrs::get_if_addrs() else { return Vec::new() };
     let net = |interface: if_addrs::Interface| match interface.addr {
@@ -195,27 +196,27 @@ fn interfaces() -> Vec<IpNet> {
     found.into_iter().filter_map(net).collect()
 }
 
-/// What to do after the events of a peer were passed on.
+/// What the runner does after it has passed on the peer's events.
 enum Next {
     Continue,
-    /// The receiver of events is gone.
+    /// Sends LEAVE and stops: the receiver of events is gone.
     Leave,
-    /// The one window has closed.
+    /// Stops: with `once`, the one window has closed.
     Done,
 }
 
-/// A client that takes part.
+/// Runs one `Peer` on its socket and clock until it stops.
 struct Runner {
     config: Config,
     clock: Clock,
     socket: Socket,
     peer: Peer,
     events: EventSender<Event>,
-    /// Which of the registry's addresses is tried.
+    /// The index of the registry's address in use.
     address: usize,
-    /// When the next address is tried.
+    /// When to try the next address if none has answered, on the monotonic clock.
     next_address_at: Duration,
-    /// When silence may be reported again.
+    /// The time on the monotonic clock before which silence is not reported again.
     silent_until: Duration,
 }
 
@@ -247,7 +248,7 @@ impl Runner {
         self.socket.send(&transmits);
     }
 
-    /// Waits for datagrams, or for the time of `alarm`, and hands them to the peer.
+    /// Waits for datagrams, or until `alarm` on the monotonic clock, and passes either to the peer.
     async fn wait(
         &mut self,
         inbox: &mut Inbox,
@@ -289,7 +290,7 @@ impl Runner {
         [self.peer.poll_timeout(), address, self.silence_at()].into_iter().flatten().min()
     }
 
-    /// When the registry will have been silent for too long.
+    /// Returns when to report the registry as silent; `None` if no request is unanswered.
     fn silence_at(&self) -> Option<Duration> {
         let since = self.peer.unanswered_since()?;
         Some((since + self.config.target.timeout).max(self.silent_until))
@@ -315,7 +316,7 @@ impl Runner {
         self.next_address_at = now.mono + self.config.target.time_per_address();
     }
 
-    /// A client that has been promised a window waits for it all the same.
+    /// Reports that the registry is silent; with `once` and no window promised, fails instead.
     fn report_silence(&mut self, now: Now) -> Result<(), ClientError> {
         let Target { registries, timeout, .. } = &self.config.target;
         if self.config.once && !self.peer.has_window() {
@@ -324,12 +325,12 @@ impl Runner {
         }
         self.silent_until = now.mono + (*timeout).max(LONGEST_DELAY);
         let since = self.peer.unanswered_since().unwrap_or(now.mono);
-        // A receiver that is gone is noticed with the next event of the peer.
+        // If the receiver is gone, the peer's next event finds that out.
         self.events.send(Event::Silent(now.mono.saturating_sub(since)));
         Ok(())
     }
 
-    /// Sends LEAVE, and waits a little for LEFT.
+    /// Sends LEAVE, and waits up to `SHUTDOWN_TIMEOUT` for LEFT.
     async fn leave(mut self, inbox: Inbox) -> Result<(), ClientError> {
         if !self.peer.has_heard() {
             return Ok(());
@@ -343,7 +344,7 @@ impl Runner {
             self.send();
             while let Some(event) = self.peer.poll_event() {
                 let left = event == peer::Event::Left;
-                // The receiver may be gone: leaving goes on without it.
+                // The receiver may be gone; the client leaves all the same.
                 self.events.send(Event::Peer(event));
                 if left {
                     return Ok(());

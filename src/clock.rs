@@ -14,8 +14,8 @@ use crate::window::Wall;
 
 /// The longest sleep before the wall clock is read again.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
-/// The resolution of tokio's timer, which wakes up to so much late. A sleep until a boundary is
-/// shorter by it, and whoever wakes too early sleeps again.
+/// The resolution of tokio's timer, which wakes up to this much late. A sleep until a boundary is
+/// shortened by this; a caller that wakes too early sleeps again.
 const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
 /// One reading of both clocks.
@@ -23,12 +23,12 @@ const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 pub struct Now {
     /// The reading of the wall clock.
     pub wall: Wall,
-    /// The time since the clock was started; it never steps.
+    /// The reading of the monotonic clock: the time since its start, which never steps.
     pub mono: Duration,
 }
 
 impl Now {
-    /// The monotonic clock in tenths of a second: 32 bits of them are 13 years.
+    /// Returns the monotonic clock in tenths of a second: 32 bits of them are 13 years.
     pub fn tenths(self) -> u32 {
         (self.mono.as_millis() / 100) as u32
     }
@@ -44,12 +44,12 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// An alarm of the monotonic clock alone.
+    /// Returns an alarm of the monotonic clock alone.
     pub fn mono(at: Option<Duration>) -> Alarm {
         Alarm { wall: None, mono: at }
     }
 
-    /// How long to sleep from `now`, at most until the clock is to be read again.
+    /// Returns how long to sleep from `now`: until the alarm, but at most [`MAX_SLEEP`].
     fn span(self, now: Now) -> Duration {
         let wall =
             self.wall.map_or(MAX_SLEEP, |at| now.wall.until(at).saturating_sub(TIMER_RESOLUTION));

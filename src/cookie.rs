@@ -13,47 +13,47 @@ use siphasher::sip::SipHasher24;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-/// The 32 random bytes that a registry keeps to itself.
+/// The 32 random bytes that a registry keeps secret.
 pub struct Secret([u8; 32]);
 
 impl Secret {
-    /// The secret that was stored as `bytes`.
+    /// Returns the secret that was stored as `bytes`.
     pub fn from_bytes(bytes: [u8; 32]) -> Secret {
         Secret(bytes)
     }
 
-    /// A new secret from the operating system's random number generator.
+    /// Makes a new secret with the operating system's random number generator.
     pub fn random() -> Result<Secret, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
         Ok(Secret(bytes))
     }
 
-    /// The bytes to store.
+    /// Returns the 32 bytes of the secret, for storage.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The issuer of the cookies that are made with this secret.
+    /// Returns the issuer of the cookies that are made with this secret.
     pub fn cookie_issuer(&self) -> CookieIssuer {
         let key = self.key("hit7 v1 cookie");
         let half = key.first_chunk().expect("a key has 32 bytes");
         CookieIssuer { key: SipHasher24::new_with_key(half) }
     }
 
-    /// The pass of `room` in the window that starts at `window`: 128 bits, 22 characters of
+    /// Returns the pass of `room` in the window that starts at `window`: 128 bits, 22 characters of
     /// base64url.
     pub fn pass(&self, window: [u8; 8], room: &str) -> String {
         let hash = room_hash(&self.key("hit7 v1 pass"), window, room);
         URL_SAFE_NO_PAD.encode(&hash.as_bytes()[..16])
     }
 
-    /// The seed that draws the mesh of `room` in the window that starts at `window`.
+    /// Returns the seed that draws the mesh of `room` in the window that starts at `window`.
     pub fn seed(&self, window: [u8; 8], room: &str) -> [u8; 32] {
         room_hash(&self.key("hit7 v1 seed"), window, room).into()
     }
 
-    /// The key for one purpose: whoever knows it, or what is made with it, learns nothing of others.
+    /// Derives the key for one purpose, which reveals nothing of the keys for others.
     fn key(&self, usage: &str) -> [u8; 32] {
         blake3::derive_key(usage, &self.0)
     }
@@ -65,8 +65,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The keyed hash of a window and a room. The window has a fixed length and comes first, so that no
-/// two pairs hash the same bytes.
+/// Returns the keyed hash of a window and a room. The window has a fixed length and comes first, so
+/// that no two pairs hash the same bytes.
 fn room_hash(key: &[u8; 32], window: [u8; 8], room: &str) -> blake3::Hash {
     blake3::Hasher::new_keyed(key).update(&window).update(room.as_bytes()).finalize()
 }
@@ -74,16 +74,16 @@ fn room_hash(key: &[u8; 32], window: [u8; 8], room: &str) -> blake3::Hash {
 /// The number of characters in a cookie.
 pub const COOKIE_LEN: usize = 16;
 
-/// The placeholder that a client sends before it was given a cookie: as long as a real one, so that
-/// CHALLENGE is never larger than what it answers.
+/// The cookie that a client sends before it has received one: as long as a real one, so that a
+/// CHALLENGE is never larger than the request that it answers.
 pub const NO_COOKIE: &str = "0000000000000000";
 
-/// Proof of a source address: whoever sends it back has received what was sent there.
+/// Proof of a source address: a client that sends a cookie back has received it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie([u8; COOKIE_LEN]);
 
 impl Cookie {
-    /// The cookie as 16 characters of base64url.
+    /// Returns the cookie as 16 characters of base64url.
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).expect("base64 is ASCII")
     }
@@ -100,11 +100,11 @@ pub struct Key([u8; 32]);
 )]
 pub struct KeyError(usize);
 
-/// The fewest bytes of a key: 128 bits.
+/// The least length of a key's text, in bytes: 128 bits.
 const MIN_KEY_BYTES: usize = 16;
 
 impl Key {
-    /// The key that is derived from `text`.
+    /// Derives the key from `text`, or fails if that is shorter than 16 bytes.
     pub fn from_text(text: &str) -> Result<Key, KeyError> {
         if text.len() < MIN_KEY_BYTES {
             return Err(KeyError(text.len()));
@@ -112,13 +112,13 @@ impl Key {
         Ok(Key(blake3::derive_key("hit7 v1 request mac", text.as_bytes())))
     }
 
-    /// The MAC of a request's bytes: 128 bits, 22 characters of base64url.
+    /// Returns the MAC of a request's bytes: 128 bits, 22 characters of base64url.
     pub fn mac(&self, signed_bytes: &[u8]) -> String {
         URL_SAFE_NO_PAD.encode(&blake3::keyed_hash(&self.0, signed_bytes).as_bytes()[..16])
     }
 
-    /// Whether `mac` is the MAC of a request's bytes. In constant time: an early exit would let it be
-    /// guessed byte by byte.
+    /// Returns whether `mac` is the MAC of a request's bytes, in constant time: an early exit would
+    /// let the MAC be guessed byte by byte.
     pub fn verify(&self, mac: &str, signed_bytes: &[u8]) -> bool {
         self.mac(signed_bytes).as_bytes().ct_eq(mac.as_bytes()).into()
     }
@@ -140,9 +140,9 @@ pub struct CookieIssuer {
 
 impl CookieIssuer {
     /// How long a cookie is valid, in seconds.
-    const LIFETIME: u32 = 120;
+    const LIFETIME_SECONDS: u32 = 120;
 
-    /// A cookie for `source`, made at `now_seconds` (Unix time modulo 2³²).
+    /// Makes a cookie for `source` at `now_seconds` (Unix time modulo 2³²).
     pub fn issue(&self, source: SocketAddr, now_seconds: u32) -> Cookie {
         let mut bytes = [0; 12];
         bytes[..4].copy_from_slice(&now_seconds.to_be_bytes());
@@ -152,20 +152,20 @@ impl CookieIssuer {
         Cookie(text)
     }
 
-    /// Whether `cookie` was made for `source` within the 120 s before `now_seconds`.
+    /// Returns whether `cookie` was made for `source` within the 120 s before `now_seconds`.
     pub fn verify(&self, cookie: &str, source: SocketAddr, now_seconds: u32) -> bool {
-        let Some((time, mac)) = parse(cookie) else { return false };
+        let Some((time, mac)) = split_cookie(cookie) else { return false };
         // A cookie from the future counts as four billion seconds old.
-        let fresh = now_seconds.wrapping_sub(time) <= CookieIssuer::LIFETIME;
+        let fresh = now_seconds.wrapping_sub(time) <= CookieIssuer::LIFETIME_SECONDS;
         // In constant time: an early exit would let the MAC be guessed byte by byte. A million
         // guesses a second at all 64 bits of it succeed once in half a million years.
         fresh && self.mac(source, time).ct_eq(&mac).into()
     }
 
-    /// The MAC over time, port and IP. The IP comes last, as its two kinds differ in length; a mapped
-    /// IPv4 address is IPv4, and IPv6's flow and scope are not the sender's address. SipHash-2-4 is
-    /// made for a MAC of 64 bits over so short a text (Aumasson and Bernstein, 2012), of which one is
-    /// verified for every request.
+    /// Returns the MAC over time, port and IP. The IP comes last, as IPv4 and IPv6 differ in
+    /// length; a mapped IPv4 address is IPv4, and IPv6's flow and scope are not the sender's
+    /// address. SipHash-2-4 is made for a MAC of 64 bits over so short a text (Aumasson and
+    /// Bernstein, 2012), and one is verified for every request.
     fn mac(&self, source: SocketAddr, time: u32) -> [u8; 8] {
         let mut bytes = [0; 22];
         bytes[..4].copy_from_slice(&time.to_be_bytes());
@@ -186,9 +186,9 @@ impl fmt::Debug for CookieIssuer {
     }
 }
 
-/// The time and the MAC of a cookie. 16 characters are 12 bytes with no bits left over, so there is
-/// one way to write each.
-fn parse(cookie: &str) -> Option<(u32, [u8; 8])> {
+/// Splits a cookie into its time and its MAC; `None` if it is malformed. 16 characters are 12 bytes
+/// with no bits left over, so there is one way to write each.
+fn split_cookie(cookie: &str) -> Option<(u32, [u8; 8])> {
     let mut bytes = [0; 12];
     if cookie.len() != COOKIE_LEN || URL_SAFE_NO_PAD.decode_slice(cookie, &mut bytes) != Ok(12) {
         return None;
@@ -260,8 +260,8 @@ mod tests {
             let mut forged = bytes.clone();
             forged[bit / 8] ^= 1 << (bit % 8);
             let forged = URL_SAFE_NO_PAD.encode(forged);
-            // Also in seconds when its time would be good.
-            for now in [NOW, NOW + 60, parse(&forged).unwrap().0] {
+            // Also at times when the forged cookie would be fresh.
+            for now in [NOW, NOW + 60, split_cookie(&forged).unwrap().0] {
                 assert!(!issuer().verify(&forged, ana(), now), "bit {bit}");
             }
         }
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn the_placeholder_is_as_long_as_a_cookie_and_never_one() {
         assert_eq!(NO_COOKIE.len(), COOKIE_LEN);
-        assert!(!issuer().verify(NO_COOKIE, ana(), parse(NO_COOKIE).unwrap().0));
+        assert!(!issuer().verify(NO_COOKIE, ana(), split_cookie(NO_COOKIE).unwrap().0));
     }
 
     #[test]

@@ -16,10 +16,10 @@ use thiserror::Error;
 
 use crate::cookie::Secret;
 use crate::store::{
-    At, Disk, Store, StoreError, make_dir_durably, open_regular, parent, write_whole,
+    Disk, ErrorContext, Store, StoreError, make_dir_durably, open_regular, parent, write_whole,
 };
 
-/// A data directory that no other registry can use until this is dropped.
+/// A locked data directory, which no other registry can use until this is dropped.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -28,7 +28,7 @@ pub struct DataDir {
     _lock: File,
 }
 
-/// Why a data directory cannot be used.
+/// The reason why a data directory cannot be used.
 #[derive(Debug, Error)]
 pub enum DataDirError {
     /// An operation of the file system failed.
@@ -61,37 +61,37 @@ impl DataDir {
     /// Opens and locks the directory at `path`; it is made with mode 0700 if it is missing.
     pub fn open(path: &Path) -> Result<DataDir, DataDirError> {
         make_dir(path)?;
-        close_to_writers(path)?;
+        restrict_data_dir(path)?;
         let lock = lock(path)?;
-        close_to_readers(&path.join("journal"))?;
+        restrict_journal_dir(&path.join("journal"))?;
         let secret = open_secret(&path.join("secret"))?;
-        // So that something else in its place is found at the start, not with the first document.
+        // Made now, so that a file in its place is found at the start, not with the first document.
         make_dir_durably(&Disk, &path.join("windows"))?;
         Ok(DataDir { path: path.to_owned(), secret, _lock: lock })
     }
 
-    /// The secret that cookies, passes and seeds are computed from.
+    /// Returns the secret that cookies, passes and seeds are computed from.
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// The folder of the journal.
+    /// Returns the path of the journal's folder.
     pub fn journal(&self) -> PathBuf {
         self.path.join("journal")
     }
 
-    /// The folder of the windows' documents.
+    /// Returns the path of the folder of the windows' documents.
     pub fn windows(&self) -> PathBuf {
         self.path.join("windows")
     }
 }
 
-/// Makes the directory and those above it. One that exists keeps its mode, which somebody may have
-/// chosen.
+/// Makes the directory and its missing parents. An existing one keeps its mode, which somebody may
+/// have chosen.
 fn make_dir(path: &Path) -> Result<(), StoreError> {
     let above = parent(path);
     if path.is_dir() {
-        // The process that made it may have been killed before its name was durable.
+        // The process that made the directory may have been killed before its name was durable.
         let _ = Disk.sync_dir(above);
         return Ok(());
     }
@@ -101,9 +101,9 @@ fn make_dir(path: &Path) -> Result<(), StoreError> {
     make_dir_durably(&Disk, path)
 }
 
-/// Takes the right to write away from others, who could replace the secret by their own. A folder
-/// that has other files too, like /tmp, is left as it is, with a warning.
-fn close_to_writers(dir: &Path) -> Result<(), StoreError> {
+/// Removes the write permission of group and others, who could replace the secret by their own. A
+/// folder with files that are not hit7's, like /tmp, is left as it is, with a warning.
+fn restrict_data_dir(dir: &Path) -> Result<(), StoreError> {
     let mode = fs::metadata(dir).at("read", dir)?.permissions().mode() & 0o7777;
     if mode & 0o022 == 0 {
         return Ok(());
@@ -128,9 +128,9 @@ fn has_only_our_files(dir: &Path) -> Result<bool, StoreError> {
     Ok(items.iter().all(|item| item.name().is_some_and(|name| ours.contains(&name))))
 }
 
-/// The journal names the members of the next window, and their ids: a folder that was copied back
-/// with another mode is closed again.
-fn close_to_readers(dir: &Path) -> Result<(), StoreError> {
+/// Sets the journal's folder to mode 0700 if others can access it, as after a restore: the journal
+/// names the members of the next window, and their ids.
+fn restrict_journal_dir(dir: &Path) -> Result<(), StoreError> {
     let is_open = |data: fs::Metadata| data.is_dir() && data.permissions().mode() & 0o077 != 0;
     if fs::symlink_metadata(dir).is_ok_and(is_open) {
         tracing::warn!("{} was open to others: its mode is 0700 now", dir.display());
@@ -160,16 +160,16 @@ fn open_secret(path: &Path) -> Result<Secret, DataDirError> {
 }
 
 fn read_secret(path: &Path, file: File) -> Result<Secret, DataDirError> {
-    close_secret(path, &file)?;
+    restrict_secret(path, &file)?;
     let mut bytes = Vec::new();
     file.take(33).read_to_end(&mut bytes).at("read", path)?;
     let bytes = bytes.try_into().map_err(|_| DataDirError::Secret(path.to_owned()))?;
     Ok(Secret::from_bytes(bytes))
 }
 
-/// Whoever reads the secret can forge cookies and passes. A restored backup, or a volume's default
-/// mode, often opens it to a group: it is closed again with a warning, and the start goes on.
-fn close_secret(path: &Path, file: &File) -> Result<(), StoreError> {
+/// Sets the secret's file to mode 0600, with a warning, if others can access it, as after a restore
+/// or on a volume with its own default mode: a reader can forge cookies and passes.
+fn restrict_secret(path: &Path, file: &File) -> Result<(), StoreError> {
     let mode = file.metadata().at("read", path)?.permissions().mode();
     if mode & 0o077 != 0 {
         tracing::warn!("{} could be read by others: its mode is 0600 now", path.display());
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_open_to_others_is_closed() {
+    fn a_journal_that_was_open_to_others_is_closed() {
         let home = tempfile::tempdir().unwrap();
         let log = home.path().join("journal");
         fs::create_dir(&log).unwrap();
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_its_place_is_named_with_the_remedy() {
+    fn a_file_in_place_of_the_data_folder_is_named_with_the_remedy() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
         fs::write(&path, "").unwrap();

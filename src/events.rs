@@ -1,27 +1,28 @@
-//! Events for a receiver that may be slow: a queue with an end, and a count of what did not fit.
+//! A bounded queue of events for a receiver that may be slow, with a count of the dropped ones.
 //!
-//! Whoever shows events must not hold up what they are about: a sender never waits. Once events
-//! have been lost, more are, until half of the queue is free again; then the receiver is told how
-//! many it did not get.
+//! A sender never waits, so that a slow display holds up nothing else. Once an event has been
+//! dropped, all further ones are, until half of the queue is free; then the receiver gets the
+//! number of dropped events.
 
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
-/// Sends events without waiting.
+/// Sends events to a bounded queue without waiting; drops and counts those that do not fit.
 #[derive(Debug)]
 pub struct EventSender<E> {
     queue: Sender<E>,
     lost: u64,
-    /// Makes the event that tells how many were lost.
+    /// Makes the event that reports how many events were dropped.
     not_shown: fn(u64) -> E,
 }
 
 impl<E> EventSender<E> {
-    /// Sends into `queue`; `not_shown` makes the event that tells how many were lost.
+    /// Creates a sender to `queue`; `not_shown` makes the event that reports how many were dropped.
     pub fn new(queue: Sender<E>, not_shown: fn(u64) -> E) -> EventSender<E> {
         EventSender { queue, lost: 0, not_shown }
     }
 
-    /// Sends an event, or counts it if there is no room for it; returns whether there is a receiver.
+    /// Sends an event, or drops and counts it if the queue is full; returns whether a receiver is
+    /// still there.
     pub fn send(&mut self, event: E) -> bool {
         let lost = (self.lost > 0).then(|| (self.not_shown)(self.lost));
         let room = if lost.is_none() { 1 } else { (self.queue.max_capacity() / 2).max(2) };

@@ -1,4 +1,4 @@
-//! Telling the members of a window that it has opened, pure.
+//! The fan-out: tells the members of a window that it has opened, as a pure state machine.
 //!
 //! ```text
 //!  opening     own push          250 ms later       1 s later
@@ -7,7 +7,7 @@
 //!     │  in turn, paced             until ACK or the close
 //! ```
 //!
-//! Push announces, pull repairs: a member that misses a part asks for it (QUERY).
+//! The registry pushes each part once; a member that misses a part asks for it with QUERY.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,65 +20,65 @@ use crate::path::{Path, Train};
 use crate::proto::{Ack, MAX_DATAGRAM, MAX_LIST, Opened, Page};
 use crate::roster::{FinalizedWindow, Member, Roster};
 
-/// How long after its own push a member is told again, until it has acknowledged.
-const REPEATS: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
+/// How long after the first push the WINDOW is repeated to a member that has not acknowledged it.
+const REPEAT_DELAYS: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 
-/// Datagrams a second: 10,000 members with 200 peers each, 50,000 datagrams, are told within
-/// 250 ms, and no interface's queue is handed more than it drains.
-const PACE: u64 = 250_000;
+/// The most datagrams sent per second: 10,000 members with 200 peers each need 50,000 datagrams,
+/// which leave within 250 ms, and no network interface's queue overflows.
+const DATAGRAMS_PER_SECOND: u64 = 250_000;
 
-/// Datagrams that may leave at once.
-const BURST: u64 = 256;
+/// The number of datagrams that may be sent at once, before the pace allows the next.
+const BURST_DATAGRAMS: u64 = 256;
 
-/// Members heard from within this time, in tenths of a second, are told first: they keep their NATs
-/// open every 15 s. A host that is gone may hold up what is sent after it to its own network.
-const RECENT: u32 = 200;
+/// Members heard from within this time, in tenths of a second, are sent to first: live clients
+/// send every 15 s to keep their NATs open. A host that is gone may delay what is sent after it.
+const RECENT_TENTHS: u32 = 200;
 
-/// How long after it found a full socket a push is offered again.
-const OFFER_AGAIN: Duration = Duration::from_millis(10);
+/// The time after which a push that found a full socket is retried.
+const FULL_SOCKET_RETRY: Duration = Duration::from_millis(10);
 
 /// The announcement of one window to its members.
 #[derive(Debug)]
 pub struct Fanout {
     window: Arc<FinalizedWindow>,
-    /// Who is told next; `None` once everyone has been.
-    next: Option<(Pass, Recipient)>,
-    /// Who is told again, and when, in order of time; one queue for each of [`REPEATS`].
-    repeats: [VecDeque<(Duration, Recipient)>; REPEATS.len()],
-    /// Pushes that found a full socket: when each is offered again, and until when.
+    /// The member that gets its first push next; `None` once all have been sent one.
+    next: Option<(Round, Recipient)>,
+    /// The members to repeat the push to, and when, earliest first; a queue per [`REPEAT_DELAYS`].
+    repeats: [VecDeque<(Duration, Recipient)>; REPEAT_DELAYS.len()],
+    /// Pushes that found a full socket: when each is retried, and when it is given up.
     returned: VecDeque<(Duration, Duration, Recipient)>,
-    /// Who has acknowledged, by roster and number.
+    /// Whether each member has acknowledged, by roster and by number within.
     acked: Vec<Vec<bool>>,
     begun: Now,
     sent: u64,
 }
 
-/// Members are gone through twice: first those heard from recently, then the others.
+/// The two rounds of first pushes: members heard from recently, then the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pass {
+enum Round {
     Recent,
     Others,
 }
 
-/// A member of the window: its roster, and its number within.
+/// A member of the window: the index of its roster, and its index within.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Recipient {
     roster: u32,
     member: u32,
 }
 
-/// What one member is told at once.
+/// The datagrams of a WINDOW that are sent to one member at once.
 #[derive(Debug)]
 pub struct Push {
-    /// The datagrams, and where they go.
+    /// The datagrams and the path that they take.
     pub train: Train,
     to: Recipient,
-    /// From this moment on it is not offered again.
+    /// The moment of the monotonic clock from which the push is not retried.
     until: Duration,
 }
 
 impl Push {
-    /// Sends the train by `send`, which gives it back if it finds a full socket.
+    /// Calls `send` with the train; if that finds a full socket, returns the push as the error.
     pub fn send(self, send: impl FnOnce(Train) -> Result<(), Train>) -> Result<(), Push> {
         let Push { train, to, until } = self;
         send(train).map_err(|train| Push { train, to, until })
@@ -86,31 +86,31 @@ impl Push {
 }
 
 impl Fanout {
-    /// Begins to tell the members of a window that has just opened.
+    /// Starts the announcement of a window that has just opened.
     pub fn new(window: Arc<FinalizedWindow>, now: Now) -> Fanout {
         let acked = window.rosters().iter().map(|roster| vec![false; roster.len()]).collect();
         let mut fanout = Fanout {
             window,
-            next: Some((Pass::Recent, Recipient::default())),
+            next: Some((Round::Recent, Recipient::default())),
             repeats: [VecDeque::new(), VecDeque::new()],
             returned: VecDeque::new(),
             acked,
             begun: now,
             sent: 0,
         };
-        fanout.skip_to_pass();
+        fanout.skip_to_round();
         fanout
     }
 
-    /// The window that is announced.
+    /// Returns the window that is being announced.
     pub fn window(&self) -> &Arc<FinalizedWindow> {
         &self.window
     }
 
-    /// What to send to the next member now, if one is due: first pushes, then those that found a
-    /// full socket, then repeats.
+    /// Returns the next push to send, if one is due: first pushes, then those that found a full
+    /// socket, then repeats.
     pub fn poll_transmit(&mut self, now: Now) -> Option<Push> {
-        if self.sent >= self.allowed(now) || now.wall >= self.window.closes() {
+        if self.sent >= self.datagrams_allowed(now) || now.wall >= self.window.closes() {
             return None;
         }
         let push = self.first_push(now).or_else(|| self.returned_push(now));
@@ -119,24 +119,24 @@ impl Fanout {
         Some(push)
     }
 
-    /// Takes back a push that found a full socket: it is offered again soon, while it has not been
-    /// for long. Whether it will be; if not, its repeats are left.
-    pub fn give_back(&mut self, now: Now, push: &Push) -> bool {
+    /// Takes back a push that found a full socket, and returns whether it will be retried; it is
+    /// not once it has waited for too long, and the member then gets the repeats alone.
+    pub fn retry_later(&mut self, now: Now, push: &Push) -> bool {
         self.sent = self.sent.saturating_sub(push.train.datagrams().len() as u64);
-        let again = now.mono + OFFER_AGAIN;
+        let again = now.mono + FULL_SOCKET_RETRY;
         if again < push.until {
             self.returned.push_back((again, push.until, push.to));
         }
         again < push.until
     }
 
-    /// When there is something to send next; `None` if everything has been said.
+    /// Returns when the next push is due, by the monotonic clock; `None` if no more follows.
     pub fn poll_timeout(&self, now: Now) -> Option<Duration> {
         if now.wall >= self.window.closes() {
             return None;
         }
-        let paced = self.begun.mono + pace(self.sent / BURST * BURST);
-        if !self.has_told_all() {
+        let paced = self.begun.mono + time_to_send(self.sent / BURST_DATAGRAMS * BURST_DATAGRAMS);
+        if !self.has_pushed_to_all() {
             return Some(paced);
         }
         let repeats = self.repeats.iter().filter_map(|queue| queue.front()).map(|&(due, _)| due);
@@ -144,13 +144,13 @@ impl Fanout {
         repeats.chain(returned).min().map(|due| due.max(paced))
     }
 
-    /// Whether every member has been told once.
-    pub fn has_told_all(&self) -> bool {
+    /// Returns whether every member has been sent its first push.
+    pub fn has_pushed_to_all(&self) -> bool {
         self.next.is_none()
     }
 
-    /// A member holds its whole list: it is not told again. Whether it is a member's ACK: one counts
-    /// only with the pass of its window and room.
+    /// Stops the repeats to the member that sent an ACK. Returns whether the ACK is valid: it must
+    /// come from a member, with the pass of its window and room.
     pub fn handle_ack(&mut self, path: Path, ack: &Ack) -> bool {
         let sender = acked_by(&self.window, path, ack);
         if let Some(Recipient { roster, member }) = sender {
@@ -159,57 +159,59 @@ impl Fanout {
         sender.is_some()
     }
 
-    /// How many datagrams may have left by now: whole bursts.
-    fn allowed(&self, now: Now) -> u64 {
+    /// Returns how many datagrams may have been sent by now, in whole bursts.
+    fn datagrams_allowed(&self, now: Now) -> u64 {
         let micros = now.mono.saturating_sub(self.begun.mono).as_micros();
-        let paced = u64::try_from(micros).unwrap_or(u64::MAX / PACE) * PACE / 1_000_000;
-        BURST + paced / BURST * BURST
+        let paced = u64::try_from(micros).unwrap_or(u64::MAX / DATAGRAMS_PER_SECOND)
+            * DATAGRAMS_PER_SECOND
+            / 1_000_000;
+        BURST_DATAGRAMS + paced / BURST_DATAGRAMS * BURST_DATAGRAMS
     }
 
     fn first_push(&mut self, now: Now) -> Option<Push> {
-        let (pass, to) = self.next?;
-        self.next = self.successor(pass, to);
-        self.skip_to_pass();
-        for (queue, after) in self.repeats.iter_mut().zip(REPEATS) {
+        let (round, to) = self.next?;
+        self.next = self.successor(round, to);
+        self.skip_to_round();
+        for (queue, after) in self.repeats.iter_mut().zip(REPEAT_DELAYS) {
             queue.push_back((now.mono + after, to));
         }
-        Some(self.push(to, now, u32::MAX, now.mono + REPEATS[0]))
+        Some(self.push(to, now, u32::MAX, now.mono + REPEAT_DELAYS[0]))
     }
 
-    /// The place after, whoever is there.
+    /// Returns the member after this one, and its round; `None` after the last of both rounds.
     fn successor(
         &self,
-        pass: Pass,
+        round: Round,
         Recipient { roster, member }: Recipient,
-    ) -> Option<(Pass, Recipient)> {
+    ) -> Option<(Round, Recipient)> {
         let rosters = self.window.rosters();
         if (member as usize) + 1 < rosters.get(roster as usize)?.len() {
-            return Some((pass, Recipient { roster, member: member + 1 }));
+            return Some((round, Recipient { roster, member: member + 1 }));
         }
-        match pass {
+        match round {
             _ if (roster as usize) + 1 < rosters.len() => {
-                Some((pass, Recipient { roster: roster + 1, member: 0 }))
+                Some((round, Recipient { roster: roster + 1, member: 0 }))
             }
-            Pass::Recent => Some((Pass::Others, Recipient::default())),
-            Pass::Others => None,
+            Round::Recent => Some((Round::Others, Recipient::default())),
+            Round::Others => None,
         }
     }
 
-    /// Goes on to the next member whose pass it is.
-    fn skip_to_pass(&mut self) {
-        while let Some((pass, to)) = self.next
-            && self.pass_of(to) != Some(pass)
+    /// Moves `next` to the first member from there on that belongs to the round.
+    fn skip_to_round(&mut self) {
+        while let Some((round, to)) = self.next
+            && self.round_of(to) != Some(round)
         {
-            self.next = self.successor(pass, to);
+            self.next = self.successor(round, to);
         }
     }
 
-    /// In which pass a member is told; `None` if there is no such member.
-    fn pass_of(&self, to: Recipient) -> Option<Pass> {
+    /// Returns the round in which a member gets its first push; `None` if there is no such member.
+    fn round_of(&self, to: Recipient) -> Option<Round> {
         let roster = self.window.rosters().get(to.roster as usize)?;
         let heard = roster.members().get(to.member as usize)?.heard;
-        let recent = self.begun.tenths().saturating_sub(heard) <= RECENT;
-        Some(if recent { Pass::Recent } else { Pass::Others })
+        let recent = self.begun.tenths().saturating_sub(heard) <= RECENT_TENTHS;
+        Some(if recent { Round::Recent } else { Round::Others })
     }
 
     fn returned_push(&mut self, now: Now) -> Option<Push> {
@@ -218,7 +220,7 @@ impl Fanout {
         Some(self.push(to, now, u32::MAX, until))
     }
 
-    /// Part 0 again, for a member that has not acknowledged.
+    /// Returns part 0 again, for the next member that has not acknowledged, if a repeat is due.
     fn repeat(&mut self, now: Now) -> Option<Push> {
         loop {
             let to = self.take_due_repeat(now)?;
@@ -236,14 +238,14 @@ impl Fanout {
         Some(to)
     }
 
-    /// The first parts of what a member is told, at most so many.
+    /// Makes a push of a member's WINDOW: its first parts, at most `most`.
     fn push(&self, to: Recipient, now: Now, most: u32, until: Duration) -> Push {
         let roster = &self.window.rosters()[to.roster as usize];
         Push { train: train(&self.window, roster, to.member as usize, now, most), to, until }
     }
 }
 
-/// Whose ACK that is; of nobody without the pass of its window and room.
+/// Returns the member that sent an ACK; `None` without the pass of its window and room.
 fn acked_by(window: &FinalizedWindow, path: Path, ack: &Ack) -> Option<Recipient> {
     let (roster, member) = match &ack.id {
         Some(id) => window.find(id),
@@ -253,18 +255,18 @@ fn acked_by(window: &FinalizedWindow, path: Path, ack: &Ack) -> Option<Recipient
     if roster.members()[member].id != ack.id || ack.window != window.window() || !bool::from(pass) {
         return None;
     }
-    // A member can say it as often as it likes: of ten thousand rooms, each is not looked at.
+    // A binary search: there may be ten thousand rooms, and a member can send any number of ACKs.
     let place = window.rosters().binary_search_by_key(&roster.room(), Roster::room);
     place.ok().map(|place| Recipient { roster: place as u32, member: member as u32 })
 }
 
-/// The time that so many datagrams take.
-fn pace(datagrams: u64) -> Duration {
-    Duration::from_micros((datagrams * 1_000_000).div_ceil(PACE))
+/// Returns the time that sending `datagrams` takes at the pace.
+fn time_to_send(datagrams: u64) -> Duration {
+    Duration::from_micros((datagrams * 1_000_000).div_ceil(DATAGRAMS_PER_SECOND))
 }
 
-/// The first parts of one member's WINDOW, at most so many; all but the last are padded to one
-/// length, so that segmentation offload can cut them apart.
+/// Encodes the first parts of one member's WINDOW, at most `most`; all but the last are padded to
+/// one length, so that segmentation offload can split them.
 fn train(window: &FinalizedWindow, roster: &Roster, member: usize, now: Now, most: u32) -> Train {
     let own = roster.own_list(member);
     let page = |part| own.page(part, roster.len()).expect("the part is one of the list's");
@@ -283,7 +285,7 @@ fn train(window: &FinalizedWindow, roster: &Roster, member: usize, now: Now, mos
     for part in 0..last {
         opened.page = page(part);
         payload = opened.encode_behind(payload);
-        payload.resize(payload.len() + room_left(&opened.page), b' ');
+        payload.resize(payload.len() + padding_len(&opened.page), b' ');
     }
     let size = payload.len() / last.max(1) as usize;
     opened.page = page(last);
@@ -291,9 +293,9 @@ fn train(window: &FinalizedWindow, roster: &Roster, member: usize, now: Now, mos
     Train { path: *path, size: if last == 0 { payload.len() } else { size }, payload }
 }
 
-/// By how much a part is shorter than one of its list could be: one with a full page and the longest
-/// number.
-fn room_left(page: &Page<'_>) -> usize {
+/// Returns how many bytes a part lacks to the longest part of its list, one with a full page and
+/// the highest part number.
+fn padding_len(page: &Page<'_>) -> usize {
     let digits = |part: u32| part.checked_ilog10().unwrap_or(0) as usize;
     MAX_LIST - page.peers.len() + digits(page.parts - 1) - digits(page.part)
 }
@@ -338,7 +340,7 @@ mod tests {
         Arc::new(filling.finalize(Some(window().opens()), &secret, ListCap::new(cap)))
     }
 
-    /// Each datagram that leaves now, and to whom.
+    /// Returns each datagram that is sent at `now`, with its destination.
     fn sent(fanout: &mut Fanout, now: Now) -> Vec<(SocketAddr, Vec<u8>)> {
         let trains = std::iter::from_fn(|| fanout.poll_transmit(now)).map(|push| push.train);
         let to = |peer| move |datagram: &[u8]| (peer, datagram.to_vec());
@@ -467,15 +469,19 @@ mod tests {
             let wall = window().opens().plus(due);
             let now = Now { wall, mono: due };
             let burst = sent(&mut fanout, now).len() as u64;
-            // The last member of a burst is told all of its parts.
-            assert!(burst > 0 && burst < BURST + 5, "{burst} at {due:?}");
+            // The last member of a burst is sent all of its parts.
+            assert!(burst > 0 && burst < BURST_DATAGRAMS + 5, "{burst} at {due:?}");
             (datagrams, last) = (datagrams + burst, due);
         }
         assert_eq!(datagrams, 5000);
-        assert!(last >= pace(5000 - BURST - 5) && last <= pace(5000), "{last:?}");
+        assert!(
+            last >= time_to_send(5000 - BURST_DATAGRAMS - 5) && last <= time_to_send(5000),
+            "{last:?}"
+        );
     }
 
-    /// Members of which only some were heard from recently, at a monotonic clock of 100 s.
+    /// Makes a window of which only some members were heard from recently, at 100 s of the
+    /// monotonic clock.
     fn heard(recently: impl Fn(usize) -> bool) -> (Arc<FinalizedWindow>, Now) {
         let mut filling = NextWindow::new(window(), Length::MINUTE);
         for member in 0..6 {
@@ -496,7 +502,7 @@ mod tests {
         let mut fanout = Fanout::new(finalized, now);
         let told: Vec<SocketAddr> = sent(&mut fanout, now).into_iter().map(|(to, _)| to).collect();
         assert_eq!(told, [1, 3, 5, 0, 2, 4].map(addr));
-        assert!(fanout.has_told_all());
+        assert!(fanout.has_pushed_to_all());
     }
 
     #[test]
@@ -504,7 +510,7 @@ mod tests {
         let (finalized, begun) = heard(|_| true);
         let mut fanout = Fanout::new(finalized, begun);
         let first = fanout.poll_transmit(begun).unwrap();
-        assert!(fanout.give_back(begun, &first));
+        assert!(fanout.retry_later(begun, &first));
         assert_eq!(fanout.sent, 0, "the pace counts what has left");
         let others = std::iter::from_fn(|| fanout.poll_transmit(begun)).count();
         assert_eq!(others, 5, "nobody waits for it");
@@ -514,10 +520,10 @@ mod tests {
             let push = fanout.poll_transmit(now).unwrap();
             assert_eq!(push.train.path.peer, addr(0));
             offers += 1;
-            if !fanout.give_back(now, &push) {
+            if !fanout.retry_later(now, &push) {
                 break;
             }
         }
-        assert!(now.mono < begun.mono + REPEATS[0] && offers > 10, "{offers} until {now:?}");
+        assert!(now.mono < begun.mono + REPEAT_DELAYS[0] && offers > 10, "{offers} until {now:?}");
     }
 }

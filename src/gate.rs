@@ -1,5 +1,5 @@
-//! What every datagram passes first: it is read, its source proves its address, requests of others
-//! are answered with a CHALLENGE or dropped, and what is left is admitted.
+//! Checks every datagram before anything else does: reads it, has its source prove its address,
+//! answers unproven requests with a CHALLENGE or drops them, and admits the rest.
 //!
 //! ```text
 //!  datagram ─▶ an object with a known type? ─▶ a request? ─▶ proven or trusted? ─▶ fields ─▶ Pass
@@ -24,59 +24,60 @@ use crate::path::{Path, Transmit, network};
 use crate::proto::{Ack, Challenge, Code, DecodeError, Envelope, Kind, Refusal, Request};
 use crate::tally::DropReason;
 
-/// An unproven source is sent at most so many times the bytes that came from it (RFC 9000 §8).
-const AMPLIFICATION: usize = 3;
+/// The most bytes sent to an unproven source for each byte that came from it (RFC 9000 §8).
+const MAX_AMPLIFICATION: usize = 3;
 
-/// How often one trusted address is told that a datagram cannot be read.
-const EXPLANATIONS: Rate = Rate { per_second: 1, burst: 64 };
+/// How often one trusted address is sent an ERROR for a datagram that cannot be read.
+const UNREADABLE_ERROR_RATE: Rate = Rate { per_second: 1, burst: 64 };
 
-/// What becomes of a datagram.
+/// The gate's decision about a datagram.
 #[derive(Debug)]
 pub enum Admit {
     /// A request that may be handled.
     Pass {
-        /// What is asked for.
+        /// The request, without its proof.
         request: Request,
-        /// Whether its source is trusted.
+        /// Whether the request came from a trusted source.
         trusted: bool,
     },
-    /// An acknowledgement, which is never answered: whoever knows the pass may hand it in.
+    /// An ACK, which is never answered; its pass is its only proof.
     Ack(Ack),
-    /// A CHALLENGE that answers it.
+    /// The datagram is answered with this CHALLENGE.
     Answer(Transmit),
-    /// An ERROR that answers it, and the code of that.
+    /// The datagram is answered with this ERROR, which has this code.
     Refuse(Transmit, Code),
-    /// It is dropped without an answer.
+    /// The datagram is dropped without an answer.
     Drop(DropReason),
 }
 
-/// Decides about each datagram. There may be one gate a core: clones share their rate limits.
+/// Admits, challenges, refuses or drops each datagram. Each core may have a clone: clones share
+/// their rate limits.
 #[derive(Clone, Debug)]
 pub struct Gate {
     cookies: CookieIssuer,
     trust: Vec<IpNet>,
-    /// The keys of a private registry; none if it is public.
+    /// The keys of a private registry; empty if the registry is public.
     keys: Vec<Key>,
     limiter: Arc<Limiter>,
-    /// Counts the ERRORs for what cannot be read.
-    explanations: Arc<Limiter>,
+    /// Limits the ERRORs sent for datagrams that cannot be read.
+    unreadable_errors: Arc<Limiter>,
 }
 
 impl Gate {
-    /// A gate that challenges and limits everyone but the sources in `trust`.
+    /// Returns a gate that challenges and limits everyone but the sources in `trust`.
     pub fn new(cookies: CookieIssuer, trust: Vec<IpNet>, rate: Rate) -> Gate {
-        let (limiter, explanations) =
-            (Arc::new(Limiter::new(rate)), Arc::new(Limiter::new(EXPLANATIONS)));
-        Gate { cookies, trust, keys: Vec::new(), limiter, explanations }
+        let (limiter, unreadable_errors) =
+            (Arc::new(Limiter::new(rate)), Arc::new(Limiter::new(UNREADABLE_ERROR_RATE)));
+        Gate { cookies, trust, keys: Vec::new(), limiter, unreadable_errors }
     }
 
-    /// From now on, admits only requests that are signed with one of `keys`; any, if there are none.
-    /// To a private registry trusted sources prove their address too.
+    /// Sets the keys of a private registry: from now on only requests signed with one of them are
+    /// admitted, and trusted sources prove their address too. Without keys the registry is public.
     pub fn set_keys(&mut self, keys: Vec<Key>) {
         self.keys = keys;
     }
 
-    /// Decides about one datagram that came on `path`.
+    /// Checks one datagram that came on `path`, and returns the decision.
     pub fn admit(&mut self, now: Now, path: Path, datagram: &[u8]) -> Admit {
         if !is_possible(path.peer) {
             return Admit::Drop(DropReason::NoSource);
@@ -84,7 +85,7 @@ impl Gate {
         let trusted = self.is_trusted(path.peer.ip());
         match &Envelope::open(datagram) {
             Ok(envelope) => self.admit_envelope(now, path, envelope, trusted, datagram.len()),
-            Err(error) if trusted => self.explain(now, path, error),
+            Err(error) if trusted => self.refuse_unreadable(now, path, error),
             Err(_) => Admit::Drop(DropReason::Unreadable),
         }
     }
@@ -118,19 +119,19 @@ impl Gate {
         }
     }
 
-    /// The refusal of a source that asks more often than its rate allows.
+    /// Refuses or drops a request beyond its source's rate; `None` within the rate.
     fn limit(&self, now: Now, path: Path, envelope: &Envelope<'_>) -> Option<Admit> {
         match self.limiter.take(network(path.peer.ip()), now.mono) {
             Verdict::Within => None,
-            Verdict::Silent => Some(Admit::Drop(DropReason::TooOften)),
+            Verdict::Drop => Some(Admit::Drop(DropReason::TooOften)),
             Verdict::TooOften(wait) => Some(slow_down(path, envelope.seq(), wait)),
         }
     }
 
-    /// Tells a trusted source why its datagram cannot be read; not without end, or a service there
-    /// that answers whatever comes (RFC 864) would keep us talking.
-    fn explain(&mut self, now: Now, path: Path, error: &DecodeError) -> Admit {
-        match self.explanations.take(network(path.peer.ip()), now.mono) {
+    /// Sends a trusted source an ERROR for a datagram that cannot be read; not without limit, or a
+    /// service there that answers everything (RFC 864) would keep us sending.
+    fn refuse_unreadable(&mut self, now: Now, path: Path, error: &DecodeError) -> Admit {
+        match self.unreadable_errors.take(network(path.peer.ip()), now.mono) {
             Verdict::Within => refuse(path, None, error),
             _ => Admit::Drop(DropReason::Unreadable),
         }
@@ -157,14 +158,14 @@ impl Gate {
         let cookie = self.cookies.issue(path.peer, now.wall.seconds32());
         let challenge = Challenge { seq: envelope.seq(), cookie: cookie.as_str().to_owned() };
         let payload = challenge.encode();
-        if payload.len() > AMPLIFICATION * came {
+        if payload.len() > MAX_AMPLIFICATION * came {
             return Admit::Drop(DropReason::TooShort);
         }
         Admit::Answer(Transmit { path, payload })
     }
 }
 
-/// An ACK is never answered, and needs no cookie: its pass is its proof.
+/// Admits an ACK, which is never answered and needs no cookie: its pass is its proof.
 fn admit_ack(envelope: &Envelope<'_>) -> Admit {
     match envelope.ack() {
         Ok(ack) => Admit::Ack(ack),
@@ -172,7 +173,8 @@ fn admit_ack(envelope: &Envelope<'_>) -> Admit {
     }
 }
 
-/// Whether a datagram can come from such an address: port 0, groups and broadcasts are forged.
+/// Returns whether a datagram can come from this address: port 0, multicast and broadcast are
+/// forged.
 fn is_possible(source: SocketAddr) -> bool {
     let impossible = match source.ip() {
         IpAddr::V4(ip) => ip.is_broadcast() || ip.is_multicast() || ip.is_unspecified(),
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_trusted_are_told_what_cannot_be_read() {
+    fn only_trusted_sources_get_errors_for_unreadable_datagrams() {
         let large = vec![b' '; MAX_DATAGRAM + 1];
         for (datagram, expected) in [
             (&b"hello"[..], Code::Malformed),
@@ -378,7 +380,7 @@ mod tests {
         assert!((0..100).all(|_| matches!(ask(FRIEND, 0), Admit::Pass { trusted: true, .. })));
     }
 
-    /// A gate that knows two keys, and a request with the cookie of `proven`, signed.
+    /// Returns a gate with two keys, and a request with the cookie of `proven`, signed with `key`.
     fn private(proven: &str, key: Option<&str>) -> (Gate, Vec<u8>) {
         let secret = Secret::from_bytes([7; 32]);
         let key_of = |text: &str| Key::from_text(text).unwrap();

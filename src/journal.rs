@@ -1,5 +1,5 @@
-//! The journal: the ordered records that a registry's state is a fold over. What it calls durable
-//! is there after any crash.
+//! The journal: the ordered records that a registry's state is a fold over. A record that the
+//! journal reports durable survives any crash.
 //!
 //! ```text
 //!   submit(epoch, batch) ──▶ engine ──▶ next: Durable | Refused | Down
@@ -7,7 +7,7 @@
 //!   open: Begin, Record, … ◀───┘ what it holds, folded over once at the start
 //! ```
 //!
-//! [`Journal`] is what every engine promises, and what a registry's runner knows of it.
+//! [`Journal`] is the trait that every engine implements, and all that the caller knows of one.
 //! [`FileJournal`] is the engine that keeps one file a window.
 
 mod file;
@@ -23,57 +23,57 @@ use crate::window::{Length, Window};
 
 pub use file::{FileJournal, FileOptions};
 
-/// What its submitter knew when it put a batch together: how many refusals it had been told of.
+/// The number of refusals that the submitter of a batch knew of when it put the batch together.
 ///
-/// A batch is put together as if all that was submitted before it were in the journal. When some
-/// of that is refused, whatever was submitted before the refusal was known must not enter either.
+/// A batch is put together as if all batches submitted before it were in the journal. When one of
+/// those is refused, whatever was submitted before the refusal was known must not enter either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// The epoch that begins with the refusal of this one.
+    /// Returns the epoch that begins once a batch of this one is refused.
     pub fn next(self) -> Epoch {
         Epoch(self.0 + 1)
     }
 }
 
-/// What became of submitted batches.
+/// A report of a journal: entries are durable, refused, or their outcome is unknown yet.
 #[derive(Debug)]
 pub enum Outcome {
-    /// These are in the journal, in this order, and survive any crash. Where registries share a
-    /// journal, the records of others are among them.
+    /// These entries are in the journal, in this order, and survive any crash. Where registries
+    /// share a journal, the records of others are among them.
     Durable(Vec<Entry>),
-    /// These are not in the journal, now and after any restart.
+    /// These entries are not in the journal, now and after any restart.
     Refused {
-        /// Whatever was submitted in this epoch or an earlier one, and has not been told durable
-        /// before, is refused as well, here or in what is told next.
+        /// The last epoch that is refused: what was submitted in it or an earlier one, and has not
+        /// been reported durable, is refused here or in a following outcome.
         epoch: Epoch,
-        /// What was not taken, in the order of submission.
+        /// The refused entries, in the order of submission.
         batch: Vec<Entry>,
-        /// The reason, for the people who run the registry.
+        /// The reason, for the operator of the registry.
         why: String,
     },
-    /// The engine cannot say what becomes of what is under way. It is told later, as durable or
-    /// refused, or never if the process ends before. Told once an outage, with the reason, for the
-    /// people who run the registry.
+    /// The engine cannot say yet whether pending entries are in the journal. They are reported
+    /// later, as durable or refused, or never if the process ends before. Sent once per outage,
+    /// with the reason, for the operator of the registry.
     Down(String),
 }
 
-/// A part of what a journal holds, as it is read back at the start.
+/// One item of a journal's content, as it is read back at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replayed {
     /// The journal of another window begins; the records that follow fill it.
     Begin(Header),
-    /// The next record of that window.
+    /// The next record of the window that began last.
     Record(Record),
 }
 
-/// What a journal that has been opened has found on its disk.
+/// What the journal found on its disk when it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// The windows that have a journal, oldest first.
     pub windows: Vec<Window>,
-    /// What was mended or left alone, a sentence each, for people.
+    /// What was mended or left alone, a sentence each, for the operator's log.
     pub notes: Vec<String>,
 }
 
@@ -82,47 +82,47 @@ pub struct Found {
 /// Every engine keeps these promises, and `tests/conformance` holds each to them:
 ///
 /// - **Order.** Batches become durable in the order in which they are submitted, and each entry is
-///   told of exactly once, in that order. Only when the engine is [`Outcome::Down`] may later
-///   entries be told (refused) before those that it cannot speak of.
+///   reported exactly once, in that order. Only while the engine is [`Outcome::Down`] may later
+///   entries be reported (refused) before those whose outcome is unknown.
 /// - **Fence.** When [`Outcome::Refused`] names an epoch, nothing submitted in that epoch or an
-///   earlier one enters the journal any more. The submitter goes on in `epoch.next()` once it has
-///   been told, and never goes back.
-/// - **No gaps.** The records of one window are durable before any of the next is written: whatever
-///   crashes, the journal holds no record without all that were submitted before it.
-/// - **Refused is final.** What was refused never comes back at a replay. What was never told of,
+///   earlier one enters the journal any more. From then on the submitter uses `epoch.next()`, and
+///   never an earlier epoch.
+/// - **No gaps.** The records of one window are durable before any of the next is written: after
+///   any crash, the journal holds no record without all that were submitted before it.
+/// - **Refused is final.** What was refused never comes back at a replay. What was never reported,
 ///   because the process ended, may be there or not.
 /// - **Nothing waits.** `submit` and `discard` return at once, whatever the disk or a peer does.
 pub trait Journal: Send + Sized {
-    /// What the engine needs to know to begin.
+    /// The options that the engine is opened with.
     type Options;
 
-    /// Opens the journal, and folds over what it holds: of each window, the oldest first, its header
-    /// and then its records. What was folded counts only if this succeeds.
+    /// Opens the journal and calls `fold` with its content: for each window, the oldest first, the
+    /// header and then the records. If this fails, what was folded must be thrown away.
     fn open(
         options: Self::Options,
         fold: &mut dyn FnMut(Replayed),
     ) -> Result<(Self, Found), OpenError>;
 
-    /// Puts a batch at the end of the journal, or refuses it: [`Journal::next`] tells. `epoch` is the
-    /// one after that of the last refusal that was told, or the first.
+    /// Queues a batch for the end of the journal; [`Journal::next`] reports whether it is durable
+    /// or refused. `epoch` is the one after that of the last reported refusal, or the first.
     fn submit(&mut self, epoch: Epoch, batch: Vec<Entry>);
 
-    /// Waits for what became of the entries that were submitted first. Nothing is lost if the wait
-    /// is given up.
+    /// Waits for the next outcome, of the entries that were submitted first. Cancel-safe: no
+    /// outcome is lost if the future is dropped.
     fn next(&mut self) -> impl Future<Output = Outcome> + Send;
 
-    /// Lets go of the journal of a window that has closed and whose document is durable. After a
-    /// crash it may be there again, as a whole.
+    /// Removes the journal of a window that has closed and whose document is durable. After a crash
+    /// the window's journal may be back, as a whole.
     fn discard(&mut self, window: Window);
 }
 
 /// The reason a journal cannot be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// The file system refused something.
+    /// An operation of the file system failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file is not as it was written, so that something acked may be lost.
+    /// A file is damaged, so that a record which was acknowledged may be lost.
     #[error(
         "{}: line {line} is damaged ({why}); a copy of the file is {}; start with \
          --accept-damage to go on without its damaged lines",
@@ -147,7 +147,7 @@ pub enum OpenError {
     Unnamed {
         /// The file whose first line is damaged.
         path: PathBuf,
-        /// How long windows are now.
+        /// The length of windows that the registry runs with now.
         length: Length,
     },
     /// Another version of hit7 wrote the file.
@@ -155,10 +155,10 @@ pub enum OpenError {
     Format {
         /// The file of another format.
         path: PathBuf,
-        /// Which format it has, and which one this program knows.
+        /// Which format the file has, and which one this program reads.
         why: String,
     },
-    /// The operating system gives no thread to read or write with.
+    /// The operating system refused to start a thread for reading or writing.
     #[error(
         "cannot start a thread for the journal: {0}; end some processes of this user, or allow it \
          more (ulimit -u)"

@@ -1,4 +1,4 @@
-//! The file with the keys of a private registry, one a line. Clients sign with the first.
+//! The file with the keys of a private registry, one a line. Clients sign with the first key.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,10 +9,10 @@ use thiserror::Error;
 
 use crate::cookie::{Key, KeyError};
 
-/// The longest file that is read, in bytes.
+/// The largest key file that is accepted, in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// Why a key file cannot be used.
+/// The reason why a key file cannot be used.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum KeyFileError {
@@ -33,11 +33,11 @@ pub enum KeyFileError {
     Empty { path: PathBuf },
 }
 
-/// Reads the keys of a file that only its owner can read: at least one, none shorter than 16 bytes
-/// without the white space around it.
+/// Reads the keys of a file that only its owner can read. Fails if there is no key, or one shorter
+/// than 16 bytes without the white space around it.
 pub fn read(path: &Path) -> Result<Vec<Key>, KeyFileError> {
     let read_error = |source| KeyFileError::Read { path: path.to_owned(), source };
-    // The mode is that of the open file: another file may be put at the path meanwhile.
+    // The mode of the open file, not of the path, where another file may be put meanwhile.
     let file = File::open(path).map_err(read_error)?;
     let mode = file.metadata().map_err(read_error)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {

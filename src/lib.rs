@@ -1,5 +1,5 @@
 //! hit7 introduces peers one minute at a time: a registry on UDP puts each client in the next
-//! one-minute window, and when that opens tells all its members who their peers are.
+//! one-minute window, and when that opens sends all its members the addresses of their peers.
 //!
 //! The modules by layer; a file imports only from lower layers (`tests/house.rs`):
 //!
@@ -11,7 +11,7 @@
 //! | 4 | `node`: one registry whole, as a pure state machine |
 //! | 3 | [`snapshot`], [`registry`], [`fanout`], [`peer`]: pure state machines; [`journal`], [`archive`], [`datadir`], [`keyfile`]: the disk |
 //! | 2 | [`roster`], [`record`], [`gate`], [`ask`], [`store`] |
-//! | 1 | [`proto`]: the datagrams; [`clock`]: the only reader of time; [`events`]: a queue with an end; [`udp`]: batches of datagrams |
+//! | 1 | [`proto`]: the datagrams; [`clock`]: the only reader of time; [`events`]: a bounded queue; [`udp`]: batches of datagrams |
 //! | 0 | [`window`], [`mesh`], [`limit`], [`cookie`], [`tally`], [`path`] |
 //!
 //! To take part from another program: [`client::join`], or [`peer::Peer`] on sockets of its own.

@@ -1,7 +1,7 @@
-//! Token buckets in a table of fixed size: how often one address may ask.
+//! Limits how often one address may send requests: token buckets in a table of fixed size.
 //!
-//! The table never grows, whatever arrives, and all cores share it. The addresses that asked most
-//! recently keep their buckets; one that has been pushed out starts again with a full bucket.
+//! The table never grows, whatever arrives, and all cores share it. The addresses that sent most
+//! recently keep their buckets; one that was evicted starts again with a full bucket.
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -10,44 +10,44 @@ use std::time::Duration;
 
 use foldhash::quality::RandomState;
 
-/// Buckets in a row. An address has one row, and a bucket anywhere in it.
-const WAYS: usize = 4;
-/// Rows of the table: with four buckets of 40 bytes each they take 2.5 MiB.
-const ROWS: usize = 1 << 14;
+/// The number of buckets in a row of the table; an address has one row, and any bucket in it.
+const BUCKETS_PER_ROW: usize = 4;
+/// The number of rows in the table: with four buckets of 40 bytes each they take 2.5 MiB.
+const TABLE_ROWS: usize = 1 << 14;
 /// The least time between two answers that tell an address to slow down.
 const SLOW_DOWN_EVERY: Duration = Duration::from_secs(1);
 
-/// How often one address may ask.
+/// How many requests one address may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Requests a second in the long run; 0 for no limit.
     pub per_second: u32,
-    /// Requests at once, after a silence; at least 1 is taken.
+    /// Requests at once, after a pause; 0 is taken for 1.
     pub burst: u32,
 }
 
-/// What is to be done with a request.
+/// The rate limit's decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The request is within the rate, and is served.
     Within,
-    /// The request is refused, and its sender is told to wait so long.
+    /// The request is refused, and its sender must wait this long.
     TooOften(Duration),
     /// The request is dropped: its sender was told to wait less than a second ago.
-    Silent,
+    Drop,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
-    /// The address that it belongs to, hashed with a key of this process; 0 if it belongs to none.
+    /// The address that owns the bucket, hashed with a key of this process; 0 for none.
     owner: u64,
-    /// When it will be full again (the "theoretical arrival time" of GCRA, ITU-T I.371).
+    /// When the bucket will be full again (the "theoretical arrival time" of GCRA, ITU-T I.371).
     full_at: Duration,
-    /// From when on its address may be told again to slow down.
+    /// From when on the owner may again be sent an answer to slow down.
     tell_from: Duration,
 }
 
-/// The buckets of all addresses, with one rate.
+/// The token buckets of all addresses, with one rate for each.
 #[derive(Debug)]
 pub struct Limiter {
     rate: Rate,
@@ -56,18 +56,18 @@ pub struct Limiter {
     rows: Vec<Mutex<Row>>,
 }
 
-/// The buckets among which an address has its own.
-type Row = [Bucket; WAYS];
+/// A row of the table: the buckets of up to four addresses.
+type Row = [Bucket; BUCKETS_PER_ROW];
 
 impl Limiter {
-    /// A table in which no address has asked yet.
+    /// Returns a table in which no address has used its bucket yet.
     pub fn new(rate: Rate) -> Limiter {
-        let rows = if rate.per_second == 0 { 0 } else { ROWS };
+        let rows = if rate.per_second == 0 { 0 } else { TABLE_ROWS };
         let rows = (0..rows).map(|_| Mutex::default()).collect();
         Limiter { rate, hasher: RandomState::default(), rows }
     }
 
-    /// Takes a token out of the bucket of `network`, at `now` of a clock that never steps.
+    /// Takes a token out of the bucket of `network` at `now`, by a monotonic clock.
     /// [`network`](crate::path::network) gives the network that an address is counted as.
     pub fn take(&self, network: IpAddr, now: Duration) -> Verdict {
         if self.rows.is_empty() {
@@ -76,7 +76,7 @@ impl Limiter {
         let each = Duration::from_secs(1) / self.rate.per_second;
         let depth = each * self.rate.burst.max(1);
         let owner = self.hasher.hash_one(network).max(1);
-        let row = &self.rows[owner as usize % ROWS];
+        let row = &self.rows[owner as usize % TABLE_ROWS];
         // A thread that panicked with the lock left valid buckets: any values are valid.
         let mut row = row.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = bucket_of(&mut row, owner, now);
@@ -86,18 +86,18 @@ impl Limiter {
             return Verdict::Within;
         }
         if now < bucket.tell_from {
-            return Verdict::Silent;
+            return Verdict::Drop;
         }
         bucket.tell_from = now + SLOW_DOWN_EVERY;
         Verdict::TooOften(full_at - (now + depth))
     }
 }
 
-/// The bucket of `owner`. A new owner takes over the bucket of its row that was full first.
+/// Returns the bucket of `owner`. A new owner takes over the bucket of its row that was full first.
 fn bucket_of(row: &mut Row, owner: u64, now: Duration) -> &mut Bucket {
     let own = row.iter().position(|bucket| bucket.owner == owner);
     let place = own.unwrap_or_else(|| {
-        let oldest = (0..WAYS).min_by_key(|&way| row[way].full_at).unwrap_or(0);
+        let oldest = (0..BUCKETS_PER_ROW).min_by_key(|&way| row[way].full_at).unwrap_or(0);
         row[oldest] = Bucket { owner, full_at: now, tell_from: Duration::ZERO };
         oldest
     });
@@ -118,7 +118,7 @@ mod tests {
         Duration::from_millis(10_000 + millis)
     }
 
-    /// How many of `asked` requests of one address are served.
+    /// Returns how many of `asked` requests from one address are within the rate.
     fn served(limiter: &Limiter, ip: IpAddr, now: Duration, asked: usize) -> usize {
         (0..asked).filter(|_| limiter.take(ip, now) == Verdict::Within).count()
     }
@@ -144,15 +144,15 @@ mod tests {
         let limiter = Limiter::new(Rate { per_second: 50, burst: 1 });
         assert_eq!(limiter.take(ip(1), at(0)), Verdict::Within);
         assert_eq!(limiter.take(ip(1), at(0)), Verdict::TooOften(Duration::from_millis(20)));
-        assert_eq!(limiter.take(ip(1), at(1)), Verdict::Silent);
+        assert_eq!(limiter.take(ip(1), at(1)), Verdict::Drop);
         assert_eq!(limiter.take(ip(1), at(20)), Verdict::Within);
-        assert_eq!(limiter.take(ip(1), at(20)), Verdict::Silent);
+        assert_eq!(limiter.take(ip(1), at(20)), Verdict::Drop);
         assert_eq!(limiter.take(ip(1), at(1000)), Verdict::Within);
         assert!(matches!(limiter.take(ip(1), at(1000)), Verdict::TooOften(_)));
     }
 
-    /// Of very many addresses that have used up their burst, those are still refused whose buckets
-    /// are remembered: the latest of each row.
+    /// Of very many addresses that have used up their burst, the latest of each row are still
+    /// refused: their buckets are remembered.
     #[test]
     fn a_table_remembers_as_many_addresses_as_it_has_room_for() {
         let limiter = Limiter::new(Rate { per_second: 1, burst: 1 });
@@ -161,7 +161,7 @@ mod tests {
         assert!((0..addresses).all(|n| limiter.take(ip(n), asked(n)) == Verdict::Within));
         let is_refused = |n: &u32| limiter.take(ip(*n), asked(addresses)) != Verdict::Within;
         let remembered = (0..addresses).rev().filter(is_refused).count();
-        let room = ROWS * WAYS;
+        let room = TABLE_ROWS * BUCKETS_PER_ROW;
         assert!((room * 9 / 10..=room).contains(&remembered), "{remembered} of {room}");
     }
 
@@ -172,12 +172,12 @@ mod tests {
             limiter.take(ip(n as u32), at(n / 100));
             served(&limiter, busy, at(n / 100), 1)
         };
-        // In two seconds its burst and what the rate brings; forgotten, it would have a new burst.
+        // In two seconds: its burst, and what the rate adds; if evicted, it would have a new burst.
         assert_eq!((0..200_000).map(in_turn).sum::<usize>(), 500 + 99);
     }
 
     #[test]
-    fn no_rate_is_no_limit() {
+    fn a_rate_of_zero_is_no_limit() {
         let limiter = Limiter::new(Rate { per_second: 0, burst: 0 });
         assert_eq!(served(&limiter, ip(1), at(0), 100_000), 100_000);
     }

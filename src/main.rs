@@ -31,17 +31,17 @@ use tokio::sync::Notify;
 use cli::{Cli, Command, pages};
 use show::{print_bytes, print_message};
 
-/// How long a stop waits for output that nobody reads.
+/// How long shutdown waits for queued output if nobody reads stdout.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How many events may wait to be shown; what is beyond is counted and dropped.
-const EVENTS: usize = 1024;
+/// The capacity of the queue of events to show; further events are dropped and counted.
+const MAX_QUEUED_EVENTS: usize = 1024;
 
-/// Why the program ends early.
+/// The reason why a command ended early.
 enum Failure {
-    /// Something failed, and this message says what.
+    /// A failure, with the message for stderr; the exit code is 1.
     Message(String),
-    /// The reader of the output has closed it: that is success.
+    /// The reader of stdout has closed the pipe; the exit code is 0.
     ClosedPipe,
 }
 
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a command; with `logs` in a live view, which shows them.
+/// Runs a command; `Some(logs)` asks for a live view, which then shows the logs.
 fn run(command: Command, logs: Option<Logs>) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => in_runtime(|runtime| serve::serve(runtime, args, logs)),
@@ -87,23 +87,23 @@ fn in_runtime(work: impl FnOnce(&Runtime) -> Result<(), Failure>) -> Result<(), 
 
 fn manuals(dir: Option<&Path>) -> Result<(), Failure> {
     let Some(dir) = dir else { return print_bytes(&pages::manual()?) };
-    let shown = || view::plain(&dir.display().to_string());
+    let shown = || view::escape_controls(&dir.display().to_string());
     pages::write_manuals(dir).map_err(|error| {
         Failure::Message(format!("cannot write manual pages to {}: {error}", shown()))
     })
 }
 
-/// What stops a command that runs on.
+/// Stops a long-running command at SIGINT, SIGTERM or a live view's quit key.
 #[derive(Default)]
 struct Stop {
-    /// Notified by a live view, where Ctrl-C is a key.
+    /// Notified by a live view when a quit key is pressed: in raw mode, Ctrl-C sends no signal.
     quit: Arc<Notify>,
-    /// Whether there was a signal or a key to stop.
+    /// Whether a signal or a quit key has stopped the command.
     stopped: Cell<bool>,
 }
 
 impl Stop {
-    /// Resolves at SIGINT or SIGTERM, or when a live view is left, and notes that.
+    /// Returns a future that resolves at SIGINT, SIGTERM or a quit key, and then sets `stopped`.
     fn signal(&self) -> Result<impl Future<Output = ()>, Failure> {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

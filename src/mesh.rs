@@ -1,9 +1,9 @@
-//! The mesh: which members of a room are told of which others when their window opens.
+//! The mesh: whose addresses each member of a room is sent when their window opens.
 //!
-//! In a small room everyone is told of everyone. In a larger one each member is told of k others,
-//! and two things must hold: if A is told of B, B is told of A, because a path through two NATs
-//! opens only when both send; and the mesh is connected. A ring on which every member is linked to
-//! both sides at the same distances has both properties:
+//! In a small room each member's list has everyone. In a larger one it has k others, and two things
+//! must hold: if B is on A's list, A is on B's, because a path through two NATs opens only when
+//! both send; and the mesh is connected. A ring on which every member is linked to both sides at
+//! the same distances has both properties:
 //!
 //! ```text
 //!        0 ─── 1             distances 1 and 3, seen from 0:
@@ -20,17 +20,17 @@ use std::collections::BTreeSet;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
-/// The most peers that one member is told of: even, at least 2.
+/// The most peers on one member's list: even, at least 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListCap(usize);
 
 impl ListCap {
-    /// A cap of `peers`, rounded down to an even number, and 2 if that is less.
+    /// Returns a cap of `peers`, rounded down to an even number, and 2 if that is less.
     pub fn new(peers: usize) -> ListCap {
         ListCap((peers & !1).max(2))
     }
 
-    /// The cap as a number of peers.
+    /// Returns the cap as a number of peers.
     pub fn peers(self) -> usize {
         self.0
     }
@@ -42,32 +42,32 @@ impl Default for ListCap {
     }
 }
 
-/// Which members are told of which others: decided by the number of members, the cap and the seed
-/// alone.
+/// Which members are on which other members' lists: decided by the number of members, the cap and
+/// the seed alone.
 #[derive(Clone, Debug)]
 pub struct Mesh {
     members: usize,
-    /// The links of a large room; `None` where everyone is told of everyone.
+    /// The links of a large room; `None` where everyone is on every list.
     ring: Option<Ring>,
 }
 
 impl Mesh {
-    /// The mesh of a room of `members`, which are fewer than 2³².
+    /// Builds the mesh of a room of `members`, which are fewer than 2³².
     ///
-    /// The seed must be secret until the window opens: whoever knows it can choose its address so
-    /// as to sit beside a victim, or all around it.
+    /// The seed must be secret until the window opens: an attacker who knows it can choose its
+    /// address so as to sit beside a victim, or all around it.
     pub fn new(members: usize, cap: ListCap, seed: [u8; 32]) -> Mesh {
         let full = members <= cap.0 + 1;
         Mesh { members, ring: (!full).then(|| Ring::new(members, cap, seed)) }
     }
 
-    /// Whether everyone is told of everyone: so it is up to one member more than the cap.
+    /// Returns whether everyone is on every list: up to one member more than the cap.
     pub fn is_full(&self) -> bool {
         self.ring.is_none()
     }
 
-    /// The members that `member` is told of, ascending: everyone and itself in a full mesh, else as
-    /// many others as the cap.
+    /// Returns the members on the list of `member`, ascending: everyone and itself in a full mesh,
+    /// else as many others as the cap.
     ///
     /// # Panics
     ///
@@ -117,38 +117,38 @@ impl Ring {
     }
 }
 
-/// The numbers from 0 to `count` − 1 in an order drawn by `rng` (Fisher and Yates).
+/// Returns the numbers from 0 to `count` − 1 in an order drawn by `rng` (Fisher and Yates).
 ///
 /// Written out, as are the draws below, because a restart with a newer version of rand has to give
 /// the same lists: rand keeps the stream of a named generator, not the results of its shuffles.
 fn shuffled(rng: &mut ChaCha8Rng, count: u32) -> Vec<u32> {
     let mut order: Vec<u32> = (0..count).collect();
     for last in (1..count).rev() {
-        order.swap(last as usize, below(rng, last + 1) as usize);
+        order.swap(last as usize, random_below(rng, last + 1) as usize);
     }
     order
 }
 
-/// The distances of a ring of n `members` and k peers each: 1, which makes the ring connected, and
-/// k/2 − 1 others.
+/// Draws the distances of a ring of n `members` and k peers each: 1, which makes the ring
+/// connected, and k/2 − 1 others.
 ///
-/// They are less than n/2, so that a distance leads to two different members, and no two distances
-/// lead to the same one: k/2 distances are k peers. There are ⌈n/2⌉ − 2 whole numbers from 2 to below
-/// n/2, and a ring has n ≥ k + 2, hence at least k/2 − 1 of them: just enough.
+/// All distances are less than n/2, so that one leads to two different members, and no two lead to
+/// the same one: k/2 distances are k peers. There are ⌈n/2⌉ − 2 whole numbers from 2 to below n/2,
+/// and a ring has n ≥ k + 2, hence at least k/2 − 1 of them: just enough.
 fn distances(rng: &mut ChaCha8Rng, members: u32, cap: ListCap) -> Vec<u32> {
     let others = cap.0 as u32 / 2 - 1;
     let end = members.div_ceil(2);
     let mut drawn = BTreeSet::from([1]);
     // Floyd's sampling: one draw for each, and every subset is equally likely.
     for highest in end - others..end {
-        let distance = 2 + below(rng, highest - 1);
+        let distance = 2 + random_below(rng, highest - 1);
         drawn.insert(if drawn.contains(&distance) { highest } else { distance });
     }
     drawn.into_iter().collect()
 }
 
-/// A number from 0 to `bound` − 1, all equally likely.
-fn below(rng: &mut ChaCha8Rng, bound: u32) -> u32 {
+/// Draws a number from 0 to `bound` − 1, all equally likely.
+fn random_below(rng: &mut ChaCha8Rng, bound: u32) -> u32 {
     // A multiple of the bound: draws above it would make low numbers more likely.
     let fair = u32::MAX - u32::MAX % bound;
     loop {
@@ -182,7 +182,7 @@ mod tests {
         reached.len()
     }
 
-    /// Checks what holds in every room that is larger than the cap and one.
+    /// Checks that the lists of a room larger than the cap and one are full, mutual and connected.
     fn check_ring(mesh: &Mesh, cap: usize) {
         let lists = lists(mesh);
         assert!(!mesh.is_full());
@@ -246,9 +246,9 @@ mod tests {
     fn every_number_below_the_bound_is_drawn_about_as_often() {
         let mut rng = ChaCha8Rng::from_seed(SEED);
         let mut drawn = [0; 6];
-        (0..6000).for_each(|_| drawn[below(&mut rng, 6) as usize] += 1);
+        (0..6000).for_each(|_| drawn[random_below(&mut rng, 6) as usize] += 1);
         assert!(drawn.iter().all(|times| (850..1150).contains(times)), "{drawn:?}");
-        assert_eq!(below(&mut rng, 1), 0);
+        assert_eq!(random_below(&mut rng, 1), 0);
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
         }
 
         #[test]
-        fn the_seed_alone_decides(seed: [u8; 32], other: [u8; 32]) {
+        fn the_lists_depend_on_the_seed_alone(seed: [u8; 32], other: [u8; 32]) {
             let lists = |seed| lists(&Mesh::new(100, ListCap::new(10), seed));
             prop_assert_eq!(lists(seed), lists(seed));
             prop_assert!(seed == other || lists(seed) != lists(other));

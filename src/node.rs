@@ -1,4 +1,5 @@
-//! One registry whole, without sockets, disk or clock: the order in which it works.
+//! A whole registry as a pure state machine without sockets, disk or clock: decides in which order
+//! requests, journal and announcements are handled.
 //!
 //! ```text
 //!   Input                        Node                                        Output
@@ -11,9 +12,9 @@
 //!   Archived ──▶ its journal is needed no more ─────────────────────────────▶ Discard
 //! ```
 //!
-//! The program's loop, the simulation and the tests on real files all run this, and none of them
-//! knows the order. It waits for time, datagrams and the outcome of its journal, and for nothing
-//! else.
+//! The program's loop, the simulation and the tests on real files all run a [`Node`], and none of
+//! them knows the order. A node waits for time, datagrams and the outcome of its journal, and for
+//! nothing else.
 
 mod documents;
 #[cfg(test)]
@@ -39,78 +40,78 @@ use documents::Documents;
 /// A request that passed the gate.
 #[derive(Debug)]
 pub struct Inbound {
-    /// The way it took.
+    /// The path that the request came by.
     pub path: Path,
-    /// What it asks for.
+    /// The decoded request, REGISTER, LEAVE or QUERY.
     pub request: Request,
-    /// Whether its source is trusted.
+    /// Whether the source is in a trusted network (`--trust`).
     pub trusted: bool,
 }
 
-/// What a node is told.
+/// An event that is handed to a node.
 #[derive(Debug)]
 pub enum Input {
     /// A request passed the gate.
     Request(Inbound),
-    /// A member says that it holds its whole list.
+    /// A member acknowledged that it holds its whole list.
     Ack(Path, Ack),
-    /// The journal says what became of entries.
+    /// The journal reported the outcome of entries.
     Journal(Outcome),
-    /// A document is durable, or why it could not be written.
+    /// A window's document is durable, or could not be written, for this reason.
     Archived(Window, Result<(), String>),
-    /// A push found a full socket, and did not leave.
+    /// A push was not sent, as the socket was full.
     Returned(Push),
-    /// Time has passed: nothing else happened.
+    /// Time has passed, and nothing else happened.
     Timeout,
 }
 
-/// What a node wants done.
+/// An action that the caller must carry out for a node.
 #[derive(Debug)]
 pub enum Output {
-    /// An answer to a proven or trusted source: now, or never.
+    /// Send an answer to a proven or trusted source now, or drop it.
     Send(Transmit),
-    /// A member's WINDOW: now, or it is given back as [`Input::Returned`].
+    /// Send a member's WINDOW now, or give it back as [`Input::Returned`].
     SendTrain(Push),
-    /// Entries for the journal, to be submitted in this order.
+    /// Submit these entries to the journal, in this order.
     Append(Epoch, Vec<Entry>),
-    /// A window whose document is to be written; one at a time, until [`Input::Archived`].
+    /// Write this window's document. The next such output comes after [`Input::Archived`].
     Archive(Arc<FinalizedWindow>),
-    /// A window whose journal is needed no more.
+    /// Discard the journal of this window, which is no longer needed.
     Discard(Window),
-    /// What the operator of the registry is told, in logs and on the page.
+    /// Report this to the operator of the registry, in the log and on the status page.
     Event(Event),
 }
 
-/// What happened, for people.
+/// An event for the operator of the registry.
 #[derive(Debug)]
 pub enum Event {
-    /// A window has opened, so late.
+    /// A window has opened, later than it should by this duration.
     Opened(Arc<FinalizedWindow>, Duration),
-    /// A window with members was never opened, and its time is over.
+    /// A window with members has ended without being opened.
     Missed(Arc<FinalizedWindow>),
-    /// A window that was opened, or missed, before the start.
+    /// A window was read back at the start that had been opened or missed before.
     Replayed(Arc<FinalizedWindow>),
-    /// The journal refuses what is asked of it, or cannot say what becomes of it: clients are told
+    /// The journal refuses records, or cannot say what becomes of them: clients get the ERROR
     /// `unavailable`.
     JournalRefuses(String),
     /// The journal takes records again.
     JournalRecovered,
     /// A window's document is durable.
     DocumentWritten(Window),
-    /// A window's document could not be written; it is tried again.
+    /// A window's document could not be written, for this reason; the write is retried.
     DocumentFails(String),
-    /// Too many documents wait to be written: this one is written at the next start.
+    /// Too many documents wait to be written: this window's is written at the next start.
     DocumentPostponed(Window),
 }
 
-/// What a node has done since its start.
+/// Counts of requests and records since the node's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests that were answered with what they asked for.
+    /// Requests that were granted and answered.
     pub answered: u64,
     /// Records that became durable.
     pub recorded: u64,
-    /// Requests that were dropped or refused here, by reason.
+    /// Requests that the node dropped or refused, by reason.
     pub rejected: Tally,
 }
 
@@ -127,22 +128,22 @@ enum JournalState {
 
 /// One registry as a state machine.
 ///
-/// Whoever runs it hands in what happens ([`Node::handle`], with [`Input::Timeout`] not later than
-/// [`Node::poll_timeout`] says), and after each does what [`Node::poll`] yields, until it yields
-/// nothing. Trains are the last that it yields: who has had enough of them may do something else
-/// and come back.
+/// The caller hands in what happens ([`Node::handle`], with [`Input::Timeout`] no later than
+/// [`Node::poll_timeout`] says), and after each input carries out what [`Node::poll`] returns,
+/// until that is `None`. Trains are returned last: the caller may stop polling at them, handle
+/// other inputs and poll again.
 #[derive(Debug)]
 pub struct Node {
     registry: Registry,
     fanout: Option<Fanout>,
-    /// What is submitted now; a refusal begins the next.
+    /// The epoch that batches are submitted in; a refusal begins the next one.
     epoch: Epoch,
-    /// Entries that were submitted and of which nothing has been heard.
+    /// The number of entries that were submitted and whose outcome is pending.
     submitted: usize,
     /// Entries that are durable and have not taken effect yet.
     durable: VecDeque<Entry>,
     journal_state: JournalState,
-    /// Windows that have a journal.
+    /// The windows that have a journal.
     journals: BTreeSet<Window>,
     documents: Documents,
     outputs: VecDeque<Output>,
@@ -150,8 +151,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that goes on from what `registry` has replayed; `journals` are the windows that have
-    /// one. What it replayed is archived, and announced if its time is not over.
+    /// Makes a node from a registry that has replayed its journal; `journals` are the windows that
+    /// have one. Archives the replayed windows, and announces the last if that has not closed yet.
     pub fn new(registry: Registry, journals: impl IntoIterator<Item = Window>, now: Now) -> Node {
         let mut node = Node {
             registry,
@@ -170,7 +171,7 @@ impl Node {
         node
     }
 
-    /// Takes note of what happened.
+    /// Handles an input: the actions that follow from it are returned by [`Node::poll`].
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Request(inbound) => self.handle_request(now, inbound),
@@ -183,13 +184,13 @@ impl Node {
         self.registry.handle_timeout(now);
     }
 
-    /// What is to be done next.
+    /// Returns the next action to carry out, if any.
     pub fn poll(&mut self, now: Now) -> Option<Output> {
         loop {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
             }
-            // One at a time: after a stall of the disk thousands of answers may be due.
+            // One entry at a time: after a stall of the disk thousands of answers may be due.
             match self.durable.pop_front() {
                 Some(entry) => self.commit(now, entry),
                 None => break,
@@ -198,7 +199,7 @@ impl Node {
         self.poll_append().or_else(|| self.poll_archive(now)).or_else(|| self.poll_train(now))
     }
 
-    /// When [`Input::Timeout`] has something to do, if nothing happens before.
+    /// Returns when [`Input::Timeout`] is due, if nothing happens before.
     pub fn poll_timeout(&self, now: Now) -> Alarm {
         let Alarm { wall, mono } = self.registry.poll_timeout(now);
         let fanout = self.fanout.as_ref().and_then(|fanout| fanout.poll_timeout(now));
@@ -206,39 +207,40 @@ impl Node {
         Alarm { wall, mono: moments.into_iter().flatten().min() }
     }
 
-    /// The window that is current: its rosters are frozen.
+    /// Returns the current window, whose rosters are frozen.
     pub fn current(&self) -> &Arc<FinalizedWindow> {
         self.registry.current()
     }
 
-    /// The window being filled, and how many members it has.
+    /// Returns the window being filled, and the number of its members.
     pub fn next(&self) -> (Window, usize) {
         self.registry.next()
     }
 
-    /// Whether the journal takes records.
+    /// Returns whether the journal accepts records.
     pub fn journal_works(&self) -> bool {
         self.journal_state == JournalState::Works
     }
 
-    /// What it has done since its start.
+    /// Returns the counts of requests and records since the start.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    /// Whether everything that was submitted is durable or refused, and its askers are told.
+    /// Returns whether everything submitted is durable or refused, and the answers are polled.
     pub fn is_settled(&self) -> bool {
         self.submitted == 0 && self.durable.is_empty() && self.outputs.is_empty()
     }
 
-    /// Ends the announcement of the current window, whoever has not been told: it is archived.
+    /// Ends the announcement of the current window, even if some members have not been sent it, and
+    /// archives the window.
     pub fn finish_announcement(&mut self) {
         if let Some(fanout) = self.fanout.take() {
             self.archive_announced(fanout.window());
         }
     }
 
-    /// Whether no document waits to be written.
+    /// Returns whether no document waits to be written.
     pub fn is_archived(&self) -> bool {
         self.documents.is_empty()
     }
@@ -247,7 +249,7 @@ impl Node {
         match self.registry.handle(now, path, request, trusted) {
             Handled::Answer(transmit) => self.answer(transmit),
             Handled::Refused(transmit, code) => self.refuse(transmit, code),
-            Handled::Nothing(reason) => self.counts.rejected.count(reason),
+            Handled::Dropped(reason) => self.counts.rejected.count(reason),
             Handled::Proposed => {}
         }
     }
@@ -292,25 +294,25 @@ impl Node {
         match result {
             Ok(()) => {
                 self.documents.note_written(window);
-                self.event(Event::DocumentWritten(window));
+                self.report(Event::DocumentWritten(window));
                 self.discard_closed();
             }
             Err(why) => {
                 if self.documents.note_failed(now, window) {
-                    self.event(Event::DocumentFails(why));
+                    self.report(Event::DocumentFails(why));
                 }
             }
         }
     }
 
     fn handle_returned(&mut self, now: Now, push: &Push) {
-        let offered_again = self.fanout.as_mut().is_some_and(|fanout| fanout.give_back(now, push));
-        if !offered_again {
+        let is_retried = self.fanout.as_mut().is_some_and(|fanout| fanout.retry_later(now, push));
+        if !is_retried {
             self.counts.rejected.count(DropReason::UnsentWindow);
         }
     }
 
-    /// A durable entry takes effect.
+    /// Applies a durable entry to the registry, and queues the answer.
     fn commit(&mut self, now: Now, entry: Entry) {
         if let Some(transmit) = self.registry.commit(now, entry) {
             self.answer(transmit);
@@ -321,8 +323,8 @@ impl Node {
     fn follow_replay(&mut self, now: Now) {
         while let Some(event) = self.registry.poll_event() {
             let (registry::Event::Opened(window) | registry::Event::Missed(window)) = &event;
-            self.event(Event::Replayed(window.clone()));
-            self.follow(now, event);
+            self.report(Event::Replayed(window.clone()));
+            self.follow_event(now, event);
         }
         self.documents.end_replay();
         self.discard_closed();
@@ -334,31 +336,32 @@ impl Node {
             return;
         }
         while let Some(event) = next {
-            self.event(match &event {
-                // By the clock, not by the journal: its disk may have made it later than that.
+            self.report(match &event {
+                // Late by the clock, not by the record's time: the disk may have added a delay.
                 registry::Event::Opened(window) => {
                     Event::Opened(window.clone(), window.window().opens().until(now.wall))
                 }
                 registry::Event::Missed(window) => Event::Missed(window.clone()),
             });
-            self.follow(now, event);
+            self.follow_event(now, event);
             next = self.registry.poll_event();
         }
         self.discard_closed();
     }
 
-    fn follow(&mut self, now: Now, event: registry::Event) {
+    fn follow_event(&mut self, now: Now, event: registry::Event) {
         match event {
             registry::Event::Opened(window) => self.announce(now, window),
             registry::Event::Missed(window) => self.archive(window),
         }
     }
 
-    /// Tells the members of a window, unless its time is over already: it was replayed.
+    /// Starts to tell the members of a window that it has opened; a replayed window that has closed
+    /// already is only archived.
     fn announce(&mut self, now: Now, window: Arc<FinalizedWindow>) {
         self.finish_announcement();
         if window.is_empty() {
-            // There is nobody to tell, and nothing to write.
+            // Without members there is nothing to announce or to write.
         } else if now.wall < window.closes() {
             self.documents.expect(window.window());
             self.fanout = Some(Fanout::new(window, now));
@@ -367,7 +370,7 @@ impl Node {
         }
     }
 
-    /// Archives the window that is announced, unless that has been done.
+    /// Archives the window that is announced, unless that has been done already.
     fn archive_announced(&mut self, window: &Arc<FinalizedWindow>) {
         if self.documents.is_expected(window.window()) {
             self.archive(window.clone());
@@ -376,12 +379,12 @@ impl Node {
 
     fn archive(&mut self, window: Arc<FinalizedWindow>) {
         if let Some(postponed) = self.documents.push(window) {
-            self.event(Event::DocumentPostponed(postponed));
+            self.report(Event::DocumentPostponed(postponed));
         }
     }
 
-    /// Lets go of the journals of windows that have closed and whose document is durable. The
-    /// window being filled may be of the past, if none has opened since it was: it was missed.
+    /// Discards the journals of windows that have closed and whose document is durable. The window
+    /// being filled may lie in the past, if it was missed and none has opened since.
     fn discard_closed(&mut self) {
         let current = self.registry.current().window().min(self.registry.next().0);
         let closed: Vec<Window> = self.journals.range(..current).copied().collect();
@@ -393,8 +396,8 @@ impl Node {
         }
     }
 
-    /// One batch at a time: what comes meanwhile waits, and shares the next sync. An opening, which
-    /// many wait for, waits for nothing.
+    /// Returns the next batch for the journal, once the batch before is durable: proposals that
+    /// come meanwhile share the next sync. An opening, which many wait for, is not held back.
     fn poll_append(&mut self) -> Option<Output> {
         if self.submitted > 0 && !self.registry.proposes_opening() {
             return None;
@@ -408,10 +411,10 @@ impl Node {
         Some(Output::Append(self.epoch, batch))
     }
 
-    /// The next document; of the current window once all its members have been told, so that the
-    /// disk is not busy before.
+    /// Returns the next window whose document is to be written. The current window's turn comes
+    /// once all its members have been sent their first push, so that the disk is not busy before.
     fn poll_archive(&mut self, now: Now) -> Option<Output> {
-        if let Some(fanout) = self.fanout.as_ref().filter(|fanout| fanout.has_told_all()) {
+        if let Some(fanout) = self.fanout.as_ref().filter(|fanout| fanout.has_pushed_to_all()) {
             let window = fanout.window().clone();
             self.archive_announced(&window);
         }
@@ -433,43 +436,47 @@ impl Node {
     }
 
     fn tell_refused(&mut self, batch: &[Entry]) {
-        for transmit in batch.iter().filter_map(|entry| registry::refused(&entry.record)) {
+        for transmit in batch.iter().filter_map(|entry| registry::unavailable_answer(&entry.record))
+        {
             self.refuse(transmit, Code::Unavailable);
         }
     }
 
+    /// Takes records again, unless an outage lasts.
     fn note_durable(&mut self) {
         if self.stays_down() {
             return;
         }
-        self.registry.go_on();
+        self.registry.end_suspension();
         if std::mem::replace(&mut self.journal_state, JournalState::Works) != JournalState::Works {
-            self.event(Event::JournalRecovered);
+            self.report(Event::JournalRecovered);
         }
     }
 
+    /// Retries after a while, unless an outage lasts.
     fn note_refused(&mut self, why: String) {
         if self.stays_down() {
             self.registry.suspend();
         } else {
-            self.registry.go_on();
+            self.registry.end_suspension();
             self.note_failing(JournalState::Refuses, why);
         }
     }
 
-    /// Whether an outage lasts: it ends when the outcome of all that was submitted is known. What is
-    /// submitted before that would wait without an answer.
+    /// Returns whether the journal is still down: an outage ends when the outcome of all submitted
+    /// entries is known. Entries that were submitted earlier would wait without an answer.
     fn stays_down(&self) -> bool {
         self.journal_state == JournalState::Down && self.submitted > 0
     }
 
+    /// Notes that the journal does not accept records, and reports the first time.
     fn note_failing(&mut self, state: JournalState, why: String) {
         if std::mem::replace(&mut self.journal_state, state) == JournalState::Works {
-            self.event(Event::JournalRefuses(why));
+            self.report(Event::JournalRefuses(why));
         }
     }
 
-    fn event(&mut self, event: Event) {
+    fn report(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
 }

@@ -1,27 +1,27 @@
-//! Plain values of the network: where a datagram came from, what is to be sent, and networks of
-//! addresses. Nothing here knows a socket.
+//! Network values that need no socket: the path of a datagram, datagrams to send, and networks of
+//! addresses.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-/// Where a datagram came from and which of our addresses it was sent to; its answer travels the
-/// same path back.
+/// Where a datagram came from and which of our addresses it was sent to; the answer takes the same
+/// path back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Path {
     /// The address of the other side.
     pub peer: SocketAddr,
-    /// Our side; unspecified if that is not known: then the system chooses.
+    /// Our own address; unspecified if not known: then the system chooses.
     pub local: IpAddr,
 }
 
 impl Path {
-    /// The path between `peer` and `local`, both in the one form that compares equal.
+    /// Returns the path between `peer` and `local`, both in canonical form.
     pub fn new(peer: SocketAddr, local: IpAddr) -> Path {
         Path { peer: canonical(peer), local: local.to_canonical() }
     }
 }
 
-/// The one form of an address that compares equal: IPv4 as IPv4; and of IPv6's extras only the scope,
-/// and only where the address needs one.
+/// Converts an address to the one form that compares equal: mapped IPv4 becomes IPv4; IPv6 loses
+/// its flow, and its scope unless link-local.
 pub fn canonical(addr: SocketAddr) -> SocketAddr {
     match (addr.ip().to_canonical(), addr) {
         (IpAddr::V6(ip), SocketAddr::V6(v6)) => {
@@ -32,7 +32,7 @@ pub fn canonical(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Whether `ip` is of a private network: RFC 1918, or RFC 4193 (fc00::/7).
+/// Returns whether `ip` is in a private network: RFC 1918, or RFC 4193 (fc00::/7).
 pub fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private(),
@@ -43,32 +43,33 @@ pub fn is_private(ip: IpAddr) -> bool {
 /// One datagram to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
-    /// Where it goes, and from where.
+    /// The destination, and the local address to send from.
     pub path: Path,
-    /// The bytes that it carries.
+    /// The bytes of the datagram.
     pub payload: Vec<u8>,
 }
 
-/// Datagrams to one peer that may leave in one system call: each `size` bytes long, the last may be shorter.
+/// Datagrams to one peer that may leave in one system call: each `size` bytes long, the last may be
+/// shorter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Train {
-    /// Where they go, and from where.
+    /// The destination, and the local address to send from.
     pub path: Path,
-    /// The bytes that they carry, one datagram behind the other.
+    /// The bytes of all datagrams, one behind the other.
     pub payload: Vec<u8>,
-    /// How long each is but the last, at least 1.
+    /// The length of each datagram but the last, in bytes; at least 1.
     pub size: usize,
 }
 
 impl Train {
-    /// Each datagram of the train.
+    /// Returns each datagram of the train.
     pub fn datagrams(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.payload.chunks(self.size)
     }
 }
 
-/// The network that caps and rates count by: an IPv4 address itself; of an IPv6 address its /64, in
-/// which a client can have any address.
+/// Returns the network that caps and rates count by: an IPv4 address itself; of an IPv6 address its
+/// /64, in which a client can have any address.
 pub fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,

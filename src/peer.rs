@@ -10,9 +10,9 @@
 //!  for 11:29                          with each peer
 //! ```
 //!
-//! `requests` sends what is asked of the registry until it is answered. `registration` gets this
+//! `requests` repeats each request to the registry until it is answered. `registration` gets this
 //! client into a window, and `opening` follows that window from its opening to its close:
-//! `partial_list` gathers the own list, `greetings` greets its peers, and `reach` decides which
+//! `partial_list` collects the own list, `greetings` greets its peers, and `reach` decides which
 //! addresses are never sent to. What happens is reported as [`Event`]s.
 
 mod config;
@@ -45,46 +45,47 @@ pub(crate) use partial_list::{PartialList, WholeList};
 use reach::same_address;
 use requests::{RegistryLink, RequestSlot};
 
-/// The longest window: no answer may speak of a longer time.
-const DAY: Duration = Duration::from_secs(86_400);
-/// The most answers that wait to be sent. Polling after each datagram never leaves more than two.
+/// The longest window; longer times in the registry's answers are cut to this.
+const MAX_SPAN: Duration = Duration::from_secs(86_400);
+/// The most queued answers; more are dropped. Polling after each datagram never leaves more than
+/// two.
 const MAX_OUTBOX: usize = 4096;
 
-/// A window that the registry has promised and that has not opened.
+/// A window that the registry has registered this client for and that has not opened.
 #[derive(Debug)]
-struct Promised {
+struct PromisedWindow {
     window: Window,
-    /// When it opens, by the own monotonic clock.
+    /// When the window opens, by this client's monotonic clock.
     opens_at: Duration,
 }
 
-/// A window from its opening to its close.
+/// A window that is open, from its opening to its close.
 #[derive(Debug)]
-struct Open {
+struct OpenWindow {
     window: Window,
-    /// When it closes, by the own monotonic clock.
+    /// When the window closes, by this client's monotonic clock.
     closes_at: Duration,
-    /// The own list, while parts of it are missing.
+    /// The own list of the window, while parts of it are missing.
     list: PartialList<Membership>,
-    /// The greetings of its peers, once the own list is whole.
+    /// The greetings of the window's peers, once the own list is complete.
     greetings: Option<Greetings>,
 }
 
-/// What the registry says of this client beside each part of its own list.
+/// This client's place in the window, which the registry repeats with each part of the own list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Membership {
-    /// The own address in the roster.
+    /// This client's address in the roster.
     you: SocketAddr,
     pass: Pass,
 }
 
-/// The windows that this client knows of.
+/// The windows that this client knows of from the registry.
 #[derive(Debug, Default)]
 struct Windows {
-    /// How long a window is, once known.
+    /// The length of a window, once known.
     length: Option<Duration>,
-    promised: Option<Promised>,
-    open: Option<Open>,
+    promised: Option<PromisedWindow>,
+    open: Option<OpenWindow>,
     /// The latest window that the registry has shown to be open.
     latest: Option<Window>,
 }
@@ -94,12 +95,12 @@ impl Windows {
         self.length.unwrap_or(Length::MINUTE.span())
     }
 
-    /// The longest delay between tries: a quarter of a window.
+    /// Returns the longest delay between tries: a quarter of a window.
     fn longest_delay(&self) -> Duration {
         self.length() / 4
     }
 
-    /// The window that is open, by the own clock.
+    /// Returns the window that is open by this client's clock, if any.
     fn opened(&self) -> Option<Window> {
         self.open.as_ref().map(|open| open.window)
     }
@@ -111,10 +112,10 @@ impl Windows {
 
 /// One client of a registry.
 ///
-/// Sans-IO: it has no socket and reads no clock. Whoever runs it hands in datagrams
+/// Sans-IO: it has no socket and reads no clock. The caller hands in datagrams
 /// ([`Peer::handle_datagram`]) and the time ([`Peer::handle_timeout`], not later than
-/// [`Peer::poll_timeout`] says), and after each of these sends what [`Peer::poll_transmit`] gives
-/// and shows what [`Peer::poll_event`] gives, until both give nothing. So a minute takes no time
+/// [`Peer::poll_timeout`] says), and after each of these sends what [`Peer::poll_transmit`] returns
+/// and shows what [`Peer::poll_event`] returns, until both return `None`. So a minute takes no time
 /// in a test, and every run can be repeated.
 #[derive(Debug)]
 pub struct Peer {
@@ -122,23 +123,23 @@ pub struct Peer {
     rng: ChaCha8Rng,
     registry: RegistryLink,
     windows: Windows,
-    /// REGISTER, or LEAVE in the end.
+    /// The requests to register, and in the end to leave.
     registration: RequestSlot,
-    /// QUERY for parts of the own list.
+    /// The requests (QUERY) for missing parts of the own list.
     query: RequestSlot,
-    /// Whether it registers for further windows: not once it leaves or is finally refused.
+    /// Whether this client registers for further windows: not once it leaves or is finally refused.
     registers: bool,
     leaving: bool,
-    /// The last registration that was reported.
+    /// The window and own address of the last registration that was reported.
     last_registered: Option<(Window, SocketAddr)>,
-    /// The refusal that was reported, while it lasts.
+    /// The code of the refusal last reported, until a registration succeeds.
     last_refused: Option<Code>,
     outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
 }
 
 impl Peer {
-    /// A peer that registers at once.
+    /// Returns a peer whose first REGISTER is due at once.
     pub fn new(config: Config, now: Now) -> Peer {
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
         let mut peer = Peer {
@@ -159,22 +160,22 @@ impl Peer {
         peer
     }
 
-    /// Whether the registry has answered anything.
+    /// Returns whether the registry has answered anything.
     pub fn has_heard(&self) -> bool {
         self.registry.heard
     }
 
-    /// Since when the registry has been silent although it was asked, by the monotonic clock.
+    /// Returns since when the registry has not answered, by the monotonic clock; `None` if it has.
     pub fn unanswered_since(&self) -> Option<Duration> {
         self.registry.unanswered_since
     }
 
-    /// Whether a window has been promised, or is open.
+    /// Returns whether a window has been promised, or is open.
     pub fn has_window(&self) -> bool {
         self.windows.promised.is_some() || self.windows.open.is_some()
     }
 
-    /// Takes a datagram that came from `from`.
+    /// Processes a datagram that came from `from`.
     pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) {
         self.advance(now);
         let from = canonical(from);
@@ -189,12 +190,12 @@ impl Peer {
         self.advance(now);
     }
 
-    /// Does what is due at `now`.
+    /// Opens and closes windows and makes requests, as due at `now`.
     pub fn handle_timeout(&mut self, now: Now) {
         self.advance(now);
     }
 
-    /// The next datagram to send, with its destination.
+    /// Returns the next datagram to send, with its destination.
     pub fn poll_transmit(&mut self, now: Now) -> Option<(SocketAddr, Vec<u8>)> {
         if let Some(transmit) = self.outbox.pop_front() {
             return Some(transmit);
@@ -209,12 +210,12 @@ impl Peer {
         }
     }
 
-    /// The next thing that happened.
+    /// Returns the next event to report.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// When to call [`Peer::handle_timeout`] at the latest, by the monotonic clock.
+    /// Returns when to call [`Peer::handle_timeout`] at the latest, by the monotonic clock.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let open = self.windows.open.as_ref();
         let moments = [
@@ -227,7 +228,8 @@ impl Peer {
         moments.into_iter().flatten().min()
     }
 
-    /// Windows open and close first: a request that is due belongs to the window that has come.
+    /// Opens and closes windows first, then makes the requests that are due: they belong to the
+    /// window that has just opened.
     fn advance(&mut self, now: Now) {
         let windows = &mut self.windows;
         if let Some(promised) = windows.promised.take_if(|promised| promised.opens_at <= now.mono) {
@@ -270,13 +272,13 @@ impl Peer {
     }
 }
 
-/// The length of a window as told: at least a second, or the delays that are a part of it would
-/// be zero.
+/// Rounds a window's length up to whole seconds, at least one: delays that are a part of it must
+/// not be zero.
 fn whole_seconds(span: Duration) -> Duration {
     Duration::from_secs(span.as_millis().div_ceil(1000).max(1) as u64)
 }
 
-/// A span as told, held within a day.
+/// Converts milliseconds from a datagram to a duration of at most a day.
 fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis).min(DAY)
+    Duration::from_millis(millis).min(MAX_SPAN)
 }

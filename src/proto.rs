@@ -1,10 +1,11 @@
-//! The datagrams: one UTF-8 JSON object each, readable in `tcpdump -A`, typed into `nc -u`.
+//! The datagrams: one UTF-8 JSON object each, which `tcpdump -A` shows and `nc -u` can send as
+//! typed.
 //!
-//! `docs/PROTOCOL.md` describes them for other languages. Here each is stated once, in a table from
-//! which `table` makes its struct, its encoder and its decoder; a request is put together in
-//! `request`. How a value of each type is read and written is in `value`, the types of text and their
-//! limits in `field`, lists of peers and their pages in `list`. Reading begins in `decode`, which
-//! finds the text of each field (`fields`, `plain`); writing ends in `object`.
+//! `docs/PROTOCOL.md` describes them for other languages. Here each datagram is declared once, in a
+//! table from which the macros of `table` make its struct, its encoder and its decoder; `request`
+//! assembles requests. `value` reads and writes each type of value, `field` has the text types and
+//! their limits, `list` the lists of peers and their pages. `decode` starts reading: `fields` and
+//! `plain` find the text of each field. `object` writes.
 
 #[macro_use]
 mod table;
@@ -36,11 +37,12 @@ pub use field::{FieldError, Id, Name, Pass, Room, Text};
 pub use list::{Candidate, ListError, Listing, MAX_LIST, Page};
 pub use request::{Request, RequestKind};
 
-/// The longest datagram, in bytes, both ways: what the smallest MTU of IPv6 (RFC 8200 §5, 1280 bytes)
-/// leaves behind the headers of IPv6 and UDP.
+/// The longest datagram in bytes, sent or received: the smallest IPv6 MTU (RFC 8200 §5, 1280 bytes)
+/// less the headers of IPv6 and UDP.
 pub const MAX_DATAGRAM: usize = 1280 - 40 - 8;
 
-/// Every `seq` is below this: what a JSON number holds exactly everywhere (RFC 8259 §6).
+/// The exclusive upper bound of every `seq`: JSON numbers below 2⁵³ are exact everywhere (RFC 8259
+/// §6).
 pub const SEQ_END: u64 = 1 << 53;
 
 messages! {
@@ -49,25 +51,25 @@ messages! {
         Register,
         /// A client asks to be withdrawn from the next window.
         Leave,
-        /// A client asks for a page of a list.
+        /// A client asks for one page of a list of peers.
         Query,
     }
 
-    /// A member tells the registry that it holds its whole list. It is never answered.
+    /// A member acknowledges its complete list of peers to the registry; an ACK is never answered.
     Ack = Ack {
-        /// The id of the member, if it has one.
+        /// The member's id, if the member has one.
         id: Option<Id> = Id,
-        /// The window whose list it holds.
+        /// The window whose list the member holds.
         window: Window = Window,
-        /// Proof that the list was told to it.
+        /// The pass from that list: proof that the member received the list.
         pass: Pass = Pass,
     }
 
-    /// The registry asks for the same request again, with this cookie.
+    /// The registry asks the client to repeat its request with this cookie.
     Challenge = Challenge {
         /// The seq of the request.
         seq: Option<u64> = Seq,
-        /// What only someone who receives at the request's source address can know.
+        /// The cookie, known only to a host that receives at the request's source address.
         cookie: String = Cookie,
     }
 
@@ -81,13 +83,13 @@ messages! {
         room: Room = Room,
         /// The window that the client is in.
         window: Window = Window,
-        /// Milliseconds until that window opens; 0 once it is open.
+        /// Milliseconds until the client's window opens; 0 once the window is open.
         opens_in_ms: u64 = OpensInMs,
-        /// The length of that window in milliseconds.
+        /// The length of the client's window in milliseconds.
         window_ms: u64 = WindowMs,
         /// The client's address as the registry sees it.
         you: SocketAddr = You,
-        /// The current window of the client's room.
+        /// The current window, with the first page of the room's roster.
         current: Current<'a> = Current,
     }
 
@@ -101,39 +103,40 @@ messages! {
         window: Window = Window,
     }
 
-    /// The answer to QUERY: the page that was asked for.
+    /// The answer to QUERY: the requested page of a list of peers.
     Peers = Peers<'a> {
         /// The id of the request.
         id: Option<Id> = Id,
         /// The seq of the request.
         seq: Option<u64> = Seq,
-        /// The room that the list is of.
+        /// The room whose members are listed.
         room: Room = Room,
-        /// The current window, which the list is of.
+        /// The current window, whose members are listed.
         window: Window = Window,
         /// Milliseconds until the current window closes.
         closes_in_ms: u64 = ClosesInMs,
-        /// Told to a member only: its address in the roster, which it greets as.
+        /// Sent to a member only: the member's address in the roster, for the `as` of its GREETs.
         you: Option<SocketAddr> = You,
-        /// Told to a member only: the pass of its window and room.
+        /// Sent to a member only: the pass of the member's window and room.
         pass: Option<Pass> = Pass,
-        /// The page that was asked for.
+        /// The requested page of the list.
         page: Page<'a>,
     }
 
-    /// The registry tells a member that its window has opened: a page of its own list.
+    /// The registry announces to a member that the window has opened, with a page of the member's
+    /// own list.
     Window = Opened<'a> {
-        /// The id of the member, if it has one.
+        /// The member's id, if the member has one.
         id: Option<Id> = Id,
         /// The room that the member is in.
         room: Room = Room,
         /// The window that has opened.
         window: Window = Window,
-        /// Milliseconds until that window closes.
+        /// Milliseconds until the opened window closes.
         closes_in_ms: u64 = ClosesInMs,
-        /// The member's address in the roster, which it greets as.
+        /// The member's address in the roster, for the `as` of its GREETs.
         you: SocketAddr = You,
-        /// The secret by which members of the window and room know each other.
+        /// The secret by which members of this window and room recognize each other.
         pass: Pass = Pass,
         /// A page of the member's own list.
         page: Page<'a>,
@@ -143,21 +146,21 @@ messages! {
     Error = Refusal {
         /// The seq of the request.
         seq: Option<u64> = Seq,
-        /// The reason, for programs.
+        /// The reason for the refusal, for programs.
         code: Code = Code,
-        /// The reason, as a sentence for a person.
+        /// The reason for the refusal, as a sentence for a person.
         reason: String = Reason or default,
         /// Milliseconds to wait before the next try, where waiting helps.
         retry_in_ms: Option<u64> = RetryInMs,
     }
 
-    /// One peer greets another.
+    /// One peer greets another directly.
     Greet = Greet {
-        /// The room that both are in.
+        /// The room that both peers are in.
         room: Room = Room,
-        /// The window that both are in.
+        /// The window that both peers are in.
         window: Window = Window,
-        /// Proof that the greeter is in both.
+        /// The pass of the window and room: proof that the greeter is a member.
         pass: Pass = Pass,
         /// A random number, echoed in GREETED.
         seq: u64 = Seq,
@@ -169,7 +172,7 @@ messages! {
         text: Option<Text> = Text,
     }
 
-    /// A peer answers a greeting.
+    /// A peer answers a GREET.
     Greeted = Greeted {
         /// The room of the GREET.
         room: Room = Room,
@@ -185,49 +188,48 @@ messages! {
 }
 
 groups! {
-    /// What a client registers as; the registration, its line in the journal and the roster have the
-    /// same.
+    /// What a client registers as: the same fields in REGISTER, in the journal and in the roster.
     #[derive(Default)]
     pub struct Profile {
-        /// The group that it wants to meet.
+        /// The room that the client joins.
         room: Room = Room or default,
-        /// What people call it.
+        /// The name by which people know the client, if it has one.
         name: Option<Name> = Name,
-        /// Its private address, for peers behind the same NAT.
+        /// The client's private address, for peers behind the same NAT.
         lan: Option<SocketAddr> = Lan,
     }
 
-    /// Proof that a request may be answered: the gate checks it, and hands the request on without it.
+    /// Proof that a request may be answered; the gate checks it and passes on the request alone.
     #[derive(Default)]
     pub struct Auth {
         /// The cookie of the last CHALLENGE: proof of the source address.
         cookie: Option<String> = Cookie,
-        /// To a private registry, the MAC of [`Envelope::signed_bytes`].
+        /// Only to a private registry: the MAC of [`Envelope::signed_bytes`].
         mac: Option<String> = Mac,
     }
 
-    /// The first page of a room's current roster, as it stands in REGISTERED.
+    /// The `current` field of REGISTERED: the first page of the room's current roster.
     pub struct Current<'a> {
-        /// The current window, which the roster is of.
+        /// The current window, whose roster is listed.
         window: Window = Window,
         /// Milliseconds until the current window closes.
         closes_in_ms: u64 = ClosesInMs,
-        /// The first page of the roster.
+        /// The first page of the room's roster.
         page: Page<'a>,
     }
 }
 
 impl Kind {
-    /// Every type, in the order of docs/PROTOCOL.md.
+    /// All types of datagrams, in the order of docs/PROTOCOL.md.
     pub const ALL: &'static [Kind] = Kind::VARIANTS;
 
-    /// The type's name on the wire.
+    /// Returns the type's name on the wire, like `REGISTER`.
     pub fn name(self) -> &'static str {
         self.into()
     }
 }
 
-/// The keys of datagrams and of journal lines; each is a place in [`Fields`].
+/// The JSON keys of datagrams and of journal lines; each is an index into [`Fields`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum Key {
@@ -255,7 +257,7 @@ pub(crate) enum Key {
     RetryInMs,
     As,
     Text,
-    // Of journal lines alone.
+    // Keys of journal lines only.
     Format,
     At,
     Addr,
@@ -263,7 +265,7 @@ pub(crate) enum Key {
 }
 
 impl Key {
-    /// The key as it is written.
+    /// Returns the key as written in JSON.
     pub(crate) fn name(self) -> &'static str {
         self.into()
     }

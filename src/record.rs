@@ -1,4 +1,4 @@
-//! One fact of the journal, as one line of JSON with a checksum.
+//! A record of the journal, one fact, as one line of JSON with a checksum.
 //!
 //! ```text
 //! {"type":"window","format":1,"window":"2026-11-23T11:29:00Z","window_ms":60000,"crc":"…"}
@@ -8,7 +8,8 @@
 //! {"type":"open","at":"2026-11-23T11:29:00.001Z","crc":"…"}
 //! ```
 //!
-//! The registry's state is a fold over these. The checksum shows whether a line is what was written.
+//! The registry's state is a fold over these lines. The checksum shows whether a line is as it was
+//! written.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -23,8 +24,8 @@ use crate::proto::value::Group;
 use crate::proto::{DecodeError, Id, Key, Profile};
 use crate::window::{Length, Wall, Window};
 
-/// The form of journal files that this program writes and reads.
-const FORMAT: u32 = 1;
+/// The version of the journal's file format that this program writes and reads.
+const JOURNAL_FORMAT: u32 = 1;
 
 /// The number of a proposed record, until the record is durable or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,13 +44,14 @@ impl Ticket {
 /// A record on its way through the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What its proposer knows it by; `None` if another registry proposed it, or a replay yields it.
+    /// The ticket under which this registry proposed the record; `None` if another one did, or the
+    /// record is read back at the start.
     pub ticket: Option<Ticket>,
-    /// What becomes a line of the journal.
+    /// The record, which becomes a line of the journal.
     pub record: Record,
 }
 
-/// One fact of the journal.
+/// One fact of the journal: a registration, a withdrawal or an opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// A client is in a window.
@@ -65,15 +67,15 @@ pub enum Record {
 pub struct Registration {
     /// The window that the client is in.
     pub window: Window,
-    /// When the registry accepted it.
+    /// When the registry accepted the request.
     pub at: Wall,
-    /// The client's address, and which of our addresses it asked.
+    /// The client's address, and the registry's address that the client sent to.
     pub path: Path,
-    /// The client's secret, if it gave one.
+    /// The client's secret id, if it gave one.
     pub id: Option<Id>,
-    /// The seq of its request.
+    /// The seq of the client's request.
     pub seq: Option<u64>,
-    /// What it registered as.
+    /// The room, name and LAN address that the client registered with.
     pub profile: Profile,
 }
 
@@ -82,13 +84,13 @@ pub struct Registration {
 pub struct Leaving {
     /// The window that the client is no longer in.
     pub window: Window,
-    /// When the registry accepted it.
+    /// When the registry accepted the request.
     pub at: Wall,
-    /// The client's address, and which of our addresses it asked.
+    /// The client's address, and the registry's address that the client sent to.
     pub path: Path,
-    /// The client's secret, if it gave one.
+    /// The client's secret id, if it gave one.
     pub id: Option<Id>,
-    /// The seq of its request.
+    /// The seq of the client's request.
     pub seq: Option<u64>,
 }
 
@@ -99,30 +101,30 @@ pub struct Opening {
     pub window: Window,
     /// How long the window is.
     pub length: Length,
-    /// When the registry opened it.
+    /// When the registry opened the window.
     pub at: Wall,
 }
 
-/// The first line of a journal file: which window it fills, and how long that is.
+/// The first line of a journal file: which window the file's records are of, and its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The window that the file fills.
+    /// The window whose records the file holds.
     pub window: Window,
     /// How long the window is.
     pub length: Length,
 }
 
-/// Why a line cannot be read.
+/// Why a line of the journal cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LineError {
     /// The line is not what was written.
     #[error("its checksum does not fit")]
     Checksum,
-    /// The line is what was written, and says nothing that a line can say.
+    /// The line is as it was written, but is no line of a journal.
     #[error("not a line of a journal: {0}")]
     Shape(String),
     /// The file was written by another version of the program.
-    #[error("its format is {0}, and this program knows {FORMAT}")]
+    #[error("its format is {0}, and this program knows {JOURNAL_FORMAT}")]
     Format(u32),
 }
 
@@ -136,7 +138,7 @@ fn shape<T>(why: impl Into<String>) -> Result<T, LineError> {
     Err(LineError::Shape(why.into()))
 }
 
-/// The types of lines, by their names in the file.
+/// The types of lines in a journal file.
 #[derive(Clone, Copy, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 enum LineKind {
@@ -161,17 +163,18 @@ fn hex(crc: u32) -> [u8; 8] {
     std::array::from_fn(|place| b"0123456789abcdef"[(crc >> (28 - 4 * place)) as usize & 15])
 }
 
-/// Checks a line without its newline, and finds its type and where each field stands.
+/// Checks the checksum of a line without its newline, indexes its fields and returns its type.
 fn open_line<'a>(line: &'a [u8], fields: &mut Fields<'a>) -> Result<LineKind, LineError> {
     // The length of `,"crc":"01234567"}`.
-    const TAIL: usize = 18;
-    let (body, tail) =
-        line.split_at_checked(line.len().wrapping_sub(TAIL)).ok_or(LineError::Checksum)?;
+    const CHECKSUM_TAIL_LEN: usize = 18;
+    let (body, tail) = line
+        .split_at_checked(line.len().wrapping_sub(CHECKSUM_TAIL_LEN))
+        .ok_or(LineError::Checksum)?;
     if crc_of(tail) != Some(crc32fast::hash(body)) {
         return Err(LineError::Checksum);
     }
     let Ok(text) = str::from_utf8(line) else { return shape("not utf-8") };
-    // With the checksum, which is an unknown field.
+    // The checksum is in the text too, as an unknown field.
     fields.fill(text)?;
     if let Some(key) = fields.repeated() {
         return shape(format!("{} is given twice", key.name()));
@@ -180,7 +183,7 @@ fn open_line<'a>(line: &'a [u8], fields: &mut Fields<'a>) -> Result<LineKind, Li
     kind.map_or_else(|| shape("the type is none of window, register, leave and open"), Ok)
 }
 
-/// The checksum at the end of a line, written as we write it and no other way.
+/// Parses the checksum at the end of a line; `None` if it is written in any other way than ours.
 fn crc_of(tail: &[u8]) -> Option<u32> {
     let digits = tail.strip_prefix(b",\"crc\":\"")?.strip_suffix(b"\"}")?;
     let lower = digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
@@ -188,23 +191,23 @@ fn crc_of(tail: &[u8]) -> Option<u32> {
 }
 
 impl Header {
-    /// Appends it as a line.
+    /// Appends the header to `out` as a line.
     pub fn write_line(&self, out: &mut Vec<u8>) {
         write_line(out, LineKind::Window, |line| {
-            line.put(Key::Format, &FORMAT);
+            line.put(Key::Format, &JOURNAL_FORMAT);
             line.put(Key::Window, &self.window);
             line.put(Key::WindowMs, &self.length.millis());
         });
     }
 
-    /// Reads it from a line without its newline.
+    /// Reads a header from a line without its newline.
     pub fn read_line(line: &[u8]) -> Result<Header, LineError> {
         let mut fields = Fields::NONE;
         let LineKind::Window = open_line(line, &mut fields)? else {
             return shape("it should name the window");
         };
         let format = fields.get(Key::Format)?;
-        if format != FORMAT {
+        if format != JOURNAL_FORMAT {
             return Err(LineError::Format(format));
         }
         let length = Length::new(Duration::from_millis(fields.get(Key::WindowMs)?));
@@ -223,7 +226,7 @@ fn read_path(fields: &Fields<'_>) -> Result<Path, DecodeError> {
 }
 
 impl Record {
-    /// The window whose journal it belongs to.
+    /// Returns the window whose journal the record belongs to.
     pub fn window(&self) -> Window {
         match self {
             Record::Register(registration) => registration.window,
@@ -232,7 +235,7 @@ impl Record {
         }
     }
 
-    /// Appends it as a line.
+    /// Appends the record to `out` as a line.
     pub fn write_line(&self, out: &mut Vec<u8>) {
         match self {
             Record::Register(it) => write_line(out, LineKind::Register, |line| {
@@ -257,7 +260,7 @@ impl Record {
         }
     }
 
-    /// Reads it from a line without its newline, in a file with that header.
+    /// Reads a record from a line without its newline, in a file with that header.
     pub fn read_line(line: &[u8], header: Header) -> Result<Record, LineError> {
         let Header { window, length } = header;
         let mut fields = Fields::NONE;
@@ -339,7 +342,7 @@ mod tests {
         assert_eq!(Header::read_line(&line[..line.len() - 1]), Ok(header()));
     }
 
-    /// A line of these fields with the checksum that fits.
+    /// Returns a line with these fields and the checksum that fits.
     fn with_checksum(fields: &str) -> Vec<u8> {
         format!(r#"{fields},"crc":"{:08x}"}}"#, crc32fast::hash(fields.as_bytes())).into_bytes()
     }

@@ -1,4 +1,4 @@
-//! Node D as a pure state machine: who is in which window.
+//! The registry (node D) as a pure state machine: decides which clients are in which window.
 //!
 //! ```text
 //!               handle                       commit
@@ -11,7 +11,7 @@
 //!   is for        11:29          11:29                           11:30
 //! ```
 //!
-//! What a request means is decided once, when its record takes its place in the journal's
+//! The effect of a request is decided once, when its record takes its place in the journal's
 //! order; replaying the journal runs the same `commit`. Nothing else changes a roster.
 
 mod answers;
@@ -37,50 +37,51 @@ use crate::roster::{FinalizedWindow, Member, NextWindow};
 use crate::tally::{Code, DropReason};
 use crate::window::{Length, Wall, Window};
 
-pub use answers::refused;
+pub use answers::unavailable_answer;
 pub use caps::Caps;
 use in_flight::InFlight;
 
-/// How long after a refused batch the next one is tried; told to clients as `retry_in_ms`.
+/// How long after a refused batch the next one is proposed; sent to clients as `retry_in_ms`.
 const REFUSAL_BACKOFF: Duration = Duration::from_millis(250);
 
-/// What a registry is told when it is made.
+/// The settings of a registry.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// How long its windows are.
+    /// The length of new windows.
     pub length: Length,
-    /// How many peers an own list holds.
+    /// The most peers in an own list, the list that one member is sent.
     pub cap: ListCap,
-    /// How many members a window takes.
+    /// The limits of members and rooms of a window.
     pub caps: Caps,
 }
 
-/// What became of a request.
+/// The result of handling a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Handled {
-    /// It changes nothing; here is its answer.
+    /// The request changes nothing; this is its answer.
     Answer(Transmit),
-    /// It is answered when its record is durable: [`Registry::take_proposals`] has it.
+    /// The request's record was proposed ([`Registry::take_proposals`] returns it), and is answered
+    /// once it is durable.
     Proposed,
-    /// It is refused; here is the ERROR.
+    /// The request is refused; this is the ERROR and its code.
     Refused(Transmit, Code),
-    /// It is not answered, for this reason.
-    Nothing(DropReason),
+    /// The request is dropped without an answer, for this reason.
+    Dropped(DropReason),
 }
 
-/// What a registry tells its surroundings.
+/// An event that a registry reports to its caller.
 #[derive(Debug)]
 pub enum Event {
-    /// A window has opened: tell its members.
+    /// A window has opened: its members must be told.
     Opened(Arc<FinalizedWindow>),
-    /// A window with members was never opened, and its time is over.
+    /// A window with members has ended without being opened.
     Missed(Arc<FinalizedWindow>),
 }
 
-/// Why a registry cannot go on from its journal.
+/// Why a registry cannot start from its journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ResumeError {
-    /// Time never runs back (rule 6).
+    /// The clock is earlier than the last opened window, but time never runs back (rule 6).
     #[error(
         "the clock says {now}, but window {last} has been opened already: set the clock right, or \
          start with another --data"
@@ -88,21 +89,22 @@ pub enum ResumeError {
     ClockBehind {
         /// The last opened window.
         last: Window,
-        /// What the clock says.
+        /// The time of the wall clock.
         now: Wall,
     },
-    /// Who was told a window must be in it, and it cannot be if windows begin elsewhere.
+    /// Clients are registered for a window of another length than `--window`: they must be in that
+    /// window, so the length cannot change before it has opened.
     #[error(
         "{} for window {window}, made with --window {was}s: start with that until it has opened, or \
          with another --data",
         waiting(*.members)
     )]
     OtherLength {
-        /// The window that they were told.
+        /// The window that the clients are registered for.
         window: Window,
-        /// How many registrations wait for it.
+        /// The number of clients that are registered for the window.
         members: usize,
-        /// Its length in seconds.
+        /// The length of the window in seconds.
         was: u32,
     },
 }
@@ -111,7 +113,7 @@ fn waiting(members: usize) -> String {
     if members == 1 { "1 member waits".to_owned() } else { format!("{members} members wait") }
 }
 
-/// A registry without sockets, disk or clock: time is passed in, answers and events come out.
+/// A registry without sockets, disk or clock: time is passed in, answers and events are returned.
 ///
 /// The caller hands requests to [`handle`](Registry::handle), calls
 /// [`handle_timeout`](Registry::handle_timeout) when [`poll_timeout`](Registry::poll_timeout) says
@@ -126,7 +128,8 @@ pub struct Registry {
     last_opened: Option<Window>,
     /// The window that the journal is filling.
     next: NextWindow,
-    /// The window after, while the opening of `next` is in flight: what is proposed meanwhile.
+    /// The window after `next`, with what is proposed for it while the opening of `next` is in
+    /// flight.
     after: Option<NextWindow>,
     in_flight: InFlight,
     ticket: Ticket,
@@ -139,8 +142,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A registry that remembers nothing. Its journal, if it has one, is replayed through
-    /// [`commit`](Registry::commit) without tickets, then [`resume`](Registry::resume) is called.
+    /// Makes an empty registry. A journal is then replayed through [`commit`](Registry::commit)
+    /// without tickets, and [`resume`](Registry::resume) is called.
     pub fn new(config: Config, secret: Arc<Secret>, now: Now) -> Registry {
         let window = config.length.window_at(now.wall);
         let before = config.length.window_at(Wall::from_millis(window.opens().millis() - 1));
@@ -161,7 +164,7 @@ impl Registry {
         }
     }
 
-    /// In replay: the journal of `window`, which is `length` long, begins.
+    /// Notes in a replay that the journal of `window`, which is `length` long, begins.
     pub fn begin(&mut self, window: Window, length: Length) {
         self.miss_before(window);
         if self.next.is_empty() {
@@ -169,7 +172,7 @@ impl Registry {
         }
     }
 
-    /// Checks, after the replay, that the journal can be gone on with.
+    /// Checks, after the replay, that the clock and the length of windows fit the journal.
     pub fn resume(&mut self, now: Now) -> Result<(), ResumeError> {
         let Config { length, .. } = self.config;
         if let Some(last) = self.last_opened {
@@ -191,27 +194,27 @@ impl Registry {
         })
     }
 
-    /// The window that is current: its rosters are frozen.
+    /// Returns the current window, whose rosters are frozen.
     pub fn current(&self) -> &Arc<FinalizedWindow> {
         &self.current
     }
 
-    /// The window being filled, and how many members it has.
+    /// Returns the window being filled, and the number of its members.
     pub fn next(&self) -> (Window, usize) {
         (self.next.window(), self.next.len())
     }
 
-    /// Whether the opening of a window has been proposed and is not durable yet.
+    /// Returns whether the opening of a window has been proposed and is not durable yet.
     pub fn is_opening(&self) -> bool {
         self.in_flight.opening().is_some()
     }
 
-    /// Whether an opening has been proposed that has not been taken yet.
+    /// Returns whether an opening is among the proposals that have not been taken yet.
     pub fn proposes_opening(&self) -> bool {
         self.proposes_opening
     }
 
-    /// Takes a request that passed the gate; of a trusted source there may be any number.
+    /// Handles a request that passed the gate; a trusted source has no cap of members per address.
     pub fn handle(&mut self, now: Now, path: Path, request: Request, trusted: bool) -> Handled {
         self.handle_timeout(now);
         match request.kind {
@@ -231,7 +234,7 @@ impl Registry {
             return;
         }
         let length = self.config.length;
-        // Not before the one being filled, which comes after the last one opened (rule 6).
+        // No earlier than the window being filled, which follows the last opened one (rule 6).
         let window = length.window_at(now.wall).max(self.next.window());
         let opening = Opening { window, length, at: now.wall };
         self.propose(Record::Open(opening));
@@ -239,18 +242,18 @@ impl Registry {
         self.after = Some(self.window_after(&opening));
     }
 
-    /// What is to go into the journal next, in this order.
+    /// Takes the proposed records, which must be appended to the journal in this order.
     pub fn take_proposals(&mut self) -> Vec<Entry> {
         self.proposes_opening = false;
         std::mem::take(&mut self.proposals)
     }
 
-    /// What the surroundings should know.
+    /// Returns the next event for the caller, if any.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// When [`handle_timeout`](Registry::handle_timeout) has something to do.
+    /// Returns when [`handle_timeout`](Registry::handle_timeout) must be called next.
     pub fn poll_timeout(&self, now: Now) -> Alarm {
         if self.is_opening() {
             Alarm::default()
@@ -261,8 +264,8 @@ impl Registry {
         }
     }
 
-    /// A record is in the journal: it takes effect, and whoever asked for it is answered. Without a
-    /// ticket, in a replay, there is nobody to answer.
+    /// Applies a record that is durable in the journal, and returns the answer to the client that
+    /// asked for it; `None` for an opening, and in a replay, where records have no ticket.
     pub fn commit(&mut self, now: Now, Entry { ticket, record }: Entry) -> Option<Transmit> {
         if let Some(ticket) = ticket {
             self.in_flight.remove(ticket, &record, &mut self.next);
@@ -283,28 +286,30 @@ impl Registry {
             }
             Record::Leave(Leaving { window, path, id, seq, .. }) => {
                 self.next.leave(id.clone(), path.peer, seq);
-                ticket.map(|_| answers::left(path, id, seq, window))
+                ticket.map(|_| answers::left_answer(path, id, seq, window))
             }
         }
     }
 
-    /// The journal has refused a batch, and so everything that is in flight: nothing of it takes
-    /// effect. What was proposed and has not been taken is given back: its askers are to be told.
+    /// Drops everything in flight, as the journal has refused a batch and all that was proposed
+    /// after it. Returns the proposals that had not been taken: the clients that sent them get an
+    /// ERROR.
     pub fn refuse(&mut self, now: Now) -> Vec<Entry> {
         self.proposes_from = Some(now.mono + REFUSAL_BACKOFF);
         self.drop_in_flight()
     }
 
-    /// The journal cannot say what becomes of what is in flight: until [`Registry::go_on`], nothing
-    /// more is proposed. What was proposed and has not been taken is given back: its askers are to be
-    /// told.
+    /// Stops proposing until [`Registry::end_suspension`], and drops everything in flight: the
+    /// journal cannot say what becomes of it. Returns the proposals that had not been taken: the
+    /// clients that sent them get an ERROR.
     pub fn suspend(&mut self) -> Vec<Entry> {
         self.proposes_from = None;
         self.drop_in_flight()
     }
 
-    /// The journal has told what became of all that it had taken.
-    pub fn go_on(&mut self) {
+    /// Allows proposals again after [`Registry::suspend`]. Until then, the journal must have
+    /// reported the outcome of every record that it had taken.
+    pub fn end_suspension(&mut self) {
         self.proposes_from.get_or_insert(Duration::ZERO);
     }
 
@@ -322,7 +327,7 @@ impl Registry {
         self.proposes_from.is_none_or(|from| now.mono < from)
     }
 
-    /// Puts a record into the journal's order.
+    /// Proposes a record: gives it the next ticket, its place in the journal's order.
     fn propose(&mut self, record: Record) {
         let ticket = self.ticket;
         self.ticket = ticket.next();
@@ -331,12 +336,12 @@ impl Registry {
         self.proposals.push(Entry { ticket: Some(ticket), record });
     }
 
-    /// The window that a record proposed now is for, as far as it is filled.
+    /// Returns the window that a record proposed now is for, with its members so far.
     fn filling(&self) -> &NextWindow {
         self.after.as_ref().unwrap_or(&self.next)
     }
 
-    /// The window to be filled once `opening` has taken effect; nobody is in it.
+    /// Makes the empty window that is filled after the one of `opening`.
     fn window_after(&self, opening: &Opening) -> NextWindow {
         let Config { length, .. } = self.config;
         NextWindow::new(length.first_from(opening.length.closes(opening.window)), length)
@@ -355,7 +360,8 @@ impl Registry {
         self.events.push_back(Event::Opened(self.current.clone()));
     }
 
-    /// The journal has gone on to `window`: what was being filled for an earlier one was missed.
+    /// If the window being filled is earlier than `window`, which the journal has reached, marks it
+    /// as missed and fills `window`.
     fn miss_before(&mut self, window: Window) {
         if self.next.window() >= window {
             return;

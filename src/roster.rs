@@ -1,4 +1,5 @@
-//! Members: the window being filled, and the frozen rosters of one that has opened.
+//! The members of a window: the next window while it fills, and the frozen rosters of one that has
+//! opened.
 //!
 //! ```text
 //!   register, leave ──▶ NextWindow ──freeze──▶ FinalizedWindow ── Arc ──▶ answers, fan-out, document
@@ -22,49 +23,50 @@ use crate::proto::{Candidate, Id, Listing, Page, Pass, Profile, Room};
 use crate::window::{Length, Wall, Window};
 
 pub use census::Census;
-use places::Places;
+use places::SlotsByAddr;
 
-/// Maps by what clients send: keyed anew in each process, so that nobody can choose what collides;
-/// cheaper than the standard library's.
+/// A `HashMap` for keys that clients choose: its hash is seeded anew in each process, so that
+/// nobody can provoke collisions; faster than the standard library's.
 pub type Map<K, V> = HashMap<K, V, foldhash::quality::RandomState>;
 
 /// A client whose registration is in a window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Where it is, and which of our addresses it asked.
+    /// The member's address, and the registry's address that the member sent to.
     pub path: Path,
-    /// Its secret, if it gave one.
+    /// The secret id that the member registered with, if any.
     pub id: Option<Id>,
-    /// What it registered as.
+    /// The room, name and LAN address that the member registered with.
     pub profile: Profile,
-    /// When the registry took its registration.
+    /// When the registry accepted the registration.
     pub registered: Wall,
-    /// When it was last heard from, in tenths of a second of the monotonic clock; 0 after a restart.
+    /// When the member last sent a REGISTER, in tenths of a second of the monotonic clock; 0 after
+    /// a restart.
     pub heard: u32,
 }
 
-/// What is remembered of an id until the window that it was told closes.
+/// What the registry remembers of a client's id until the window that it registered for closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// The highest `seq` that it sent.
+    /// The highest `seq` that the id sent; `None` if it never sent one.
     pub seq: Option<u64>,
-    /// What became of it.
+    /// Whether the id is a member, has left or was displaced.
     pub standing: Standing,
 }
 
-/// What became of an id.
+/// Whether a client's id is a member of the window, has left or was displaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is a member, and stands there.
+    /// The id is a member, in this slot of the window.
     In(Slot),
-    /// It left, from that address.
+    /// The id withdrew with a LEAVE from this address.
     Left(Box<SocketAddr>),
-    /// Its address has been registered again, with another id or none.
+    /// The address of the id, given here, was registered again with another id or none.
     Displaced(Box<SocketAddr>),
 }
 
 impl Standing {
-    /// Where an id was last that is out.
+    /// Returns the last address of an id that is out; `None` if the id is a member.
     fn departed_from(&self) -> Option<SocketAddr> {
         match self {
             Standing::In(_) => None,
@@ -73,7 +75,7 @@ impl Standing {
     }
 }
 
-/// Where a member stands in the window that it is in.
+/// The index of a member in its window's table of members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u32);
 
@@ -87,67 +89,67 @@ impl Slot {
     }
 }
 
-/// The window that registrations are for.
+/// The next window, which clients register for: its members still change.
 #[derive(Debug)]
 pub struct NextWindow {
     window: Window,
     length: Length,
     members: Slab<Member>,
     by_id: Map<Id, Memory>,
-    by_addr: Places,
+    by_addr: SlotsByAddr,
     census: Census,
 }
 
 impl NextWindow {
-    /// A window that nobody is in yet.
+    /// Makes a window without members.
     pub fn new(window: Window, length: Length) -> NextWindow {
         NextWindow {
             window,
             length,
             members: Slab::new(),
             by_id: Map::default(),
-            by_addr: Places::default(),
+            by_addr: SlotsByAddr::default(),
             census: Census::default(),
         }
     }
 
-    /// The window whose members these are.
+    /// Returns which window this is.
     pub fn window(&self) -> Window {
         self.window
     }
 
-    /// How long it will be.
+    /// Returns the length of the window.
     pub fn length(&self) -> Length {
         self.length
     }
 
-    /// How many members it has.
+    /// Returns the number of members in all rooms.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether nobody is in.
+    /// Returns whether the window has no members.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// What is remembered of an id.
+    /// Returns what is remembered of a client's id; `None` if the id is unknown.
     pub fn memory(&self, id: &Id) -> Option<&Memory> {
         self.by_id.get(id)
     }
 
-    /// The member that stands there.
+    /// Returns the member in a slot.
     pub fn member(&self, slot: Slot) -> &Member {
         &self.members[slot.key()]
     }
 
-    /// The member at that address.
-    pub fn holder(&self, addr: SocketAddr) -> Option<&Member> {
+    /// Returns the member that registered from `addr`, if any.
+    pub fn member_at(&self, addr: SocketAddr) -> Option<&Member> {
         let slot = self.by_addr.find(addr, |slot| self.member(slot).path.peer)?;
         Some(self.member(slot))
     }
 
-    /// The member with that id.
+    /// Returns the member that registered with `id`, if any.
     pub fn find(&self, id: &Id) -> Option<&Member> {
         Some(self.member(self.slot_of(id)?))
     }
@@ -159,22 +161,22 @@ impl NextWindow {
         }
     }
 
-    /// What its caps are held against.
+    /// Returns the counts of members that the caps are checked against.
     pub fn census(&self) -> &Census {
         &self.census
     }
 
-    /// Counts a registration that is on its way to the journal, or takes it back.
+    /// Returns the counts of members, to count registrations that are on their way to the journal.
     pub fn census_mut(&mut self) -> &mut Census {
         &mut self.census
     }
 
-    /// How many ids are remembered.
+    /// Returns the number of ids that are remembered, of members and of those that are out.
     pub fn ids(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Takes a client in. One id has one address, one address one registration: the latest stands.
+    /// Adds a member. Of one id, and of one address, only the latest registration is kept.
     pub fn register(&mut self, member: Member, seq: Option<u64>) {
         let own = member.id.as_ref().and_then(|id| self.slot_of(id));
         match own.map(|slot| (slot, self.member(slot).path.peer)) {
@@ -185,9 +187,9 @@ impl NextWindow {
         self.take_in(member, seq);
     }
 
-    /// Who is in already, with this id at this address, is taken in anew in its place.
+    /// Replaces a member that registered again with the same id from the same address.
     fn renew(&mut self, slot: Slot, member: Member, seq: Option<u64>) {
-        member.id.iter().for_each(|id| self.touch(id, seq));
+        member.id.iter().for_each(|id| self.raise_seq(id, seq));
         let own = &mut self.members[slot.key()];
         let before = mem::replace(own, member);
         self.census.change_room(&before.profile.room, &own.profile.room);
@@ -195,7 +197,7 @@ impl NextWindow {
 
     fn take_in(&mut self, member: Member, seq: Option<u64>) {
         let (id, addr) = (member.id.clone(), member.path.peer);
-        self.census.expect(addr, &member.profile.room);
+        self.census.add(addr, &member.profile.room);
         let slot = Slot::of(self.members.insert(member));
         let at = |slot: Slot| self.members[slot.key()].path.peer;
         if let Some(before) = self.by_addr.insert(addr, slot, at) {
@@ -206,30 +208,31 @@ impl NextWindow {
         }
     }
 
-    /// Withdraws a client; its id stays known, so that older copies of its requests come to
-    /// nothing. Without an id, it is who has none at that address.
+    /// Removes a member. Its id stays known, so that older copies of its requests are ignored.
+    /// Without an id, removes the member at `addr` if that has no id either.
     pub fn leave(&mut self, id: Option<Id>, addr: SocketAddr, seq: Option<u64>) {
         match id {
             Some(id) => {
                 self.remove_id(&id);
                 self.remember(id, seq, Standing::Left(Box::new(addr)));
             }
-            None if self.holder(addr).is_some_and(|member| member.id.is_none()) => {
+            None if self.member_at(addr).is_some_and(|member| member.id.is_none()) => {
                 self.remove_at(addr);
             }
             None => {}
         }
     }
 
-    /// Notes that a member was heard from, `at` tenths of a second of the monotonic clock.
-    pub fn hear(&mut self, addr: SocketAddr, at: u32) {
+    /// Notes that the member at `addr` sent a request, `at` tenths of a second of the monotonic
+    /// clock.
+    pub fn note_heard(&mut self, addr: SocketAddr, at: u32) {
         if let Some(slot) = self.by_addr.find(addr, |slot| self.member(slot).path.peer) {
             self.members[slot.key()].heard = at;
         }
     }
 
-    /// Notes that an id sent a higher `seq` which changed nothing.
-    pub fn touch(&mut self, id: &Id, seq: Option<u64>) {
+    /// Raises the highest `seq` known of an id whose request changed nothing else.
+    pub fn raise_seq(&mut self, id: &Id, seq: Option<u64>) {
         if let Some(memory) = self.by_id.get_mut(id) {
             memory.seq = memory.seq.max(seq);
         }
@@ -237,7 +240,7 @@ impl NextWindow {
 
     fn remember(&mut self, id: Id, seq: Option<u64>, standing: Standing) {
         if let Some(addr) = standing.departed_from() {
-            self.census.depart(addr);
+            self.census.add_departed(addr);
         }
         let before = match self.by_id.entry(id) {
             Entry::Occupied(known) => {
@@ -251,11 +254,11 @@ impl NextWindow {
             }
         };
         if let Some(addr) = before.departed_from() {
-            self.census.come_back(addr);
+            self.census.remove_departed(addr);
         }
     }
 
-    /// Takes out the member at an address that has just been registered again.
+    /// Removes the member in `slot`, whose address has just been registered again.
     fn displace(&mut self, slot: Slot) {
         let Member { id, path, .. } = self.remove(slot);
         if let Some(id) = id {
@@ -276,12 +279,12 @@ impl NextWindow {
 
     fn remove(&mut self, slot: Slot) -> Member {
         let member = self.members.remove(slot.key());
-        self.census.release(member.path.peer, &member.profile.room);
+        self.census.remove(member.path.peer, &member.profile.room);
         member
     }
 
-    /// Closes the registrations: from here on nothing changes. `opened` is when the window opened,
-    /// or `None` if it was missed.
+    /// Ends the registrations and builds the rosters, which never change. `opened` is when the
+    /// window opened, or `None` if it was missed.
     pub fn finalize(
         mut self,
         opened: Option<Wall>,
@@ -311,8 +314,8 @@ impl NextWindow {
         }
     }
 
-    /// Where the members of each room stand, ordered by room, then by address. Only this much of
-    /// them is moved about.
+    /// Returns the address and slot of each member, by room, ordered by address. Sorting these is
+    /// cheaper than sorting the members.
     fn in_order(&self) -> BTreeMap<Room, Vec<(SocketAddr, usize)>> {
         let mut rooms: BTreeMap<Room, Vec<_>> = BTreeMap::new();
         for (slot, Member { profile, path, .. }) in &self.members {
@@ -333,74 +336,74 @@ struct Place {
     member: u32,
 }
 
-/// A window whose registrations are closed.
+/// A window whose registrations have ended: its rosters never change.
 #[derive(Debug)]
 pub struct FinalizedWindow {
     window: Window,
     length: Length,
     opened: Option<Wall>,
-    /// One for each room with members, ordered by room.
+    /// A roster for each room with members, ordered by room.
     rosters: Vec<Roster>,
-    /// Where each member is, by slot.
+    /// The roster of each member and its number there, by slot.
     places: Vec<Place>,
     by_id: Map<Id, Memory>,
-    by_addr: Places,
+    by_addr: SlotsByAddr,
 }
 
 impl FinalizedWindow {
-    /// The window whose members these are.
+    /// Returns which window this is.
     pub fn window(&self) -> Window {
         self.window
     }
 
-    /// How long it is.
+    /// Returns the length of the window.
     pub fn length(&self) -> Length {
         self.length
     }
 
-    /// When it opened; `None` if it was missed.
+    /// Returns when the window opened; `None` if it was missed.
     pub fn opened(&self) -> Option<Wall> {
         self.opened
     }
 
-    /// When its time is over.
+    /// Returns the moment at which the window closes.
     pub fn closes(&self) -> Wall {
         self.length.closes(self.window)
     }
 
-    /// The roster of each room that has members, ordered by room.
+    /// Returns the roster of each room that has members, ordered by room.
     pub fn rosters(&self) -> &[Roster] {
         &self.rosters
     }
 
-    /// How many members it has in all.
+    /// Returns the number of members in all rooms.
     pub fn len(&self) -> usize {
         self.rosters.iter().map(Roster::len).sum()
     }
 
-    /// Whether nobody is in.
+    /// Returns whether the window has no members.
     pub fn is_empty(&self) -> bool {
         self.rosters.is_empty()
     }
 
-    /// What is remembered of an id.
+    /// Returns what is remembered of a client's id; `None` if the id is unknown.
     pub fn memory(&self, id: &Id) -> Option<&Memory> {
         self.by_id.get(id)
     }
 
-    /// The member that stands there: its roster, and its number within.
+    /// Returns the roster of the member in `slot`, and the member's index there.
     pub fn member(&self, slot: Slot) -> (&Roster, usize) {
         let place = self.places[slot.key()];
         (&self.rosters[place.roster as usize], place.member as usize)
     }
 
-    /// The member that stands there, by itself.
+    /// Returns the member in `slot`.
     pub fn member_in(&self, slot: Slot) -> &Member {
         let (roster, member) = self.member(slot);
         &roster.members[member]
     }
 
-    /// The member with that id.
+    /// Returns the roster of the member with `id`, if any, and the member's index there.
     pub fn find(&self, id: &Id) -> Option<(&Roster, usize)> {
         match self.by_id.get(id)?.standing {
             Standing::In(slot) => Some(self.member(slot)),
@@ -408,13 +411,14 @@ impl FinalizedWindow {
         }
     }
 
-    /// The member at that address.
+    /// Returns the roster of the member at `addr`, if any, and the member's index there.
     pub fn find_at(&self, addr: SocketAddr) -> Option<(&Roster, usize)> {
         let slot = self.by_addr.find(addr, |slot| self.member_in(slot).path.peer)?;
         Some(self.member(slot))
     }
 
-    /// A page of a room's roster, for everyone; a room without members has one empty page.
+    /// Returns page `part` of the list of a room's members that everyone may see, or `None` if
+    /// there is no such page. A room without members has one empty page.
     pub fn page(&self, room: &Room, part: u32) -> Option<Page<'_>> {
         match self.rosters.binary_search_by(|roster| roster.room.cmp(room)) {
             Ok(place) => self.rosters[place].page(part),
@@ -431,7 +435,7 @@ pub struct Roster {
     pass: Pass,
     members: Vec<Member>,
     listing: Listing,
-    /// With second candidates, where any member gave one.
+    /// The listing with the LAN addresses of members; `None` if no member gave one.
     candidates: Option<Listing>,
     mesh: Mesh,
 }
@@ -458,37 +462,37 @@ impl Roster {
         }
     }
 
-    /// The room whose members these are.
+    /// Returns the room that the roster is of.
     pub fn room(&self) -> &Room {
         &self.room
     }
 
-    /// What its members know each other by.
+    /// Returns the pass, by which the members of the room recognize each other.
     pub fn pass(&self) -> &Pass {
         &self.pass
     }
 
-    /// The members of the room, as they are listed.
+    /// Returns the members of the room, in the order in which they are listed.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// How many members the room has.
+    /// Returns the number of members of the room.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether it has none; a frozen window has no such roster.
+    /// Returns whether the room has no members, which no roster of a finalized window has.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Page `part` of the list that everyone may see, or `None` if it has no such page.
+    /// Returns page `part` of the list that everyone may see, or `None` if there is no such page.
     pub fn page(&self, part: u32) -> Option<Page<'_>> {
         self.listing.page(part, self.len())
     }
 
-    /// What one member is told: the whole roster, or its share of a larger one.
+    /// Returns the list that a member is sent: the whole roster, or its share of a larger one.
     pub fn own_list(&self, member: usize) -> Cow<'_, Listing> {
         let listing = self.candidates.as_ref().unwrap_or(&self.listing);
         if self.mesh.is_full() {

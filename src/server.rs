@@ -1,9 +1,9 @@
-//! Runs a node: sockets, the journal, the documents, and whoever watches.
+//! Runs a registry: connects its node to sockets, the journal, the archive and the watchers.
 //!
 //! ```text
 //!   sockets ─▶ gate ─┐
 //!   workers ─▶ gate ─┼─▶ node ─┬─▶ outbox ─▶ sockets      one task owns the node, and waits
-//!   journal ─────────┤         ├─▶ journal                for nothing but what comes to it
+//!   journal ─────────┤         ├─▶ journal                for its inputs only
 //!   archive ─────────┤         ├─▶ archive
 //!   clock ───────────┘         └─▶ reporter ─▶ snapshots, events
 //! ```
@@ -45,49 +45,49 @@ use registry_task::RegistryTask;
 use reporter::Reporter;
 use workers::Workers;
 
-/// What a registry is run with.
+/// The configuration of a registry.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How long its windows are.
+    /// The length of a window.
     pub length: Length,
-    /// The folder where everything is kept.
+    /// The data folder: journal, documents, secret and lock.
     pub data: PathBuf,
-    /// How many peers an own list holds.
+    /// The most peers that one member is told (the cap of its own list).
     pub cap: ListCap,
-    /// How many members a window takes.
+    /// The most members of a window, of a room and from one address, and the most rooms.
     pub caps: Caps,
-    /// How often one address may ask.
+    /// The most requests from one address: per second, and at once.
     pub rate: Rate,
-    /// The keys of a private registry; none if it is public.
+    /// The keys of a private registry; empty if the registry is public.
     pub keys: Vec<Key>,
     /// Sources that need no cookie, and have neither rate nor cap of their own.
     pub trust: Vec<IpNet>,
-    /// How long documents are kept; `None` if for ever.
+    /// How long documents are kept; `None` keeps them forever.
     pub keep: Option<Duration>,
-    /// Whether to go on without the lines of the journal that are damaged.
+    /// Whether to start without the damaged lines of the journal, instead of failing.
     pub accept_damage: bool,
     /// Threads that receive and send, each with sockets of its own; at least 1.
     pub workers: usize,
 }
 
-/// What happens, for whoever watches.
+/// An event of a running registry, to be printed, drawn or logged.
 #[derive(Debug)]
 pub enum Event {
     /// A window has opened, or was missed.
     Window(Past),
-    /// The journal refuses what is asked of it: clients are told `unavailable`.
+    /// The journal cannot be written, for this reason: clients get the ERROR `unavailable`.
     JournalRefuses(String),
-    /// The journal takes records again.
+    /// The journal can be written again.
     JournalRecovered,
     /// A window's document is on disk.
     DocumentWritten(Window),
-    /// A document could not be written, or old ones not removed; it is tried again.
+    /// A document could not be written, or old ones not removed, for this reason; both are retried.
     DocumentFails(String),
-    /// Too many documents wait to be written: that of this window is written at the next start.
+    /// Too many documents are queued: this window's is written at the next start.
     DocumentPostponed(Window),
-    /// What was dropped and refused since this was last told, at most every 10 s.
+    /// Datagrams dropped or refused since the last such event, by reason; at most every 10 s.
     Rejected(Tally),
-    /// So many events were lost: the receiver was too slow.
+    /// This many events were dropped: the receiver was too slow.
     NotShown(u64),
 }
 
@@ -131,7 +131,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the data folder and reads the journal.
+    /// Locks the data folder and replays the journal.
     pub fn start(config: Config, clock: Clock) -> Result<Server, StartError> {
         let data = DataDir::open(&config.data)?;
         let secret = Arc::new(Secret::from_bytes(*data.secret().as_bytes()));
@@ -146,17 +146,18 @@ impl Server {
         Ok(Server { config, clock, data, gate, node, journal, shown, notes })
     }
 
-    /// What watchers are shown, from now on.
+    /// Subscribes to the registry's snapshots, which come a few times a second.
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.shown.subscribe()
     }
 
-    /// What was found wrong with the journal and mended, a sentence each.
+    /// Returns what was wrong with the journal and was mended at the start, a sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Serves until `shutdown`: what was acked is in the journal then. `keys` gives new keys.
+    /// Serves clients until `shutdown`; all that was acked is then in the journal. `keys` delivers
+    /// the keys that replace those of the configuration.
     pub async fn run(
         self,
         sockets: Sockets,
@@ -175,13 +176,13 @@ impl Server {
         let task =
             RegistryTask::new(clock, node, gate, sockets, (journal, archive), workers, reporter);
         let served = task.run(keys, shutdown).await;
-        // Its lock is held as long as the registry runs.
+        // The data folder is locked as long as the registry runs.
         drop(data);
         served
     }
 }
 
-/// What `registry` makes of the journal.
+/// Replays the journal into `registry`; returns both, and what was found in the journal.
 fn replay(
     mut registry: Registry,
     config: &Config,

@@ -1,7 +1,8 @@
 //! The state of a registry at one moment, for its views, page and metrics: taken a few times a
 //! second, and shared.
 //!
-//! Of the next window it has the number of members alone: nobody sees who they are before it opens.
+//! Of the next window, a snapshot has only the number of members: nobody sees who they are before
+//! the window opens.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,15 +12,15 @@ use crate::roster::FinalizedWindow;
 use crate::tally::Tally;
 use crate::window::{Length, Wall, Window};
 
-/// How many past windows a snapshot has: an hour of minutes.
-const PAST: usize = 60;
+/// The most past windows in a snapshot: an hour of one-minute windows.
+const MAX_PAST_WINDOWS: usize = 60;
 
 /// The state of a registry at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// When the snapshot was taken.
     pub at: Wall,
-    /// How long windows are.
+    /// The length of a window.
     pub length: Length,
     /// The current window, with its rosters.
     pub current: Arc<FinalizedWindow>,
@@ -27,9 +28,9 @@ pub struct Snapshot {
     pub next: Window,
     /// How many members the window being filled has so far.
     pub waiting: usize,
-    /// The last windows, oldest first, the current one included.
+    /// The last windows that opened or were missed, oldest first, the current one included.
     pub past: VecDeque<Past>,
-    /// What the registry has done since its start, in numbers.
+    /// Counters of what the registry has done since its start.
     pub totals: Totals,
     /// Datagrams rejected since the start, by reason.
     pub rejected: Tally,
@@ -42,24 +43,24 @@ pub struct Snapshot {
 pub struct Past {
     /// The window itself, by its start.
     pub window: Window,
-    /// How many members it had.
+    /// How many members the window had.
     pub members: usize,
-    /// How many rooms its members were in.
+    /// How many rooms the window's members were in.
     pub rooms: usize,
-    /// How late it opened, or `None` if it was missed.
+    /// How late the window opened, or `None` if it was missed.
     pub late: Option<Duration>,
 }
 
-/// What a registry has done since its start, in numbers.
+/// Counters of what a registry has done since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Datagrams that were received, of whatever kind.
     pub received: u64,
     /// Requests that were answered with what they asked for.
     pub answered: u64,
-    /// Cookies that were sent to strangers.
+    /// CHALLENGE datagrams that were sent to unproven addresses, each with a cookie.
     pub challenged: u64,
-    /// Records that were made durable.
+    /// Records that were made durable in the journal.
     pub recorded: u64,
     /// Windows that opened, with members or without.
     pub opened: u64,
@@ -68,16 +69,16 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Registrations and withdrawals that were made durable: all records but the openings.
+    /// Returns how many registrations and withdrawals were made durable: all records but openings.
     pub fn registrations(&self) -> u64 {
         self.recorded.saturating_sub(self.opened)
     }
 }
 
 impl Snapshot {
-    /// Adds a past window, and forgets the oldest.
+    /// Adds a past window, and removes the oldest if the list is full.
     pub fn remember(&mut self, past: Past) {
-        if self.past.len() == PAST {
+        if self.past.len() == MAX_PAST_WINDOWS {
             self.past.pop_front();
         }
         self.past.push_back(past);

@@ -1,4 +1,4 @@
-//! A registry over HTTP: a page, JSON, metrics and health.
+//! Serves a registry's state over HTTP: a page, JSON, metrics and health checks.
 //!
 //! ```text
 //!   registry's thread          │          this thread
@@ -7,9 +7,9 @@
 //!                documents ────┼──────────▶ /api/v1/windows
 //! ```
 //!
-//! It has a thread and a runtime of its own, and takes nothing from the registry but snapshots:
-//! clients that are slow, silent or many do not slow the registry down. Of the next window it
-//! knows how many members there are, not who they are.
+//! The server has a thread and a runtime of its own, and takes nothing from the registry but
+//! snapshots: clients that are slow, silent or many do not slow the registry down. Of the next
+//! window the server knows how many members there are, not who they are.
 
 mod current;
 mod documents;
@@ -43,13 +43,13 @@ use documents::Documents;
 use feed::Feed;
 use metrics::Metrics;
 
-/// The stack of each thread of the server, in bytes.
-const STACK: usize = 1 << 20;
+/// The stack size of each thread of the HTTP server, in bytes.
+const STACK_BYTES: usize = 1 << 20;
 
-/// How long a stop waits for answers that are being sent.
+/// How long shutdown waits for responses that are being sent.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What the handlers of requests share.
+/// The state that all request handlers share.
 struct Site {
     clock: Clock,
     feed: Feed,
@@ -58,7 +58,7 @@ struct Site {
     metrics: Metrics,
 }
 
-/// An HTTP server on a thread of its own; it stops when this is dropped.
+/// The handle of the HTTP server's thread; dropping it stops the server.
 #[derive(Debug)]
 pub struct Status {
     addr: SocketAddr,
@@ -85,11 +85,12 @@ impl Status {
                 tracing::error!("the page on {addr} has stopped: {error}; the registry goes on");
             }
         };
-        let thread = thread::Builder::new().name("status".into()).stack_size(STACK).spawn(serve)?;
+        let thread =
+            thread::Builder::new().name("status".into()).stack_size(STACK_BYTES).spawn(serve)?;
         Ok(Status { addr, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The address that it listens on.
+    /// Returns the address that the server listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }

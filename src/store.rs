@@ -1,8 +1,8 @@
-//! The few things that are asked of a file system, made durable.
+//! The few operations that the registry needs of a file system, made durable.
 //!
-//! A write is there after a crash once its file was synced; a name (of a new file, a renamed one)
-//! once its folder was. [`Disk`] is the real one; tests put one in its place that crashes after
-//! every single step. Whatever is created is for its owner alone, and is never created, cut or
+//! A write survives a crash once its file was synced; the name of a new or renamed file, once its
+//! folder was. [`Disk`] is the real file system; tests replace it by one that crashes after every
+//! single step. Files and folders are created for their owner alone, and are never created, cut or
 //! appended to through a symbolic link.
 
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -27,7 +27,7 @@ pub trait Store: Send + Sync + 'static {
     fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>>;
     /// Lists what is in a folder, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<Item>>;
-    /// Gives a file another name, in place of what had it.
+    /// Renames a file; one that has the name `to` already is replaced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file, or a symbolic link.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
@@ -39,24 +39,24 @@ pub trait Store: Send + Sync + 'static {
 
 /// A file that is open for writing at its end.
 pub trait Handle: Write + Send + 'static {
-    /// Makes what was written, and the length, durable.
+    /// Makes the file's content and length durable.
     fn sync(&mut self) -> io::Result<()>;
     /// Cuts the file to its first `length` bytes.
     fn cut(&mut self, length: u64) -> io::Result<()>;
-    /// How long the file is, in bytes.
+    /// Returns the length of the file in bytes.
     fn length(&self) -> io::Result<u64>;
 }
 
-/// Something in a folder.
+/// An entry of a folder that was listed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Item {
-    /// The folder that was listed, and its name there.
+    /// The path of the folder, and the entry's name in it.
     pub path: PathBuf,
-    /// Whether it is a file, a folder or something else.
+    /// Whether the entry is a file, a folder or something else.
     pub kind: Kind,
 }
 
-/// What something in a folder is.
+/// The type of a folder's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A regular file, and not a link to one.
@@ -68,7 +68,7 @@ pub enum Kind {
 }
 
 impl Item {
-    /// Its name within the folder; `None` if that is not UTF-8, and so none of ours.
+    /// Returns the entry's name within the folder; `None` if that is not UTF-8, and so not ours.
     pub fn name(&self) -> Option<&str> {
         self.path.file_name()?.to_str()
     }
@@ -136,8 +136,8 @@ impl Store for Disk {
     }
 }
 
-/// Opens no link that leads elsewhere, no pipe that blocks, and looks at what it has opened:
-/// nobody can put another file there in between.
+/// Opens a regular file, and rejects symbolic links, pipes, devices and folders. The check is made
+/// on the open file: nobody can swap it in between.
 pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<fs::File> {
     let opened = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     let elsewhere = |what| io::Error::new(ErrorKind::InvalidInput, what);
@@ -165,31 +165,31 @@ impl Handle for fs::File {
     }
 }
 
-/// What could not be done, where, why, and what helps.
+/// A failed file operation: what was tried, on which path, the cause, and what helps.
 #[derive(Debug, Error)]
 #[error("cannot {doing} {}: {source}{}", path.display(), remedy(source.kind()))]
 pub struct StoreError {
-    /// The verb of the message: `write`, `sync`, …
+    /// What was tried, the verb of the message: `write`, `sync`, …
     pub doing: &'static str,
-    /// The file or folder that it was done to.
+    /// The file or folder on which the operation failed.
     pub path: PathBuf,
-    /// What the operating system says.
+    /// The error of the operating system.
     pub source: io::Error,
 }
 
 impl StoreError {
-    /// The error that came of `doing` something to `path`.
+    /// Makes an error from the `source` that came of `doing` something to `path`.
     pub fn new(doing: &'static str, path: &Path, source: io::Error) -> StoreError {
         StoreError { doing, path: path.to_owned(), source }
     }
 
-    /// Whether the file or folder was not there.
+    /// Returns whether the file or folder did not exist.
     pub fn is_missing(&self) -> bool {
         self.source.kind() == ErrorKind::NotFound
     }
 }
 
-/// What a person can do about it.
+/// Returns what a person can do about an error of this kind, to end its message with.
 fn remedy(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::PermissionDenied => "; give the user that runs hit7 access to it",
@@ -200,27 +200,28 @@ fn remedy(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// Says what was being done, and where, when an error came.
-pub trait At<T> {
-    /// Names what was being done to which `path`.
+/// Adds to an I/O error what was being done, and to which path.
+pub trait ErrorContext<T> {
+    /// Converts an I/O error into a [`StoreError`] that says what was being done to which `path`.
     fn at(self, doing: &'static str, path: &Path) -> Result<T, StoreError>;
 }
 
-impl<T> At<T> for io::Result<T> {
+impl<T> ErrorContext<T> for io::Result<T> {
     fn at(self, doing: &'static str, path: &Path) -> Result<T, StoreError> {
         self.map_err(|source| StoreError::new(doing, path, source))
     }
 }
 
-/// Makes one folder, and its name durable. The name is synced also if the folder is there: who
-/// made it may have been killed before.
+/// Makes one folder, and its name durable. The name is synced also if the folder exists: the
+/// process that made it may have been killed before its sync.
 pub fn make_dir_durably(store: &impl Store, dir: &Path) -> Result<(), StoreError> {
     store.make_dir(dir).at("create the folder", dir)?;
     let parent = parent(dir);
     store.sync_dir(parent).at("sync", parent)
 }
 
-/// Writes a whole file by `fill`: after a crash there is the old one or the new one, never a part.
+/// Replaces a file by what `fill` writes: after a crash there is the old file or the new one,
+/// never a part.
 pub fn write_whole<S: Store>(
     store: &S,
     path: &Path,
@@ -241,7 +242,7 @@ fn fill_and_rename<S: Store>(
     temporary: &Path,
     fill: impl FnOnce(&mut io::BufWriter<&mut S::File>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
-    // A crash may have left one.
+    // A crash may have left a temporary file.
     remove_if_there(store, temporary)?;
     let mut file = store.create(temporary).at("create", temporary)?;
     let mut buffer = io::BufWriter::with_capacity(1 << 16, &mut file);
@@ -252,19 +253,19 @@ fn fill_and_rename<S: Store>(
     store.sync_dir(parent(path)).at("sync", parent(path))
 }
 
-/// The name of a file that is being written: `11-29.json.tmp`.
+/// Returns the name that a file has while it is being written: `11-29.json.tmp`.
 fn temporary(path: &Path) -> PathBuf {
     with_end(path, ".tmp")
 }
 
-/// The same path with more at its end.
+/// Returns a path with `end` appended to its file name.
 pub fn with_end(path: &Path, end: &str) -> PathBuf {
     let mut longer = path.as_os_str().to_owned();
     longer.push(end);
     longer.into()
 }
 
-/// Removes a file; that it is not there is as good.
+/// Removes a file; one that does not exist is no error.
 pub fn remove_if_there(store: &impl Store, path: &Path) -> Result<(), StoreError> {
     match store.remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -272,7 +273,7 @@ pub fn remove_if_there(store: &impl Store, path: &Path) -> Result<(), StoreError
     }
 }
 
-/// The folder that something is in.
+/// Returns the folder that a path is in; `.` for a bare name.
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -319,7 +320,7 @@ mod tests {
         assert!(said.contains("a link") && said.contains("remove it"), "{said}");
     }
 
-    /// A pipe that nobody writes to would be waited for without end.
+    /// Without this check, opening a pipe that nobody writes to would block for ever.
     #[test]
     fn only_regular_files_are_opened() {
         let home = tempfile::tempdir().unwrap();

@@ -1,30 +1,30 @@
-//! Counters: datagrams that were dropped or refused, by reason.
+//! Counts the datagrams that were dropped or refused, by reason.
 
 use std::fmt;
 
 use strum::{EnumCount, EnumString, IntoStaticStr, VariantArray};
 
-/// Why a datagram was dropped: nobody is told.
+/// Why a datagram was dropped without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumCount, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum DropReason {
-    /// Its source is an address that nobody can have.
+    /// The source is an address that nobody can have.
     NoSource,
-    /// It is not one JSON object with a known type, and its source is not answered.
+    /// The datagram cannot be read, and its source is not sent an ERROR.
     Unreadable,
-    /// It has a type that registries and peers send, not clients.
+    /// The datagram has a type that registries and peers send, not clients.
     NoRequest,
-    /// It is an ACK of a client that was told no list, or without the pass.
+    /// The ACK is from a client that was sent no list, or has the wrong pass.
     NoMember,
-    /// It is too short to be answered without amplification.
+    /// The request is too short to be answered without amplification.
     TooShort,
-    /// It is older than what its id asked since.
+    /// The request is older than another one from the same id.
     Old,
-    /// Its first copy is being stored, and is answered then.
+    /// The request repeats one that is being stored, which is answered then.
     UnderWay,
-    /// It retries a registration whose address has been registered anew since.
+    /// The request retries a registration whose address was registered again since.
     Displaced,
-    /// Its address asks too often, and has been told so.
+    /// The source exceeds its rate, and has been sent an answer to slow down.
     TooOften,
     /// An answer could not be sent: the socket's buffer is full, or the system refused.
     UnsentAnswer,
@@ -35,7 +35,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    /// The reason's name in logs and metrics.
+    /// Returns the reason's name in logs and metrics.
     pub fn name(self) -> &'static str {
         self.into()
     }
@@ -49,19 +49,19 @@ impl DropReason {
 pub enum Code {
     /// The datagram is no JSON object with a `type`.
     Malformed,
-    /// The datagram has a type that nobody knows.
+    /// The datagram has an unknown `type`.
     UnknownType,
-    /// A field breaks its limits.
+    /// A field is outside its limits, or missing.
     BadField,
-    /// The datagram has more bytes than any may have.
+    /// The datagram is longer than any datagram may be.
     TooLarge,
-    /// A cap is reached.
+    /// A cap on members or rooms is reached.
     Full,
-    /// Nothing is promised: the registration could not be stored.
+    /// The registration could not be stored, so no window is promised.
     Unavailable,
-    /// Too many requests come from the address.
+    /// Too many requests come from the source address.
     SlowDown,
-    /// The registry is private, and no key of it signed the request.
+    /// The registry is private, and none of its keys signed the request.
     Forbidden,
 }
 
@@ -69,12 +69,12 @@ impl Code {
     /// Every code, in the order of docs/PROTOCOL.md.
     pub const ALL: &'static [Code] = Code::VARIANTS;
 
-    /// The code's name on the wire, in logs and metrics.
+    /// Returns the code's name on the wire, in logs and metrics.
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// Whether the same request may succeed later.
+    /// Returns whether the same request may succeed later.
     pub fn is_retryable(self) -> bool {
         matches!(self, Code::Full | Code::Unavailable | Code::SlowDown)
     }
@@ -86,23 +86,23 @@ impl fmt::Display for Code {
     }
 }
 
-/// Why a datagram came to nothing.
+/// Why a datagram was dropped or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RejectReason {
-    /// It was dropped, and nobody was told.
+    /// The datagram was dropped without an answer.
     Dropped(DropReason),
-    /// It was refused with an ERROR that has this code.
+    /// The request was refused with an ERROR that has this code.
     Refused(Code),
 }
 
 impl RejectReason {
-    /// Every reason there is: first what is dropped, then what is refused.
+    /// Returns all reasons: first those for drops, then those for refusals.
     pub fn all() -> impl Iterator<Item = RejectReason> {
         let dropped = DropReason::VARIANTS.iter().copied().map(RejectReason::Dropped);
         dropped.chain(Code::VARIANTS.iter().copied().map(RejectReason::Refused))
     }
 
-    /// The reason's name in logs and metrics.
+    /// Returns the reason's name in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             RejectReason::Dropped(reason) => reason.name(),
@@ -130,37 +130,37 @@ impl From<Code> for RejectReason {
     }
 }
 
-/// How often each reason came.
+/// How many datagrams were dropped or refused for each reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally([u64; DropReason::COUNT + Code::COUNT]);
 
 impl Tally {
-    /// Counts one datagram more for a reason.
+    /// Counts one more datagram for a reason.
     pub fn count(&mut self, reason: impl Into<RejectReason>) {
         self.0[reason.into().index()] += 1;
     }
 
-    /// Adds what was counted elsewhere.
+    /// Adds the counts of another tally.
     pub fn add(&mut self, other: &Tally) {
         self.0.iter_mut().zip(other.0).for_each(|(own, more)| *own += more);
     }
 
-    /// Sets a count that is kept elsewhere.
+    /// Sets the count of a reason that is counted elsewhere.
     pub fn set(&mut self, reason: impl Into<RejectReason>, count: u64) {
         self.0[reason.into().index()] = count;
     }
 
-    /// How often a reason came.
+    /// Returns the count of a reason.
     pub fn of(&self, reason: impl Into<RejectReason>) -> u64 {
         self.0[reason.into().index()]
     }
 
-    /// What was counted since `before`.
+    /// Returns what was counted since `before`, an earlier copy.
     pub fn since(&self, before: &Tally) -> Tally {
         Tally(std::array::from_fn(|k| self.0[k] - before.0[k]))
     }
 
-    /// Each reason that came at least once, and how often it came.
+    /// Returns each reason that was counted at least once, with its count.
     pub fn counted(&self) -> impl Iterator<Item = (RejectReason, u64)> {
         RejectReason::all().map(|why| (why, self.of(why))).filter(|&(_, count)| count > 0)
     }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_since_is_told_once() {
+    fn since_gives_only_the_later_counts() {
         let mut tally = Tally::default();
         tally.count(DropReason::Old);
         let before = tally;

@@ -1,12 +1,12 @@
-//! Batches of datagrams in, and an [`Outbox`] that never waits.
+//! Receives datagrams in batches, and sends them through an [`Outbox`] that never waits.
 //!
-//! A host has many addresses, and a NAT or a firewall lets in only what comes from the one that
-//! was asked. So each datagram is handed over with its [`Path`], and its answer takes that path
-//! back: `peer → local`, then `local → peer`, also where the socket is bound to all addresses.
+//! A host has many addresses, and a NAT or a firewall lets in only answers from the address that
+//! was asked. So each received datagram comes with its [`Path`], and its answer takes that path
+//! back: `peer → local`, then `local → peer`, also from a socket that is bound to all addresses.
 //!
-//! One system call takes up to 32 datagrams and sends up to 64, each to another peer. Those of one
-//! size to one peer leave as a [`Train`] that the kernel or the card cuts (GSO). A registry sends
-//! through an [`Outbox`]; a client, which has few peers, through its one [`Socket`].
+//! One system call receives up to 32 datagrams and sends up to 64, each to another peer. Datagrams
+//! of one size to one peer leave as a [`Train`] that the kernel or the network card splits (GSO). A
+//! registry sends through an [`Outbox`]; a client, which has few peers, through its one [`Socket`].
 
 mod batch;
 mod egress;
@@ -31,14 +31,14 @@ pub use inbox::Inbox;
 pub use outbox::{Class, Outbox, Unsent};
 pub use sockets::Sockets;
 
-/// What the kernel is asked to hold for us while we are busy: some thousands of datagrams, as it
-/// counts up to 2 KiB for each, however short.
+/// The receive buffer to request from the kernel, in bytes: some thousands of datagrams, as each
+/// counts for up to 2 KiB, however short.
 const RECV_BUFFER: usize = 4 << 20;
-/// What a socket that only sends may keep for interfaces and neighbours that are slow, in bytes.
+/// The send buffer of a send-only socket, in bytes: what waits for slow interfaces and neighbours.
 const SEND_BUFFER: usize = 2 << 20;
-/// How often in a row receiving may fail. An error that came from the network is told once and is
-/// gone; one that is still there after so many tries is the socket's own.
-const PATIENCE: usize = 64;
+/// The most receive calls in a row that may fail. The kernel reports an error of the network once;
+/// one that persists is the socket's own.
+const MAX_RECV_FAILURES: usize = 64;
 
 /// One bound UDP socket.
 #[derive(Debug)]
@@ -48,16 +48,16 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Binds `addr`, where `[::]` takes in IPv4 too; panics outside a tokio runtime.
+    /// Binds a socket to `addr`; `[::]` receives IPv4 too. Panics outside a tokio runtime.
     pub fn bind(addr: SocketAddr) -> io::Result<Socket> {
         let addr = canonical(addr);
         Socket::bind_to(open(Domain::for_address(addr))?, addr)
     }
 
-    /// Binds `port` on all addresses, of IPv4 alone where the machine has no IPv6.
+    /// Binds a socket to `port` on all addresses; only of IPv4 where the machine has no IPv6.
     pub fn bind_all(port: u16) -> io::Result<Socket> {
         let ipv4 = || Socket::bind((Ipv4Addr::UNSPECIFIED, port).into());
-        // If it is not for lack of IPv6 that none can be opened, IPv4 will tell.
+        // If a lack of IPv6 is not the cause, binding IPv4 reports the error.
         let Ok(socket) = open(Domain::IPV6) else { return ipv4() };
         match Socket::bind_to(socket, (Ipv6Addr::UNSPECIFIED, port).into()) {
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable => ipv4(),
@@ -65,7 +65,7 @@ impl Socket {
         }
     }
 
-    /// Another socket on the same address and port: the system spreads peers over both
+    /// Binds another socket to the same address and port: the system spreads peers over both
     /// (SO_REUSEPORT, since Linux 3.9). The first was bound without sharing, so that a port that is
     /// in use is an error.
     pub fn sibling(&self) -> io::Result<Socket> {
@@ -87,8 +87,8 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Asks for a large receive buffer. Linux gives what it may (root more than that), others all or
-    /// nothing; less than asked for is no reason to fail.
+    /// Requests [`RECV_BUFFER`] bytes, or half as much after each refusal; a smaller buffer is no
+    /// error. Linux grants what is allowed (root more than that), other systems all or nothing.
     fn raise_recv_buffer(&self) {
         batch::force_recv_buffer(&self.egress.io, RECV_BUFFER);
         let enough = |size| {
@@ -98,17 +98,17 @@ impl Socket {
         iter::successors(Some(RECV_BUFFER), |size| Some(size / 2)).take(5).any(enough);
     }
 
-    /// How much the kernel holds for us while we are busy, in bytes.
+    /// Returns the size of the kernel's receive buffer for this socket, in bytes.
     pub fn recv_buffer_size(&self) -> io::Result<usize> {
         self.egress.io.recv_buffer_size()
     }
 
-    /// The address it is bound to.
+    /// Returns the address that the socket is bound to.
     pub fn local_addr(&self) -> SocketAddr {
         self.egress.addr
     }
 
-    /// Whether what travels on `path` can leave here.
+    /// Returns whether this socket can send on `path`.
     pub fn reaches(&self, path: &Path) -> bool {
         let own = self.local_addr().ip();
         let ours = own.is_unspecified() || own == path.local;
@@ -116,10 +116,10 @@ impl Socket {
         self.egress.has_family_of(path.peer) && (path.local.is_unspecified() || fits)
     }
 
-    /// Waits for datagrams and takes as many as one call gives; nothing is lost if dropped.
+    /// Waits for datagrams and receives one batch into `inbox`; cancelling loses none.
     pub async fn recv(&self, inbox: &mut Inbox) -> io::Result<()> {
         loop {
-            // Under load nothing here ever waits: without this no other task would run.
+            // Under load nothing here ever waits: without this line no other task would run.
             consume_budget().await;
             match self.try_recv(inbox) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.io.readable().await?,
@@ -130,12 +130,14 @@ impl Socket {
 
     fn try_recv(&self, inbox: &mut Inbox) -> io::Result<()> {
         let taken = self.io.try_io(Interest::READABLE, || self.take(inbox));
-        taken.map_err(|error| if of_a_peer(&error) { ErrorKind::WouldBlock.into() } else { error })
+        taken.map_err(|error| {
+            if is_peer_unreachable(&error) { ErrorKind::WouldBlock.into() } else { error }
+        })
     }
 
     fn take(&self, inbox: &mut Inbox) -> io::Result<()> {
         let mut taken = inbox.fill(self);
-        for _ in 1..PATIENCE {
+        for _ in 1..MAX_RECV_FAILURES {
             match taken {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => taken = inbox.fill(self),
                 done => return done,
@@ -144,7 +146,8 @@ impl Socket {
         taken
     }
 
-    /// Sends a batch now, in order; what the system does not take is dropped. How many it took.
+    /// Sends a batch in order, without waiting, and returns how many datagrams the system took; the
+    /// others are dropped.
     pub fn send(&self, batch: &[Transmit]) -> usize {
         let mut refused = 0;
         self.egress.send(batch, &mut |_, _, _| refused += 1);
@@ -152,8 +155,8 @@ impl Socket {
     }
 }
 
-/// Whether the network tells that one peer cannot be reached, which does not concern the others.
-fn of_a_peer(error: &io::Error) -> bool {
+/// Returns whether an error only says that one peer is unreachable, which does not concern others.
+fn is_peer_unreachable(error: &io::Error) -> bool {
     use ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable};
     matches!(
         error.kind(),
@@ -163,7 +166,7 @@ fn of_a_peer(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::inbox::BUFFER;
+    use super::inbox::BUFFER_LEN;
     use super::*;
     use hit7_support::skip;
     use std::collections::HashSet;
@@ -197,7 +200,7 @@ mod tests {
         Socket::bind(addr(text)).map_err(|error| skip(&format!("no {text}: {error}"))).ok()
     }
 
-    /// What arrives first, `count` of it.
+    /// Receives the next datagrams, at least `count` of them.
     pub(super) async fn take(socket: &Socket, count: usize) -> Vec<(Path, Vec<u8>)> {
         let (mut inbox, mut taken) = (Inbox::new(), Vec::new());
         while taken.len() < count {
@@ -208,7 +211,7 @@ mod tests {
         taken
     }
 
-    /// Asks `server` at `host`, echoes, and looks where the answer came from.
+    /// Has `server` answer what came to `host`, and checks the address that the answer comes from.
     async fn answers_from_where_it_was_asked(server: &Socket, client: &Socket, host: &str) {
         let asked = to(server, host);
         assert_eq!(client.send(&[transmit(asked, "who")]), 1);
@@ -268,7 +271,7 @@ mod tests {
             }
         }
         assert!(heard.iter().all(|&heard| heard > 0), "{heard:?}");
-        // Either answers, and the client sees the one address.
+        // Either socket can answer, and the client sees the same address.
         let path = Path::new(clients[0].local_addr(), ip("127.0.0.1"));
         assert_eq!(second.send(&[transmit(path, "me")]), 1);
         clients[0].recv(&mut inbox).await.unwrap();
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_crowd_is_told_in_order_whatever_one_of_them_meets() {
+    async fn every_peer_of_a_batch_is_sent_to_in_order() {
         for own in ["0.0.0.0:0", "127.0.0.1:0", "[::]:0"] {
             let Some(server) = bind(own) else { continue };
             let clients: Vec<Socket> =
@@ -287,7 +290,7 @@ mod tests {
                 .flat_map(|client| (0..3).map(|n| transmit(path(client), format!("part {n}"))))
                 .collect();
             batch.extend(clients.iter().map(|client| transmit(path(client), "last")));
-            // Too large for any datagram, in the middle of a crowd; and a source that is not ours.
+            // In the middle: one too large for a datagram, and one from a foreign source.
             batch.insert(350, transmit(path(&clients[0]), vec![b' '; 70_000]));
             let foreign = Path::new(clients[50].local_addr(), ip("203.0.113.9"));
             batch.insert(360, transmit(foreign, "from elsewhere"));
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_source_that_is_not_ours_is_left_to_the_system() {
+    async fn for_a_foreign_source_the_system_chooses_the_address() {
         for any in ["0.0.0.0:0", "[::]:0"] {
             let Some(server) = bind(any) else { continue };
             let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
@@ -337,8 +340,8 @@ mod tests {
         let batch: Vec<_> = sent.iter().map(|payload| transmit(path, payload.clone())).collect();
         assert_eq!(client.send(&batch), sizes.len());
         let (paths, came): (Vec<_>, Vec<_>) = take(&server, sizes.len()).await.into_iter().unzip();
-        // Of what is too long for anyone here, the beginning.
-        let whole = sent.iter().map(|payload| &payload[..payload.len().min(BUFFER)]);
+        // A datagram longer than the receive buffer arrives cut.
+        let whole = sent.iter().map(|payload| &payload[..payload.len().min(BUFFER_LEN)]);
         assert!(came.iter().map(|payload| &payload[..]).eq(whole), "they came in order");
         assert_eq!(
             HashSet::from_iter(paths),
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_fails_does_not_stop_the_rest() {
+    async fn a_datagram_that_fails_does_not_stop_the_rest() {
         let server = Socket::bind_all(0).unwrap();
         let client = Socket::bind(addr("0.0.0.0:0")).unwrap();
         let path = to(&server, "127.0.0.1");
@@ -366,7 +369,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_is_gone_does_not_end_receiving() {
         let server = Socket::bind(addr("127.0.0.1:0")).unwrap();
-        // Without this Linux keeps to itself what ICMP says; other systems tell unasked.
+        // Without this Linux does not report ICMP errors; other systems do so unasked.
         server.egress.state.enable_transport_errors((&server.io).into()).unwrap();
         let gone = Socket::bind(addr("127.0.0.1:0")).unwrap().local_addr();
         let path = Path::new(gone, ip("127.0.0.1"));
@@ -377,7 +380,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn which_socket_reaches_what() {
+    async fn a_socket_reaches_paths_of_its_own_address_and_family() {
         let (v4, one) = (bind("0.0.0.0:0").unwrap(), bind("127.0.0.1:0").unwrap());
         let path = |peer, local| Path::new(addr(peer), ip(local));
         let (home, away) = (path("192.0.2.1:9", "127.0.0.1"), path("192.0.2.1:9", "192.0.2.2"));

@@ -1,9 +1,9 @@
-//! What a person reads in a terminal, and what a program reads from a pipe.
+//! Formats what a person reads in a terminal, and what a program reads from a pipe.
 //!
 //! ```text
 //!  events ──▶ lines, json            where stdout is no terminal, or lines are asked for
 //!         └─▶ join, serve, watch     live views: a model each, and how it is drawn
-//!               └─▶ screen           takes the terminal, and gives it back as it was
+//!               └─▶ screen           takes over the terminal, and restores it
 //!  tracing ─▶ logs                   to stderr; while a view has the screen, into it
 //! ```
 //!
@@ -39,14 +39,14 @@ use std::time::Duration;
 /// A line of text, and the stream that it is printed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// A result, for stdout.
+    /// A result, to be printed on stdout.
     Out(String),
-    /// A message to whoever runs the program, for stderr.
+    /// A message for the user, to be printed on stderr.
     Err(String),
 }
 
-/// `text` with everything that a terminal acts on written as an escape.
-pub fn plain(text: &str) -> String {
+/// Escapes control characters and whatever else in `text` a terminal might act on.
+pub fn escape_controls(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -57,17 +57,17 @@ pub fn plain(text: &str) -> String {
     shown
 }
 
-/// A number and what it counts, in the plural unless it is 1.
+/// Formats a number and what it counts, like `1 member` or `2 members`.
 fn count(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
-/// A span in seconds, with its unit.
+/// Formats a span in seconds, like `1.5 s`.
 fn seconds(span: Duration) -> String {
     format!("{:.1} s", span.as_secs_f64())
 }
 
-/// A span in milliseconds, with its unit.
+/// Formats a span in milliseconds, like `1.5 ms`.
 fn millis(span: Duration) -> String {
     format!("{:.1} ms", span.as_secs_f64() * 1000.0)
 }

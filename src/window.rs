@@ -26,36 +26,36 @@ use thiserror::Error;
 pub struct Wall(i64);
 
 impl Wall {
-    /// The last moment that RFC 3339 can write, 9999-12-31T23:59:59.999Z.
-    const LAST: i64 = 253_402_300_799_999;
+    /// The last moment that RFC 3339 can write, 9999-12-31T23:59:59.999Z, in milliseconds.
+    const MAX_MILLIS: i64 = 253_402_300_799_999;
 
-    /// The moment `millis` after the Unix epoch, held within the years 1970 to 9999.
+    /// Returns the moment `millis` after the Unix epoch, clamped to the years 1970 to 9999.
     pub fn from_millis(millis: i64) -> Wall {
-        Wall(millis.clamp(0, Wall::LAST))
+        Wall(millis.clamp(0, Wall::MAX_MILLIS))
     }
 
-    /// This moment as milliseconds since the Unix epoch.
+    /// Returns this moment as milliseconds since the Unix epoch.
     pub fn millis(self) -> i64 {
         self.0
     }
 
-    /// This moment as whole seconds since the Unix epoch, modulo 2³²: the time that a cookie carries.
+    /// Returns this moment as whole seconds since the Unix epoch, modulo 2³²: the time in a cookie.
     pub fn seconds32(self) -> u32 {
         (self.0 / 1000) as u32
     }
 
-    /// The moment that is `span` later.
+    /// Returns the moment that is `span` later.
     pub fn plus(self, span: Duration) -> Wall {
         let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         Wall::from_millis(self.0.saturating_add(millis))
     }
 
-    /// The milliseconds from this moment to `later`; 0 if that is past.
+    /// Returns the milliseconds from this moment to `later`; 0 if that is past.
     pub fn millis_to(self, later: Wall) -> u64 {
         u64::try_from(later.0 - self.0).unwrap_or(0)
     }
 
-    /// The time from this moment to `later`; zero if that is past.
+    /// Returns the time from this moment to `later`; zero if that is past.
     pub fn until(self, later: Wall) -> Duration {
         Duration::from_millis(self.millis_to(later))
     }
@@ -64,8 +64,9 @@ impl Wall {
         DateTime::from_timestamp_millis(self.0).expect("a Wall is held within chrono's years")
     }
 
-    /// The text of this moment, `2026-11-23T11:28:34.120Z`, without an allocation: one is in every
-    /// line of the journal and two are in every answer, where chrono's formatter would cost more.
+    /// Returns the text of this moment, `2026-11-23T11:28:34.120Z`, without an allocation: one is
+    /// in every line of the journal and two are in every answer, where chrono's formatter would
+    /// cost more.
     pub fn stamp(self) -> Stamp {
         let time = self.datetime();
         let mut text = *b"0000-00-00T00:00:00.000Z";
@@ -93,12 +94,12 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The text as a string slice.
+    /// Returns the text as a string slice.
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.text[..self.length]).expect("digits are ASCII")
     }
 
-    /// The same text without milliseconds.
+    /// Returns the same text without milliseconds.
     fn whole_seconds(mut self) -> Stamp {
         (self.text[19], self.length) = (b'Z', 20);
         self
@@ -113,7 +114,8 @@ fn put_digits(place: &mut [u8], mut value: u32) {
     }
 }
 
-/// `Display` and serde write the text of `stamp`; serde reads what `FromStr` reads.
+/// Implements `Display` and serde, which write the text of `stamp`; serde reads what `FromStr`
+/// reads.
 macro_rules! as_text {
     ($($type:ty),+) => {$(
         impl fmt::Display for $type {
@@ -167,7 +169,7 @@ pub enum TimeError {
     Fraction,
 }
 
-/// How long a window is: whole seconds, from one to a day.
+/// The length of a window: whole seconds, from one to a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Length(u32);
 
@@ -179,45 +181,48 @@ pub struct LengthError;
 impl Length {
     /// One minute, which is the default length.
     pub const MINUTE: Length = Length(60);
-    /// The longest length in seconds: keeps every millisecond count on the wire within eight digits.
-    const LONGEST: u64 = 86_400;
+    /// The longest length in seconds: keeps every millisecond count on the wire within eight
+    /// digits.
+    const MAX_SECONDS: u64 = 86_400;
 
-    /// The length of `span`, if that is whole seconds from one to a day.
+    /// Returns the length `span`, if that is whole seconds from one to a day.
     pub fn new(span: Duration) -> Result<Length, LengthError> {
         match span.as_secs() {
-            seconds @ 1..=Length::LONGEST if span.subsec_nanos() == 0 => Ok(Length(seconds as u32)),
+            seconds @ 1..=Length::MAX_SECONDS if span.subsec_nanos() == 0 => {
+                Ok(Length(seconds as u32))
+            }
             _ => Err(LengthError),
         }
     }
 
-    /// This length in seconds.
+    /// Returns this length in seconds.
     pub fn seconds(self) -> u32 {
         self.0
     }
 
-    /// This length in milliseconds.
+    /// Returns this length in milliseconds.
     pub fn millis(self) -> u64 {
         u64::from(self.0) * 1000
     }
 
-    /// This length as a span of time.
+    /// Returns this length as a `Duration`.
     pub fn span(self) -> Duration {
         Duration::from_secs(u64::from(self.0))
     }
 
-    /// The window whose time holds `moment`: at 11:29:00.000 exactly, that is 11:29.
+    /// Returns the window that contains `moment`: at 11:29:00.000 exactly, that is 11:29.
     pub fn window_at(self, moment: Wall) -> Window {
         let length = i64::from(self.0);
         Window(moment.0.div_euclid(1000).div_euclid(length) * length)
     }
 
-    /// The first window that opens at `moment` or later.
+    /// Returns the first window that opens at `moment` or later.
     pub fn first_from(self, moment: Wall) -> Window {
         let window = self.window_at(moment);
         if window.opens() < moment { Window(window.0 + i64::from(self.0)) } else { window }
     }
 
-    /// The moment at which `window` closes.
+    /// Returns the moment at which `window` closes.
     pub fn closes(self, window: Window) -> Wall {
         window.opens().plus(self.span())
     }
@@ -229,39 +234,41 @@ impl Length {
 pub struct Window(i64);
 
 impl Window {
-    /// The moment at which this window opens.
+    /// Returns the moment at which this window opens.
     pub fn opens(self) -> Wall {
         Wall::from_millis(self.0 * 1000)
     }
 
-    /// The start as bytes (seconds since the Unix epoch), from which passes and seeds are derived.
+    /// Returns this window's start as bytes (seconds since the Unix epoch, big-endian), from which
+    /// passes and seeds are derived.
     pub fn to_bytes(self) -> [u8; 8] {
         self.0.to_be_bytes()
     }
 
-    /// The name of this window, `2026-11-23T11:29:00Z`, without an allocation.
+    /// Returns the name of this window, `2026-11-23T11:29:00Z`, without an allocation.
     pub fn stamp(self) -> Stamp {
         self.opens().stamp().whole_seconds()
     }
 
-    /// The UTC day on which it opens, `2026-11-23`: the name of its files' folder.
+    /// Returns the UTC day on which this window opens, `2026-11-23`: the name of its files' folder.
     pub fn day(self) -> String {
         self.opens().datetime().format("%Y-%m-%d").to_string()
     }
 
-    /// The name of its files within the day: `11-29`, or `11-29-02` where windows are not whole
-    /// minutes.
+    /// Returns the name of this window's files within the day: `11-29`, or `11-29-02` where windows
+    /// are not whole minutes.
     pub fn stem(self, length: Length) -> String {
         let form = if length.0.is_multiple_of(60) { "%H-%M" } else { "%H-%M-%S" };
         self.opens().datetime().format(form).to_string()
     }
 
-    /// The window whose files are in the folder `day` and named `stem`, in either form.
+    /// Finds the window whose files are in the folder `day` and named `stem`, in either form;
+    /// `None` for other names.
     pub fn named(day: &str, stem: &str) -> Option<Window> {
         let time = stem.replace('-', ":");
         let seconds = if stem.len() == 5 { ":00" } else { "" };
         let window: Window = format!("{day}T{time}{seconds}Z").parse().ok()?;
-        // The parser also takes other forms; only what would be written so is a name.
+        // The parser also takes other forms; a name is only what `day` and `stem` would write.
         let stems = [window.stem(Length::MINUTE), window.stem(Length(1))];
         let stem_fits = stem == if stem.len() == 5 { &stems[0] } else { &stems[1] };
         (window.day() == day && stem_fits).then_some(window)
@@ -290,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_of_a_moment() {
+    fn window_at_gives_the_window_that_contains_a_moment() {
         let at = |text| Length::MINUTE.window_at(wall(text)).to_string();
         assert_eq!(at("2026-11-23T11:28:59.999Z"), "2026-11-23T11:28:00Z");
         assert_eq!(at("2026-11-23T11:29:00.000Z"), "2026-11-23T11:29:00Z");
@@ -298,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_boundary() {
+    fn first_from_gives_the_next_boundary() {
         let from = |text| Length::MINUTE.first_from(wall(text)).to_string();
         assert_eq!(from("2026-11-23T11:28:00.001Z"), "2026-11-23T11:29:00Z");
         assert_eq!(from("2026-11-23T11:29:00.000Z"), "2026-11-23T11:29:00Z");
@@ -385,7 +392,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_read_back(millis in 0i64..=Wall::LAST) {
+        fn what_is_written_is_read_back(millis in 0i64..=Wall::MAX_MILLIS) {
             let moment = Wall(millis);
             prop_assert_eq!(moment.to_string().parse::<Wall>(), Ok(moment));
             let window = Length::MINUTE.window_at(moment);

@@ -1,4 +1,4 @@
-//! Each test that `docs/SECURITY.md` names for a claim exists, and is a test.
+//! Checks that each test that `docs/SECURITY.md` names for a claim exists, and is a test.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Each claim with the cell that names its tests: of the tables with the columns `claim` and `test`.
+/// Returns each claim with the cell that names its tests, from the tables with the columns `claim`
+/// and `test`.
 fn claims(page: &str) -> Vec<(String, String)> {
     let mut claims = Vec::new();
     let mut is_claims = false;
@@ -27,8 +28,9 @@ fn claims(page: &str) -> Vec<(String, String)> {
     claims
 }
 
-/// Where a test may be: `gate::tests::x` is in src/gate.rs, `peer::tests::greetings::x` in
-/// src/peer/tests/greetings.rs, `strangers::caps::x` in tests/strangers/caps.rs.
+/// Returns the files where a module's tests may be: `gate::tests::x` is in src/gate.rs,
+/// `peer::tests::greetings::x` in src/peer/tests/greetings.rs, `strangers::caps::x` in
+/// tests/strangers/caps.rs.
 fn places(module: &str) -> Vec<PathBuf> {
     let path = module.replace("::", "/");
     let beside = path.strip_suffix("/tests").unwrap_or(&path);
@@ -39,7 +41,7 @@ fn places(module: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether the text has a function of that name below an attribute that makes it a test.
+/// Returns whether `text` has a function `name` below an attribute that makes it a test.
 fn has_test(text: &str, name: &str) -> bool {
     let is_it = |line: &str| {
         let line = line.trim_start();

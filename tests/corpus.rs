@@ -1,6 +1,6 @@
-//! The checks of `fuzz/`, on their corpus and on some thousand inputs made from it at random.
+//! Runs the fuzz targets on their corpus and on some thousand inputs made from it at random.
 //!
-//! `HIT7_SEED=7 cargo test --test corpus` makes the same inputs again.
+//! `HIT7_SEED=7 cargo test --test corpus` repeats the inputs of seed 7.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "../fuzz/targets/decoder.rs"]
@@ -22,7 +22,7 @@ use std::path::Path;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
 
-/// How many inputs are made up for each target.
+/// The number of random inputs for each fuzz target.
 const INPUTS: usize = 2000;
 
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -41,7 +41,7 @@ fn seed() -> u64 {
     }
 }
 
-/// Runs a check, and prints what it was of if it panics.
+/// Runs a check, and prints the name of its input if the check panics.
 fn run_named(what: &str, check: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(check)) {
         println!("{what}");
@@ -49,7 +49,7 @@ fn run_named(what: &str, check: impl FnOnce()) {
     }
 }
 
-/// A piece of one input, a piece of another, and some bytes changed; or nothing but noise.
+/// Makes an input of pieces of two others with some bytes changed, or of random bytes only.
 fn made_up(rng: &mut ChaCha8Rng, corpus: &[(String, Vec<u8>)]) -> Vec<u8> {
     let piece = |rng: &mut ChaCha8Rng, head: bool| {
         let (_, bytes) = &corpus[rng.random_range(0..corpus.len())];

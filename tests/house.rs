@@ -1,9 +1,9 @@
-//! The layers of the source: a file imports only from lower layers, and pure modules know no system.
+//! Checks the layers of the source: a file imports only from lower layers, and pure modules use no
+//! sockets, files, threads or runtime.
 //!
-//! ARCHITECTURE.md has the table of layers; here it is checked against the code. Clippy and rustc see
-//! to it that time is read in `clock.rs` alone, that nothing uses `println!` and its kin and that there
-//! is no unsafe code (`clippy.toml`, and the lints in `Cargo.toml`); here, that no other file makes an
-//! exception of itself.
+//! The table of layers is in ARCHITECTURE.md. Clippy and rustc check that only `clock.rs` reads the
+//! time, that nothing uses `println!` and its kin, and that there is no unsafe code (`clippy.toml`,
+//! and the lints in `Cargo.toml`); these tests check that no other file allows itself an exception.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,23 +27,23 @@ const LAYERS: [&[&str]; 9] = [
 const PURE: [&str; 10] =
     ["window", "mesh", "path", "registry", "peer", "fanout", "gate", "ask", "roster", "node"];
 
-/// What pure modules must not name.
+/// Names of system interfaces, which pure modules must not contain.
 const SYSTEM: [&str; 5] = ["tokio", "std::fs", "UdpSocket", "std::thread", "std::process"];
 
-/// What the page must not name: it sees snapshots of the registry, and documents.
+/// Names that the module `status` must not contain: it uses only snapshots and documents.
 const HIDDEN_FROM_STATUS: [&str; 6] =
     ["UdpSocket", "crate::udp", "crate::journal", "crate::registry", "crate::server", "NextWindow"];
 
-/// What only `main` may name: ways to write to the terminal that clippy does not know, and its lints of
-/// the others.
+/// Names that only `main` may contain: ways to write to the terminal that clippy does not know, and
+/// the names of clippy's lints against the others.
 const TERMINAL: [&str; 4] = ["stdout(", "stderr(", "print_stdout", "print_stderr"];
 
 /// One file of the source.
 struct Source {
-    /// The module it belongs to: the first part of its path.
+    /// The module that the file belongs to: the first part of its path.
     module: String,
     path: String,
-    /// Its code without tests.
+    /// The file's code without unit tests.
     code: String,
 }
 
@@ -80,7 +80,7 @@ fn layer_of(module: &str) -> usize {
         .unwrap_or_else(|| panic!("{module} is in no layer: give it one in ARCHITECTURE.md"))
 }
 
-/// The modules that some code names after `crate::` or `hit7::`, whatever else is imported with them.
+/// Returns the modules that `code` names after `crate::` or `hit7::`.
 fn imports(code: &str) -> Vec<String> {
     let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
     let code: String = lines.map(|line| format!("{line}\n")).collect();
@@ -105,7 +105,7 @@ fn first_word(text: &str) -> String {
     text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
 }
 
-/// Fails if the code of one of these modules has one of these words in it.
+/// Fails if the code of a checked module contains one of the words.
 fn assert_unnamed(is_checked: impl Fn(&str) -> bool, words: &[&str]) {
     for source in sources().into_iter().filter(|source| is_checked(&source.module)) {
         for word in words {

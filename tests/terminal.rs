@@ -1,4 +1,4 @@
-//! The live views in a real terminal: tmux is one that can be asked what is on its screen.
+//! Tests the live views in a real terminal, tmux, whose screen a test can read.
 //!
 //! Without tmux these tests are skipped.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
@@ -20,20 +20,20 @@ use tokio::sync::mpsc::channel;
 
 const HIT7: &str = env!("CARGO_BIN_EXE_hit7");
 
-/// What `stty` prints of a terminal that a program has left in raw mode.
-const MODES: [&str; 4] = ["-icanon", "-echo", "-isig", "-opost"];
+/// Flags in the output of `stty -a` that show a terminal left in raw mode.
+const RAW_MODE_FLAGS: [&str; 4] = ["-icanon", "-echo", "-isig", "-opost"];
 
-/// Counts the terminals, for their names.
+/// The number of terminals opened so far, for unique names.
 static TERMINALS: AtomicUsize = AtomicUsize::new(0);
 
-/// A shell in a terminal of its own; all in it ends when this is dropped.
+/// A shell in a tmux terminal of its own, killed when dropped.
 struct Terminal {
     name: String,
     folder: tempfile::TempDir,
 }
 
 impl Terminal {
-    /// Opens one of that size, if there is tmux.
+    /// Opens a terminal of this size; `None` without tmux.
     fn open(columns: u16, lines: u16) -> Option<Terminal> {
         if Command::new("tmux").arg("-V").output().is_err() {
             skip("no tmux here; apt-get install tmux");
@@ -77,12 +77,12 @@ impl Terminal {
         String::from_utf8(self.tmux(&["capture-pane", "-p"]).stdout).unwrap()
     }
 
-    /// The screen, and the lines that have left it: a resize may move lines there.
+    /// Returns the text of the screen and its scrollback, into which a resize may move lines.
     fn scroll(&self) -> String {
         String::from_utf8(self.tmux(&["capture-pane", "-p", "-S", "-"]).stdout).unwrap()
     }
 
-    /// Waits until all of these are on the screen at once.
+    /// Waits until all pieces are on the screen at once, and returns the screen.
     #[track_caller]
     fn shows(&self, pieces: &[&str]) -> String {
         let screen = poll(|| {
@@ -102,10 +102,10 @@ impl Terminal {
             "stty -a | grep -ow -e -icanon -e -echo -e -isig -e -opost; echo 'all' 'printed'",
         );
         let screen = self.shows(&["all printed"]);
-        assert!(!screen.lines().any(|line| MODES.contains(&line)), "{screen}");
+        assert!(!screen.lines().any(|line| RAW_MODE_FLAGS.contains(&line)), "{screen}");
     }
 
-    /// Starts a registry in it, and returns its port.
+    /// Starts a registry in this terminal, and returns its port.
     fn serve(&self) -> u16 {
         self.types("echo before it");
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -179,7 +179,7 @@ fn a_signal_restores_the_terminal() {
     terminal.assert_restored();
 }
 
-/// A view beside which a thread panics at its first event.
+/// A view during which another thread panics at the first event.
 struct Panics;
 
 impl Live for Panics {

@@ -173,7 +173,7 @@ impl World {
             Handled::Answer(transmit) => self.check_answer(&transmit, path),
             Handled::Refused(transmit, _) => check_refusal(&transmit, path),
             Handled::Proposed => self.under_way.push((id, seq, addr)),
-            Handled::Nothing(_) => {}
+            Handled::Dropped(_) => {}
         }
     }
 
@@ -189,7 +189,7 @@ impl World {
         };
         let highest =
             before.iter().map(|it| it.1).max().flatten().max(self.model.highest(id, true));
-        let is_nothing = matches!(handled, Handled::Nothing(_));
+        let is_nothing = matches!(handled, Handled::Dropped(_));
         let is_new = seq.is_none() || *seq > highest || *seq == highest && addr != *last;
         assert!(!is_new || !is_nothing, "{request:?} is new, and comes to {handled:?}");
         let is_old = seq.is_some() && *seq < self.model.highest(id, !self.model.is_over(wall));
@@ -227,7 +227,7 @@ impl World {
         let mut refused: Vec<Entry> = self.waiting.drain(..).collect();
         refused.extend(self.registry.refuse(self.now));
         let told: Vec<Transmit> =
-            refused.iter().filter_map(|it| registry::refused(&it.record)).collect();
+            refused.iter().filter_map(|it| registry::unavailable_answer(&it.record)).collect();
         assert_eq!(told.len(), self.under_way.len(), "each is told once");
         told.iter().for_each(|transmit| check_refusal(transmit, transmit.path));
         self.under_way.clear();

@@ -1,4 +1,4 @@
-//! Manual pages and completions, made from the arguments of the command line.
+//! Generates manual pages and shell completions from the command-line arguments.
 
 use std::fs;
 use std::io;
@@ -10,14 +10,14 @@ use clap_mangen::Man;
 
 use super::Cli;
 
-/// The script that `shell` needs to complete the arguments.
+/// Returns the completion script for `shell`.
 pub(crate) fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "hit7", &mut script);
     script
 }
 
-/// The manual page of the program.
+/// Returns the manual page of the program, in roff.
 pub(crate) fn manual() -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     Man::new(without_help()).render(&mut page)?;
@@ -30,8 +30,8 @@ pub(crate) fn write_manuals(dir: &Path) -> io::Result<()> {
     clap_mangen::generate_to(without_help(), dir)
 }
 
-/// The program without the command `help`, whose page would say nothing; its description does not
-/// begin with its name, as the section NAME of a manual page does that.
+/// Returns the clap command for manual pages: without the subcommand `help`, whose page would be
+/// empty, and without the program's name in the description, as the section NAME adds that.
 fn without_help() -> Command {
     let command = Cli::command().disable_help_subcommand(true);
     command.about("introduces peers one minute at a time")

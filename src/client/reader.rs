@@ -1,4 +1,4 @@
-//! Reads a room's current roster, page by page: once, or again and again to follow it.
+//! Reads a room's current roster, page by page: once, or repeatedly to follow the room.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// The members of one room in the current window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roster {
-    /// The room that was asked for.
+    /// The room whose members were requested.
     pub room: Room,
     /// The window that is current at the registry.
     pub window: Window,
@@ -30,27 +30,27 @@ pub struct Roster {
     pub count: u32,
     /// The members' addresses, in order.
     pub peers: Vec<SocketAddr>,
-    /// The time until the window closes, from when the registry answered.
+    /// The time from the registry's answer until the window closes.
     pub closes_in: Duration,
 }
 
-/// What a watcher of a room sees.
+/// An event of a client that watches a room without taking part.
 #[derive(Clone, Debug)]
 pub enum Watched {
-    /// The current window's roster: again and again, the same one while the window is open.
+    /// The room's current roster, sent every few seconds, also if it is the same as before.
     Window(Roster),
-    /// No registry has answered for so long; the watcher goes on trying.
+    /// No registry has answered for this long; the watcher keeps trying.
     Silent(Duration),
-    /// So many of these were lost: the receiver was too slow.
+    /// This many events were dropped: the receiver was too slow.
     NotShown(u64),
 }
 
-/// Asks for all pages of the current roster of a room.
+/// Reads the whole current roster of a room, with one QUERY for each of its pages.
 pub async fn peers(target: Target, room: Room, clock: Clock) -> Result<Roster, ClientError> {
     Reader::new(target, room, clock)?.roster().await
 }
 
-/// Follows a room until `shutdown`: asks when a window has opened, and every few seconds.
+/// Follows a room until `shutdown`: reads its roster after each opening, and every few seconds.
 pub async fn watch(
     target: Target,
     room: Room,
@@ -86,8 +86,8 @@ pub async fn watch(
     }
 }
 
-/// When a watcher reads again: soon after the opening, each a little later than others, for there
-/// may be many; and every few seconds, for the registry may have been started anew.
+/// Returns how long a watcher waits before it reads again: until just after the opening, with
+/// jitter to spread many watchers, and at most `WATCH_INTERVAL`, as the registry may be restarted.
 fn next_reading(closes_in: Duration, random: u64) -> Duration {
     let jitter = Duration::from_millis(20 + random % 180);
     WATCH_INTERVAL.min(closes_in.saturating_add(jitter))
@@ -104,7 +104,7 @@ struct Reader {
     seq: u64,
 }
 
-/// A roster while its pages come.
+/// The pages of a roster that have come so far.
 struct RosterPages {
     list: PartialList<Window>,
     closes_in: Duration,
@@ -115,14 +115,14 @@ impl RosterPages {
         RosterPages { list: PartialList::new(usize::MAX), closes_in: Duration::ZERO }
     }
 
-    /// Whether the page was of use.
+    /// Adds a page; returns whether it was new.
     fn add(&mut self, peers: &Peers<'_>) -> bool {
         self.closes_in = Duration::from_millis(peers.closes_in_ms);
         self.list.add(peers.window, &peers.page)
     }
 
-    /// A later page that is gone means that another window has opened, whose roster is smaller: it
-    /// is read from the start.
+    /// Handles an ERROR: `bad_field` for a later page means that another window has opened, whose
+    /// roster has fewer pages, so reading restarts; any other code is returned as an error.
     fn refuse(&mut self, refusal: Refusal) -> Result<(), ClientError> {
         let Refusal { code, reason, .. } = refusal;
         if code == Code::BadField && self.list.missing() > 0 {
@@ -141,7 +141,7 @@ impl Reader {
         Ok(Reader { target, socket, clock, room, cookie: NO_COOKIE.to_owned(), seq })
     }
 
-    /// All pages, from the first registry that answers.
+    /// Reads all pages, from the first of the registry's addresses that answers.
     async fn roster(&mut self) -> Result<Roster, ClientError> {
         let Target { registries, timeout, .. } = self.target.clone();
         let time_per_address = self.target.time_per_address();
@@ -161,7 +161,7 @@ impl Reader {
         whole.unwrap_or(Err(ClientError::NoAnswer { registries, waited: timeout }))
     }
 
-    /// Asks `registry` for the pages of the list that have not come yet.
+    /// Asks `registry` for the pages that are still missing, and returns the whole roster.
     async fn read_on(
         &mut self,
         registry: SocketAddr,
@@ -177,7 +177,7 @@ impl Reader {
         }
     }
 
-    /// Asks for the first page that is missing, until a page has come that is of use.
+    /// Asks `registry` for the first missing page, and retries until a new page has come.
     async fn read_page(
         &mut self,
         registry: SocketAddr,
@@ -223,7 +223,7 @@ mod tests {
     use crate::proto::Page;
 
     #[test]
-    fn a_page_that_is_gone_begins_the_reading_anew() {
+    fn a_later_page_that_is_gone_restarts_the_reading() {
         let refusal = |code| Refusal { seq: None, code, reason: String::new(), retry_in_ms: None };
         let mut reading = RosterPages::new();
         assert!(reading.refuse(refusal(Code::BadField)).is_err(), "there is always a first page");

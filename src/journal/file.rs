@@ -3,14 +3,14 @@
 //! ```text
 //! journal/                     submit ──▶ queue ──▶ thread: write, fdatasync ──▶ next
 //!   2026-11-23/                           ▲ whatever comes during a sync is the next write
-//!     11-29.jsonl              header, records, `open`: the journal of what fills 11:29
+//!     11-29.jsonl              the journal of window 11:29: header, records, `open`
 //!     11-30.jsonl
-//!     11-29.jsonl.damaged-1    a copy of what was not as it was written
+//!     11-29.jsonl.damaged-1    a copy of a damaged file
 //! ```
 //!
 //! The thread is in `engine`, and the files that it writes in `files`. At the start `replay` reads
-//! them back, line by line as `lines` judges them, a little ahead of who folds over them
-//! (`read_ahead`). `mend` takes away what a crash, a failed write or damage left.
+//! the files back, line by line as `lines` checks them, a few batches ahead of the caller
+//! (`read_ahead`). `mend` removes what a crash, a failed write or damage left.
 
 mod engine;
 mod files;
@@ -36,50 +36,51 @@ use engine::{Engine, Order};
 use files::Files;
 use replay::Replay;
 
-/// Orders that may wait for the thread. A registry has a batch under way, an opening beside it and
-/// now and then a discard; whoever has more than this is not waiting for what becomes of it.
-const QUEUE: usize = 64;
+/// The most orders that may wait for the journal's thread. A registry has one batch and one opening
+/// pending, and now and then a discard; a caller that fills the queue does not wait for outcomes.
+const MAX_QUEUED_ORDERS: usize = 64;
 
 const QUEUE_FULL: &str = "the disk is too slow: too much waits to be written";
 
 const THREAD_ENDED: &str = "the journal's thread ends only by a panic, which ends the program";
 
-/// What a journal in files is opened with.
+/// The options of a journal in files.
 #[derive(Clone, Debug)]
 pub struct FileOptions<S = Disk> {
-    /// The file system that it is on.
+    /// The file system that holds the journal.
     pub store: S,
-    /// The folder of its files, which is made if it is missing.
+    /// The folder of the journal's files, which is made if it is missing.
     pub dir: PathBuf,
-    /// How long new windows are.
+    /// The length of new windows.
     pub length: Length,
-    /// Whether to go on without damaged lines; otherwise they are an error.
+    /// Whether to start without damaged lines; otherwise a damaged line is an error.
     pub accept_damage: bool,
 }
 
 /// The journal in files, one a window.
 ///
-/// What waits is bounded: orders by the queue, outcomes by what was submitted and not told yet,
-/// refusals of what found the queue full by the same, and discards by the windows that have a file.
+/// All waiting data is bounded: orders by the queue, outcomes and overflow by the entries submitted
+/// and not reported yet, and discards by the number of windows that have a file.
 #[derive(Debug)]
 pub struct FileJournal<S = Disk> {
-    /// `None` while it is dropped.
+    /// The queue of the journal's thread, and the thread; `None` only while the journal is dropped.
     thread: Option<(SyncSender<Order>, JoinHandle<()>)>,
     outcomes: UnboundedReceiver<Outcome>,
-    /// Entries that the thread was given and has not told of.
+    /// The number of entries that the thread was given and has not reported yet.
     under_way: usize,
-    /// What found the queue full, and what came behind it: refused when all before it is told.
+    /// Entries that found the queue full, and those after them: refused once all entries before
+    /// them are reported.
     overflow: Option<(Epoch, Vec<Entry>)>,
-    /// Batches of epochs before this one are refused. It rises when a batch finds the queue full.
+    /// Batches of epochs before this one are refused; raised when a batch finds the queue full.
     fence: Epoch,
-    /// Discards that found the queue full, for when it is not.
+    /// Windows whose discard found the queue full and is retried.
     discards: Vec<Window>,
     store: PhantomData<fn() -> S>,
 }
 
 impl<S: Store> FileJournal<S> {
-    /// Gives the thread an order; a full queue gives it back.
-    fn order(&self, order: Order) -> Result<(), Order> {
+    /// Queues an order for the thread; if the queue is full, returns the order as the error.
+    fn try_order(&self, order: Order) -> Result<(), Order> {
         let Some((orders, _)) = &self.thread else { return Err(order) };
         orders.try_send(order).map_err(|error| match error {
             TrySendError::Full(order) | TrySendError::Disconnected(order) => order,
@@ -88,14 +89,15 @@ impl<S: Store> FileJournal<S> {
 
     fn order_discards(&mut self) {
         while let Some(window) = self.discards.pop() {
-            if self.order(Order::Discard(window)).is_err() {
+            if self.try_order(Order::Discard(window)).is_err() {
                 return self.discards.push(window);
             }
         }
     }
 
-    /// Refuses a batch, in its turn. All that comes before this is told is refused with it.
-    fn overflow(&mut self, epoch: Epoch, batch: Vec<Entry>) {
+    /// Refuses a batch that found the queue full once all before it is reported. Batches that come
+    /// before then are refused with it.
+    fn refuse_later(&mut self, epoch: Epoch, batch: Vec<Entry>) {
         self.fence = self.fence.max(epoch.next());
         let (last, refused) = self.overflow.get_or_insert_default();
         *last = epoch.max(*last);
@@ -114,7 +116,7 @@ impl<S: Store> Journal for FileJournal<S> {
         let windows = headers.iter().map(|header| header.window).collect();
         let FileOptions { store, dir, length, .. } = options;
         let files = Files::new(store, dir, length, &headers);
-        let (orders, queue) = sync_channel(QUEUE);
+        let (orders, queue) = sync_channel(MAX_QUEUED_ORDERS);
         let (told, outcomes) = unbounded_channel();
         let engine = Engine::new(files, queue, told);
         let thread = Builder::new().name("journal".into());
@@ -138,10 +140,10 @@ impl<S: Store> Journal for FileJournal<S> {
             return;
         }
         if self.overflow.is_some() || epoch < self.fence {
-            return self.overflow(epoch, batch);
+            return self.refuse_later(epoch, batch);
         }
-        match self.order(Order::Submit(epoch, batch)) {
-            Err(Order::Submit(epoch, batch)) => self.overflow(epoch, batch),
+        match self.try_order(Order::Submit(epoch, batch)) {
+            Err(Order::Submit(epoch, batch)) => self.refuse_later(epoch, batch),
             _ => self.under_way += count,
         }
     }
@@ -167,12 +169,12 @@ impl<S: Store> Journal for FileJournal<S> {
 }
 
 impl<S> Drop for FileJournal<S> {
-    /// Waits until what was submitted is written: who opens the folder next finds it whole. A
-    /// discard that is left is done when the journal is used next.
+    /// Waits until all that was submitted is written, so that the folder can be opened again.
+    /// Discards that found the queue full are lost; the next start repeats them.
     fn drop(&mut self) {
         if let Some((orders, thread)) = self.thread.take() {
             drop(orders);
-            // It panicked, and that was told where it happened.
+            // An error means that the thread panicked, which was reported where it happened.
             let _ = thread.join();
         }
     }

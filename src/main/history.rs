@@ -1,4 +1,4 @@
-//! `hit7 history`: the documents of past windows.
+//! `hit7 history`: prints the documents of past windows.
 
 use hit7::archive::{Archive, Document, ReadError};
 use hit7::store::Disk;
@@ -10,7 +10,7 @@ use crate::cli;
 
 pub(crate) fn history(args: &cli::History) -> Result<(), Failure> {
     if !args.data.is_dir() {
-        let data = view::plain(&args.data.display().to_string());
+        let data = view::escape_controls(&args.data.display().to_string());
         return Err(Failure::Message(format!("no folder {data}; name the registry's with --data")));
     }
     let archive = Archive::new(Disk, args.data.join("windows"));
@@ -24,13 +24,14 @@ pub(crate) fn history(args: &cli::History) -> Result<(), Failure> {
     show_windows(&archive, if args.json { view::history_json } else { view::history_line })
 }
 
-/// Shows each window in a line. A document that cannot be read is an error, but the others are shown.
+/// Prints a line for each window on disk. A document that cannot be read is reported and skipped,
+/// and fails the command at the end.
 fn show_windows(archive: &Archive, line: fn(&Document) -> String) -> Result<(), Failure> {
     let mut failed: Option<ReadError> = None;
     for listed in archive.windows()? {
         match archive.read(listed.window) {
             Ok(document) => print_line(&line(&document))?,
-            // A running registry has pruned it meanwhile.
+            // A running registry has removed this document meanwhile.
             Err(ReadError::Missing { .. }) => {}
             Err(error) => {
                 let earlier = failed.replace(error);

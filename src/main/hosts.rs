@@ -1,4 +1,4 @@
-//! Turns the name of a host into addresses and sockets.
+//! Resolves host names to addresses, and binds UDP sockets to them.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -8,10 +8,11 @@ use hit7::view;
 
 use super::Failure;
 
-/// How often another port is tried, if the one that was free on the first address is taken on another.
-const TRIES: usize = 16;
+/// With port 0: how many ports to try, as one that is free on the host's first address may be taken
+/// on another.
+const MAX_BIND_TRIES: usize = 16;
 
-/// Binds every address of the host, all to one port.
+/// Binds a UDP socket on every address of `host`, or on all addresses, all with the same port.
 pub(crate) fn bind(host: Option<&str>, port: u16) -> Result<Sockets, Failure> {
     let Some(host) = host else {
         let socket =
@@ -19,7 +20,7 @@ pub(crate) fn bind(host: Option<&str>, port: u16) -> Result<Sockets, Failure> {
         return Ok(Sockets::new(vec![socket]));
     };
     let addrs = resolve(host, port)?;
-    for _ in 0..TRIES {
+    for _ in 0..MAX_BIND_TRIES {
         match bind_each(&addrs) {
             Err((_, error)) if port == 0 && error.kind() == ErrorKind::AddrInUse => {}
             Err((addr, error)) => return Err(cannot_listen(&addr.ip().to_string(), port, &error)),
@@ -28,7 +29,7 @@ pub(crate) fn bind(host: Option<&str>, port: u16) -> Result<Sockets, Failure> {
     }
     Err(Failure::Message(format!(
         "no port is free on every address of {}; name one",
-        view::plain(host)
+        view::escape_controls(host)
     )))
 }
 
@@ -39,7 +40,7 @@ fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, (SocketAddr, io::Error
         let port = sockets.first().map_or(addr.port(), |first| first.local_addr().port());
         match Socket::bind(SocketAddr::new(addr.ip(), port)) {
             Ok(socket) => sockets.push(socket),
-            // A name may have the address ::1 although this machine has no IPv6.
+            // A host name may resolve to ::1 although this machine has no IPv6.
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
                 missing = Some((addr, error))
             }
@@ -52,7 +53,7 @@ fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, (SocketAddr, io::Error
     }
 }
 
-/// The failure to listen on a port, with a remedy.
+/// Returns the failure, with a remedy, for an address and port that cannot be listened on.
 pub(crate) fn cannot_listen(host: &str, port: u16, error: &io::Error) -> Failure {
     let remedy = match error.kind() {
         ErrorKind::AddrInUse => "another program uses that port: choose another, or 0 for any",
@@ -63,9 +64,9 @@ pub(crate) fn cannot_listen(host: &str, port: u16, error: &io::Error) -> Failure
     Failure::Message(format!("cannot listen on {host} port {port}: {error}; {remedy}"))
 }
 
-/// All addresses of a host, each once. It waits for the name server: nothing runs yet.
+/// Resolves a host to its addresses, without duplicates. Blocks on the name server.
 pub(crate) fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-    let shown = view::plain(host);
+    let shown = view::escape_controls(host);
     let found = (without_brackets(host), port).to_socket_addrs();
     let found = found.map_err(|error| {
         let remedy = match host.contains(':') {
@@ -86,7 +87,7 @@ pub(crate) fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure>
     Ok(addrs)
 }
 
-/// An IPv6 address may stand in brackets, as it does before a port.
+/// Strips the brackets of an IPv6 address like `[::1]`; returns any other host unchanged.
 fn without_brackets(host: &str) -> &str {
     let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     inside.filter(|inside| inside.parse::<Ipv6Addr>().is_ok()).unwrap_or(host)

@@ -12,28 +12,28 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::hosts::resolve;
-use super::show::{View, enter, print, print_lines, show};
-use super::{EVENTS, Failure, Stop};
+use super::show::{View, enter_screen, print, print_lines, spawn_printer};
+use super::{Failure, MAX_QUEUED_EVENTS, Stop};
 use crate::cli;
 
-/// How many rosters of a watched room may wait to be shown: each may be large.
-const ROSTERS: usize = 16;
+/// The capacity of the queue of a watched room's rosters to show: small, as each may be large.
+const MAX_QUEUED_ROSTERS: usize = 16;
 
 pub(crate) fn join(runtime: &Runtime, args: cli::Join, logs: Option<Logs>) -> Result<(), Failure> {
-    let (events, shown) = mpsc::channel(EVENTS);
+    let (events, shown) = mpsc::channel(MAX_QUEUED_EVENTS);
     let line = if args.json { view::client_json } else { view::client_line };
     let (stop, clock) = (Stop::default(), Clock::start());
     let registry = args.registry.to_string();
     let config = client_config(args)?;
     let _runtime = runtime.enter();
     let stopped = stop.signal()?;
-    let view = logs.and_then(enter).map(|screen| {
+    let view = logs.and_then(enter_screen).map(|screen| {
         let live = view::Join::new(view::Participant::new(&config, registry));
         View { screen, live, clock, quit: stop.quit.clone() }
     });
-    let printer = show(shown, view, move |event| print(line(&event)))?;
+    let printer = spawn_printer(shown, view, move |event| print(line(&event)))?;
     let done = runtime.block_on(client::join(config, clock, stopped, events));
-    let printed = printer.finish(stop.stopped.get());
+    let printed = printer.wait_until_shown(stop.stopped.get());
     done?;
     printed
 }
@@ -54,28 +54,29 @@ pub(crate) fn watch(
     args: cli::Watch,
     logs: Option<Logs>,
 ) -> Result<(), Failure> {
-    let (events, shown) = mpsc::channel(ROSTERS);
+    let (events, shown) = mpsc::channel(MAX_QUEUED_ROSTERS);
     let (stop, clock) = (Stop::default(), Clock::start());
     let target = target(&args.registry, args.timeout)?;
     let _runtime = runtime.enter();
     let stopped = stop.signal()?;
-    let view = logs.and_then(enter).map(|screen| {
+    let view = logs.and_then(enter_screen).map(|screen| {
         let live = view::Watch::new(args.room.clone(), args.registry.to_string());
         View { screen, live, clock, quit: stop.quit.clone() }
     });
     let lines = if args.json { view::watched_json } else { view::watched_lines };
     let mut last = None;
-    let printer = show(shown, view, move |watched| match is_new(&mut last, &watched) {
+    let printer = spawn_printer(shown, view, move |watched| match is_new(&mut last, &watched) {
         true => lines(&watched).into_iter().try_for_each(print),
         false => Ok(()),
     })?;
     let done = runtime.block_on(client::watch(target, args.room, clock, stopped, events));
-    let printed = printer.finish(stop.stopped.get());
+    let printed = printer.wait_until_shown(stop.stopped.get());
     done?;
     printed
 }
 
-/// Whether `watched` is to be printed: an event, or a window other than `last`, which it becomes.
+/// Returns whether to print `watched`: a message always, a roster only if its window is not `last`,
+/// which is then set to it.
 fn is_new(last: &mut Option<Window>, watched: &Watched) -> bool {
     match watched {
         Watched::Window(roster) => last.replace(roster.window) != Some(roster.window),

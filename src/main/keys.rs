@@ -1,4 +1,4 @@
-//! Reads the keys of a private registry again when SIGHUP comes.
+//! Rereads the key file of a private registry on SIGHUP.
 
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -11,13 +11,14 @@ use tokio::sync::watch;
 
 use super::Failure;
 
-/// The keys in `path` whenever they have been read again; if that fails, the old ones stay.
+/// Starts to reread the key file at `path` on each SIGHUP, and returns a channel of the new keys. A
+/// file that cannot be read is logged, and sends nothing.
 ///
-/// They are read by a thread of their own, which is made here: a pipe may keep its reader waiting.
+/// A thread of its own reads the file: `path` may be a pipe, which can block.
 pub(crate) fn reread(path: Option<PathBuf>) -> Result<watch::Receiver<Vec<Key>>, Failure> {
     let (keys, reread) = watch::channel(Vec::new());
     let Some(path) = path else { return Ok(reread) };
-    // A signal that comes while the file is being read is remembered; more are the same one.
+    // One SIGHUP that comes while the file is being read is queued; further ones are dropped.
     let (hung_up, hangups) = mpsc::sync_channel(1);
     let read = move || {
         for () in hangups {

@@ -1,4 +1,4 @@
-//! A panic is a bug: in whatever thread or task it happens, it ends the program, and says so.
+//! The panic hook: a panic in any thread or task is a bug, prints a report and ends the program.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::File;
@@ -11,24 +11,24 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use hit7::view::{plain, restore_terminal};
+use hit7::view::{escape_controls, restore_terminal};
 
-/// How long a terminal or a pipe that nobody reads may delay the end.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the exit waits for the panic report to be written: nobody may be reading stderr.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether a panic is ending the program already.
+/// Whether an earlier panic is already ending the program.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Makes every panic from now on end the program, with exit code 1.
+/// Installs a panic hook that ends the program with exit code 1.
 pub(crate) fn install() {
-    panic::set_hook(Box::new(|panic| end(report(panic))));
+    panic::set_hook(Box::new(|panic| report_and_exit(report(panic))));
 }
 
 fn report(panic: &PanicHookInfo<'_>) -> String {
     let payload = panic.payload();
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let mut report = line(text.unwrap_or("no message"), panic.location());
+    let mut report = report_line(text.unwrap_or("no message"), panic.location());
     let trace = Backtrace::capture();
     if trace.status() == BacktraceStatus::Captured {
         report += &trace.to_string();
@@ -36,22 +36,22 @@ fn report(panic: &PanicHookInfo<'_>) -> String {
     report
 }
 
-/// The line that tells of a panic, with all that a bug report needs.
-fn line(message: &str, location: Option<&Location<'_>>) -> String {
+/// Formats the one line that reports a panic: version, message and source location.
+fn report_line(message: &str, location: Option<&Location<'_>>) -> String {
     let place = location.map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
     format!(
         "hit7: this is a bug in hit7 {}: {}{place}; please report this line, and what hit7 was \
          doing before\n",
         env!("CARGO_PKG_VERSION"),
-        plain(message),
+        escape_controls(message),
     )
 }
 
-/// Writes the report and ends the program, whatever locks the thread that panicked may hold.
-fn end(report: String) -> ! {
+/// Writes the report and exits, even if the panicking thread holds the lock of stdout or stderr.
+fn report_and_exit(report: String) -> ! {
     if ENDING.swap(true, Ordering::SeqCst) {
-        // Another thread ends the program already: its report is to be written first.
-        thread::sleep(2 * PATIENCE);
+        // Another thread is already ending the program: gives it time to write its report.
+        thread::sleep(2 * REPORT_TIMEOUT);
         process::exit(1);
     }
     let (done, written) = mpsc::channel();
@@ -61,7 +61,7 @@ fn end(report: String) -> ! {
         let _ = done.send(());
     };
     match thread::Builder::new().spawn(writer) {
-        Ok(_) => drop(written.recv_timeout(PATIENCE)),
+        Ok(_) => drop(written.recv_timeout(REPORT_TIMEOUT)),
         Err(_) => write(&report),
     }
     process::exit(1)
@@ -71,14 +71,14 @@ fn write(report: &str) {
     if let Some(stdout) = unlocked(io::stdout()) {
         restore_terminal(stdout);
     }
-    // If this fails, there is nobody left to tell.
+    // If this fails, there is nowhere left to report it.
     let _ = match unlocked(io::stderr()) {
         Some(mut stderr) => stderr.write_all(report.as_bytes()),
         None => io::stderr().write_all(report.as_bytes()),
     };
 }
 
-/// The same file without the lock that the standard library has on it.
+/// Returns a duplicate of a standard stream's file, to be written without the stream's lock.
 fn unlocked(stream: impl AsFd) -> Option<File> {
     stream.as_fd().try_clone_to_owned().ok().map(File::from)
 }
@@ -93,10 +93,10 @@ mod tests {
 
     use super::*;
 
-    /// Set in the process that panics: where it does.
+    /// The environment variable that tells the child process in which place to panic.
     const PANIC_IN: &str = "HIT7_TEST_PANIC_IN";
 
-    /// This program again, which runs only the test of that name, and panics there.
+    /// Returns a command that runs only the test `test` of this binary, and panics in `place`.
     fn child(test: &str, place: &str) -> Command {
         let mut child = Command::new(env::current_exe().unwrap());
         let name = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
@@ -105,7 +105,7 @@ mod tests {
         child
     }
 
-    /// Panics at that place, while this thread holds the locks of stdout and stderr.
+    /// Panics in `place` while this thread holds the locks of stdout and stderr.
     fn fail_in(place: &str) {
         install();
         let _locks = (io::stdout().lock(), io::stderr().lock());
@@ -160,9 +160,9 @@ mod tests {
     #[test]
     fn the_line_names_the_message_and_the_place() {
         let here = Location::caller();
-        let text = line("index out of bounds\u{1b}[2J", Some(here));
+        let text = report_line("index out of bounds\u{1b}[2J", Some(here));
         let place = format!("index out of bounds\\u{{1b}}[2J at {}:{}; ", here.file(), here.line());
         assert!(text.contains(&place) && text.ends_with('\n'), "{text}");
-        assert!(line("a bug", None).contains(": a bug; please report"));
+        assert!(report_line("a bug", None).contains(": a bug; please report"));
     }
 }

@@ -1,4 +1,4 @@
-//! `hit7 serve`: runs a registry, and its page.
+//! `hit7 serve`: runs a registry and its status page.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -15,11 +15,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::hosts::{bind, cannot_listen};
-use super::show::{View, enter, print, print_lines, show};
-use super::{EVENTS, Failure, Stop, keys};
+use super::show::{View, enter_screen, print, print_lines, spawn_printer};
+use super::{Failure, MAX_QUEUED_EVENTS, Stop, keys};
 use crate::cli;
 
-/// Where a registry listens and writes: what is printed when it starts.
+/// The addresses and the data folder of a registry, printed when the registry starts.
 struct Place {
     listening: Vec<SocketAddr>,
     data: String,
@@ -31,7 +31,7 @@ pub(crate) fn serve(
     args: cli::Serve,
     logs: Option<Logs>,
 ) -> Result<(), Failure> {
-    let (events, shown) = mpsc::channel(EVENTS);
+    let (events, shown) = mpsc::channel(MAX_QUEUED_EVENTS);
     let stop = Stop::default();
     let (printer, served) = runtime.block_on(async {
         let sockets = bind(args.host.as_deref(), args.port)?;
@@ -47,18 +47,18 @@ pub(crate) fn serve(
         let data = data.display().to_string();
         let place = Place { listening: sockets.local_addrs(), data, page: page_addr };
         log_start(&sockets, &place);
-        let screen = logs.and_then(enter);
+        let screen = logs.and_then(enter_screen);
         if screen.is_none() {
             print_place(&place)?;
         }
         let live = view::Serve::new(place.listening, place.data, server.watch());
         let view = screen.map(|screen| View { screen, live, clock, quit: stop.quit.clone() });
-        let printer = show(shown, view, print_event)?;
+        let printer = spawn_printer(shown, view, print_event)?;
         let served = server.run(sockets, stopped, rekeyed, events).await;
         drop(page);
         Ok::<_, Failure>((printer, served))
     })?;
-    let printed = printer.finish(stop.stopped.get());
+    let printed = printer.wait_until_shown(stop.stopped.get());
     tracing::info!("stopped");
     served?;
     printed
@@ -94,7 +94,7 @@ fn server_config(args: cli::Serve) -> Result<server::Config, Failure> {
     })
 }
 
-/// One worker for each core where they can share a port, else one.
+/// Returns the default for `--workers`: one a core on Linux, where they can share a port, else 1.
 fn default_workers() -> usize {
     match cfg!(target_os = "linux") {
         true => std::thread::available_parallelism().map_or(1, usize::from),
@@ -102,7 +102,8 @@ fn default_workers() -> usize {
     }
 }
 
-/// Listens for the page. Whoever can reach it can read it: beyond this machine, that is warned of.
+/// Binds the TCP port of the status page; warns if other machines can reach the address, as the
+/// page has no password.
 fn listen_http(addr: SocketAddr) -> Result<TcpListener, Failure> {
     let failed = |error| cannot_listen(&format!("--http {}", addr.ip()), addr.port(), &error);
     let listener = TcpListener::bind(addr).map_err(failed)?;
@@ -117,7 +118,7 @@ fn listen_http(addr: SocketAddr) -> Result<TcpListener, Failure> {
 }
 
 fn log_start(sockets: &Sockets, place: &Place) {
-    // Said once, at the start: in a burst, the system drops what is beyond the buffer.
+    // Warns once, at the start: in a burst, the kernel drops what does not fit into the buffer.
     if let Some((has, asked)) = sockets.small_recv_buffer() {
         tracing::warn!(
             has_kib = has >> 10,
@@ -132,10 +133,10 @@ fn log_start(sockets: &Sockets, place: &Place) {
 
 fn print_place(place: &Place) -> Result<(), Failure> {
     let listening = place.listening.iter().map(|addr| format!("listening on {addr}"));
-    let data = format!("data in {}", view::plain(&place.data));
+    let data = format!("data in {}", view::escape_controls(&place.data));
     let page = place.page.map(|addr| format!("page on http://{addr}"));
     match print_lines(listening.chain([data]).chain(page)) {
-        // The registry serves on, also if nobody reads this.
+        // A closed stdout does not stop the registry.
         Ok(()) | Err(Failure::ClosedPipe) => Ok(()),
         Err(failure) => Err(failure),
     }
@@ -143,7 +144,7 @@ fn print_place(place: &Place) -> Result<(), Failure> {
 
 fn print_event(event: server::Event) -> Result<(), Failure> {
     view::log(&event);
-    // If stdout is closed, what goes wrong is still logged.
+    // A closed stdout is ignored: the event is already logged.
     let _ = view::server_line(&event).map_or(Ok(()), print);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Shows events as lines or in a live view, prints, and sets up the logs.
+//! Prints events as lines or draws them in a live view, prints results, and sets up logging.
 
 use std::env;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use hit7::clock::Clock;
-use hit7::view::{Line, Live, Logs, Screen, plain};
+use hit7::view::{Line, Live, Logs, Screen, escape_controls};
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tracing::Level;
@@ -16,17 +16,18 @@ use tracing::Level;
 use super::{Failure, SHUTDOWN_TIMEOUT};
 use crate::cli::{self, Format};
 
-/// How long a stop waits for the terminal to be given back.
+/// How long shutdown waits until a live view has restored the terminal.
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whether there is a terminal that can be drawn on.
+/// Returns whether stdout is a terminal for live views and colour: not with `NO_COLOR`, or with
+/// `TERM` unset or `dumb`.
 pub(crate) fn can_draw() -> bool {
     let is = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let drawn = is("TERM").is_some_and(|term| term != "dumb") && is("NO_COLOR").is_none();
     drawn && io::stdout().is_terminal()
 }
 
-/// Starts to log, as text or JSON; in colour on a terminal without a live view.
+/// Starts logging to stderr as text or JSON; in colour on a terminal without a live view.
 pub(crate) fn log(args: &cli::Logs, live: bool) -> Logs {
     let logs = Logs::new(io::stderr);
     let level = match args.log_level {
@@ -48,29 +49,30 @@ pub(crate) fn log(args: &cli::Logs, live: bool) -> Logs {
     logs
 }
 
-/// Takes the terminal; if that fails, lines are printed.
-pub(crate) fn enter(logs: Logs) -> Option<Screen<io::Stdout>> {
+/// Takes over the terminal for a live view; `None` if that fails, and lines are printed instead.
+pub(crate) fn enter_screen(logs: Logs) -> Option<Screen<io::Stdout>> {
     Screen::enter(io::stdout, logs).ok()
 }
 
-/// A live view, and what it needs to run.
+/// A live view with the screen, clock and quit signal that it needs to run.
 pub(crate) struct View<L> {
     pub(crate) screen: Screen<io::Stdout>,
     pub(crate) live: L,
     pub(crate) clock: Clock,
-    /// Notified when the view is left with a key.
+    /// Notified when the user presses a quit key.
     pub(crate) quit: Arc<Notify>,
 }
 
-/// The thread that shows events.
+/// A handle of the thread that prints or draws events.
 pub(crate) struct Printer {
     end: Receiver<Result<(), Failure>>,
     patience: Duration,
 }
 
 impl Printer {
-    /// Waits until all is shown; after a stop only a little, for the reader may have stalled.
-    pub(crate) fn finish(self, stopped: bool) -> Result<(), Failure> {
+    /// Waits until all events are shown; if the command was stopped, only for a limited time, as
+    /// the reader of stdout may be stalled.
+    pub(crate) fn wait_until_shown(self, stopped: bool) -> Result<(), Failure> {
         match stopped {
             true => self.end.recv_timeout(self.patience).unwrap_or(Ok(())),
             false => self.end.recv().unwrap_or(Ok(())),
@@ -78,8 +80,9 @@ impl Printer {
     }
 }
 
-/// Shows events on a thread of its own: a slow terminal must not slow down what they are about.
-pub(crate) fn show<L: Live>(
+/// Starts a thread that draws `events` in `view`, or passes each to `print` if there is no view: a
+/// slow terminal slows down nothing else.
+pub(crate) fn spawn_printer<L: Live>(
     mut events: mpsc::Receiver<L::Event>,
     view: Option<View<L>>,
     print: impl FnMut(L::Event) -> Result<(), Failure> + Send + 'static,
@@ -102,7 +105,7 @@ impl<L: Live> View<L> {
         let quit = || self.quit.notify_one();
         let shown = self.screen.run(&mut self.live, events, self.clock, quit);
         drop(self.screen);
-        // A terminal that is gone has no reader.
+        // A terminal that fails is treated like a closed pipe.
         shown.map_err(|_| Failure::ClosedPipe)?;
         print_lines(self.live.summary())
     }
@@ -135,9 +138,9 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Prints a message to whoever runs the program. What it quotes, as a registry's text or the name
-/// of a file, may contain control characters: they are escaped.
+/// Prints a message on stderr, with control characters escaped: it may quote a registry's text or a
+/// file name.
 pub(crate) fn print_message(message: &str) {
-    // If stderr is closed, there is nobody to tell.
-    let _ = writeln!(io::stderr(), "hit7: {}", plain(message));
+    // If stderr is closed, there is nowhere to report it.
+    let _ = writeln!(io::stderr(), "hit7: {}", escape_controls(message));
 }

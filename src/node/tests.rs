@@ -1,4 +1,4 @@
-//! A node on a journal that answers when it is told to.
+//! Tests of the node, with a journal that reports outcomes when the test says so.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use crate::window::Length;
 const ANA: &str = "203.0.113.9:1";
 const BO: &str = "203.0.113.9:2";
 
-/// A node, and all that it has wanted done.
+/// A node with all outputs that it has returned.
 struct Harness {
     node: Node,
     now: Now,
@@ -32,7 +32,7 @@ fn registry(now: Now) -> Registry {
 }
 
 impl Harness {
-    /// A node whose first window is open.
+    /// Makes a node whose first window is open.
     fn new(time: &str) -> Harness {
         let now = at(time);
         let node = Node::new(registry(now), [], now);
@@ -81,7 +81,7 @@ impl Harness {
         self.input(Input::Request(Inbound { path, request, trusted: false }));
     }
 
-    /// The first batch that is under way is durable.
+    /// Makes the first pending batch durable.
     fn sync(&mut self) {
         let (_, batch) = self.batches.pop_front().expect("a batch is under way");
         self.input(Input::Journal(Outcome::Durable(batch)));
@@ -92,7 +92,7 @@ impl Harness {
         self.input(Input::Journal(Outcome::Refused { epoch, batch, why: "full".to_owned() }));
     }
 
-    /// The kinds of what was sent since this was asked last.
+    /// Returns the kinds of datagrams sent since the last call.
     fn take_sent(&mut self) -> Vec<Kind> {
         let kind = |transmit: Transmit| match Datagram::decode(&transmit.payload).unwrap() {
             Datagram::Registered(_) => Kind::Registered,
@@ -203,7 +203,7 @@ fn a_refusal_behind_a_batch_without_an_outcome_does_not_end_an_outage() {
     assert!(it.node.journal_works());
 }
 
-/// A window with a member each minute, from 11:29 on.
+/// Registers a member and opens the next window, at a minute from 11:29 on.
 fn turn_a_minute(it: &mut Harness, minute: u32) {
     it.now = at(&format!("11:{minute}:30"));
     it.ask("a", ANA, minute.into());
@@ -268,7 +268,7 @@ fn postponed(event: &Event) -> Option<Window> {
     }
 }
 
-/// A registration for `of`, made at `time`, as it is replayed.
+/// Returns a registration for window `of`, made at `time`, as a replay yields it.
 fn registration(time: &str, of: &str) -> Entry {
     let path = Path::new(ANA.parse().unwrap(), "198.51.100.10".parse().unwrap());
     let (id, seq, profile) = (None, None, Profile::default());
@@ -278,7 +278,7 @@ fn registration(time: &str, of: &str) -> Entry {
     Entry { ticket: None, record }
 }
 
-/// The opening of a window, as it is replayed.
+/// Returns the opening of window `of`, as a replay yields it.
 fn opening(of: &str) -> Entry {
     let at = at(&format!("{of}:00.007")).wall;
     let record =
@@ -286,7 +286,7 @@ fn opening(of: &str) -> Entry {
     Entry { ticket: None, record }
 }
 
-/// A node that has replayed `entries` of the journals of `windows`.
+/// Makes a node that has replayed `entries` of the journals of `windows`.
 fn replayed(starts: &str, windows: &[&str], entries: Vec<Entry>) -> Harness {
     let now = at(starts);
     let mut registry = registry(now);

@@ -1,4 +1,4 @@
-//! What a peer is given at its start.
+//! The configuration that a peer starts with.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::cookie::Key;
 use crate::proto::{Id, Name, Room, Text};
 
-/// Who registers, and where.
+/// Who registers, at which registry, and for which room.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The address at which the registry is tried first.
@@ -16,17 +16,17 @@ pub struct Config {
     pub key: Option<Key>,
     /// The secret by which the registry knows this client, made once per process.
     pub id: Id,
-    /// The group of clients to meet.
+    /// The room to register in.
     pub room: Room,
-    /// What people call this client.
+    /// The name by which other peers know this client.
     pub name: Option<Name>,
-    /// The text that its greetings carry.
+    /// The text that this client's greetings carry.
     pub text: Option<Text>,
-    /// Its private address, for peers behind the same NAT.
+    /// This client's private address, for peers behind the same NAT.
     pub lan: Option<SocketAddr>,
-    /// The subnets of its own interfaces.
+    /// The subnets of this client's network interfaces.
     pub interfaces: Vec<IpNet>,
-    /// Draws all that is random: delays, and the `seq`s that nobody may guess.
+    /// The seed of everything random: delays, and the `seq`s that nobody may guess.
     pub seed: u64,
     /// Whether to register for the following window once one is open.
     pub renew: bool,

@@ -1,4 +1,4 @@
-//! What a peer reports to whoever runs it.
+//! The events that a peer reports to its caller.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,31 +6,32 @@ use std::time::Duration;
 use crate::proto::{Code, Name, Room, Text};
 use crate::window::Window;
 
-/// Something that happened to a peer.
+/// An event that a peer reports, to be shown or logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Registered for a window; reported once for each, and again if the own address changed.
+    /// This peer is registered for a window; reported once for each, and again if its address
+    /// changed.
     Registered {
         /// The window that this peer is now in.
         window: Window,
-        /// The time until it opens; zero if it is open.
+        /// The time until that window opens; zero if open.
         opens_in: Duration,
-        /// The own address as the registry sees it.
+        /// This peer's address as the registry sees it.
         you: SocketAddr,
         /// The room of the registration.
         room: Room,
     },
-    /// The window is open, and the own list is whole.
+    /// The window is open, and this peer's own list is complete.
     Opened {
         /// The window that has opened.
         window: Window,
-        /// The size of the roster, oneself included.
+        /// The number of members in the roster, this peer included.
         count: u32,
-        /// The own list in its order, without oneself.
+        /// The peers on the own list in its order, without this peer.
         peers: Vec<SocketAddr>,
         /// The time until the window closes.
         closes_in: Duration,
-        /// The own address in the roster.
+        /// This peer's address in the roster.
         you: SocketAddr,
     },
     /// A peer answered a GREET: once for each peer of a window.
@@ -39,10 +40,10 @@ pub enum Event {
         peer: SocketAddr,
         /// The name that the peer gave.
         name: Option<Name>,
-        /// The time from that GREET to its answer.
+        /// The round trip: the time from the GREET to its answer.
         rtt: Duration,
     },
-    /// A peer's GREET came: once for each peer of a window.
+    /// A peer's GREET arrived: once for each peer of a window.
     Greeted {
         /// The peer's address in the roster.
         peer: SocketAddr,
@@ -51,7 +52,7 @@ pub enum Event {
         /// The text of the greeting.
         text: Option<Text>,
     },
-    /// The window that was [`Event::Opened`] is over.
+    /// The window of the last [`Event::Opened`] has closed.
     Closed {
         /// The window that has closed.
         window: Window,
@@ -62,17 +63,17 @@ pub enum Event {
         /// The peers that were not met, in the list's order.
         missing: Vec<SocketAddr>,
     },
-    /// The window passed without this peer, or without its list.
+    /// The window was missed: this peer was not a member, or did not get its own list.
     Missed {
         /// The window that was missed.
         window: Window,
     },
     /// The registry has confirmed LEAVE.
     Left,
-    /// The registry refused: reported once, not for each retry. If the code is final, this peer
-    /// registers no more.
+    /// The registry refused a request: reported once, not for each retry. If the code is final,
+    /// this peer registers no more.
     Refused {
-        /// The reason for programs; [`Code::is_retryable`] says whether it is tried again.
+        /// The reason for programs; [`Code::is_retryable`] says whether this peer tries again.
         code: Code,
         /// The reason as a sentence for a person.
         reason: String,

@@ -1,4 +1,4 @@
-//! The greetings of one open window: GREET each peer until it answers, answer each that greets.
+//! Greets the peers of one open window: sends GREET to each until it answers, and answers theirs.
 //!
 //! ```text
 //!   0   100  200     400         800   1000    1500    2000  ms
@@ -21,30 +21,29 @@ use super::reach::{Reach, same_address};
 use crate::ask::jitter;
 use crate::proto::{Candidate, Greet, Greeted, SEQ_END};
 
-/// The time between two datagrams: 500 a second.
-const PACE: Duration = Duration::from_millis(2);
-/// How far sending may fall behind the pace and catch up: a timer that wakes late would otherwise
-/// halve the pace.
+/// The least time between two GREETs: 500 a second.
+const GREET_INTERVAL: Duration = Duration::from_millis(2);
+/// How far sending may fall behind its pace and still catch up: a timer that wakes late would
+/// otherwise halve the pace.
 const PACE_SLACK: Duration = Duration::from_millis(10);
-/// How often a peer's private address is tried.
+/// The most tries at a peer's private address.
 const LAN_TRIES: u32 = 5;
-/// Extra tries that a peer can cause by greeting: a member that forges its source address can make
-/// each other member send at most these, and the ordinary tries, to a victim.
+/// The most extra tries that a peer can cause by greeting: a member that forges its source address
+/// can make each other member send at most these, and the ordinary tries, to a victim.
 const EXTRA_TRIES: u8 = 8;
-/// Extra tries that are left when ordinary ones get rare are spent at this pace on a peer that has
-/// greeted, and so can be reached: it may have met us and be silent, and at 30 % loss each way half
-/// of the tries fail.
+/// The delay between tries at a peer that has greeted, and so can be reached, while extra tries are
+/// left: it may have met us and be silent, and at 30 % loss each way half of the tries fail.
 const REACHABLE_RETRY: Duration = Duration::from_secs(1);
-/// The least time between the last try and an extra one: its answer may still be on the way.
+/// The least time between the last try and an extra one: an answer may still be on the way.
 const PROBE_AFTER: Duration = Duration::from_millis(100);
-/// GREETs per window to addresses on other hosts than the list says. Some NATs have several
-/// addresses; but a member that forges one could otherwise have every peer of the list tried there.
+/// The most GREETs per window to hosts that are not on the list. Some NATs have several addresses;
+/// but a member that forges one could otherwise have every peer of the list greeted there.
 const OFF_LIST_BUDGET: u32 = 512;
-/// Unanswered tries remembered for each peer: an answer to an older one is not counted.
+/// The most unanswered tries remembered for each peer: an answer to an older one is not counted.
 const MAX_UNANSWERED: usize = 32;
 
-/// The time from try number `tries` to the next, before jitter.
-fn gap(tries: u32) -> Duration {
+/// Returns the time from try number `tries` to the next, before jitter.
+fn delay_after_try(tries: u32) -> Duration {
     Duration::from_millis(match tries {
         0..=2 => 100,
         3 => 200,
@@ -55,24 +54,25 @@ fn gap(tries: u32) -> Duration {
     })
 }
 
-/// One peer of the own list.
+/// One peer of the own list, and how it has been greeted so far.
 #[derive(Debug)]
 struct PeerState {
     addr: SocketAddr,
     /// The peer's private address, if it may be tried.
     lan: Option<SocketAddr>,
-    /// Where it greeted from, if that is neither: its NAT has another port for each destination.
+    /// The address that the peer greeted from, if neither `addr` nor `lan`: its NAT uses another
+    /// port for each destination.
     via: Option<SocketAddr>,
     tries: u32,
     extra_tries: u8,
     last_try: Option<Duration>,
-    /// The next ordinary try, as it stands in [`Greetings::repeats`].
+    /// The time of the next ordinary try, the same as in [`Greetings::repeats`].
     next_try: Option<Duration>,
-    /// The `seq` and the moment of tries that were not answered.
+    /// The `seq` and the time of each unanswered try.
     unanswered: VecDeque<(u64, Duration)>,
-    /// Whether it has answered a GREET.
+    /// Whether the peer has answered a GREET.
     met: bool,
-    /// Whether it has sent a GREET.
+    /// Whether the peer has sent a GREET.
     has_greeted: bool,
 }
 
@@ -92,7 +92,7 @@ impl PeerState {
         }
     }
 
-    /// Where the next ordinary try goes.
+    /// Returns the addresses that the next ordinary try is sent to.
     fn targets(&self, reach: &Reach) -> impl Iterator<Item = SocketAddr> + use<> {
         let addr = Some(self.addr).filter(|&addr| reach.allows(addr));
         let lan = self.lan.filter(|_| self.tries < LAN_TRIES);
@@ -104,15 +104,16 @@ impl PeerState {
         known.any(|addr| same_address(addr, from))
     }
 
-    /// Whether `to` is on another host than the list says.
+    /// Returns whether `to` is on another host than the list says.
     fn is_off_list(&self, to: SocketAddr) -> bool {
         to.ip() != self.addr.ip() && self.lan.is_none_or(|lan| !same_address(lan, to))
     }
 
-    /// Counts an ordinary try; the time to the next, shorter for a peer that can be reached.
+    /// Counts an ordinary try, and returns the delay to the next: shorter for a peer that has
+    /// greeted.
     fn count_try(&mut self) -> Duration {
         self.tries = self.tries.saturating_add(1);
-        let gap = gap(self.tries);
+        let gap = delay_after_try(self.tries);
         if gap <= REACHABLE_RETRY || !self.has_greeted || self.extra_tries == 0 {
             return gap;
         }
@@ -136,35 +137,35 @@ pub(super) struct Reply {
     pub(super) datagram: Vec<u8>,
 }
 
-/// The greetings of one window, from the moment that the own list is whole.
+/// The greetings of one window, from the moment that the own list is complete.
 #[derive(Debug)]
 pub(super) struct Greetings {
-    /// The own GREET; each try has its own `seq`.
+    /// The GREET of this client; each try gets its own `seq`.
     pub(super) own: Greet,
     reach: Reach,
-    /// No delay between tries is longer.
+    /// The longest delay between tries.
     longest: Duration,
     rng: ChaCha8Rng,
-    /// In the own list's order, without oneself.
+    /// The peers of the own list, in its order, without this client.
     peers: Vec<PeerState>,
     /// For each address on the member's own list, its index in `peers`.
     index: HashMap<SocketAddr, usize>,
-    /// Peers that were not tried yet, shuffled: were all clients to follow the list, its first
-    /// peer would be greeted by everyone at once.
+    /// The indexes of peers not tried yet, shuffled: in the order of the list, its first peer would
+    /// be greeted by everyone at once.
     first_tries: Vec<usize>,
-    /// Extra tries, each to where a greeting came from.
+    /// Extra tries: the index of a peer, and the address that it greeted from.
     probes: VecDeque<(usize, SocketAddr)>,
-    /// Further ordinary tries, ordered by their moment.
+    /// Further ordinary tries, ordered by time: when, and the index of the peer.
     repeats: BTreeSet<(Duration, usize)>,
     /// When the pace allows the next datagram.
     ready_at: Duration,
-    /// How many of [`OFF_LIST_BUDGET`] are left.
+    /// How many GREETs of [`OFF_LIST_BUDGET`] are left.
     off_list_budget: u32,
     outbox: VecDeque<(SocketAddr, Vec<u8>)>,
 }
 
 impl Greetings {
-    /// Greetings as `own` to the peers of `list`; `own.seq` is not used.
+    /// Starts greeting the peers of `list` with the GREET `own`, whose `seq` is not used.
     pub(super) fn new(
         own: Greet,
         reach: Reach,
@@ -199,17 +200,17 @@ impl Greetings {
         }
     }
 
-    /// The own list, in its order, without oneself.
+    /// Returns the addresses of the own list, in its order, without this client.
     pub(super) fn peers(&self) -> Vec<SocketAddr> {
         self.peers.iter().map(|peer| peer.addr).collect()
     }
 
-    /// The peers that were not met.
+    /// Returns the addresses of the peers that were not met.
     pub(super) fn missing(&self) -> Vec<SocketAddr> {
         self.peers.iter().filter(|peer| !peer.met).map(|peer| peer.addr).collect()
     }
 
-    /// The next GREET, if the pace allows one.
+    /// Returns the next GREET, if the pace allows one.
     pub(super) fn poll_transmit(&mut self, now: Duration) -> Option<(SocketAddr, Vec<u8>)> {
         while self.outbox.is_empty() && self.ready_at <= now {
             self.next_try(now)?;
@@ -217,7 +218,7 @@ impl Greetings {
         self.outbox.pop_front()
     }
 
-    /// When the next GREET may be sent.
+    /// Returns when the next GREET may be sent; `None` if none is pending.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         if !(self.outbox.is_empty() && self.first_tries.is_empty() && self.probes.is_empty()) {
             return Some(self.ready_at);
@@ -225,7 +226,7 @@ impl Greetings {
         self.repeats.first().map(|&(due, _)| due.max(self.ready_at))
     }
 
-    /// First tries, then those to peers that are known to be reachable, then repeats.
+    /// Makes the next try: first tries, then extra ones, then repeats. `None` if none is due.
     fn next_try(&mut self, now: Duration) -> Option<()> {
         if let Some(place) = self.first_tries.pop() {
             self.try_peer(place, now);
@@ -239,7 +240,7 @@ impl Greetings {
         Some(())
     }
 
-    /// An ordinary try at all addresses of a peer, and the moment of the next.
+    /// Greets a peer at all its addresses, and schedules the next ordinary try.
     fn try_peer(&mut self, place: usize, now: Duration) {
         for to in self.peers[place].targets(&self.reach) {
             self.greet(place, to, now);
@@ -262,12 +263,13 @@ impl Greetings {
         self.off_list_budget -= u32::from(off_list);
         let seq = self.rng.next_u64() % SEQ_END;
         peer.remember(seq, now);
-        self.ready_at = self.ready_at.max(now.saturating_sub(PACE_SLACK)).saturating_add(PACE);
+        self.ready_at =
+            self.ready_at.max(now.saturating_sub(PACE_SLACK)).saturating_add(GREET_INTERVAL);
         self.outbox.push_back((to, Greet { seq, ..self.own.clone() }.encode()));
     }
 
-    /// Takes a GREET that came from `from`. One that is wrong in anything is dropped in silence: a
-    /// stranger is not to learn who is here.
+    /// Answers a GREET that came from `from`. An invalid one gets no answer: a stranger must not
+    /// learn who is here.
     pub(super) fn on_greet(
         &mut self,
         now: Duration,
@@ -291,7 +293,8 @@ impl Greetings {
         Greeted { room, window, seq, from, name }.encode()
     }
 
-    /// A greeting shows that there is a path from `from`: the best moment to try it the other way.
+    /// Queues an extra try at `from`: a greeting from there shows a path, so now is the best
+    /// moment.
     fn probe(&mut self, place: usize, from: SocketAddr, now: Duration) {
         let peer = &mut self.peers[place];
         let known = peer.has_address(from);
@@ -307,8 +310,8 @@ impl Greetings {
         self.probes.push_back((place, from));
     }
 
-    /// Takes a GREETED, from whatever address: its `seq` was told to nobody but that peer. The round
-    /// trip time, if its peer is met by it.
+    /// Processes a GREETED from any address: only that peer was sent its `seq`. Returns the round
+    /// trip time if the peer is met by this.
     pub(super) fn on_greeted(&mut self, now: Duration, greeted: &Greeted) -> Option<Duration> {
         if (&greeted.room, greeted.window) != (&self.own.room, self.own.window) {
             return None;

@@ -1,5 +1,5 @@
-//! A window from its opening to its close: gathering the own list, and what it means if this
-//! client is not in it.
+//! Follows a window from its opening to its close: collects the own list, and finds out if this
+//! client is not a member.
 
 use std::time::Duration;
 
@@ -8,21 +8,23 @@ use rand::{Rng, RngExt};
 use super::greetings::Greetings;
 use super::reach::Reach;
 use super::requests::RequestSlot;
-use super::{Config, Event, Membership, Open, PartialList, Peer, Promised, millis, whole_seconds};
+use super::{
+    Config, Event, Membership, OpenWindow, PartialList, Peer, PromisedWindow, millis, whole_seconds,
+};
 use crate::ask::jitter;
 use crate::clock::Now;
 use crate::proto::{Ack, Candidate, Greet, Opened, Page, Peers, Request};
 use crate::window::Window;
 
 /// The longest time from the opening to the first QUERY for missing parts.
-const FIRST_QUERY: Duration = Duration::from_secs(2);
+const MAX_FIRST_QUERY_DELAY: Duration = Duration::from_secs(2);
 /// The time to the next QUERY after an answer that brought nothing new.
-const NEXT_QUERY: Duration = Duration::from_secs(1);
-/// The most peers of an own list: greeting them all takes two minutes.
+const QUERY_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The most peers kept of an own list: greeting them all takes two minutes.
 const MAX_PEERS: usize = 65_536;
 
 impl Peer {
-    /// `window` opens. A REGISTER that is under way was for it: its answer no longer matters.
+    /// Opens `window`. A pending REGISTER was for this window: its answer no longer matters.
     pub(super) fn open_window(&mut self, now: Now, window: Window, closes_at: Duration) {
         self.close_window(now);
         if !self.leaving {
@@ -30,7 +32,7 @@ impl Peer {
         }
         let length = self.windows.length();
         let opened_at = closes_at.saturating_sub(length);
-        let latest = FIRST_QUERY.min(self.windows.longest_delay());
+        let latest = MAX_FIRST_QUERY_DELAY.min(self.windows.longest_delay());
         let delay = self.rng.random_range(latest / 4..latest);
         self.query.under_way = None;
         self.query.due = Some(opened_at.saturating_add(delay));
@@ -40,18 +42,18 @@ impl Peer {
             self.registration.due = renew.then(|| opened_at.saturating_add(delay));
         }
         let list = PartialList::new(MAX_PEERS);
-        self.windows.open = Some(Open { window, closes_at, list, greetings: None });
+        self.windows.open = Some(OpenWindow { window, closes_at, list, greetings: None });
     }
 
-    /// Moves on to `window`, which the registry shows to be open; `false` if it is older than one
-    /// that was seen open.
+    /// Switches to `window`, which the registry has shown to be open. Returns `false` if it is
+    /// older than one that was seen open.
     fn move_to(&mut self, now: Now, window: Window, closes_at: Duration) -> bool {
         let open = self.windows.opened();
         let is_new = open != Some(window);
         if open > Some(window) || is_new && self.windows.latest >= Some(window) {
             return false;
         }
-        // If REGISTERED was lost, what is left of the window tells its length.
+        // If REGISTERED was lost, the time left of the window gives its length.
         let left = closes_at.saturating_sub(now.mono);
         self.windows.length.get_or_insert_with(|| whole_seconds(left));
         if is_new {
@@ -61,7 +63,7 @@ impl Peer {
             self.open_window(now, window, closes_at);
         }
         if let Some(open) = &mut self.windows.open {
-            // Of the parts, the least delayed is the most exact; any is better than the estimate.
+            // The part with the least delay gives the most exact close, better than the estimate.
             let known = self.windows.latest == Some(window);
             open.closes_at = if known { open.closes_at.min(closes_at) } else { closes_at };
         }
@@ -69,8 +71,9 @@ impl Peer {
         true
     }
 
-    /// Takes a part of our list of `window`, which is proof that it is open; whether it was new.
-    fn take_part(
+    /// Adds a part of the own list of `window`, which proves that the window is open; returns
+    /// whether the part was new.
+    fn add_list_part(
         &mut self,
         now: Now,
         window: Window,
@@ -82,7 +85,7 @@ impl Peer {
         if !self.move_to(now, window, closes_at) {
             return false;
         }
-        let Some(open @ Open { greetings: None, .. }) = &mut self.windows.open else {
+        let Some(open @ OpenWindow { greetings: None, .. }) = &mut self.windows.open else {
             return false;
         };
         let is_new = open.list.add(head, page);
@@ -92,11 +95,11 @@ impl Peer {
         is_new
     }
 
-    /// The own list is whole.
+    /// Starts greeting the peers: the own list is complete.
     fn start_greetings(&mut self, now: Now, me: Membership, count: u32, list: &[Candidate]) {
         let (seed, longest) = (self.rng.next_u64(), self.windows.longest_delay());
         let Some(open) = &mut self.windows.open else { return };
-        let Open { window, closes_at, .. } = *open;
+        let OpenWindow { window, closes_at, .. } = *open;
         let Config { room, name, text, interfaces, .. } = self.config.clone();
         let Membership { you, pass } = me;
         let reach = Reach { registry: self.registry.address, own: you, interfaces };
@@ -108,7 +111,7 @@ impl Peer {
         self.query = RequestSlot::default();
     }
 
-    /// Tells the registry that the list of `window` is whole, each time that it sends the list.
+    /// Sends ACK if the own list of `window` is complete; called for each part that arrives.
     fn ack(&mut self, window: Window) {
         let id = Some(self.config.id.clone());
         let Some(greetings) = self.windows.greetings() else { return };
@@ -118,9 +121,9 @@ impl Peer {
         }
     }
 
-    /// The open window, if there is one, is over.
+    /// Closes the open window, if any, and reports it as closed, or as missed without its list.
     pub(super) fn close_window(&mut self, now: Now) {
-        let Some(Open { window, greetings, .. }) = self.windows.open.take() else { return };
+        let Some(OpenWindow { window, greetings, .. }) = self.windows.open.take() else { return };
         self.query = RequestSlot::default();
         let Some(greetings) = greetings else { return self.miss(now, window) };
         let (of, missing) = (greetings.peers().len(), greetings.missing());
@@ -128,7 +131,7 @@ impl Peer {
         self.events.push_back(Event::Closed { window, met, of, missing });
     }
 
-    /// Reports that `window` was missed, and registers anew unless a later one is promised.
+    /// Reports that `window` was missed, and registers again unless a later window is promised.
     pub(super) fn miss(&mut self, now: Now, window: Window) {
         self.events.push_back(Event::Missed { window });
         if self.windows.promised.is_none() && self.registers {
@@ -136,9 +139,9 @@ impl Peer {
         }
     }
 
-    /// Asks for the first part that is missing.
+    /// Sends a QUERY for the first missing part of the own list.
     pub(super) fn query(&mut self, now: Now) {
-        let Some(Open { list, greetings: None, .. }) = &self.windows.open else { return };
+        let Some(OpenWindow { list, greetings: None, .. }) = &self.windows.open else { return };
         let part = list.missing();
         let (id, seq) = (Some(self.config.id.clone()), Some(self.registry.next_seq()));
         let room = self.config.room.clone();
@@ -147,7 +150,7 @@ impl Peer {
     }
 
     fn query_later(&mut self, now: Now) {
-        let delay = jitter(&mut self.rng, NEXT_QUERY).min(self.windows.longest_delay());
+        let delay = jitter(&mut self.rng, QUERY_RETRY_DELAY).min(self.windows.longest_delay());
         self.query.due = Some(now.mono.saturating_add(delay));
     }
 
@@ -157,7 +160,7 @@ impl Peer {
             return;
         }
         self.registry.heard = true;
-        self.take_part(now, window, closes_in_ms, Membership { you, pass }, &page);
+        self.add_list_part(now, window, closes_in_ms, Membership { you, pass }, &page);
         self.ack(window);
     }
 
@@ -171,7 +174,7 @@ impl Peer {
             return self.wait_for_opening(now, closes_in_ms);
         }
         let (Some(you), Some(pass)) = (you, pass) else { return self.not_a_member(now, window) };
-        if self.take_part(now, window, closes_in_ms, Membership { you, pass }, &page) {
+        if self.add_list_part(now, window, closes_in_ms, Membership { you, pass }, &page) {
             self.query(now);
         } else {
             self.query_later(now);
@@ -179,21 +182,22 @@ impl Peer {
         self.ack(window);
     }
 
-    /// The registry has not opened our window yet: its clock or its disk is late. It opens when
-    /// its current one closes.
+    /// Makes the open window a promised one again: the registry, whose clock or disk is late, opens
+    /// it when its current window closes.
     fn wait_for_opening(&mut self, now: Now, closes_in_ms: u64) {
         if self.windows.promised.is_some() {
             return self.query_later(now);
         }
         let Some(open) = self.windows.open.take() else { return };
         let opens_at = now.mono.saturating_add(millis(closes_in_ms));
-        self.windows.promised = Some(Promised { window: open.window, opens_at });
+        self.windows.promised = Some(PromisedWindow { window: open.window, opens_at });
         if self.registration.under_way.is_none() && self.registers {
             self.keep_alive(now);
         }
     }
 
-    /// The registry's current window does not have this client as a member.
+    /// Closes or misses all windows up to `current`: the registry says that this client is not a
+    /// member.
     fn not_a_member(&mut self, now: Now, current: Window) {
         self.close_window(now);
         self.miss_promised(now, |promised| promised <= current);

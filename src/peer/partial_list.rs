@@ -1,27 +1,28 @@
-//! A list of peers while its parts come: in any order, twice, or not at all.
+//! Assembles a list of peers from its parts, which come in any order, twice, or not at all.
 
 use std::collections::BTreeMap;
 
 use crate::proto::{Candidate, Page};
 
-/// No roster has more parts: a million members with two candidates each are below that.
+/// The most parts that a list may have: a million members with two addresses each have fewer.
 const MAX_PARTS: u32 = 100_000;
 
-/// A list that is whole or not. Memory goes to what came, not to what is promised.
+/// The parts of a list received so far. Memory grows with what came, not with the number of parts
+/// claimed.
 #[derive(Debug)]
 pub(crate) struct PartialList<H> {
     /// What all parts received so far agree on: `H`, the roster's size and the number of parts.
     head: Option<(H, u32, u32)>,
     parts: BTreeMap<u32, Vec<Candidate>>,
-    /// The first part that is missing.
+    /// The number of the first missing part.
     missing: u32,
-    /// How many peers the parts hold.
+    /// The total number of peers in the parts.
     held: usize,
-    /// The most peers that are held; the rest of a longer list is dropped.
+    /// The most peers that are kept; the rest of a longer list is dropped.
     max_peers: usize,
 }
 
-/// A list of which all parts have come.
+/// A list whose parts have all been received.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WholeList<H> {
     pub(crate) head: H,
@@ -31,13 +32,13 @@ pub(crate) struct WholeList<H> {
 }
 
 impl<H: PartialEq> PartialList<H> {
-    /// An empty list, of which at most `max_peers` peers are kept.
+    /// Returns an empty list that keeps at most `max_peers` peers.
     pub(crate) fn new(max_peers: usize) -> PartialList<H> {
         PartialList { head: None, parts: BTreeMap::new(), missing: 0, held: 0, max_peers }
     }
 
-    /// Takes a part; whether it was new. A part that contradicts the earlier ones begins a new
-    /// list: what the registry said last counts.
+    /// Adds a part, and returns whether it was new. A part that contradicts the earlier ones begins
+    /// a new list: what the registry said last counts.
     pub(crate) fn add(&mut self, head: H, page: &Page<'_>) -> bool {
         let Ok(mut peers) = page.candidates() else { return false };
         if page.part >= page.parts || page.parts > MAX_PARTS {
@@ -59,12 +60,12 @@ impl<H: PartialEq> PartialList<H> {
         true
     }
 
-    /// The first part that is missing: 0 if nothing came.
+    /// Returns the number of the first missing part: 0 if nothing came.
     pub(crate) fn missing(&self) -> u32 {
         self.missing
     }
 
-    /// The list in its order, once it is whole; what is left behind is empty.
+    /// Takes the list in its order and leaves an empty one; `None` while parts are missing.
     pub(crate) fn take_whole(&mut self) -> Option<WholeList<H>> {
         let missing = self.missing;
         let (head, count, _) = self.head.take_if(|(_, _, parts)| *parts == missing)?;
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_goes_to_what_came_and_is_bounded() {
+    fn memory_grows_with_received_parts_and_is_bounded() {
         let text = listing().page(0, 100).unwrap().peers.to_owned();
         let page = |part, parts| Page { part, parts, count: 100, peers: &text };
         let mut list = list();

@@ -1,5 +1,5 @@
-//! Which addresses a peer sends greetings to, and which never: addresses come from lists and from
-//! greetings, and whoever can write one must not be able to direct a room's members at a victim.
+//! Decides which addresses a peer may greet: they come from lists and from greetings, and nobody
+//! who can write one may direct a room's members at a victim.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -8,21 +8,21 @@ use ipnet::IpNet;
 use crate::path::is_private;
 use crate::proto::Candidate;
 
-/// The lowest port of a private address: below are services, not peers.
+/// The lowest accepted port of a private address: lower ports belong to services, not to peers.
 const LOWEST_LAN_PORT: u16 = 1024;
 
 /// What a client knows of its own network, to judge the addresses of others by.
 #[derive(Clone, Debug)]
 pub(super) struct Reach {
     pub(super) registry: SocketAddr,
-    /// The own address, as the registry sees it.
+    /// This client's address, as the registry sees it.
     pub(super) own: SocketAddr,
-    /// The subnets of the own interfaces.
+    /// The subnets of this client's network interfaces.
     pub(super) interfaces: Vec<IpNet>,
 }
 
 impl Reach {
-    /// Whether a peer can be at `to`.
+    /// Returns whether a peer can be at `to`, so that greetings may be sent there.
     pub(super) fn allows(&self, to: SocketAddr) -> bool {
         let ip = to.ip();
         to.port() != 0
@@ -40,8 +40,8 @@ impl Reach {
         ip == IpAddr::V4(Ipv4Addr::BROADCAST) || self.interfaces.iter().any(of)
     }
 
-    /// A peer's private address, if it can be behind the same NAT and in a subnet of ours: it is
-    /// the only address that the registry passes on unproven.
+    /// Returns a peer's private address if it can be behind the same NAT and in a subnet of ours;
+    /// else `None`, as the registry passes this address on unproven.
     pub(super) fn usable_lan(&self, peer: Candidate) -> Option<SocketAddr> {
         peer.lan.filter(|&lan| {
             peer.addr.ip() == self.own.ip()
@@ -54,7 +54,7 @@ impl Reach {
     }
 }
 
-/// Whether both are one address: flow and zone matter to the socket alone.
+/// Returns whether IP address and port are equal: flow and zone matter to the socket alone.
 pub(super) fn same_address(a: SocketAddr, b: SocketAddr) -> bool {
     (a.ip(), a.port()) == (b.ip(), b.port())
 }

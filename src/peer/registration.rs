@@ -1,9 +1,10 @@
-//! Getting into a window, staying in it and leaving it: REGISTER, its answers, and LEAVE.
+//! Gets this client into a window, keeps it there and withdraws it: REGISTER, its answers, and
+//! LEAVE.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Event, Peer, Promised, millis, whole_seconds};
+use super::{Event, Peer, PromisedWindow, millis, whole_seconds};
 use crate::clock::Now;
 use crate::path::canonical;
 use crate::proto::{Datagram, Profile, Refusal, Registered, Request};
@@ -12,12 +13,13 @@ use crate::window::Window;
 /// The time between keep-alives: many NATs forget a mapping after 30 s (RFC 4787 §4.3 asks for
 /// more).
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// No keep-alive is sent so shortly before the opening: a late one would be for the window after.
-const KEEP_CLEAR: Duration = Duration::from_secs(1);
+/// The time before the opening in which no keep-alive is sent: a late one would be for the window
+/// after.
+const KEEP_ALIVE_CUTOFF: Duration = Duration::from_secs(1);
 
 impl Peer {
-    /// Withdraws from the next window: sends LEAVE until it is answered, and registers no more.
-    /// The open window goes on.
+    /// Withdraws from the next window: sends LEAVE until it is answered, and registers no more. The
+    /// open window stays open.
     pub fn leave(&mut self, now: Now) {
         if std::mem::replace(&mut self.leaving, true) {
             return;
@@ -28,7 +30,7 @@ impl Peer {
         self.registration.under_way = Some(self.ask(now, Request::leave(id, seq), None));
     }
 
-    /// Tries another address of the registry; ignored once the registry has answered.
+    /// Switches to another address of the registry; ignored once the registry has answered.
     pub fn change_registry(&mut self, now: Now, registry: SocketAddr) {
         if self.registry.heard || !self.registers {
             return;
@@ -38,9 +40,10 @@ impl Peer {
         self.register(now);
     }
 
-    /// Registers, renews or keeps alive: it is the same request.
+    /// Sends REGISTER, which registers, renews or keeps alive, unless one is pending or it is too
+    /// late.
     pub(super) fn register(&mut self, now: Now) {
-        let clear = KEEP_CLEAR.min(self.windows.longest_delay());
+        let clear = KEEP_ALIVE_CUTOFF.min(self.windows.longest_delay());
         let promised = self.windows.promised.as_ref();
         let too_late = promised.is_some_and(|it| it.opens_at <= now.mono.saturating_add(clear));
         let busy = self.registration.under_way.is_some();
@@ -61,7 +64,7 @@ impl Peer {
         self.registration.due = Some(now.mono.saturating_add(delay));
     }
 
-    /// Takes the answer to REGISTER or LEAVE.
+    /// Processes the answer to REGISTER or LEAVE.
     pub(super) fn on_registration_answer(&mut self, now: Now, answer: &Datagram<'_>) {
         match answer {
             Datagram::Registered(registered) => self.on_registered(now, registered),
@@ -91,10 +94,10 @@ impl Peer {
         } else {
             now.mono.saturating_add(millis(registered.opens_in_ms))
         };
-        self.on_promise(now, Promised { window, opens_at }, you);
+        self.on_promise(now, PromisedWindow { window, opens_at }, you);
     }
 
-    fn on_promise(&mut self, now: Now, promised: Promised, you: SocketAddr) {
+    fn on_promise(&mut self, now: Now, promised: PromisedWindow, you: SocketAddr) {
         let (window, opens_in) = (promised.window, promised.opens_at.saturating_sub(now.mono));
         let open = self.windows.opened();
         let has_opened = self.windows.latest.max(open) >= Some(window);
@@ -112,7 +115,8 @@ impl Peer {
         }
     }
 
-    /// The registry's current window is `current`: what came before it is over.
+    /// Closes or misses the windows before `current`, the registry's current window, and opens that
+    /// if promised.
     pub(super) fn catch_up(&mut self, now: Now, current: Window, closes_at: Duration) {
         if self.windows.opened().is_some_and(|open| open < current) {
             self.close_window(now);
@@ -123,7 +127,7 @@ impl Peer {
         }
     }
 
-    /// Misses the promised window if it `is_over`.
+    /// Drops the promised window, and reports it as missed, if `is_over` says so.
     pub(super) fn miss_promised(&mut self, now: Now, is_over: impl Fn(Window) -> bool) {
         if let Some(promised) = self.windows.promised.take_if(|it| is_over(it.window)) {
             self.miss(now, promised.window);

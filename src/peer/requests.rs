@@ -1,4 +1,4 @@
-//! The requests to the registry that are under way, and what its answers show of it.
+//! The pending requests to the registry, and what its answers show about the registry.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use crate::cookie::NO_COOKIE;
 use crate::path::canonical;
 use crate::proto::{Datagram, Request};
 
-/// The registry, as this client knows it.
+/// What this client knows about the registry.
 #[derive(Debug)]
 pub(super) struct RegistryLink {
     pub(super) address: SocketAddr,
-    /// The latest cookie that it gave.
+    /// The latest cookie that the registry has sent.
     cookie: String,
     /// The `seq` of the last request; REGISTER, LEAVE and QUERY share it.
     pub(super) seq: u64,
-    /// Whether it has answered anything.
+    /// Whether the registry has answered anything.
     pub(super) heard: bool,
-    /// Since when it has not answered what it was asked.
+    /// Since when the registry has left requests unanswered, by the monotonic clock.
     pub(super) unanswered_since: Option<Duration>,
 }
 
@@ -32,8 +32,9 @@ impl RegistryLink {
         RegistryLink {
             address: canonical(address),
             cookie: NO_COOKIE.to_owned(),
-            // Not from 1: whoever forges the registry's address has to guess it, as CHALLENGE and
-            // ERROR echo nothing else. One of 2⁵², which leaves as many for further requests.
+            // Not from 1: an attacker who forges the registry's address has to guess this, as
+            // CHALLENGE and ERROR echo nothing else. One of 2⁵², which leaves as many for further
+            // requests.
             seq: rng.next_u64() >> 12,
             heard: false,
             unanswered_since: None,
@@ -46,10 +47,10 @@ impl RegistryLink {
     }
 }
 
-/// The place of one request at a time.
+/// A slot for one pending request, and when to make the next.
 #[derive(Debug, Default)]
 pub(super) struct RequestSlot {
-    /// The request that is not answered yet.
+    /// The request that is still unanswered.
     pub(super) under_way: Option<PendingRequest>,
     /// When the next request is to be made, by the monotonic clock.
     pub(super) due: Option<Duration>,
@@ -65,13 +66,12 @@ impl RequestSlot {
         [retry, self.due].into_iter().flatten().min()
     }
 
-    /// Whether the next request is due, which it is once.
+    /// Returns whether the next request is due; `true` only once for each.
     pub(super) fn take_due(&mut self, now: Now) -> bool {
         self.due.take_if(|due| *due <= now.mono).is_some()
     }
 
-    /// Hands a datagram of the registry to the request under way. A new cookie is kept for later
-    /// requests.
+    /// Hands a registry's datagram to the pending request, and keeps a new cookie for later ones.
     fn handle(&mut self, cookie: &mut String, datagram: &Datagram<'_>, now: Now) -> Reply {
         let Some(ask) = &mut self.under_way else { return Reply::Unrelated };
         let heard = ask.handle(datagram, now);
@@ -84,7 +84,8 @@ impl RequestSlot {
 }
 
 impl Peer {
-    /// A request that is tried until it is answered, and once more shortly before `deadline`.
+    /// Returns a pending request, which is sent until it is answered, and once more shortly before
+    /// `deadline`.
     pub(super) fn ask(
         &mut self,
         now: Now,
@@ -97,7 +98,7 @@ impl Peer {
         ask.signed(self.config.key.clone())
     }
 
-    /// Takes a datagram that came from the registry's address.
+    /// Processes a datagram that came from the registry's address.
     pub(super) fn on_registry(&mut self, now: Now, datagram: &Datagram<'_>) {
         self.registry.unanswered_since = None;
         if let Datagram::Window(opened) = datagram {
@@ -106,7 +107,8 @@ impl Peer {
         let cookie = &mut self.registry.cookie;
         let registration = self.registration.handle(cookie, datagram, now);
         let query = self.query.handle(cookie, datagram, now);
-        // What answers nothing was forged, or is late: it does not show that a registry is there.
+        // A datagram that answers no request is forged or late: it does not show that a registry is
+        // there.
         self.registry.heard |= registration != Reply::Unrelated || query != Reply::Unrelated;
         if is_answer(registration) {
             self.on_registration_answer(now, datagram);
@@ -120,7 +122,7 @@ impl Peer {
     }
 }
 
-/// Whether a request was answered or refused.
+/// Returns whether a request was answered or refused.
 fn is_answer(heard: Reply) -> bool {
     matches!(heard, Reply::Answer | Reply::Error)
 }

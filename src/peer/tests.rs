@@ -1,4 +1,4 @@
-//! A peer on a virtual clock, which jumps from one [`Peer::poll_timeout`] to the next.
+//! Tests of a peer on a virtual clock, which jumps from one [`Peer::poll_timeout`] to the next.
 
 mod forged;
 mod greetings;
@@ -29,7 +29,7 @@ fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// The window that opens `minute` minutes after the clock was started.
+/// Returns the window that opens `minute` minutes after the start of the clock.
 fn window(minute: u64) -> Window {
     let begin: Wall = "2026-11-23T11:28:00Z".parse().unwrap();
     Length::MINUTE.window_at(begin.plus(secs(minute * 60)))
@@ -58,7 +58,7 @@ fn now(mono: Duration) -> Now {
     Now { wall: Wall::from_millis(0), mono }
 }
 
-/// A datagram that was sent.
+/// A datagram that the peer has sent.
 #[derive(Clone, Debug)]
 struct Sent {
     at: Duration,
@@ -66,7 +66,7 @@ struct Sent {
     bytes: Vec<u8>,
 }
 
-/// A QUERY that was sent.
+/// A QUERY that the peer has sent.
 #[derive(Debug)]
 struct Query {
     seq: Option<u64>,
@@ -110,7 +110,7 @@ impl Sent {
     }
 }
 
-/// One peer, and what its registry and its peers would send to it.
+/// One peer under test, with what its registry and its peers would send.
 struct Rig {
     peer: Peer,
     now: Duration,
@@ -128,7 +128,7 @@ impl Rig {
         Listing::render(peers.into_iter().map(|addr| Candidate { addr, lan: None }))
     }
 
-    /// The `seq` of the last request.
+    /// Returns the `seq` of the last request.
     fn seq(&self) -> u64 {
         self.peer.registry.seq
     }
@@ -144,7 +144,7 @@ impl Rig {
         sent
     }
 
-    /// Runs the peer until `end`; what it sent.
+    /// Runs the peer until `end`, and returns what it sent.
     fn run(&mut self, end: Duration) -> Vec<Sent> {
         let mut sent = self.drain();
         while let Some(next) = self.peer.poll_timeout().filter(|next| *next <= end) {
@@ -169,7 +169,7 @@ impl Rig {
         std::iter::from_fn(|| self.peer.poll_event()).collect()
     }
 
-    /// What the registry would say now to a REGISTER with `seq`, were `minute` current.
+    /// Returns the registry's answer to a REGISTER with `seq`, if minute `current` is current.
     fn registered(&self, seq: Option<u64>, current: u64) -> Registered<'static> {
         let left = (secs((current + 1) * 60).saturating_sub(self.now)).as_millis() as u64;
         let page = Page { part: 0, parts: 1, count: 0, peers: "" };
@@ -222,7 +222,7 @@ impl Rig {
         self.hear_bytes(REGISTRY, &bytes)
     }
 
-    /// Registered at 5 s for minute 1, which opens at 60 s.
+    /// Returns a peer that registered at 5 s for minute 1, which opens at 60 s.
     fn waiting(config: Config) -> Rig {
         let mut rig = Rig::new(config);
         rig.run(secs(5));
@@ -232,7 +232,7 @@ impl Rig {
         rig
     }
 
-    /// Minute 1 has just opened and the own list has come; with what was sent upon that.
+    /// Returns a peer whose minute 1 has just opened with its own list, and what it sent then.
     fn open(config: Config) -> (Rig, Vec<Sent>) {
         let mut rig = Rig::waiting(config);
         rig.run(secs(60));

@@ -1,6 +1,6 @@
-//! Reading datagrams, in two steps, because a registry must not look at the fields of a source that
-//! has not proven its address: [`Envelope::open`] finds the type and where each field stands; only
-//! then are the fields read, each error naming its field.
+//! Reads datagrams in two steps, because a registry must not look at the fields of a source that
+//! has not proven its address: [`Envelope::open`] finds the type and the text of each field; only
+//! then are the values parsed, each error naming its field.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use super::request::signed_bytes;
 use super::value::Group;
 use super::{Ack, Datagram, Key, Kind, MAX_DATAGRAM, Request};
 
-/// A datagram whose type is known and whose fields have not been looked at.
+/// A datagram whose type is known and whose fields have not been parsed yet.
 #[derive(Debug)]
 pub struct Envelope<'a> {
     kind: Kind,
@@ -18,7 +18,7 @@ pub struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Finds the type, and where each field stands.
+    /// Finds the datagram's type and the JSON text of each field, without parsing the values.
     pub fn open(datagram: &'a [u8]) -> Result<Envelope<'a>, DecodeError> {
         if datagram.len() > MAX_DATAGRAM {
             return Err(DecodeError::TooLarge);
@@ -30,41 +30,41 @@ impl<'a> Envelope<'a> {
         Ok(Envelope { kind: kind_of(&fields)?, fields })
     }
 
-    /// The type of the datagram.
+    /// Returns the type of the datagram.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Its `seq`, if that is one.
+    /// Returns the `seq` of the datagram; `None` if absent or invalid.
     pub fn seq(&self) -> Option<u64> {
         self.fields.get(Key::Seq).ok()
     }
 
-    /// Its `cookie`, if that is a text.
+    /// Returns the `cookie` of the datagram; `None` if absent or not a string.
     pub fn cookie(&self) -> Option<Cow<'a, str>> {
         self.fields.text(Key::Cookie).ok().flatten()
     }
 
-    /// Its `mac`, if that is a text.
+    /// Returns the `mac` of the datagram; `None` if absent or not a string.
     pub fn mac(&self) -> Option<Cow<'a, str>> {
         self.fields.text(Key::Mac).ok().flatten()
     }
 
-    /// What the `mac` of a request is made of: each field that matters, and the cookie, which binds
-    /// them to the source's address and to two minutes.
+    /// Returns the bytes that the `mac` of a request covers: each signed field, and the cookie,
+    /// which binds them to the source's address and to two minutes.
     pub fn signed_bytes(&self) -> Vec<u8> {
         signed_bytes(&self.fields)
     }
 
-    /// Reads a request; its proof is checked before ([`Envelope::cookie`], [`Envelope::mac`]), and
-    /// here only held to be text. Any other datagram is an error.
+    /// Parses the request; any other type of datagram is an error. The gate has verified its proof
+    /// ([`Envelope::cookie`], [`Envelope::mac`]), which only has to be strings here.
     pub fn request(&self) -> Result<Request, DecodeError> {
         self.fields.text(Key::Cookie)?;
         self.fields.text(Key::Mac)?;
         Request::read(self.kind, &self.fields)
     }
 
-    /// Reads an acknowledgement, if that is what the datagram is.
+    /// Parses the fields of an ACK; the caller has checked [`Envelope::kind`].
     pub fn ack(&self) -> Result<Ack, DecodeError> {
         Group::read(&self.fields)
     }
@@ -79,7 +79,7 @@ fn kind_of(fields: &Fields<'_>) -> Result<Kind, DecodeError> {
 }
 
 impl<'a> Datagram<'a> {
-    /// Reads any datagram whole.
+    /// Parses a datagram of any type, with all its fields.
     pub fn decode(datagram: &'a [u8]) -> Result<Datagram<'a>, DecodeError> {
         let envelope = Envelope::open(datagram)?;
         Datagram::read(envelope.kind, &envelope.fields)
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_key_given_twice_the_last_counts() {
+    fn the_last_value_of_a_repeated_key_counts() {
         let twice = r#"{"type":"QUERY","part":1,"part":2}"#;
         let expected = Request::query(None, None, Room::default(), 2);
         assert_eq!(request(twice).unwrap(), expected);

@@ -7,16 +7,16 @@ use super::{Code, Kind, MAX_DATAGRAM};
 /// Why a datagram cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// It has more bytes than any datagram may have.
+    /// The datagram is longer than [`MAX_DATAGRAM`] bytes.
     #[error("a datagram is at most {MAX_DATAGRAM} bytes")]
     TooLarge,
-    /// It is not one JSON object with a `type`.
+    /// The datagram is not one JSON object with a `type`.
     #[error("not one json object in utf-8 with a type: {0}")]
     Malformed(String),
-    /// Its `type` is none that is known.
+    /// The `type` is unknown, or not one that a client may send.
     #[error("the type is none of {}", client_types())]
     UnknownType,
-    /// A field breaks its limits, or was not given and must be.
+    /// A field is outside its limits, or a required field is missing.
     #[error("{field} {why}")]
     BadField {
         /// The key of the field.
@@ -26,14 +26,14 @@ pub enum DecodeError {
     },
 }
 
-/// The types that clients send: `REGISTER, LEAVE, QUERY and ACK`.
+/// Lists the types that clients send: `REGISTER, LEAVE, QUERY and ACK`.
 fn client_types() -> String {
     let requests = Kind::ALL.iter().filter(|kind| kind.is_request()).map(|kind| kind.name());
     format!("{} and {}", requests.collect::<Vec<_>>().join(", "), Kind::Ack.name())
 }
 
 impl DecodeError {
-    /// The code of the ERROR that tells of it.
+    /// Returns the code of the ERROR that reports this error.
     pub fn code(&self) -> Code {
         match self {
             DecodeError::TooLarge => Code::TooLarge,

@@ -1,4 +1,4 @@
-//! The fields of datagrams that are text, each held to its limits from the moment it exists.
+//! The text types of datagram fields: a value within its limits, or none at all.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -11,13 +11,13 @@ use thiserror::Error;
 /// Why a text cannot be the value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FieldError {
-    /// It is no `id` and no `pass`.
+    /// The text is not a valid `id` or `pass`.
     #[error("must be 1 to 32 of the characters 0-9, A-Z, a-z, _ and -")]
     Token,
-    /// It is no `name` and no `room`.
+    /// The text is not a valid `name` or `room`.
     #[error("must be 1 to 32 bytes of letters and digits of any script, '.', '_' and '-'")]
     Label,
-    /// It is no `text` of a greeting.
+    /// The text is not a valid `text` of a greeting.
     #[error("must be at most 200 characters and 500 bytes, without control characters")]
     Text,
 }
@@ -47,7 +47,7 @@ macro_rules! text_field {
         pub struct $name(SmolStr);
 
         impl $name {
-            /// The field as text.
+            /// Returns the field's text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -96,11 +96,12 @@ macro_rules! text_field {
 }
 
 text_field!(
-    /// A client's own secret: 1–32 of `[0-9A-Za-z_-]`, echoed to it and shown to nobody else.
+    /// A client's own secret: 1–32 of `[0-9A-Za-z_-]`, echoed to that client and shown to nobody
+    /// else.
     Id, is_token, FieldError::Token
 );
 text_field!(
-    /// The secret of one window and room: 1–32 of `[0-9A-Za-z_-]`.
+    /// The secret that members of one window and room share: 1–32 of `[0-9A-Za-z_-]`.
     Pass, is_token, FieldError::Token
 );
 text_field!(
@@ -108,7 +109,7 @@ text_field!(
     Name, is_label, FieldError::Label
 );
 text_field!(
-    /// A group on a registry: 1–32 bytes of letters, digits, `.`, `_` and `-`.
+    /// The name of a group on a registry: 1–32 bytes of letters, digits, `.`, `_` and `-`.
     Room, is_label, FieldError::Label
 );
 text_field!(
@@ -117,15 +118,15 @@ text_field!(
 );
 
 impl Default for Room {
-    /// The room `main`, where a client is that names none.
+    /// Returns the room `main`, for clients that name no room.
     fn default() -> Room {
         Room(SmolStr::new_static("main"))
     }
 }
 
 impl Name {
-    /// The name nearest to `text`: a character that no name may have becomes `-`, and what is too long
-    /// is cut off. `None` if nothing is left.
+    /// Returns the valid name nearest to `text`: invalid characters become `-`, and what exceeds 32
+    /// bytes is cut off. `None` if nothing is left.
     pub fn nearest(text: &str) -> Option<Name> {
         let mut name = String::new();
         for c in text.chars() {

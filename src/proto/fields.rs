@@ -1,6 +1,6 @@
-//! Reading one JSON object into the text of its values, by key, before any value is looked at.
+//! Splits one JSON object into the JSON text of each value, by key, before any value is parsed.
 //!
-//! Fields come in any order, unknown ones are ignored, of a key given twice the last counts.
+//! Fields may come in any order; unknown keys are ignored; of a repeated key the last value counts.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,21 +13,21 @@ use strum::EnumCount;
 use super::decode_error::DecodeError;
 use super::{Key, plain};
 
-/// The JSON text of the value of each key that was given.
+/// The JSON text of the value of each key that an object has.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
     values: [Option<&'a str>; Key::COUNT],
-    /// A key that was given twice.
+    /// A key that the object has more than once, if any.
     repeated: Option<Key>,
 }
 
 impl<'a> Fields<'a> {
-    /// No field yet. They are filled in place: to move them is to copy 450 bytes.
+    /// An object without fields, to be filled in place: moving it would copy 450 bytes.
     pub(crate) const NONE: Fields<'a> = Fields { values: [None; Key::COUNT], repeated: None };
 
-    /// Reads the fields of an object.
+    /// Fills in the fields of a JSON object.
     pub(crate) fn fill(&mut self, object: &'a str) -> Result<(), DecodeError> {
-        // Half the cost of a parser, for objects as hit7 writes them.
+        // `plain` costs half as much as a parser, for objects as hit7 writes them.
         if plain::read(object, |name, value| self.put(name, value)).is_none() {
             *self = serde_json::from_str(object)
                 .map_err(|error| DecodeError::Malformed(describe(&error)))?;
@@ -42,23 +42,24 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A key that was given more than once.
+    /// Returns a key that the object has more than once, if any.
     pub(crate) fn repeated(&self) -> Option<Key> {
         self.repeated
     }
 
-    /// The JSON text of a value.
+    /// Returns the JSON text of a key's value; `None` if the key is absent.
     pub(crate) fn json(&self, key: Key) -> Option<&'a str> {
         self.values[key as usize]
     }
 
-    /// A value that must be a text.
+    /// Returns the string under a key: `None` if the key is absent, an error if its value is no
+    /// string.
     pub(crate) fn text(&self, key: Key) -> Result<Option<Cow<'a, str>>, DecodeError> {
         self.json(key).map(|json| text(key, json)).transpose()
     }
 }
 
-/// The text that a JSON text is: borrowed, unless it was written with escapes.
+/// Decodes a JSON string: borrowed, unless it has escapes. Any other JSON value is an error.
 pub(crate) fn text(key: Key, json: &str) -> Result<Cow<'_, str>, DecodeError> {
     match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(plain) if !plain.bytes().any(|byte| byte == b'\\') => Ok(Cow::Borrowed(plain)),
@@ -68,15 +69,15 @@ pub(crate) fn text(key: Key, json: &str) -> Result<Cow<'_, str>, DecodeError> {
 }
 
 fn not_a_text<T>(key: Key) -> Result<T, DecodeError> {
-    bad(key, "must be a text")
+    bad_field(key, "must be a text")
 }
 
-/// The error that a field breaks its limits.
-pub(crate) fn bad<T>(key: Key, why: impl fmt::Display) -> Result<T, DecodeError> {
+/// Returns the error for a field that is outside its limits.
+pub(crate) fn bad_field<T>(key: Key, why: impl fmt::Display) -> Result<T, DecodeError> {
     Err(DecodeError::BadField { field: key.name(), why: why.to_string() })
 }
 
-/// Where the JSON goes wrong, and how: serde's own message would quote a value, however long it is.
+/// Describes where and how JSON is invalid: serde's own message would quote a value of any length.
 fn describe(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         Category::Eof => "it ends too early",
@@ -110,6 +111,6 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-/// A key, borrowed unless it was written with escapes.
+/// A key of an object, borrowed unless it has escapes.
 #[derive(serde::Deserialize)]
 struct BorrowedKey<'a>(#[serde(borrow)] Cow<'a, str>);

@@ -1,7 +1,7 @@
 //! Lists of peers: `"203.0.113.9:40112","[2001:db8::1]:40112 10.0.0.7:40112"`, cut into pages.
 //!
-//! A listing is rendered once; each of its pages is a slice of that text. Pages are cut greedily
-//! by the text alone, so that page k is page k in whatever message carries it.
+//! A listing is rendered once; each of its pages is a slice of that text. Pages are cut greedily by
+//! the text alone, so that page k is the same in every message that carries it.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -10,25 +10,25 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-/// The most bytes between `[` and `]`. What is around a list may have 412 bytes of the longest
-/// datagram, and has at most 379 (REGISTERED): fields may be added.
+/// The most bytes of a page between `[` and `]`. The rest of the longest datagram has room for 412
+/// bytes, and takes at most 379 (REGISTERED): fields may be added.
 pub const MAX_LIST: usize = 820;
 
-/// One page of a list, as it stands in a datagram.
+/// One page of a list of peers, as a datagram carries it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<'a> {
     /// The number of the page, from 0.
     pub part: u32,
     /// How many pages the list has, at least 1.
     pub parts: u32,
-    /// The size of the whole roster.
+    /// The number of members in the whole roster.
     pub count: u32,
-    /// The JSON text between `[` and `]`.
+    /// The peers on the page: the JSON text between `[` and `]`.
     pub peers: &'a str,
 }
 
 impl Page<'_> {
-    /// The peers on the page.
+    /// Parses the addresses of the peers on this page.
     pub fn candidates(&self) -> Result<Vec<Candidate>, ListError> {
         let text = format!("[{}]", self.peers);
         let entries: Vec<Cow<'_, str>> = serde_json::from_str(&text).map_err(|_| ListError)?;
@@ -36,17 +36,17 @@ impl Page<'_> {
     }
 }
 
-/// The error that a list holds something else than addresses.
+/// The error for a list that contains anything but addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("must be a list of texts like 203.0.113.9:40112")]
 pub struct ListError;
 
-/// Where one peer may be reached.
+/// The addresses at which one peer may be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate {
-    /// Its address as the registry saw and proved it.
+    /// The peer's address as the registry saw and proved it.
     pub addr: SocketAddr,
-    /// Its private address, as it claims.
+    /// The peer's private address, as the peer claims, if any.
     pub lan: Option<SocketAddr>,
 }
 
@@ -60,8 +60,8 @@ impl Candidate {
     }
 }
 
-/// Reads `ip:port` or `[ip6]:port`; `::ffff:` is taken for the IPv4 address that it is; no zone,
-/// no port 0.
+/// Parses `ip:port` or `[ip6]:port`; `::ffff:` becomes the IPv4 address. `None` for other text, a
+/// zone or port 0.
 pub(super) fn parse_addr(text: &str) -> Option<SocketAddr> {
     let addr: SocketAddr = text.parse().ok()?;
     let zoned = matches!(addr, SocketAddr::V6(v6) if v6.scope_id() != 0);
@@ -87,7 +87,7 @@ pub(super) fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
     }
 }
 
-/// By hand: a formatter costs more, and an address is in every answer and every journal line.
+/// Writes an IPv4 address without a formatter, which costs more in every answer and journal line.
 fn write_ipv4(out: &mut Vec<u8>, ip: Ipv4Addr) {
     for (place, octet) in ip.octets().into_iter().enumerate() {
         if place > 0 {
@@ -97,20 +97,20 @@ fn write_ipv4(out: &mut Vec<u8>, ip: Ipv4Addr) {
     }
 }
 
-/// Peers, rendered as the text between `[` and `]`.
+/// A list of peers, rendered as the JSON text between `[` and `]`.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     text: String,
-    /// Where each entry ends in `text`; the next one begins a comma later.
+    /// The offset in `text` at which each entry ends; the next entry begins after a comma.
     ends: Vec<u32>,
-    /// The first entry of each page but the first.
+    /// The index of the first entry of each page but the first.
     cuts: Vec<u32>,
-    /// Where the last page begins in `text`.
+    /// The offset in `text` at which the last page begins.
     page: usize,
 }
 
 impl Listing {
-    /// Renders peers in their order.
+    /// Renders `peers` in the given order.
     pub fn render(peers: impl IntoIterator<Item = Candidate>) -> Listing {
         let (mut listing, mut entry) = (Listing::default(), Vec::new());
         for peer in peers {
@@ -127,10 +127,10 @@ impl Listing {
         listing
     }
 
-    /// The listing of some of its entries.
+    /// Returns a listing of the entries at the given indexes.
     pub fn select(&self, entries: &[usize]) -> Listing {
         let mut share = Listing::default();
-        // As long as all of them on the average: one allocation, mostly.
+        // Estimated from the average length of an entry: mostly one allocation.
         let length = self.text.len() * (entries.len() + 1) / self.len().max(1);
         share.text.reserve(length + length / 8);
         share.ends.reserve(entries.len());
@@ -152,17 +152,17 @@ impl Listing {
         self.ends.push(offset(self.text.len()));
     }
 
-    /// The number of entries.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether it has no entries.
+    /// Returns whether the list has no entries.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The text of a run of entries, commas between them.
+    /// Returns the text of a range of entries, with commas between them.
     pub fn slice(&self, entries: Range<usize>) -> &str {
         if entries.is_empty() {
             return "";
@@ -170,13 +170,13 @@ impl Listing {
         &self.text[self.begin(entries.start)..self.ends[entries.end - 1] as usize]
     }
 
-    /// How many pages: at least one, which may be empty.
+    /// Returns the number of pages: at least one, which may be empty.
     pub fn parts(&self) -> u32 {
         offset(self.cuts.len() + 1)
     }
 
-    /// Page `part` of a roster of `count`: as many entries as fit into [`MAX_LIST`] bytes. `None`
-    /// if there is no such page.
+    /// Returns page `part`, with as many entries as fit into [`MAX_LIST`] bytes; `count` is the
+    /// size of the roster. `None` if there is no such page.
     pub fn page(&self, part: u32, count: usize) -> Option<Page<'_>> {
         let (part, parts) = (part as usize, self.parts());
         let end = match self.cuts.get(part) {
@@ -197,8 +197,8 @@ impl Listing {
     }
 }
 
-/// A million IPv6 peers with two candidates are 101 MB of text: 32 bits hold every offset of as
-/// many members as the registry lets in.
+/// Converts an index or an offset to 32 bits: the text of a million IPv6 peers with two addresses
+/// each is 101 MB.
 fn offset(len: usize) -> u32 {
     u32::try_from(len).expect("a roster's text is below 4 GiB")
 }

@@ -1,4 +1,4 @@
-//! One JSON object being written, without white space: a datagram, or a line of the journal.
+//! Writes one JSON object, without white space: a datagram, or a line of the journal.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,7 +9,7 @@ use super::list::{write_addr, write_ip};
 pub(crate) struct Object(Vec<u8>);
 
 impl Object {
-    /// Begins an object behind what `out` holds.
+    /// Begins an object with its `type`, appended to `out`.
     pub(crate) fn begin(mut out: Vec<u8>, kind: &str) -> Object {
         out.extend_from_slice(b"{\"type\":\"");
         out.extend_from_slice(kind.as_bytes());
@@ -17,13 +17,13 @@ impl Object {
         Object(out)
     }
 
-    /// Writes a text field, escaped where it has to be.
+    /// Writes a string field, with escapes where needed.
     pub(crate) fn text(&mut self, key: &str, value: &str) {
         self.key(key);
         serde_json::to_writer(&mut self.0, value).expect("writing text into memory cannot fail");
     }
 
-    /// Writes a text field in which nothing has to be escaped: the limits of its type see to that.
+    /// Writes a string field that needs no escapes: the limits of its type guarantee that.
     pub(crate) fn plain(&mut self, key: &str, value: &str) {
         debug_assert!(!value.contains(|c: char| c.is_control() || c == '"' || c == '\\'));
         self.key(key);
@@ -54,7 +54,7 @@ impl Object {
         self.0.push(b'"');
     }
 
-    /// Writes a list whose text between `[` and `]` is `rendered`.
+    /// Writes an array field whose text between `[` and `]` is `rendered`.
     pub(crate) fn list(&mut self, key: &str, rendered: &str) {
         self.key(key);
         self.0.push(b'[');
@@ -62,7 +62,7 @@ impl Object {
         self.0.push(b']');
     }
 
-    /// Writes an object within the object.
+    /// Writes a field that is itself an object, whose fields `write` writes.
     pub(crate) fn inner(&mut self, key: &str, write: impl FnOnce(&mut Object)) {
         self.key(key);
         self.0.push(b'{');
@@ -70,12 +70,12 @@ impl Object {
         self.0.push(b'}');
     }
 
-    /// What has been written so far, without the last brace.
+    /// Returns the bytes written so far, without the closing brace.
     pub(crate) fn so_far(&self) -> &[u8] {
         &self.0
     }
 
-    /// The text of the whole object.
+    /// Closes the object and returns its bytes.
     pub(crate) fn end(mut self) -> Vec<u8> {
         self.0.push(b'}');
         self.0

@@ -1,19 +1,20 @@
-//! Objects as hit7 writes them, read without a JSON parser: `{"type":"REGISTER","seq":7}`.
+//! Reads objects as hit7 writes them, without a JSON parser: `{"type":"REGISTER","seq":7}`.
 //!
-//! They have no white space, no escapes and nothing nested: so is every request of hit7's own client
-//! and every line of the journal. All other JSON is left to a parser.
+//! Such objects have no white space, no escapes and no nested values, like every request of hit7's
+//! own client and every line of the journal. All other JSON is left to a parser.
 
-/// Calls `each` with every key and the JSON text of its value, in their order, as a parser would find
-/// them. `None` if the object is not plain: `each` may have been called for its first fields.
+/// Calls `each` with every key and the JSON text of its value, in order, as a parser would find
+/// them. Returns `None` if the object is not plain: `each` may have been called for its first
+/// fields.
 pub(super) fn read<'a>(object: &'a str, mut each: impl FnMut(&'a str, &'a str)) -> Option<()> {
-    // Not `all`, which ends early: without that, the compiler compares many bytes at once.
+    // Not `all`: without an early exit, the compiler can compare many bytes at once.
     if !object.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
         return None;
     }
     let mut rest = object.strip_prefix("{\"")?;
     loop {
-        let (key, behind) = rest.split_at_checked(quote(rest.as_bytes())?)?;
-        let (value, behind) = value(behind.strip_prefix("\":")?)?;
+        let (key, behind) = rest.split_at_checked(find_quote(rest.as_bytes())?)?;
+        let (value, behind) = split_value(behind.strip_prefix("\":")?)?;
         each(key, value);
         match behind.strip_prefix(",\"") {
             Some(next) => rest = next,
@@ -22,20 +23,20 @@ pub(super) fn read<'a>(object: &'a str, mut each: impl FnMut(&'a str, &'a str)) 
     }
 }
 
-/// Neither an escape nor a control character (RFC 8259 §7).
+/// Returns whether a byte is neither a backslash nor a control character (RFC 8259 §7).
 fn is_plain(byte: u8) -> bool {
     byte >= b' ' && byte != b'\\'
 }
 
-/// Where the next quotation mark is.
-fn quote(text: &[u8]) -> Option<usize> {
+/// Returns the index of the next quotation mark.
+fn find_quote(text: &[u8]) -> Option<usize> {
     text.iter().position(|byte| *byte == b'"')
 }
 
-/// The text or the whole number at the beginning, and what is behind it.
-fn value(text: &str) -> Option<(&str, &str)> {
+/// Splits off the string or whole number at the beginning; `None` if there is neither.
+fn split_value(text: &str) -> Option<(&str, &str)> {
     let length = match text.as_bytes() {
-        [b'"', rest @ ..] => quote(rest)? + 2,
+        [b'"', rest @ ..] => find_quote(rest)? + 2,
         [b'0', ..] => 1,
         digits => digits.iter().position(|byte| !byte.is_ascii_digit()).filter(|&it| it > 0)?,
     };

@@ -1,4 +1,4 @@
-//! What a client asks of a registry, and the proof that it sends along.
+//! The requests of a client to a registry, and the proof sent with them.
 
 use super::decode_error::DecodeError;
 use super::fields::Fields;
@@ -6,14 +6,14 @@ use super::object::Object;
 use super::value::Group;
 use super::{Auth, Id, Key, Kind, MAX_DATAGRAM, Profile, Room};
 
-/// What a client asks of a registry: REGISTER, LEAVE or QUERY.
+/// A client's request to a registry: REGISTER, LEAVE or QUERY.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The client's own secret; without it, its address stands for it.
+    /// The client's own secret; a client without one is identified by its address.
     pub id: Option<Id>,
-    /// Grows with each new request of one `id`; equal in a retry. The answer echoes it.
+    /// The request's number, greater in each new request of one `id` and equal in a retry; echoed.
     pub seq: Option<u64>,
-    /// What it asks for.
+    /// What the client asks for.
     pub kind: RequestKind,
 }
 
@@ -26,34 +26,34 @@ pub enum RequestKind {
     Leave,
     /// QUERY: a page of the member's own list, or of the room's roster if the id is no member's.
     Query {
-        /// The room whose roster it is.
+        /// The room whose members are listed.
         room: Room,
-        /// Which page, from 0.
+        /// The number of the page, from 0.
         part: u32,
     },
 }
 
-/// What a `mac` covers, in this order: of all requests, since an absent field is covered too.
-const SIGNED: [&[Key]; 3] =
+/// The keys that a `mac` covers, in this order; absent ones too, so one list serves all requests.
+const SIGNED_KEYS: [&[Key]; 3] =
     [&[Key::Type, Key::Id, Key::Seq], Profile::KEYS, &[Key::Part, Key::Cookie]];
 
 impl Request {
-    /// A request to be in the next window.
+    /// Makes a REGISTER: the client asks to be in the next window.
     pub fn register(id: Option<Id>, seq: Option<u64>, profile: Profile) -> Request {
         Request { id, seq, kind: RequestKind::Register(profile) }
     }
 
-    /// A request to be withdrawn from the next window.
+    /// Makes a LEAVE: the client asks to be withdrawn from the next window.
     pub fn leave(id: Option<Id>, seq: Option<u64>) -> Request {
         Request { id, seq, kind: RequestKind::Leave }
     }
 
-    /// A request for a page of a list.
+    /// Makes a QUERY: the client asks for page `part` of a list of peers.
     pub fn query(id: Option<Id>, seq: Option<u64>, room: Room, part: u32) -> Request {
         Request { id, seq, kind: RequestKind::Query { room, part } }
     }
 
-    /// Reads a request of the given kind, without its proof.
+    /// Parses the fields of a request of type `kind`, without its proof.
     pub(super) fn read(kind: Kind, fields: &Fields<'_>) -> Result<Request, DecodeError> {
         let (id, seq) = (fields.get(Key::Id)?, fields.get(Key::Seq)?);
         let kind = match kind {
@@ -68,7 +68,7 @@ impl Request {
         Ok(Request { id, seq, kind })
     }
 
-    /// The datagram's bytes, with its proof.
+    /// Encodes the request as a datagram, with its proof `auth`.
     pub fn encode(&self, auth: &Auth) -> Vec<u8> {
         let mut out = Object::begin(Vec::with_capacity(MAX_DATAGRAM), self.kind.kind().name());
         out.put(Key::Id, &self.id);
@@ -97,15 +97,15 @@ impl RequestKind {
 }
 
 impl Auth {
-    /// Neither cookie nor MAC: enough for a source that a public registry trusts.
+    /// No cookie and no MAC: enough for a source that a public registry trusts.
     pub const NONE: Auth = Auth { cookie: None, mac: None };
 
-    /// A cookie, and no MAC.
+    /// Returns a proof with a cookie and no MAC.
     pub fn with_cookie(cookie: &str) -> Auth {
         Auth { cookie: Some(cookie.to_owned()), mac: None }
     }
 
-    /// Signs a request and the cookie: `mac` gives the MAC of the bytes it is given.
+    /// Signs a request and this cookie: `mac` computes the MAC of the bytes passed to it.
     pub fn sign(&mut self, request: &Request, mac: impl FnOnce(&[u8]) -> String) {
         let bytes = request.encode(self);
         let mut fields = Fields::NONE;
@@ -114,12 +114,12 @@ impl Auth {
     }
 }
 
-/// What the `mac` of a request is made of: each field of [`SIGNED`] as its length in two bytes,
-/// big-endian, and its text (of a number, its digits as sent); one that was not given is the length
-/// 65535 alone. The cookie binds them to the source's address and to two minutes.
+/// Returns the bytes that the `mac` of a request covers: each field of [`SIGNED_KEYS`] as its
+/// length in two bytes, big-endian, and its text (of a number, its digits as sent); an absent field
+/// is the length 65535 alone. The cookie binds them to the source's address and to two minutes.
 pub(super) fn signed_bytes(fields: &Fields<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for &key in SIGNED.into_iter().flatten() {
+    for &key in SIGNED_KEYS.into_iter().flatten() {
         let text = match key {
             Key::Seq | Key::Part => fields.json(key).map(Into::into),
             key => fields.text(key).ok().flatten(),

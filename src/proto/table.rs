@@ -1,11 +1,11 @@
-//! The macros behind the table of datagrams in `proto.rs`: a message is stated once, and from that
-//! come its struct, its encoder and its decoder, and its place in `Kind` and `Datagram`.
+//! The macros behind the table of datagrams in `proto.rs`: each message is declared once, and from
+//! that come its struct, encoder and decoder, and its variants of `Kind` and `Datagram`.
 //!
 //! A field is `name: Type = Key`, in the order in which it is written; `or default` makes a field
-//! that may be left out and is then taken for the default. A field without a key is a group of
-//! fields that stand between the others. How a type is read and written is in `value.rs`.
+//! optional, with the type's default. A field without a key is a group of fields, written inline
+//! among the others. `value.rs` reads and writes each type.
 
-/// Structs whose fields are those of a datagram, or a part of them.
+/// Declares structs whose fields are those of a datagram, or of a part of one.
 macro_rules! groups {
     ($(
         $(#[$meta:meta])*
@@ -38,8 +38,8 @@ macro_rules! groups {
     (@write $out:ident, $value:expr, $key:ident) => { $out.put(Key::$key, &$value) };
 }
 
-/// The types of datagrams: first those of requests, whose fields are those of `Request` and `Auth`,
-/// then the others, each with its struct.
+/// Declares the types of datagrams: first the requests, whose fields are those of `Request` and
+/// `Auth`, then the others, each with its struct.
 macro_rules! messages {
     (
         requests { $($(#[$request_doc:meta])* $request:ident,)* }
@@ -54,13 +54,13 @@ macro_rules! messages {
         }
 
         impl Kind {
-            /// Whether it is the type of a [`Request`], which a registry answers.
+            /// Returns whether this is the type of a [`Request`], which a registry answers.
             pub fn is_request(self) -> bool {
                 matches!(self, $(Kind::$request)|*)
             }
         }
 
-        /// Any datagram, read whole.
+        /// A datagram of any type, with all its fields.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Datagram<'a> {
             /// REGISTER, LEAVE or QUERY, with its proof.
@@ -78,7 +78,7 @@ macro_rules! messages {
                 })
             }
 
-            /// The bytes of the datagram.
+            /// Encodes the datagram as JSON.
             pub fn encode(&self) -> Vec<u8> {
                 match self {
                     Datagram::Request(request, auth) => request.encode(auth),
@@ -91,12 +91,12 @@ macro_rules! messages {
             groups! { $(#[$doc])* pub struct $message $(<$life>)? { $($fields)* } }
 
             impl $(<$life>)? $message $(<$life>)? {
-                /// The bytes of the datagram.
+                /// Encodes the datagram as JSON.
                 pub fn encode(&self) -> Vec<u8> {
                     self.encode_behind(Vec::with_capacity(MAX_DATAGRAM))
                 }
 
-                /// The bytes of the datagram, behind what `before` holds.
+                /// Encodes the datagram as JSON, appended to `before`.
                 pub fn encode_behind(&self, before: Vec<u8>) -> Vec<u8> {
                     let mut out = Object::begin(before, Kind::$kind.name());
                     Group::write(self, &mut out);

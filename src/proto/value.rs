@@ -1,4 +1,4 @@
-//! How each type stands in a field, both ways: what its JSON text must be, and how it is written.
+//! Reads and writes the types of fields: what the JSON text of each must be, and how it is written.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,53 +6,54 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use super::decode_error::DecodeError;
-use super::fields::{Fields, bad, text};
+use super::fields::{Fields, bad_field, text};
 use super::list::{ListError, Page, parse_addr};
 use super::object::Object;
 use super::{Code, Current, Id, Key, Name, Pass, Room, SEQ_END, Text};
+use crate::path::is_private;
 use crate::window::{Wall, Window};
 
-/// The most milliseconds that are told: eight digits, so that the longest head has its proven
-/// length.
+/// The most milliseconds that are written: eight digits, so that the longest datagram has its
+/// proven length.
 const MAX_MS: u64 = 99_999_999;
 
 /// A type that can be the value of a field.
 pub(crate) trait Value<'a>: Sized {
-    /// Reads it from its JSON text.
+    /// Parses the value of `key` from its JSON text.
     fn read(key: Key, json: &'a str) -> Result<Self, DecodeError>;
 
-    /// Writes it as the value of `key`.
+    /// Writes this value under `key`.
     fn write(&self, key: Key, out: &mut Object);
 }
 
-/// A field: a value that must be given, or one that may be left out.
+/// A required value, or an optional one (`Option<T>`).
 pub(crate) trait Field<'a>: Sized {
-    /// Reads the value of `key`.
+    /// Parses the value of `key`.
     fn read(key: Key, fields: &Fields<'a>) -> Result<Self, DecodeError>;
 
-    /// Writes it as the value of `key`, or nothing.
+    /// Writes this value under `key`, or nothing for `None`.
     fn write(&self, key: Key, out: &mut Object);
 }
 
-/// Several fields that stand together: those of a message, or of a part that messages share.
+/// Several fields of one object: those of a message, or of a part that messages share.
 pub(crate) trait Group<'a>: Sized {
-    /// The keys of the fields, in the order in which they are written.
+    /// The keys of the group's fields, in the order in which they are written.
     const KEYS: &'static [Key];
 
-    /// Reads each of the fields.
+    /// Parses all fields of the group.
     fn read(fields: &Fields<'a>) -> Result<Self, DecodeError>;
 
-    /// Writes each of the fields.
+    /// Writes all fields of the group.
     fn write(&self, out: &mut Object);
 }
 
 impl<'a> Fields<'a> {
-    /// The value of a field.
+    /// Parses the value of a field.
     pub(crate) fn get<T: Field<'a>>(&self, key: Key) -> Result<T, DecodeError> {
         T::read(key, self)
     }
 
-    /// The value of a field, or the default if it was left out.
+    /// Parses the value of a field, or returns the default if the field is absent.
     pub(crate) fn get_or_default<T: Value<'a> + Default>(
         &self,
         key: Key,
@@ -62,7 +63,7 @@ impl<'a> Fields<'a> {
 }
 
 impl Object {
-    /// Writes a field, unless it is left out.
+    /// Writes a field, unless its value is `None`.
     pub(crate) fn put<'a>(&mut self, key: Key, value: &impl Field<'a>) {
         value.write(key, self);
     }
@@ -72,7 +73,7 @@ impl<'a, T: Value<'a>> Field<'a> for T {
     fn read(key: Key, fields: &Fields<'a>) -> Result<T, DecodeError> {
         match fields.json(key) {
             Some(json) => T::read(key, json),
-            None => bad(key, "must be given"),
+            None => bad_field(key, "must be given"),
         }
     }
 
@@ -94,17 +95,17 @@ impl<'a, T: Value<'a>> Field<'a> for Option<T> {
 }
 
 fn parse<T: FromStr<Err: fmt::Display>>(key: Key, json: &str) -> Result<T, DecodeError> {
-    text(key, json)?.parse().or_else(|error| bad(key, error))
+    text(key, json)?.parse().or_else(|error| bad_field(key, error))
 }
 
 fn number(key: Key, json: &str, end: u64) -> Result<u64, DecodeError> {
     match json.parse() {
         Ok(number) if number < end => Ok(number),
-        _ => bad(key, format_args!("must be a whole number from 0 to {}", end - 1)),
+        _ => bad_field(key, format_args!("must be a whole number from 0 to {}", end - 1)),
     }
 }
 
-/// Types whose text holds nothing that has to be escaped.
+/// Implements [`Value`] for types whose text never needs JSON escapes.
 macro_rules! plain_text {
     ($($type:ty: |$value:ident| $text:expr;)*) => {$(
         impl Value<'_> for $type {
@@ -131,7 +132,7 @@ plain_text! {
 
 impl Value<'_> for Code {
     fn read(key: Key, json: &str) -> Result<Code, DecodeError> {
-        text(key, json)?.parse().or_else(|_| bad(key, "must be a known one"))
+        text(key, json)?.parse().or_else(|_| bad_field(key, "must be a known one"))
     }
 
     fn write(&self, key: Key, out: &mut Object) {
@@ -159,7 +160,7 @@ impl Value<'_> for String {
     }
 }
 
-/// A `seq`; or milliseconds, if that is how the key ends.
+/// A `seq`, or milliseconds if the key ends in `_ms`.
 impl Value<'_> for u64 {
     fn read(key: Key, json: &str) -> Result<u64, DecodeError> {
         number(key, json, SEQ_END)
@@ -184,24 +185,16 @@ impl Value<'_> for u32 {
 impl Value<'_> for SocketAddr {
     fn read(key: Key, json: &str) -> Result<SocketAddr, DecodeError> {
         match parse_addr(&text(key, json)?) {
-            Some(addr) if key == Key::Lan && !is_private(addr) => {
-                bad(key, "must be a private address, of RFC 1918 or fc00::/7")
+            Some(addr) if key == Key::Lan && !is_private(addr.ip()) => {
+                bad_field(key, "must be a private address, of RFC 1918 or fc00::/7")
             }
             Some(addr) => Ok(addr),
-            None => bad(key, "must be an address like 192.168.1.7:40112 or [fd00::7]:40112"),
+            None => bad_field(key, "must be an address like 192.168.1.7:40112 or [fd00::7]:40112"),
         }
     }
 
     fn write(&self, key: Key, out: &mut Object) {
         out.addr(key.name(), *self);
-    }
-}
-
-/// What `lan` may be: RFC 1918, or RFC 4193 (fc00::/7).
-fn is_private(addr: SocketAddr) -> bool {
-    match addr {
-        SocketAddr::V4(v4) => v4.ip().is_private(),
-        SocketAddr::V6(v6) => v6.ip().is_unique_local(),
     }
 }
 
@@ -219,7 +212,7 @@ impl<'a> Value<'a> for Current<'a> {
     fn read(key: Key, json: &'a str) -> Result<Current<'a>, DecodeError> {
         match serde_json::from_str(json) {
             Ok(fields) => Group::read(&fields),
-            Err(_) => bad(key, "must be an object"),
+            Err(_) => bad_field(key, "must be an object"),
         }
     }
 
@@ -232,15 +225,17 @@ impl<'a> Group<'a> for Page<'a> {
     const KEYS: &'static [Key] = &[Key::Part, Key::Parts, Key::Count, Key::Peers];
 
     fn read(fields: &Fields<'a>) -> Result<Page<'a>, DecodeError> {
-        let Some(json) = fields.json(Key::Peers) else { return bad(Key::Peers, "must be given") };
+        let Some(json) = fields.json(Key::Peers) else {
+            return bad_field(Key::Peers, "must be given");
+        };
         let Some(peers) = json.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else {
-            return bad(Key::Peers, ListError);
+            return bad_field(Key::Peers, ListError);
         };
         let (part, parts) = (fields.get(Key::Part)?, fields.get(Key::Parts)?);
         let page = Page { part, parts, count: fields.get(Key::Count)?, peers };
         match page.candidates() {
-            Err(error) => bad(Key::Peers, error),
-            Ok(_) if part >= parts => bad(Key::Part, "must be below parts"),
+            Err(error) => bad_field(Key::Peers, error),
+            Ok(_) if part >= parts => bad_field(Key::Part, "must be below parts"),
             Ok(_) => Ok(page),
         }
     }

@@ -1,4 +1,4 @@
-//! What a registry answers, as datagrams.
+//! Makes the datagrams that a registry answers requests with.
 
 use std::time::Duration;
 
@@ -48,7 +48,8 @@ impl Registry {
         now.wall.millis_to(self.current.closes())
     }
 
-    /// A member's own list, or a page of the room's roster.
+    /// Answers a QUERY: with a page of the member's own list if its id is one of a member of the
+    /// current window, else with a page of the room's public list.
     pub(super) fn answer_query(
         &self,
         now: Now,
@@ -98,7 +99,7 @@ impl Registry {
         Handled::Answer(Transmit { path, payload })
     }
 
-    /// PEERS as everyone is told it.
+    /// Makes a PEERS datagram without what only members are sent (`you` and the pass).
     fn peers<'a>(&self, now: Now, query: &Request, room: &Room, page: Page<'a>) -> Peers<'a> {
         Peers {
             id: query.id.clone(),
@@ -113,7 +114,12 @@ impl Registry {
     }
 }
 
-pub(super) fn left(path: Path, id: Option<Id>, seq: Option<u64>, window: Window) -> Transmit {
+pub(super) fn left_answer(
+    path: Path,
+    id: Option<Id>,
+    seq: Option<u64>,
+    window: Window,
+) -> Transmit {
     Transmit { path, payload: Left { id, seq, window }.encode() }
 }
 
@@ -126,7 +132,7 @@ fn no_such_part(path: Path, seq: Option<u64>, parts: u32) -> Handled {
     Handled::Refused(Transmit { path, payload: refusal.encode() }, Code::BadField)
 }
 
-pub(super) fn unavailable(path: Path, seq: Option<u64>) -> Transmit {
+pub(super) fn unavailable_error(path: Path, seq: Option<u64>) -> Transmit {
     let refusal = Refusal {
         seq,
         code: Code::Unavailable,
@@ -136,18 +142,21 @@ pub(super) fn unavailable(path: Path, seq: Option<u64>) -> Transmit {
     Transmit { path, payload: refusal.encode() }
 }
 
-/// What whoever asked for a record is told that is certainly not in the journal; nobody asks for an
-/// opening.
-pub fn refused(record: &Record) -> Option<Transmit> {
+/// Makes the ERROR `unavailable` for the client whose record the journal refused; `None` for an
+/// opening, which no client asked for.
+pub fn unavailable_answer(record: &Record) -> Option<Transmit> {
     match record {
-        Record::Register(registration) => Some(unavailable(registration.path, registration.seq)),
-        Record::Leave(leaving) => Some(unavailable(leaving.path, leaving.seq)),
+        Record::Register(registration) => {
+            Some(unavailable_error(registration.path, registration.seq))
+        }
+        Record::Leave(leaving) => Some(unavailable_error(leaving.path, leaving.seq)),
         Record::Open(_) => None,
     }
 }
 
-/// No room is left under a cap; there may be after the opening, which is so far away.
-pub(super) fn full(path: Path, seq: Option<u64>, cap: Cap, opens_in: Duration) -> Transmit {
+/// Makes the ERROR `full` for a cap that is reached; the client may retry after the opening of the
+/// window, in `opens_in`.
+pub(super) fn full_error(path: Path, seq: Option<u64>, cap: Cap, opens_in: Duration) -> Transmit {
     let retry_in_ms = Some(opens_in.as_millis() as u64);
     let refusal = Refusal { seq, code: Code::Full, reason: cap.to_string(), retry_in_ms };
     Transmit { path, payload: refusal.encode() }

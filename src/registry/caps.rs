@@ -1,4 +1,4 @@
-//! How many members a window takes: from one network, in a room, in all.
+//! Limits the members of a window: from one network, in a room, in all.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,36 +9,35 @@ use crate::proto::Id;
 use crate::record::Registration;
 use crate::roster::Member;
 
-/// The most of each; 0 is no limit.
+/// The most members and rooms that a window accepts; 0 is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
-    /// Members a window from one IPv4 address, or from one /64 of IPv6. Not of trusted sources.
+    /// The most members of a window from one IPv4 address or IPv6 /64; trusted sources are exempt.
     pub per_ip: usize,
-    /// Members of one room.
+    /// The most members of one room.
     pub room: usize,
-    /// Members of one window.
+    /// The most members of one window.
     pub window: usize,
-    /// Rooms of one window.
+    /// The most rooms of one window.
     pub rooms: usize,
 }
 
 impl Default for Caps {
-    /// The limits without any flag, as the README lists them.
+    /// Returns the default limits of `hit7 serve`, as the README lists them.
     fn default() -> Caps {
         Caps { per_ip: 256, room: 100_000, window: 1_000_000, rooms: 10_000 }
     }
 }
 
 /// The most ids that are remembered, as a multiple of the most members: ids that left or were
-/// displaced are remembered too, so that late copies of their requests come to nothing. Without a
-/// bound, one address could register under a new id as often as its rate allows, all of a long window.
-const IDS: usize = 4;
+/// displaced are remembered too, so that late copies of their requests are ignored. Without a
+/// bound, one address could register new ids at its full rate for all of a long window.
+const IDS_PER_MEMBER: usize = 4;
 
-/// The most records in flight at once, whoever sends them: while the disk stands still, what is
-/// proposed waits in memory.
+/// The most records in flight at once, of all clients: while the disk stalls, they wait in memory.
 const MAX_IN_FLIGHT: usize = 1 << 16;
 
-/// A cap that is reached.
+/// A limit that a request would exceed, with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cap {
     PerIp(usize),
@@ -64,8 +63,8 @@ impl fmt::Display for Cap {
 }
 
 impl Registry {
-    /// The cap that a registration would exceed, where all that is in flight counts as in. `holder`
-    /// has its address now.
+    /// Returns the cap that a registration would exceed, if any; records in flight count as
+    /// members. `holder` is the member that has the registration's address now.
     pub(super) fn reached_cap(
         &self,
         registration: &Registration,
@@ -96,7 +95,7 @@ impl Registry {
         self.reached_cap_of_ids(id, addr, trusted)
     }
 
-    /// The cap that remembering an id would exceed; none if it is remembered already.
+    /// Returns the cap that remembering an id would exceed; `None` if the id is known already.
     pub(super) fn reached_cap_of_ids(
         &self,
         id: &Id,
@@ -108,7 +107,8 @@ impl Registry {
             return None;
         }
         let Caps { per_ip, window, .. } = self.config.caps;
-        let (per_ip, window) = (per_ip.saturating_mul(IDS), window.saturating_mul(IDS));
+        let (per_ip, window) =
+            (per_ip.saturating_mul(IDS_PER_MEMBER), window.saturating_mul(IDS_PER_MEMBER));
         let ids = filling.ids() + self.in_flight.records();
         match (per_ip, window) {
             (1.., _) if !trusted && filling.census().known_from(addr) >= per_ip => {
@@ -119,12 +119,13 @@ impl Registry {
         }
     }
 
-    /// Whether so much waits for the disk that no more is taken.
+    /// Returns whether so many records wait for the disk that no more are accepted.
     pub(super) fn is_overfull(&self) -> bool {
         self.in_flight.records() >= MAX_IN_FLIGHT
     }
 
-    /// The member whose place a registration takes: its own, else its address's.
+    /// Returns the member that a registration replaces: the one with its id, else the one at its
+    /// address.
     fn replaced_by<'a>(
         &'a self,
         registration: &Registration,

@@ -1,4 +1,4 @@
-//! What has been proposed and is not durable yet.
+//! Tracks records that were proposed and are not durable yet.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -8,45 +8,45 @@ use crate::record::{Opening, Record, Ticket};
 use crate::roster::{Map, NextWindow};
 use crate::window::Window;
 
-/// The records that are on their way to the journal.
+/// The records that were proposed and are not durable yet.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     opening: Option<Opening>,
     ids: Map<Id, Pending>,
     addrs: Map<SocketAddr, Ticket>,
-    /// Every record but an opening, in the order of their tickets.
+    /// All records but openings, in the order of their tickets.
     claims: VecDeque<Claim>,
 }
 
-/// The last record of an id that is in flight.
+/// The last record in flight of an id.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
     ticket: Ticket,
-    /// The highest `seq` of its id that is in flight, and the record that has it: of those that have
-    /// one, the last.
+    /// The highest `seq` of the id that is in flight, with the ticket of its record: the last
+    /// record that has a `seq`.
     seq: Option<(Ticket, u64)>,
     pub(super) addr: SocketAddr,
     pub(super) action: Action,
 }
 
-/// What an id last asked for.
+/// Whether an id last asked to register or to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Register,
     Leave,
 }
 
-/// What a record counts for in the census of its window.
+/// The place of a proposed record in the census, the member counts, of its window.
 #[derive(Debug)]
 struct Claim {
     ticket: Ticket,
     window: Window,
-    /// The place of a registration; a withdrawal claims none.
+    /// The address and room that a registration is counted under; `None` for a LEAVE.
     place: Option<(SocketAddr, Room)>,
 }
 
 impl Pending {
-    /// The highest `seq` of its id that is in flight.
+    /// Returns the highest `seq` of the id that is in flight.
     pub(super) fn seq(&self) -> Option<u64> {
         self.seq.map(|(_, seq)| seq)
     }
@@ -57,13 +57,13 @@ impl Claim {
         if let Some((addr, room)) = self.place
             && self.window == window.window()
         {
-            window.census_mut().release(addr, &room);
+            window.census_mut().remove(addr, &room);
         }
     }
 }
 
 impl InFlight {
-    /// The `open` in flight: what is proposed after it is for the window after.
+    /// Returns the opening in flight, if any: records proposed after it are for the window after.
     pub(super) fn opening(&self) -> Option<&Opening> {
         self.opening.as_ref()
     }
@@ -73,7 +73,7 @@ impl InFlight {
         let (id, addr, seq, action, place) = match record {
             Record::Open(opening) => return self.opening = Some(*opening),
             Record::Register(it) => {
-                window.census_mut().expect(it.path.peer, &it.profile.room);
+                window.census_mut().add(it.path.peer, &it.profile.room);
                 let place = Some((it.path.peer, it.profile.room.clone()));
                 (&it.id, it.path.peer, it.seq, Action::Register, place)
             }
@@ -82,15 +82,15 @@ impl InFlight {
         self.claims.push_back(Claim { ticket, window: record.window(), place });
         self.addrs.insert(addr, ticket);
         if let Some(id) = id {
-            let before = self.of(id).and_then(|pending| pending.seq);
+            let before = self.last_of_id(id).and_then(|pending| pending.seq);
             let seq = seq.map(|seq| (ticket, seq)).or(before);
             let pending = Pending { ticket, seq, addr, action };
             self.ids.insert(id.clone(), pending);
         }
     }
 
-    /// Forgets a record that has become durable; of its id and address, unless a later record of
-    /// the same is in flight.
+    /// Forgets a record that has become durable, and its id and address unless a later record of
+    /// theirs is in flight.
     pub(super) fn remove(&mut self, ticket: Ticket, record: &Record, window: &mut NextWindow) {
         let (id, addr) = match record {
             Record::Open(_) => return self.opening = None,
@@ -113,23 +113,24 @@ impl InFlight {
         }
     }
 
-    /// Forgets everything: the journal has refused it. `window` is the one being filled.
+    /// Forgets all records, as the journal has refused them, and subtracts them from the counts of
+    /// `window`, the one being filled.
     pub(super) fn clear(&mut self, window: &mut NextWindow) {
         let InFlight { claims, .. } = std::mem::take(self);
         claims.into_iter().for_each(|claim| claim.release(window));
     }
 
-    /// The last record of an id that is in flight.
-    pub(super) fn of(&self, id: &Id) -> Option<&Pending> {
+    /// Returns the last record in flight of an id, if any.
+    pub(super) fn last_of_id(&self, id: &Id) -> Option<&Pending> {
         self.ids.get(id)
     }
 
-    /// Whether a record of that id or address is in flight.
-    pub(super) fn touches(&self, id: Option<&Id>, addr: SocketAddr) -> bool {
+    /// Returns whether a record of `id` or of `addr` is in flight.
+    pub(super) fn has_record_of(&self, id: Option<&Id>, addr: SocketAddr) -> bool {
         self.addrs.contains_key(&addr) || id.is_some_and(|id| self.ids.contains_key(id))
     }
 
-    /// How many records are in flight, openings left out.
+    /// Returns the number of records in flight, without openings.
     pub(super) fn records(&self) -> usize {
         self.claims.len()
     }

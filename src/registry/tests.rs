@@ -1,4 +1,4 @@
-//! A registry on a clock of its own, and a journal that takes everything, or nothing.
+//! Tests of the registry with a simulated clock, and a journal that accepts or refuses all records.
 
 use super::*;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use crate::proto::{Code, Datagram, Profile, Room};
 const ANA: &str = "203.0.113.9:1";
 const BO: &str = "203.0.113.9:2";
 
-/// A registry with a journal that takes everything at once, or when it is told to.
+/// A registry with a journal in memory, which accepts proposals when the test says so.
 struct Journaled {
     registry: Registry,
     journal: Vec<Record>,
@@ -43,7 +43,7 @@ fn leave(id: &str, seq: u64) -> Request {
     Request::leave(id, Some(seq))
 }
 
-/// What a new process makes of a journal of minutes.
+/// Replays a journal of one-minute windows into a new registry, as a restart does.
 fn replayed(journal: &[Record], config: Config, now: Now) -> Result<Registry, ResumeError> {
     let mut registry = Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), now);
     let mut begun = None;
@@ -78,7 +78,7 @@ impl Journaled {
         self.sync(now);
     }
 
-    /// All that is proposed becomes durable.
+    /// Makes all proposals durable, and returns the answers.
     fn sync(&mut self, now: Now) -> Vec<Vec<u8>> {
         self.collect();
         let mut answers = Vec::new();
@@ -98,16 +98,16 @@ impl Journaled {
         self.collect();
         let mut batch = std::mem::take(&mut self.waiting);
         batch.extend(self.registry.refuse(now));
-        let told = batch.iter().filter_map(|entry| refused(&entry.record));
+        let told = batch.iter().filter_map(|entry| unavailable_answer(&entry.record));
         told.map(|transmit| transmit.payload).collect()
     }
 
-    /// The answer to a request, once it is durable.
+    /// Sends a request, makes its record durable, and returns the answer.
     fn ask(&mut self, now: Now, addr: &str, request: Request) -> Option<Vec<u8>> {
         match self.registry.handle(now, path(addr), request, false) {
             Handled::Answer(transmit) | Handled::Refused(transmit, _) => Some(transmit.payload),
             Handled::Proposed => self.sync(now).pop(),
-            Handled::Nothing(_) => None,
+            Handled::Dropped(_) => None,
         }
     }
 
@@ -233,7 +233,7 @@ fn a_request_without_a_seq_that_is_under_way_does_not_either() {
     let (now, path_of_bo) = (at("11:28:11"), path(BO));
     assert_eq!(it.registry.handle(now, path_of_bo, without, false), Handled::Proposed);
     let older = it.registry.handle(now, path(ANA), register("a", 4), false);
-    assert_eq!(older, Handled::Nothing(DropReason::Old));
+    assert_eq!(older, Handled::Dropped(DropReason::Old));
     it.tick(at("11:29:00"));
     assert_eq!(it.members(), [BO]);
 }
@@ -285,7 +285,7 @@ fn nothing_is_answered_before_it_is_durable() {
     let now = at("11:28:30");
     assert_eq!(it.registry.handle(now, path(ANA), register("a", 1), false), Handled::Proposed);
     let again = it.registry.handle(now, path(ANA), register("a", 1), false);
-    assert_eq!(again, Handled::Nothing(DropReason::UnderWay));
+    assert_eq!(again, Handled::Dropped(DropReason::UnderWay));
     assert_eq!(it.registry.handle(now, path(ANA), register("a", 2), false), Handled::Proposed);
     assert_eq!(it.sync(now).len(), 2);
     assert!(matches!(
@@ -538,7 +538,7 @@ fn what_is_under_way_counts() {
     assert_eq!(third, Handled::Proposed, "what was refused does not count");
 }
 
-/// Ids that come and go from one address are remembered, and so must have an end.
+/// Ids that come and go from one address are remembered, so their number must be limited.
 #[test]
 fn ids_from_one_address_come_to_an_end() {
     let mut it = capped(Caps { per_ip: 2, ..Caps::default() });
@@ -624,7 +624,7 @@ fn while_the_journal_is_down_nothing_is_proposed() {
     it.registry.handle_timeout(at("11:29:00"));
     assert!(it.registry.take_proposals().is_empty());
     assert_eq!(it.registry.poll_timeout(at("11:29:00")), Alarm::default());
-    it.registry.go_on();
+    it.registry.end_suspension();
     it.tick(at("11:29:00"));
     assert_eq!(it.registry.current().window(), window("11:29"));
 }

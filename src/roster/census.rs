@@ -1,6 +1,6 @@
-//! How many members one window has, and from where: what the caps are held against.
+//! Counts the members of a window by network and by room, for the caps.
 //!
-//! A registration that is on its way to the journal counts as a member already ([`Census::expect`]),
+//! A registration that is on its way to the journal counts as a member already ([`Census::add`]),
 //! so that no cap is exceeded by what is in flight.
 
 use std::hash::Hash;
@@ -11,11 +11,11 @@ use crate::proto::Room;
 
 use super::Map;
 
-/// How many there are of each kind: none of a kind that has no entry.
+/// A count for each key; a key without an entry counts 0.
 type Counts<K> = Map<K, u32>;
 
-/// The members of one window, counted in all, by network and by room; and ids that are out, by
-/// network.
+/// The numbers of a window's members in all, by network and by room, and of ids that left or were
+/// displaced, by network.
 #[derive(Debug, Default)]
 pub struct Census {
     members: usize,
@@ -25,21 +25,21 @@ pub struct Census {
 }
 
 impl Census {
-    /// Counts a member of `room` at `addr`: one that is in, or will be once its record is durable.
-    pub fn expect(&mut self, addr: SocketAddr, room: &Room) {
+    /// Adds a member of `room` at `addr`, also one whose record is not durable yet.
+    pub fn add(&mut self, addr: SocketAddr, room: &Room) {
         self.members += 1;
         increase(&mut self.networks, &network(addr.ip()));
         increase(&mut self.rooms, room);
     }
 
-    /// Takes back what [`Census::expect`] counted: the member is out, or its record was refused.
-    pub fn release(&mut self, addr: SocketAddr, room: &Room) {
+    /// Subtracts a member that [`Census::add`] counted: it is out, or its record was refused.
+    pub fn remove(&mut self, addr: SocketAddr, room: &Room) {
         self.members = self.members.saturating_sub(1);
         decrease(&mut self.networks, &network(addr.ip()));
         decrease(&mut self.rooms, room);
     }
 
-    /// A member changed its room.
+    /// Moves a member from the count of one room to that of another.
     pub(super) fn change_room(&mut self, from: &Room, to: &Room) {
         if from != to {
             increase(&mut self.rooms, to);
@@ -47,37 +47,37 @@ impl Census {
         }
     }
 
-    /// An id is remembered that is out: it left, or its address was registered again.
-    pub(super) fn depart(&mut self, addr: SocketAddr) {
+    /// Counts an id at `addr` that is remembered although it left or was displaced.
+    pub(super) fn add_departed(&mut self, addr: SocketAddr) {
         increase(&mut self.departed, &network(addr.ip()));
     }
 
-    /// An id that was out is in again, or is out from elsewhere.
-    pub(super) fn come_back(&mut self, addr: SocketAddr) {
+    /// Subtracts an id that [`Census::add_departed`] counted: it is in or left elsewhere.
+    pub(super) fn remove_departed(&mut self, addr: SocketAddr) {
         decrease(&mut self.departed, &network(addr.ip()));
     }
 
-    /// How many members there are in all.
+    /// Returns the number of members in all rooms.
     pub fn members(&self) -> usize {
         self.members
     }
 
-    /// How many members are from the network of an address.
+    /// Returns the number of members from the network of `addr`.
     pub fn members_from(&self, addr: SocketAddr) -> usize {
         count(&self.networks, &network(addr.ip()))
     }
 
-    /// How many ids are known from the network of an address: its members, and those that are out.
+    /// Returns the number of members and of departed ids from the network of `addr`.
     pub fn known_from(&self, addr: SocketAddr) -> usize {
         self.members_from(addr) + count(&self.departed, &network(addr.ip()))
     }
 
-    /// How many members a room has.
+    /// Returns the number of members of a room.
     pub fn members_in(&self, room: &Room) -> usize {
         count(&self.rooms, room)
     }
 
-    /// How many rooms have members.
+    /// Returns the number of rooms that have members.
     pub fn rooms(&self) -> usize {
         self.rooms.len()
     }
@@ -94,7 +94,7 @@ fn increase<K: Clone + Eq + Hash>(counts: &mut Counts<K>, kind: &K) {
     }
 }
 
-/// The last one of a kind takes its entry along, or entries would pile up.
+/// Subtracts 1 from the count of a key, and removes the entry at 0, or entries would pile up.
 fn decrease<K: Eq + Hash>(counts: &mut Counts<K>, kind: &K) {
     if let Some(count) = counts.get_mut(kind) {
         *count -= 1;
@@ -116,13 +116,13 @@ mod tests {
     fn what_is_released_is_counted_no_more() {
         let (mut census, main) = (Census::default(), Room::default());
         let lab: Room = "lab".parse().unwrap();
-        census.expect(addr("192.0.2.1:1"), &main);
-        census.expect(addr("192.0.2.1:2"), &lab);
-        census.expect(addr("[2001:db8::1]:1"), &lab);
+        census.add(addr("192.0.2.1:1"), &main);
+        census.add(addr("192.0.2.1:2"), &lab);
+        census.add(addr("[2001:db8::1]:1"), &lab);
         assert_eq!((census.members(), census.rooms(), census.members_in(&lab)), (3, 2, 2));
         assert_eq!(census.members_from(addr("192.0.2.1:9")), 2);
         assert_eq!(census.members_from(addr("[2001:db8::2]:9")), 1, "a /64 is one network");
-        census.release(addr("192.0.2.1:1"), &main);
+        census.remove(addr("192.0.2.1:1"), &main);
         assert_eq!((census.members(), census.rooms(), census.members_in(&main)), (2, 1, 0));
         assert_eq!(census.members_from(addr("192.0.2.1:9")), 1);
     }
@@ -130,10 +130,10 @@ mod tests {
     #[test]
     fn ids_that_are_out_are_known_still() {
         let mut census = Census::default();
-        census.expect(addr("192.0.2.1:1"), &Room::default());
-        census.depart(addr("192.0.2.1:2"));
+        census.add(addr("192.0.2.1:1"), &Room::default());
+        census.add_departed(addr("192.0.2.1:2"));
         assert_eq!(census.known_from(addr("192.0.2.1:3")), 2);
-        census.come_back(addr("192.0.2.1:2"));
+        census.remove_departed(addr("192.0.2.1:2"));
         assert_eq!((census.known_from(addr("192.0.2.1:3")), census.departed.len()), (1, 0));
     }
 }

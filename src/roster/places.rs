@@ -1,5 +1,5 @@
-//! Where members stand, by address, without a copy of the address: of a million members that is a
-//! fifth of the memory.
+//! Finds the slot of a member by its address, without a copy of the address in the table: with a
+//! million members that saves a fifth of the memory.
 
 use std::fmt;
 use std::hash::BuildHasher;
@@ -10,21 +10,22 @@ use hashbrown::HashTable;
 
 use super::Slot;
 
-/// Slots by address. Whoever has it knows which address is at a slot, and tells it as `at`.
+/// The slot of each member by its address. The table holds no addresses: each call takes `at`,
+/// which returns the address of the member in a slot.
 #[derive(Default)]
-pub(super) struct Places {
+pub(super) struct SlotsByAddr {
     slots: HashTable<Slot>,
     keys: RandomState,
 }
 
-impl Places {
-    /// The slot of an address.
+impl SlotsByAddr {
+    /// Returns the slot of the member at `addr`, if any.
     pub(super) fn find(&self, addr: SocketAddr, at: impl Fn(Slot) -> SocketAddr) -> Option<Slot> {
         let hash = self.keys.hash_one(addr);
         self.slots.find(hash, |&slot| at(slot) == addr).copied()
     }
 
-    /// Notes the slot of an address, and gives back the one that it had.
+    /// Sets the slot of an address, and returns the one that the address had before.
     pub(super) fn insert(
         &mut self,
         addr: SocketAddr,
@@ -39,7 +40,7 @@ impl Places {
         None
     }
 
-    /// Forgets an address: the slot that it had.
+    /// Removes an address, and returns the slot that it had, if any.
     pub(super) fn remove(
         &mut self,
         addr: SocketAddr,
@@ -51,9 +52,9 @@ impl Places {
     }
 }
 
-impl fmt::Debug for Places {
+impl fmt::Debug for SlotsByAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Places({})", self.slots.len())
+        write!(f, "SlotsByAddr({})", self.slots.len())
     }
 }
 
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_last_slot() {
-        let mut places = Places::default();
+        let mut places = SlotsByAddr::default();
         // Slot n holds address n; a second round puts each at slot n + COUNT.
         const COUNT: u32 = 1000;
         let at = |slot: Slot| addr(slot.0 % COUNT);

@@ -1,5 +1,5 @@
-//! Writes the documents of windows on a thread of its own, made at the start: a disk that is slow
-//! holds up nobody, and no thread has to be had later.
+//! Writes windows' documents on a thread of its own, so that a slow disk delays nothing else. The
+//! thread starts with the registry: later, the system may have none to give.
 
 use std::io;
 use std::sync::Arc;
@@ -15,16 +15,17 @@ use crate::roster::FinalizedWindow;
 use crate::store::Disk;
 use crate::window::Window;
 
-/// What became of a document, or of the old ones.
+/// The result of writing a document, or of removing old ones.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// The document of a window is durable, or why it is not.
+    /// The window's document is durable, or could not be written for the reason in `Err`.
     Written(Window, Result<(), String>),
-    /// Old documents could not be removed.
+    /// Old documents could not be removed, for this reason.
     PruneFails(String),
 }
 
-/// The thread, as its owner sees it. Dropped, it lets the thread finish what it was given.
+/// The owner's handle of the archive thread. Once it is dropped, the thread ends after the window
+/// that it was given.
 #[derive(Debug)]
 pub(super) struct ArchiveThread {
     windows: SyncSender<Arc<FinalizedWindow>>,
@@ -32,7 +33,7 @@ pub(super) struct ArchiveThread {
 }
 
 impl ArchiveThread {
-    /// Starts the thread; documents older than `keep` are removed.
+    /// Starts the thread, which also removes documents older than `keep`; `None` keeps all.
     pub(super) fn start(
         archive: Archive<Disk>,
         keep: Option<Duration>,
@@ -46,21 +47,21 @@ impl ArchiveThread {
         Ok(ArchiveThread { windows, outcomes })
     }
 
-    /// Hands in a window whose document is to be written. The outcome of the window handed in before
-    /// must have been received.
+    /// Queues a window whose document is to be written. The outcome of the window before must have
+    /// been received.
     pub(super) fn write(&self, window: Arc<FinalizedWindow>) {
         self.windows
             .try_send(window)
             .expect("one window at a time, and the thread only ends after us");
     }
 
-    /// Waits for the next outcome.
+    /// Waits for the next outcome of a write or a removal.
     pub(super) async fn next(&mut self) -> Outcome {
         self.outcomes.recv().await.expect("the thread ends only after us")
     }
 }
 
-/// What runs on the thread.
+/// The state of the archive thread.
 struct Writer {
     archive: Archive<Disk>,
     keep: Option<Duration>,
@@ -81,7 +82,7 @@ impl Writer {
         }
     }
 
-    /// Removes one day that is older than is kept.
+    /// Removes the documents of one day that is older than `keep`.
     fn prune(&self) {
         let Some(keep) = self.keep else { return };
         match self.archive.prune(self.clock.now().wall, keep) {
@@ -93,7 +94,7 @@ impl Writer {
         }
     }
 
-    /// While the registry stops, nobody may listen any more.
+    /// Sends an outcome to the owner of the thread, who may be gone while the registry stops.
     fn tell(&self, outcome: Outcome) {
         let _ = self.report.blocking_send(outcome);
     }

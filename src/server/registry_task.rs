@@ -1,5 +1,5 @@
-//! The task that owns the node: it hands in what comes, and does what the node wants done. It waits
-//! for what comes to it, and never for what it gives away.
+//! The task that owns the node: passes inputs to the node and carries out its outputs. The task
+//! waits for inputs only, never until an output is taken.
 
 use std::future::Future;
 use std::pin::pin;
@@ -20,25 +20,26 @@ use crate::udp::{Inbox, Sockets};
 
 use super::archive_thread::{self, ArchiveThread};
 use super::reporter::Reporter;
-use super::workers::{Entrance, GateCounts, Workers};
+use super::workers::{GateCounts, GateRunner, Workers};
 use super::{Event, RunError};
 
-/// Answers that are made before they are sent: after a stall of the disk thousands may be due, and what
-/// memory they take at once is kept.
-const ANSWERS_AT_ONCE: usize = 256;
+/// The most answers that are made before they are sent, which bounds their memory: after a stall of
+/// the disk, thousands may be due.
+const MAX_BATCHED_ANSWERS: usize = 256;
 
-/// Datagrams of an announcement that leave before anything else gets its turn.
-const TRAINS_AT_ONCE: usize = 64;
+/// The WINDOW datagrams of an announcement that are sent before other work gets its turn.
+const MAX_PUSHED_PER_TURN: usize = 64;
 
-/// How long a stop waits for the journal and the documents.
+/// How long shutdown waits until the journal and the documents are written.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The owner of a node, and of all that the node's wishes go to.
+/// The owner of the node and of all that its outputs go to: sockets, workers, journal, archive and
+/// reporter.
 pub(super) struct RegistryTask {
     clock: Clock,
     node: Node,
     sockets: Arc<Sockets>,
-    entrance: Entrance,
+    gate: GateRunner,
     workers: Workers,
     journal: FileJournal,
     archive: ArchiveThread,
@@ -47,7 +48,7 @@ pub(super) struct RegistryTask {
 }
 
 impl RegistryTask {
-    /// A task that is to be run; `gate` is for `sockets`, which are received from here.
+    /// Creates the task; `gate` checks the datagrams that the task receives from `sockets`.
     pub(super) fn new(
         clock: Clock,
         node: Node,
@@ -58,21 +59,11 @@ impl RegistryTask {
         reporter: Reporter,
     ) -> RegistryTask {
         let sockets = Arc::new(sockets);
-        let (entrance, answers) = (Entrance::new(gate, sockets.clone()), Vec::new());
-        RegistryTask {
-            clock,
-            node,
-            sockets,
-            entrance,
-            workers,
-            journal,
-            archive,
-            reporter,
-            answers,
-        }
+        let (gate, answers) = (GateRunner::new(gate, sockets.clone()), Vec::new());
+        RegistryTask { clock, node, sockets, gate, workers, journal, archive, reporter, answers }
     }
 
-    /// Serves until `shutdown` is done, then writes what lacks and stops.
+    /// Serves until `shutdown` resolves, then writes what is pending and stops.
     pub(super) async fn run(
         mut self,
         mut keys: watch::Receiver<Vec<Key>>,
@@ -80,25 +71,25 @@ impl RegistryTask {
     ) -> Result<(), RunError> {
         let (mut shutdown, mut inbox) = (pin!(shutdown), Inbox::new());
         loop {
-            // In every turn: under a flood the timer's branch may never get to fire.
-            self.input(Input::Timeout);
-            let has_more = self.work();
+            // In every turn: under a flood of datagrams, the timer's branch below may never run.
+            self.handle_input(Input::Timeout);
+            let has_more = self.process_outputs();
             self.report();
             let alarm = self.alarm();
             tokio::select! {
                 () = &mut shutdown => break,
-                outcome = self.journal.next() => self.input(Input::Journal(outcome)),
+                outcome = self.journal.next() => self.handle_input(Input::Journal(outcome)),
                 received = self.sockets.recv(&mut inbox) => {
                     received?;
                     self.receive(&inbox);
                 }
                 passed = self.workers.next() => {
-                    passed?.into_iter().for_each(|input| self.input(input));
+                    passed?.into_iter().for_each(|input| self.handle_input(input));
                 }
                 outcome = self.archive.next() => self.note_archived(outcome),
                 Ok(()) = keys.changed() => {
                     let keys = keys.borrow_and_update().clone();
-                    self.entrance.set_keys(keys);
+                    self.gate.set_keys(keys);
                 }
                 () = self.clock.sleep(alarm), if !has_more => {}
                 () = yield_now(), if has_more => {}
@@ -108,19 +99,19 @@ impl RegistryTask {
         Ok(())
     }
 
-    fn input(&mut self, input: Input) {
+    fn handle_input(&mut self, input: Input) {
         self.node.handle(self.clock.now(), input);
     }
 
     fn receive(&mut self, inbox: &Inbox) {
         let (now, node) = (self.clock.now(), &mut self.node);
-        self.entrance.admit(now, inbox, |input| node.handle(now, input));
+        self.gate.admit(now, inbox, |input| node.handle(now, input));
     }
 
     fn note_archived(&mut self, outcome: archive_thread::Outcome) {
         match outcome {
             archive_thread::Outcome::Written(window, result) => {
-                self.input(Input::Archived(window, result));
+                self.handle_input(Input::Archived(window, result));
             }
             archive_thread::Outcome::PruneFails(why) => {
                 self.reporter.tell(Event::DocumentFails(why));
@@ -128,72 +119,74 @@ impl RegistryTask {
         }
     }
 
-    /// Does what the node wants done; whether it wants more, after others have had their turn.
-    fn work(&mut self) -> bool {
-        let (mut now, mut trains) = (self.clock.now(), 0);
+    /// Carries out the node's outputs; returns whether some are left for the next turn.
+    fn process_outputs(&mut self) -> bool {
+        let (mut now, mut pushed) = (self.clock.now(), 0);
         while let Some(output) = self.node.poll(now) {
             match output {
                 Output::Send(transmit) => self.answers.push(transmit),
-                Output::SendTrain(push) => trains += self.push(push),
+                Output::SendTrain(push) => pushed += self.push(push),
                 Output::Append(epoch, batch) => self.journal.submit(epoch, batch),
                 Output::Archive(window) => self.archive.write(window),
                 Output::Discard(window) => self.journal.discard(window),
                 Output::Event(event) => self.reporter.note(event),
             }
-            if self.answers.len() >= ANSWERS_AT_ONCE {
+            if self.answers.len() >= MAX_BATCHED_ANSWERS {
                 self.send_answers();
                 now = self.clock.now();
             }
-            if trains >= TRAINS_AT_ONCE {
+            if pushed >= MAX_PUSHED_PER_TURN {
                 break;
             }
         }
         self.send_answers();
-        trains >= TRAINS_AT_ONCE
+        pushed >= MAX_PUSHED_PER_TURN
     }
 
     fn send_answers(&mut self) {
         self.workers.share(&mut self.answers);
-        self.entrance.send(self.answers.drain(..));
+        self.gate.send_answers(self.answers.drain(..));
     }
 
-    /// Sends what a member is told: how many datagrams that were.
+    /// Sends a member's WINDOW, or returns it to the node if the socket is full; returns the number
+    /// of its datagrams.
     fn push(&mut self, push: Push) -> usize {
         let datagrams = push.train.datagrams().len();
-        if let Err(push) = self.entrance.send_push(push) {
-            self.input(Input::Returned(push));
+        if let Err(push) = self.gate.send_push(push) {
+            self.handle_input(Input::Returned(push));
         }
         datagrams
     }
 
-    /// When there is something to do although nothing comes.
+    /// Returns when the task must wake up if no input comes.
     fn alarm(&self) -> Alarm {
         let node = self.node.poll_timeout(self.clock.now());
         Alarm { mono: node.mono.into_iter().chain(self.reporter.poll_timeout()).min(), ..node }
     }
 
     fn report(&mut self) {
-        let RegistryTask { entrance, workers, reporter, .. } = self;
+        let RegistryTask { gate, workers, reporter, .. } = self;
         let counts = || {
-            let mut counts: GateCounts = entrance.counts();
+            let mut counts: GateCounts = gate.counts();
             workers.add_counts(&mut counts);
             counts
         };
         reporter.report(self.clock.now(), &self.node, counts);
     }
 
-    /// What was proposed is still answered, and the documents that are due are written.
+    /// Shuts down: waits up to `SHUTDOWN_TIMEOUT` until what was given to the journal is answered
+    /// and the documents that are due are written, then stops the workers.
     async fn stop(mut self) {
         let finish = async {
             loop {
-                // A window may open even now.
+                // A window may open even during shutdown.
                 self.node.finish_announcement();
-                self.work();
+                self.process_outputs();
                 if self.node.is_settled() && self.node.is_archived() {
                     return;
                 }
                 tokio::select! {
-                    outcome = self.journal.next() => self.input(Input::Journal(outcome)),
+                    outcome = self.journal.next() => self.handle_input(Input::Journal(outcome)),
                     outcome = self.archive.next() => self.note_archived(outcome),
                 }
             }

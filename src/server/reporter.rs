@@ -1,4 +1,4 @@
-//! Tells those who watch: how the registry stands, what happened, what was turned away.
+//! Publishes snapshots of the registry, its events, and the counts of rejected datagrams.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use crate::window::Length;
 use super::Event;
 use super::workers::GateCounts;
 
-/// How often watchers are shown how the registry stands, at most.
+/// The shortest time between two published snapshots, unless a window opens or is missed.
 const SHOW_EVERY: Duration = Duration::from_millis(250);
 
-/// How often it is told what was turned away, at most: never a line a datagram, or whoever sends
-/// them would fill the log.
+/// The shortest time between two reports of rejected datagrams: with a line for each, their sender
+/// could fill the log.
 const REPORT_REJECTED_EVERY: Duration = Duration::from_secs(10);
 
-/// What watchers are shown, and when they are shown it again.
+/// Publishes snapshots and events of the registry, at limited rates.
 #[derive(Debug)]
 pub(super) struct Reporter {
     events: EventSender<Event>,
     shown: watch::Sender<Arc<Snapshot>>,
     snapshot: Snapshot,
     show_at: Duration,
-    /// What was turned away when that was last told.
+    /// The counts of rejected datagrams in the last report.
     last_reported: Tally,
     report_at: Duration,
 }
 
-/// How a registry stands that has done nothing yet.
+/// Returns the first snapshot of a registry: its state at the start, with all counters 0.
 pub(super) fn snapshot(node: &Node, length: Length, clock: Clock) -> Snapshot {
     let (next, waiting) = node.next();
     Snapshot {
@@ -53,7 +53,7 @@ pub(super) fn snapshot(node: &Node, length: Length, clock: Clock) -> Snapshot {
 }
 
 impl Reporter {
-    /// Reports to `shown`, which has the first snapshot, and to `events`.
+    /// Creates a reporter that publishes to `shown`, which holds the first snapshot, and `events`.
     pub(super) fn new(
         shown: watch::Sender<Arc<Snapshot>>,
         events: mpsc::Sender<Event>,
@@ -69,7 +69,7 @@ impl Reporter {
         }
     }
 
-    /// Takes note of what happened to the node.
+    /// Updates the snapshot with an event of the node, and sends the event to the receiver.
     pub(super) fn note(&mut self, event: node::Event) {
         let event = match event {
             node::Event::Opened(window, late) => {
@@ -94,7 +94,7 @@ impl Reporter {
         self.tell(event);
     }
 
-    /// Adds a window to the past that is shown, which is then shown at once.
+    /// Adds a window to the snapshot's past windows, and makes the next snapshot due at once.
     fn remember(&mut self, window: &FinalizedWindow, late: Option<Duration>) -> Past {
         let (members, rooms) = (window.len(), window.rosters().len());
         let past = Past { window: window.window(), members, rooms, late };
@@ -103,17 +103,18 @@ impl Reporter {
         past
     }
 
-    /// Tells an event. The receiver may be gone: events are optional.
+    /// Sends an event. A receiver that is gone is no error: events are optional.
     pub(super) fn tell(&mut self, event: Event) {
         self.events.send(event);
     }
 
-    /// When [`Reporter::report`] has something to show, if anyone watches.
+    /// Returns when [`Reporter::report`] is due to publish a snapshot; `None` if nobody watches.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         (!self.shown.is_closed()).then_some(self.show_at)
     }
 
-    /// Tells what is due: `counts` is what has come to the gates.
+    /// Publishes the snapshot and the counts of rejected datagrams if they are due; `counts`
+    /// returns the sum of all gates.
     pub(super) fn report(&mut self, now: Now, node: &Node, counts: impl FnOnce() -> GateCounts) {
         let shows = now.mono >= self.show_at && !self.shown.is_closed();
         let reports = now.mono >= self.report_at;

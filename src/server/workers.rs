@@ -1,12 +1,13 @@
-//! A gate on sockets of its own for each further core.
+//! Worker threads: for each core beyond the first, a gate on sockets of its own.
 //!
 //! ```text
 //!  sockets ──▶ gate ──▶ node ──▶ outbox ──▶ sockets     the first, on the thread of the node
 //!  sockets ──▶ gate ──▶  "   ──▶ outbox ──▶ sockets     the workers, each on a thread of its own
 //! ```
 //!
-//! All are bound to the same port, and the system spreads clients over them. A worker answers
-//! strangers by itself; the node, which has one thread, is left with what passed.
+//! All sockets are bound to the same port, and the kernel spreads clients over them. A worker
+//! challenges unproven sources itself; the node, which has one thread, gets only what passed a
+//! gate.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -24,26 +25,26 @@ use crate::path::Transmit;
 use crate::tally::{DropReason, Tally};
 use crate::udp::{Class, Inbox, Outbox, Sockets};
 
-/// Batches of requests that may wait for the node. When so many do, a worker receives nothing more:
-/// what comes waits in the kernel's buffer, and is dropped there.
-const MOST_WAITING: usize = 16;
+/// The capacity, in batches, of the queue of requests for the node. While it is full, workers
+/// receive nothing: datagrams wait in the kernel's buffer, and are dropped there.
+const MAX_QUEUED_REQUEST_BATCHES: usize = 16;
 
-/// Batches of answers that may wait for a worker. What does not fit, the node's thread sends.
-const MOST_ANSWERS: usize = 64;
+/// The capacity, in batches, of a worker's queue of answers; the node's thread sends the rest.
+const MAX_QUEUED_ANSWER_BATCHES: usize = 64;
 
-/// What came to the gates, and what they dealt with by themselves.
+/// Counts of the datagrams that came to a gate, and of those that it answered or dropped itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct GateCounts {
-    /// How many datagrams have been received.
+    /// How many datagrams the gate has received.
     pub(super) received: u64,
-    /// Strangers that were sent a cookie.
+    /// Datagrams that were answered with a CHALLENGE: their source was unproven.
     pub(super) challenged: u64,
-    /// Datagrams that were dropped or refused.
+    /// Datagrams that were dropped or refused, by reason.
     pub(super) rejected: Tally,
 }
 
 impl GateCounts {
-    /// Adds what came to another gate.
+    /// Adds the counts of another gate.
     fn add(&mut self, other: &GateCounts) {
         self.received += other.received;
         self.challenged += other.challenged;
@@ -51,20 +52,21 @@ impl GateCounts {
     }
 }
 
-/// A gate, and what has come to it.
+/// Runs a gate: passes datagrams through it, sends its answers, and counts both.
 #[derive(Debug)]
-pub(super) struct Entrance {
+pub(super) struct GateRunner {
     gate: Gate,
     counts: GateCounts,
     outbox: Outbox,
 }
 
-impl Entrance {
-    pub(super) fn new(gate: Gate, sockets: Arc<Sockets>) -> Entrance {
-        Entrance { gate, counts: GateCounts::default(), outbox: Outbox::new(sockets) }
+impl GateRunner {
+    pub(super) fn new(gate: Gate, sockets: Arc<Sockets>) -> GateRunner {
+        GateRunner { gate, counts: GateCounts::default(), outbox: Outbox::new(sockets) }
     }
 
-    /// Decides about what has come: strangers are answered here, and what passes goes to `pass`.
+    /// Passes received datagrams through the gate: sends challenges and refusals, and gives
+    /// admitted requests and ACKs to `pass`.
     pub(super) fn admit(&mut self, now: Now, inbox: &Inbox, mut pass: impl FnMut(Input)) {
         for (path, datagram) in inbox.datagrams() {
             self.counts.received += 1;
@@ -91,18 +93,18 @@ impl Entrance {
         self.gate.set_keys(keys);
     }
 
-    /// Sends answers of the node, which are to proven or trusted sources.
-    pub(super) fn send(&mut self, answers: impl IntoIterator<Item = Transmit>) {
+    /// Sends answers of the node, all of which go to proven or trusted sources.
+    pub(super) fn send_answers(&mut self, answers: impl IntoIterator<Item = Transmit>) {
         answers.into_iter().for_each(|answer| self.outbox.offer(Class::Answer, answer));
         self.outbox.flush();
     }
 
-    /// Sends a member's WINDOW, or gives it back if the socket is full.
+    /// Sends a member's WINDOW, or returns it as an error if the socket is full.
     pub(super) fn send_push(&mut self, push: Push) -> Result<(), Push> {
         push.send(|train| self.outbox.offer_train(train))
     }
 
-    /// What has come to the gate, and what could not be sent.
+    /// Returns the gate's counts; answers that could not be sent are among the rejected datagrams.
     pub(super) fn counts(&self) -> GateCounts {
         let (mut counts, unsent) = (self.counts, self.outbox.unsent());
         counts.rejected.set(DropReason::UnsentAnswer, unsent.answers);
@@ -112,14 +114,14 @@ impl Entrance {
     }
 }
 
-/// The workers beyond the node's own thread.
+/// All worker threads, as the node's thread uses them.
 #[derive(Debug)]
 pub(super) struct Workers {
     passed: mpsc::Receiver<io::Result<Vec<Input>>>,
     workers: Vec<Handle>,
 }
 
-/// A worker, as the node's thread sees it.
+/// The node thread's handle of one worker.
 #[derive(Debug)]
 struct Handle {
     answers: mpsc::Sender<Vec<Transmit>>,
@@ -128,7 +130,7 @@ struct Handle {
 }
 
 impl Workers {
-    /// Starts `count` workers beside the node's own thread, which has `sockets` and `gate`.
+    /// Starts `count` workers, each with a copy of `gate` and sockets on the port of `sockets`.
     pub(super) fn start(
         count: usize,
         sockets: &Sockets,
@@ -136,18 +138,18 @@ impl Workers {
         keys: watch::Receiver<Vec<Key>>,
         clock: Clock,
     ) -> io::Result<Workers> {
-        let (passing, passed) = mpsc::channel(MOST_WAITING);
+        let (passing, passed) = mpsc::channel(MAX_QUEUED_REQUEST_BATCHES);
         let start = |_| {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let siblings = {
                 let _registered_there = runtime.enter();
                 Arc::new(sockets.siblings()?)
             };
-            let entrance = Entrance::new(gate.clone(), siblings.clone());
-            let (answers, to_send) = mpsc::channel(MOST_ANSWERS);
+            let gate = GateRunner::new(gate.clone(), siblings.clone());
+            let (answers, to_send) = mpsc::channel(MAX_QUEUED_ANSWER_BATCHES);
             let counts = Arc::default();
             let worker = Worker {
-                entrance,
+                gate,
                 sockets: siblings,
                 clock,
                 passing: passing.clone(),
@@ -160,8 +162,8 @@ impl Workers {
         Ok(Workers { passed, workers: (0..count).map(start).collect::<io::Result<_>>()? })
     }
 
-    /// Waits for what passed one of their gates; for ever, if there are none. A worker that cannot
-    /// receive any more is an error: the system would go on giving it clients.
+    /// Waits for a batch of requests that passed a worker's gate; forever, if there are no workers.
+    /// A worker that cannot receive any more is an error: the kernel would still give it clients.
     pub(super) async fn next(&mut self) -> io::Result<Vec<Input>> {
         match self.passed.recv().await {
             Some(passed) => passed,
@@ -169,14 +171,14 @@ impl Workers {
         }
     }
 
-    /// What has come to all of them, added to `counts`.
+    /// Adds the counts of all workers' gates to `counts`.
     pub(super) fn add_counts(&self, counts: &mut GateCounts) {
         for worker in &self.workers {
             counts.add(&lock(&worker.counts));
         }
     }
 
-    /// Takes away from `answers` the shares that the workers send: the same for each.
+    /// Moves an equal share of `answers` to each worker's queue; what does not fit stays.
     pub(super) fn share(&self, answers: &mut Vec<Transmit>) {
         let share = answers.len() / (self.workers.len() + 1);
         for worker in self.workers.iter().filter(|_| share > 0) {
@@ -187,7 +189,7 @@ impl Workers {
         }
     }
 
-    /// Ends them, and waits until what they were given is sent.
+    /// Ends the workers' threads, after they have sent the answers in their queues.
     pub(super) fn stop(self) {
         drop(self.passed);
         for Handle { answers, thread, .. } in self.workers {
@@ -201,9 +203,9 @@ fn lock(counts: &Mutex<GateCounts>) -> MutexGuard<'_, GateCounts> {
     counts.lock().expect("nobody panics while counting")
 }
 
-/// What runs on a worker's thread.
+/// The state of a worker's thread: receives datagrams and sends answers on its own sockets.
 struct Worker {
-    entrance: Entrance,
+    gate: GateRunner,
     sockets: Arc<Sockets>,
     clock: Clock,
     passing: mpsc::Sender<io::Result<Vec<Input>>>,
@@ -218,15 +220,15 @@ impl Worker {
         thread.spawn(move || runtime.block_on(self.run()))
     }
 
-    /// Works until the node's thread wants nothing more sent. While that thread has enough to do,
-    /// this goes on sending, and receives nothing.
+    /// Runs until the node's thread closes the queue of answers. While the queue of requests is
+    /// full, the worker sends answers but receives nothing.
     async fn run(self) {
-        let Worker { mut entrance, sockets, clock, passing, mut to_send, mut keys, counts } = self;
+        let Worker { mut gate, sockets, clock, passing, mut to_send, mut keys, counts } = self;
         let (mut inbox, mut passed) = (Inbox::new(), Vec::new());
         loop {
             tokio::select! {
                 answers = to_send.recv() => match answers {
-                    Some(answers) => entrance.send(answers),
+                    Some(answers) => gate.send_answers(answers),
                     None => return,
                 },
                 permit = passing.reserve(), if !passed.is_empty() => match permit {
@@ -234,15 +236,15 @@ impl Worker {
                     Err(_closed) => passed.clear(),
                 },
                 received = sockets.recv(&mut inbox), if passed.is_empty() => match received {
-                    Ok(()) => entrance.admit(clock.now(), &inbox, |input| passed.push(input)),
+                    Ok(()) => gate.admit(clock.now(), &inbox, |input| passed.push(input)),
                     Err(error) => return drop(passing.send(Err(error)).await),
                 },
                 Ok(()) = keys.changed() => {
                     let keys = keys.borrow_and_update().clone();
-                    entrance.set_keys(keys);
+                    gate.set_keys(keys);
                 }
             }
-            *lock(&counts) = entrance.counts();
+            *lock(&counts) = gate.counts();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `/api/v1/window`: the current window's members by room, and the count of the next.
+//! Answers `/api/v1/window`: the current window's members by room, and the next one's count.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,19 +18,19 @@ use super::Site;
 use super::feed::Next;
 use super::reply::{self, Problem};
 
-/// How many peers of a room are shown unless `?limit=` is given.
+/// How many peers of a room a response has unless `?limit=` is given.
 const DEFAULT_LIMIT: usize = 200;
 
 /// The largest `?limit=` that is accepted.
 const MAX_LIMIT: usize = 1000;
 
-/// How many peers of all rooms together one answer shows.
+/// The most peers in a response, all rooms together.
 const MAX_PEERS: usize = 10_000;
 
-/// How many rooms one answer shows.
+/// The most rooms in a response.
 const MAX_ROOMS: usize = 1000;
 
-/// The rooms of the current window with the default limit, written once a window.
+/// A cache of the current window's rooms as JSON, with the default limit: made once a window.
 #[derive(Default)]
 pub(super) struct Current(Mutex<Option<(Window, Arc<RawValue>)>>);
 
@@ -57,11 +57,11 @@ struct WindowBody<'a> {
 struct RoomBody<'a> {
     room: &'a Room,
     members: usize,
-    /// The first of its members, by address.
+    /// The room's first members, by address.
     peers: Vec<Entry>,
 }
 
-/// `/api/v1/window`: its rooms, the largest first.
+/// Answers `/api/v1/window` with the current window and its rooms, the largest first.
 pub(super) async fn show(
     State(site): State<Arc<Site>>,
     params: Result<Query<Params>, QueryRejection>,

@@ -1,4 +1,4 @@
-//! `/api/v1/windows`: past windows, from their documents on disk, read on threads of their own.
+//! Answers `/api/v1/windows`: past windows, from documents on disk that two threads read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -24,23 +24,24 @@ use super::lateness::lateness;
 use super::reply::{self, Problem};
 use super::worker::Worker;
 
-/// How many windows are listed unless `?limit=` is given.
+/// How many windows a list has unless `?limit=` is given.
 const DEFAULT_LIMIT: usize = 60;
 
 /// The largest `?limit=` that is accepted.
 const MAX_LIMIT: usize = 1000;
 
-/// How many bytes of documents are read for one list. The windows beyond have no counts in it,
-/// until someone asks for their documents.
+/// The most bytes of documents that are read for one list. Windows beyond that are listed without
+/// counts, until their own documents are requested.
 const MAX_READ: u64 = 16 << 20;
 
-/// How many summaries of documents are cached.
+/// The most document summaries in the cache, which is emptied when it is full.
 const MAX_CACHED: usize = 4096;
 
-/// How many bytes of a document are in memory at once, for each client that it is sent to.
-const CHUNK: usize = 64 << 10;
+/// The most bytes of a document that are in memory at once, for each client that downloads it.
+const CHUNK_BYTES: usize = 64 << 10;
 
-/// The documents on disk, and two threads that read them: the machine is the registry's too.
+/// The documents on disk, and the two threads that read them: no more, to leave the machine to the
+/// registry.
 pub(super) struct Documents {
     reader: Reader,
     summaries: Worker,
@@ -58,7 +59,7 @@ struct List {
     windows: Vec<Listed>,
 }
 
-/// A past window. What is not known of it is `null`.
+/// A past window in the list; a field that is not known is `null`.
 #[derive(Serialize)]
 struct Listed {
     window: Window,
@@ -66,11 +67,11 @@ struct Listed {
     rooms: Option<usize>,
     late_ms: Option<u64>,
     missed: Option<bool>,
-    /// Whether `/api/v1/windows/{window}` has it.
+    /// Whether `/api/v1/windows/{window}` has this window's document.
     document: bool,
 }
 
-/// A missed window: how many members it had, but not who they were, for they never met.
+/// The response for a missed window: how many members it had, but not who, as they never met.
 #[derive(Serialize)]
 struct Missed {
     window: Window,
@@ -81,7 +82,7 @@ struct Missed {
 }
 
 impl Documents {
-    /// The documents in the folder `windows`.
+    /// Starts the threads that read the documents in the folder `windows`.
     pub(super) fn new(windows: PathBuf) -> io::Result<Documents> {
         let archive = Arc::new(Archive::new(Disk, windows));
         let reader = Reader { archive, cache: Arc::default() };
@@ -99,13 +100,13 @@ impl Documents {
     }
 }
 
-/// Why a document was not read.
+/// The reason why a document was not read.
 enum ReadFailure {
     Read(ReadError),
     Stopped,
 }
 
-/// Reads documents, each summary once: a document never changes.
+/// Reads documents, and caches their summaries: a document never changes.
 #[derive(Clone)]
 struct Reader {
     archive: Arc<Archive<Disk>>,
@@ -130,7 +131,8 @@ impl Reader {
         Ok(summary)
     }
 
-    /// The newest windows before `next`, newest first.
+    /// Lists at most `most` windows before `next`, newest first: those of the snapshot, in `past`,
+    /// and those on disk.
     fn list(&self, most: usize, next: Window, past: Vec<Listed>) -> Result<Vec<Listed>, ReadError> {
         let mut windows: BTreeMap<Window, Listed> =
             past.into_iter().map(|listed| (listed.window, listed)).collect();
@@ -142,7 +144,7 @@ impl Reader {
                 let size = found.path.metadata().map_or(0, |data| data.len());
                 if self.cache().contains_key(&found.window) || size <= left {
                     left = left.saturating_sub(size);
-                    // A damaged document is an error for the client that asks for it, not here.
+                    // A damaged document fails the request for itself, not this list.
                     let summary = self.summary(found.window);
                     summary.into_iter().for_each(|summary| listed.count(&summary));
                 }
@@ -174,7 +176,7 @@ impl Listed {
     }
 }
 
-/// `/api/v1/windows`: a list of past windows, newest first.
+/// Answers `/api/v1/windows` with a list of past windows, newest first.
 pub(super) async fn list(
     State(site): State<Arc<Site>>,
     params: Result<Query<Params>, QueryRejection>,
@@ -193,7 +195,7 @@ pub(super) async fn list(
     }
 }
 
-/// `/api/v1/windows/{window}`: its document, as it is on disk.
+/// Answers `/api/v1/windows/{window}` with the window's document, as it is on disk.
 pub(super) async fn show(
     State(site): State<Arc<Site>>,
     Path(window): Path<String>,
@@ -222,7 +224,7 @@ pub(super) async fn show(
     file_body(site.documents.chunks.clone(), summary.path).await.ok_or(none)
 }
 
-/// The answer for a window without a document: why it has none, as far as that is known.
+/// Returns the 404 for a window without a document, with the reason as far as it is known.
 fn no_document(snapshot: &Snapshot, window: Window) -> Problem {
     let past = snapshot.past.iter().find(|past| past.window == window);
     match past {
@@ -251,7 +253,8 @@ fn failed(failure: ReadFailure) -> Problem {
     }
 }
 
-/// A response with a file as its body: a chunk is read when the one before it was sent.
+/// Returns a response with a file as its body, each chunk of which is read when the one before it
+/// was sent; `None` if the file cannot be opened.
 async fn file_body(worker: Arc<Worker>, path: PathBuf) -> Option<Response> {
     let open = move || {
         let file = File::open(path).ok()?;
@@ -270,7 +273,7 @@ async fn file_body(worker: Arc<Worker>, path: PathBuf) -> Option<Response> {
 }
 
 fn next_chunk(mut file: File) -> io::Result<Option<(Bytes, File)>> {
-    let mut chunk = vec![0; CHUNK];
+    let mut chunk = vec![0; CHUNK_BYTES];
     let length = file.read(&mut chunk)?;
     chunk.truncate(length);
     Ok((length > 0).then(|| (Bytes::from(chunk), file)))

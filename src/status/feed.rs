@@ -1,7 +1,7 @@
-//! The events that open pages follow: one text at a time, written once for all streams.
+//! The server-sent events that open pages follow, each formatted once for all streams.
 //!
-//! A stream holds no queue: it is sent the latest event when it has room for it, so that a slow
-//! reader skips what it missed and costs what a fast one does.
+//! A stream has no queue: it sends the latest event when the connection has room, so that a slow
+//! reader skips events and costs no more than a fast one.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -26,19 +26,19 @@ use super::Site;
 use super::lateness::Lateness;
 use super::reply::Problem;
 
-/// How many streams there may be: fewer than connections, so that health is answered still.
-const STREAMS: usize = 384;
+/// The most event streams at once: fewer than connections, to leave some for health checks.
+const MAX_STREAMS: usize = 384;
 
-/// The shortest time between two events, but for an opening, which is told at once.
+/// The shortest time between two events, except for an opening, which is sent at once.
 const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The longest time between two events.
 const MAX_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a browser waits before it connects again.
-const RETRY: &str = "retry: 2000\n\n";
+/// The first line of a stream: makes a browser wait 2000 ms before it reconnects.
+const RETRY_FIELD: &str = "retry: 2000\n\n";
 
-/// What the registry shows, for the handlers of requests.
+/// The latest snapshot and event of the registry, for the request handlers.
 pub(super) struct Feed {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     events: watch::Receiver<Bytes>,
@@ -48,7 +48,7 @@ pub(super) struct Feed {
     streams: Arc<Semaphore>,
 }
 
-/// Follows the registry's snapshots, and writes the events.
+/// Follows the registry's snapshots, and formats the events that streams send.
 pub(super) struct Writer {
     clock: Clock,
     snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -59,7 +59,7 @@ pub(super) struct Writer {
 }
 
 impl Feed {
-    /// The feed of a registry's snapshots, and the task that keeps it going.
+    /// Creates the feed of a registry's snapshots, and the writer that updates it once it is run.
     pub(super) fn new(snapshots: watch::Receiver<Arc<Snapshot>>, clock: Clock) -> (Feed, Writer) {
         let now = clock.now();
         let started = Wall::from_millis(now.wall.millis() - now.mono.as_millis() as i64);
@@ -72,34 +72,34 @@ impl Feed {
             last_heard: last_heard.clone(),
             lateness: lateness.histogram(),
             started,
-            streams: Arc::new(Semaphore::new(STREAMS)),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         };
         let writer = Writer { clock, snapshots, events: sender, last_heard, lateness };
         writer.note_heard();
         (feed, writer)
     }
 
-    /// The last snapshot of the registry.
+    /// Returns the last snapshot of the registry.
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.borrow().clone()
     }
 
-    /// All snapshots of the registry from now on.
+    /// Subscribes to the registry's snapshots from now on.
     pub(super) fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
     }
 
-    /// When the last snapshot came, on the monotonic clock.
+    /// Returns when the last snapshot came, on the monotonic clock.
     pub(super) fn last_heard(&self) -> Duration {
         Duration::from_millis(self.last_heard.load(Ordering::Relaxed))
     }
 
-    /// When the program was started.
+    /// Returns when the program was started.
     pub(super) fn started(&self) -> Wall {
         self.started
     }
 
-    /// How late windows opened.
+    /// Returns the histogram of how late windows opened.
     pub(super) fn lateness(&self) -> &Histogram {
         &self.lateness
     }
@@ -147,7 +147,7 @@ impl LastEvent {
         LastEvent { at: now.mono, snapshot: snapshot.at, urgent: urgent(snapshot) }
     }
 
-    /// Whether it is time for the next one.
+    /// Returns whether the next event is due.
     fn is_outdated(&self, snapshot: &Snapshot, now: Now) -> bool {
         let since = now.mono.saturating_sub(self.at);
         let changed = self.snapshot != snapshot.at && since >= MIN_INTERVAL;
@@ -155,7 +155,8 @@ impl LastEvent {
     }
 }
 
-/// What streams are told of at once when it changes.
+/// Returns the state whose changes are sent at once: the last window that opened or was missed, and
+/// whether the journal works.
 fn urgent(snapshot: &Snapshot) -> (Option<Window>, bool) {
     (snapshot.past.back().map(|past| past.window), snapshot.journal_works)
 }
@@ -231,15 +232,19 @@ fn event(snapshot: &Snapshot, now: Now) -> Bytes {
     Bytes::from(format!("data: {text}\n\n"))
 }
 
-/// `/api/v1/events`: the state of the registry, now and at each change, at least every second.
+/// Answers `/api/v1/events` with a stream of the registry's state: now, at each change, and at
+/// least every second.
 pub(super) async fn stream(State(site): State<Arc<Site>>) -> Response {
     let Ok(permit) = site.feed.streams.clone().try_acquire_owned() else {
-        return Problem::busy("too_many_streams", format!("{STREAMS} streams are open already"))
-            .into_response();
+        return Problem::busy(
+            "too_many_streams",
+            format!("{MAX_STREAMS} streams are open already"),
+        )
+        .into_response();
     };
     let mut events = site.feed.events.clone();
     events.mark_changed();
-    let first = Some(Bytes::from_static(RETRY.as_bytes()));
+    let first = Some(Bytes::from_static(RETRY_FIELD.as_bytes()));
     let body = stream::unfold((events, permit, first), async |(mut events, permit, first)| {
         let text = match first {
             Some(first) => first,
@@ -251,6 +256,6 @@ pub(super) async fn stream(State(site): State<Arc<Site>>) -> Response {
         Some((Ok::<_, Infallible>(text), (events, permit, None)))
     });
     let kind = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-    // Some proxies collect an answer before they pass it on, unless they are told not to.
+    // The header stops some proxies from buffering the stream.
     (kind, [("x-accel-buffering", "no")], Body::from_stream(body)).into_response()
 }

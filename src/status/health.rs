@@ -1,4 +1,4 @@
-//! Health for a supervisor: whether the registry is alive, and whether it can store registrations.
+//! Health checks: whether the registry is alive, and whether it can store registrations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Site;
 use super::reply::{self, Problem};
 
-/// How long the registry may be silent: a snapshot comes every second, whatever happens.
+/// How long the registry counts as alive after its last snapshot; one is due at least every second.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
 
 #[derive(Serialize)]
@@ -19,17 +19,17 @@ struct Healthy {
     status: &'static str,
 }
 
-/// `/livez`: whether the registry still sends snapshots.
+/// Answers `/livez`: 200 if the registry still sends snapshots, else 503.
 pub(super) async fn alive(State(site): State<Arc<Site>>) -> Response {
-    match silent(&site) {
+    match silence_problem(&site) {
         Some(problem) => problem.into_response(),
         None => reply::json(StatusCode::OK, &Healthy { status: "alive" }),
     }
 }
 
-/// `/readyz`: whether registrations can be stored.
+/// Answers `/readyz`: 200 if registrations can be stored, else 503.
 pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response {
-    if let Some(problem) = silent(&site) {
+    if let Some(problem) = silence_problem(&site) {
         return problem.into_response();
     }
     if !site.feed.snapshot().journal_works {
@@ -40,8 +40,8 @@ pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response {
     reply::json(StatusCode::OK, &Healthy { status: "ready" })
 }
 
-/// The answer while nothing has been heard of the registry for too long.
-fn silent(site: &Site) -> Option<Problem> {
+/// Returns a 503 if the registry's last snapshot is older than `MAX_SILENCE`, else `None`.
+fn silence_problem(site: &Site) -> Option<Problem> {
     let silence = site.clock.now().mono.saturating_sub(site.feed.last_heard());
     let reason = || format!("nothing was heard of the registry for {} s", silence.as_secs());
     (silence > MAX_SILENCE).then(|| Problem::busy("registry_silent", reason()))

@@ -1,5 +1,5 @@
-//! Accepts connections, up to a limit, each with timeouts: a client that is slow or silent takes one
-//! of them for seconds, and a bounded amount of memory.
+//! Accepts HTTP connections, up to a limit, each with timeouts: a client that is slow or silent
+//! holds one for seconds only, and a bounded amount of memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::SHUTDOWN_TIMEOUT;
 
-/// How many connections there may be at once.
-const CONNECTIONS: usize = 512;
+/// The most HTTP connections at once; further ones get a 503.
+const MAX_CONNECTIONS: usize = 512;
 
-/// How long the head of a request may take, and how long a connection may be idle before one.
+/// How long the head of a request may take to come, including the idle time before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long what was sent may stay unacknowledged.
+/// How long sent bytes may stay unacknowledged before the kernel drops the connection.
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The most bytes of a request's head, or of an answer that is being sent, in memory.
-const BUFFER: usize = 16 << 10;
+/// The most bytes in memory of a request's head, or of a response that is being sent.
+const MAX_BUFFER_BYTES: usize = 16 << 10;
 
-/// The most bytes that the system holds for a client that reads slowly.
+/// The kernel's send buffer of a connection, in bytes: what a slow reader can fill.
 const SEND_BUFFER: usize = 64 << 10;
 
 /// How many header fields a request may have.
@@ -36,19 +36,19 @@ const MAX_HEADERS: usize = 64;
 /// How long to wait after a connection could not be accepted, as when no file handle is left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The answer to one connection too many.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
+/// The response to a connection beyond `MAX_CONNECTIONS`.
+const FULL_RESPONSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
                       Content-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// Serves until `stopped`; then ends the event streams, by stopping `writer`, and waits a little for
-/// the other answers.
+/// Serves HTTP until `stopped`; then aborts the task `writer`, which ends the event streams, and
+/// waits up to `SHUTDOWN_TIMEOUT` for other responses.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
     mut stopped: oneshot::Receiver<()>,
     writer: AbortHandle,
 ) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     loop {
@@ -60,7 +60,7 @@ pub(super) async fn serve(
                         let (router, stopping) = (router.clone(), stopping.clone());
                         connections.spawn(serve_connection(stream, router, stopping, permit));
                     }
-                    Err(_) => drop(stream.try_write(FULL)),
+                    Err(_) => drop(stream.try_write(FULL_RESPONSE)),
                 },
                 Err(_) => tokio::time::sleep(ACCEPT_BACKOFF).await,
             },
@@ -84,7 +84,7 @@ async fn serve_connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(MAX_HEADERS)
-        .max_buf_size(BUFFER)
+        .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     // An error on one connection concerns its client alone.
@@ -95,7 +95,8 @@ async fn serve_connection(
     let _ = connection.await;
 }
 
-/// Without these limits, a client that reads nothing would keep its connection, and megabytes, long.
+/// Limits a connection's send buffer, and how long sent bytes may stay unacknowledged: a client
+/// that reads nothing would otherwise hold the connection, and megabytes, for long.
 fn limit(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let _ = socket.set_send_buffer_size(SEND_BUFFER);

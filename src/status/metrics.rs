@@ -1,4 +1,4 @@
-//! `/metrics`: for Prometheus, in the format that it asks for.
+//! Answers `/metrics`: the registry's metrics for Prometheus, in the text format that it accepts.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl Metrics {
     }
 }
 
-/// `/metrics`: all of them as text.
+/// Answers `/metrics` with all metrics as text, in the format of OpenMetrics or of Prometheus.
 pub(super) async fn show(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
     let mut text = String::new();
     if text::encode(&mut text, &site.metrics.0).is_err() {
@@ -57,7 +57,8 @@ pub(super) async fn show(State(site): State<Arc<Site>>, headers: HeaderMap) -> R
     ([(header::CONTENT_TYPE, CLASSIC_FULL)], classic(&text)).into_response()
 }
 
-/// The same in the text format of Prometheus, where a counter is described by its whole name.
+/// Converts OpenMetrics text to the older text format of Prometheus, where a counter's HELP and
+/// TYPE lines name it with the suffix `_total`.
 fn classic(openmetrics: &str) -> String {
     let counters: Vec<&str> = openmetrics
         .lines()
@@ -78,7 +79,7 @@ fn classic(openmetrics: &str) -> String {
     text
 }
 
-/// Reads the metrics off the last snapshot, at each scrape.
+/// Collects the metrics from the last snapshot at each scrape.
 #[derive(Debug)]
 struct SnapshotCollector {
     snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -95,7 +96,7 @@ impl Collector for SnapshotCollector {
     }
 }
 
-/// Writes the metrics of a snapshot.
+/// Encodes the metrics of a snapshot.
 struct Writer<'a>(DescriptorEncoder<'a>);
 
 impl Writer<'_> {

@@ -1,5 +1,4 @@
-//! The page and its style, scripts and icon, each a file of its own, and the headers that keep a
-//! browser to them.
+//! Serves the page with its style, scripts and icon, and adds security headers to all responses.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// Where each file is found, its type, and its text.
+/// The files of the page: URL path, content type and text of each.
 const FILES: [(&str, &str, &str); 6] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/page.css", CSS, include_str!("page/page.css")),
@@ -26,21 +25,21 @@ const FILES: [(&str, &str, &str); 6] = [
     ("/favicon.ico", SVG, include_str!("page/icon.svg")),
 ];
 
-/// What a browser may do: load these files and ask this server, nothing from elsewhere, nothing
-/// inline, in nobody's frame: a name that got through as markup would still run nothing.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+/// The Content-Security-Policy: only files of this server, nothing inline, no frames. A member's
+/// name that got through as markup would still run nothing.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The headers of every answer.
-const HARDENED: [(&str, &str); 5] = [
-    ("content-security-policy", POLICY),
+/// The security headers of every response.
+const SECURITY_HEADERS: [(&str, &str); 5] = [
+    ("content-security-policy", CONTENT_SECURITY_POLICY),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
     ("cross-origin-resource-policy", "same-origin"),
     ("cross-origin-opener-policy", "same-origin"),
 ];
 
-/// The routes of the page's files.
+/// Returns the routes of the page's files.
 pub(super) fn routes() -> Router<Arc<Site>> {
     FILES.into_iter().fold(Router::new(), |router, (path, kind, text)| {
         let tag = format!("\"{}\"", &blake3::hash(text.as_bytes()).to_hex()[..16]);
@@ -48,26 +47,26 @@ pub(super) fn routes() -> Router<Arc<Site>> {
     })
 }
 
-/// A file, unless the browser has it already: it may keep one, but asks each time whether that is
-/// still the one, so that a new version of the program is seen at once.
+/// Returns a file, or 304 if the browser has it. With `no-cache`, a browser revalidates its copy
+/// each time, so that a new version of the program is seen at once.
 fn file(kind: &'static str, text: &'static str, tag: &str, headers: &HeaderMap) -> Response {
     let cached = [(header::CACHE_CONTROL, "no-cache"), (header::ETAG, tag)];
-    match has(headers, tag) {
+    match etag_matches(headers, tag) {
         true => (StatusCode::NOT_MODIFIED, cached).into_response(),
         false => (cached, [(header::CONTENT_TYPE, kind)], text).into_response(),
     }
 }
 
-/// Whether If-None-Match names `tag` (RFC 9110, §13.1.2).
-fn has(headers: &HeaderMap, tag: &str) -> bool {
+/// Returns whether If-None-Match names `tag` (RFC 9110, §13.1.2).
+fn etag_matches(headers: &HeaderMap, tag: &str) -> bool {
     let named = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
     let mut named = named.flat_map(|tags| tags.split(',')).map(str::trim);
     named.any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
 }
 
-/// Adds the headers that every answer has; what is no file of the page is not kept.
+/// Adds the security headers to a response, and `no-store` unless it is a file of the page.
 pub(super) async fn harden(mut response: Response) -> Response {
-    for (name, value) in HARDENED {
+    for (name, value) in SECURITY_HEADERS {
         reply::set(&mut response, header::HeaderName::from_static(name), value);
     }
     if !response.headers().contains_key(header::CACHE_CONTROL) {

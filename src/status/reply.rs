@@ -1,4 +1,4 @@
-//! Answers in JSON, errors included.
+//! Builds responses in JSON, errors included.
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -6,7 +6,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-/// A response with `value` as JSON.
+/// Returns a response with `value` as JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(mut text) => {
@@ -17,13 +17,13 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     }
 }
 
-/// A response with a body that is JSON already.
+/// Returns a response with a body that is already JSON.
 pub(super) fn json_text(status: StatusCode, body: Body) -> Response {
     let kind = HeaderValue::from_static("application/json");
     (status, [(header::CONTENT_TYPE, kind)], body).into_response()
 }
 
-/// What went wrong, as JSON: a word for programs and a sentence for people.
+/// An error response in JSON: a status, a word for programs and a sentence for people.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
@@ -32,22 +32,22 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// 404: what the client asks for does not exist.
+    /// Returns a 404: what the client requests does not exist.
     pub(super) fn missing(word: &'static str, reason: impl Into<String>) -> Problem {
         Problem { status: StatusCode::NOT_FOUND, word, reason: reason.into() }
     }
 
-    /// 400: the request makes no sense.
+    /// Returns a 400: the request is invalid.
     pub(super) fn bad(word: &'static str, reason: impl Into<String>) -> Problem {
         Problem { status: StatusCode::BAD_REQUEST, word, reason: reason.into() }
     }
 
-    /// 503: the request can be tried again later.
+    /// Returns a 503: the request can be retried later.
     pub(super) fn busy(word: &'static str, reason: impl Into<String>) -> Problem {
         Problem { status: StatusCode::SERVICE_UNAVAILABLE, word, reason: reason.into() }
     }
 
-    /// 500: something went wrong on this side.
+    /// Returns a 500: the server failed.
     pub(super) fn failed(reason: impl Into<String>) -> Problem {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         Problem { status, word: "failed", reason: reason.into() }
@@ -77,12 +77,12 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Sets a header, and replaces an earlier value.
+/// Sets a header of a response, replacing an earlier value.
 pub(super) fn set(response: &mut Response, name: HeaderName, value: &'static str) {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
 }
 
-/// The answer for a path that does not exist.
+/// Returns the 404 for a path that does not exist.
 pub(super) async fn nothing_here() -> Problem {
     Problem::missing(
         "not_found",
@@ -91,7 +91,7 @@ pub(super) async fn nothing_here() -> Problem {
     )
 }
 
-/// The answer for methods that change something.
+/// Returns the 405 for methods other than GET and HEAD.
 pub(super) async fn only_get() -> Response {
     let reason = "only GET and HEAD: nothing can be changed over HTTP".to_owned();
     let status = StatusCode::METHOD_NOT_ALLOWED;

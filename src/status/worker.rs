@@ -1,5 +1,5 @@
-//! A thread that may wait for the disk, for handlers that may not. It is made at the start, where
-//! an error can be reported: later the system may have no thread to give.
+//! A thread that reads the disk for request handlers, which must not block. The thread is started
+//! with the server, when an error can be reported: later, the system may have none to give.
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -7,27 +7,27 @@ use std::thread;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::STACK;
+use super::STACK_BYTES;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Does one job at a time; it ends when this is dropped.
+/// A thread that runs one job at a time; dropping its handle ends it.
 pub(super) struct Worker {
     jobs: mpsc::Sender<Job>,
-    /// One permit, which a job holds: clients that wait, or leave, queue nothing.
+    /// One permit, held by the running job: clients that wait for it, or disconnect, queue no job.
     idle: Arc<Semaphore>,
 }
 
 impl Worker {
-    /// Starts the thread, under that name.
+    /// Starts the worker's thread, named `name`.
     pub(super) fn start(name: &str) -> io::Result<Worker> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let work = move || queue.into_iter().for_each(|job| job());
-        thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work)?;
+        thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(work)?;
         Ok(Worker { jobs, idle: Arc::new(Semaphore::new(1)) })
     }
 
-    /// Does `work` on the thread when the jobs before it are done; `None` if the thread is gone.
+    /// Runs `work` on the thread after the jobs before it; returns `None` if the thread is gone.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -35,7 +35,7 @@ impl Worker {
         let permit = self.idle.clone().acquire_owned().await.ok()?;
         let (done, result) = oneshot::channel();
         let job = move || {
-            // The client may have left meanwhile.
+            // The client may have disconnected meanwhile.
             let _ = done.send(work());
             drop(permit);
         };

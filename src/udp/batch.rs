@@ -1,19 +1,18 @@
-//! Datagrams to many peers in one system call: sendmmsg, where the system has it.
+//! Sends datagrams to many peers in one system call: sendmmsg, on Linux.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use socket2::Socket;
 
-/// Datagrams a call: from 16 on, a call costs next to nothing beside what it does (`BATCH_SIZE`
-/// ways of one system call, docs/BENCHMARKS.md).
-pub(super) const MOST: usize = 64;
+/// The most datagrams that are sent by one system call (docs/BENCHMARKS.md has what that saves).
+pub(super) const MAX_BATCH: usize = 64;
 
-/// One datagram: where it goes, as the socket's family writes it, and what it says.
+/// One datagram: its destination, in the form of the socket's family, and its payload.
 pub(super) type Message<'a> = (SocketAddr, &'a [u8]);
 
-/// Sends as many of `messages` as the system takes now, at most [`MOST`], from `source`: how many.
-/// An error is that of the first one.
+/// Sends up to [`MAX_BATCH`] of `messages` from `source`, without waiting, and returns how many the
+/// system took. An error is that of the first message.
 #[cfg(target_os = "linux")]
 pub(super) fn send<'a>(
     socket: &Socket,
@@ -24,26 +23,27 @@ pub(super) fn send<'a>(
     use nix::sys::socket::ControlMessage::{Ipv4PacketInfo, Ipv6PacketInfo};
 
     match source {
-        None => put(socket, &[], None, messages),
+        None => call_sendmmsg(socket, &[], None, messages),
         Some(IpAddr::V4(ip)) => {
             let ipi_spec_dst = in_addr { s_addr: u32::from(ip).to_be() };
             let ipi_addr = in_addr { s_addr: 0 };
             let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst, ipi_addr };
             let room = nix::cmsg_space!(in_pktinfo);
-            put(socket, &[Ipv4PacketInfo(&info)], Some(room), messages)
+            call_sendmmsg(socket, &[Ipv4PacketInfo(&info)], Some(room), messages)
         }
         Some(IpAddr::V6(ip)) => {
             let ipi6_addr = in6_addr { s6_addr: ip.octets() };
             let info = in6_pktinfo { ipi6_addr, ipi6_ifindex: 0 };
             let room = nix::cmsg_space!(in6_pktinfo);
-            put(socket, &[Ipv6PacketInfo(&info)], Some(room), messages)
+            call_sendmmsg(socket, &[Ipv6PacketInfo(&info)], Some(room), messages)
         }
     }
 }
 
-/// With `room` for exactly the control messages: what is left empty would be read as one.
+/// Calls sendmmsg; `room` has exactly the size of the control messages in `source`, because spare
+/// bytes would be read as one more.
 #[cfg(target_os = "linux")]
-fn put<'a>(
+fn call_sendmmsg<'a>(
     socket: &Socket,
     source: &[nix::sys::socket::ControlMessage<'_>],
     room: Option<Vec<u8>>,
@@ -55,17 +55,16 @@ fn put<'a>(
 
     let one = |(addr, bytes): Message<'a>| (Some(addr.into()), [IoSlice::new(bytes)]);
     let (addrs, slices): (Vec<Option<SockaddrStorage>>, Vec<[IoSlice<'_>; 1]>) =
-        messages.take(MOST).map(one).unzip();
+        messages.take(MAX_BATCH).map(one).unzip();
     let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(slices.len(), room);
     let flags = MsgFlags::MSG_DONTWAIT;
     let sent = sendmmsg(socket.as_raw_fd(), &mut headers, slices.iter(), &addrs, source, flags)?;
     Ok(sent.count())
 }
 
-/// Has the kernel neither join datagrams nor stamp them with their time, nor tell which address was
-/// asked where there is one alone.
+/// Disables GRO and receive timestamps, and unless `wildcard` the report of the local address.
 #[cfg(target_os = "linux")]
-pub(super) fn ask_for_less(socket: &Socket, wildcard: bool) {
+pub(super) fn disable_recv_options(socket: &Socket, wildcard: bool) {
     use nix::sys::socket::{setsockopt, sockopt};
     let _ = setsockopt(socket, sockopt::UdpGroSegment, &false);
     let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &false);
@@ -75,14 +74,14 @@ pub(super) fn ask_for_less(socket: &Socket, wildcard: bool) {
     }
 }
 
-/// A larger receive buffer than other processes may have, which root is given (`SO_RCVBUFFORCE`).
+/// Sets a receive buffer beyond the system's limit, which only root may do (`SO_RCVBUFFORCE`).
 #[cfg(target_os = "linux")]
 pub(super) fn force_recv_buffer(socket: &Socket, size: usize) {
     use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
     let _ = setsockopt(socket, RcvBufForce, &size);
 }
 
-/// The same for what is sent (`SO_SNDBUFFORCE`); others get what the system allows them.
+/// Sets a send buffer beyond the system's limit (`SO_SNDBUFFORCE`), or else as large as allowed.
 #[cfg(target_os = "linux")]
 pub(super) fn raise_send_buffer(socket: &Socket, size: usize) {
     use nix::sys::socket::{setsockopt, sockopt::SndBufForce};
@@ -91,15 +90,15 @@ pub(super) fn raise_send_buffer(socket: &Socket, size: usize) {
     }
 }
 
-/// There is no such thing.
+/// Does nothing: only Linux has `SO_RCVBUFFORCE`.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn force_recv_buffer(_: &Socket, _: usize) {}
 
-/// Elsewhere nobody asked for it.
+/// Does nothing: only on Linux are these options on.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn ask_for_less(_: &Socket, _: bool) {}
+pub(super) fn disable_recv_options(_: &Socket, _: bool) {}
 
-/// Elsewhere they go one by one.
+/// Fails with `Unsupported`: other systems than Linux send datagrams one by one.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn send<'a>(
     _: &Socket,

@@ -1,4 +1,4 @@
-//! How datagrams leave by one socket: now, or not at all.
+//! Sends datagrams by one socket: at once, or not at all.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -11,39 +11,39 @@ use super::batch;
 use crate::path::{Path, Train, Transmit, canonical};
 
 /// The most bytes in one train: 65,535 less the headers of IPv6 and UDP.
-const TRAIN: usize = 65_535 - 40 - 8;
+const MAX_TRAIN_BYTES: usize = 65_535 - 40 - 8;
 
-/// What a network card that cannot cut trains answers; one number on every Unix.
+/// The errno from a network card that cannot split trains (GSO); the same number on every Unix.
 const EIO: i32 = 5;
 
-/// Is told of each datagram that the system did not take, and why.
+/// A callback for each datagram that the system did not take, with the error.
 pub(super) type Refused<'a> = dyn FnMut(Path, &[u8], io::Error) + 'a;
 
-/// The sending side of one socket. Nothing here waits.
+/// The sending side of one socket, which never waits.
 #[derive(Debug)]
 pub(super) struct Egress {
     pub(super) io: Socket,
     pub(super) state: UdpSocketState,
-    /// The address it is bound to.
+    /// The address that the socket is bound to.
     pub(super) addr: SocketAddr,
-    /// A socket of IPv6 that reaches IPv4 peers too, through `::ffff:0:0/96`.
+    /// Whether this is an IPv6 socket that reaches IPv4 peers too, through `::ffff:0:0/96`.
     mapped: bool,
-    /// The longest train. Our own count, as quinn-udp's falls to 1 at any EINVAL, and one datagram
-    /// sent to our broadcast address would do to bring that about.
+    /// The most datagrams of one train. Our own count, because quinn-udp's falls to 1 at any
+    /// EINVAL, which one datagram to our broadcast address would cause.
     pub(super) train: AtomicUsize,
-    /// After how many calls the socket plays one whose buffer is full.
+    /// For tests: after how many sends the socket acts as if its buffer were full.
     #[cfg(test)]
     pub(super) room: AtomicUsize,
 }
 
 impl Egress {
-    /// The sending side of a bound socket; `mapped` if it takes IPv4 beside IPv6.
+    /// Wraps the sending side of a bound socket; `mapped` if the socket takes IPv4 beside IPv6.
     pub(super) fn new(io: Socket, mapped: bool) -> io::Result<Egress> {
         io.set_nonblocking(true)?;
         let state = UdpSocketState::new((&io).into())?;
         let bound = io.local_addr()?.as_socket().ok_or(ErrorKind::Unsupported)?;
         let (addr, train) = (canonical(bound), AtomicUsize::new(state.max_gso_segments()));
-        ask_for_less(&io, mapped, addr.ip().is_unspecified());
+        disable_recv_options(&io, mapped, addr.ip().is_unspecified());
         Ok(Egress {
             io,
             state,
@@ -55,14 +55,14 @@ impl Egress {
         })
     }
 
-    /// A socket that sends from `local` and the receiver's port, and receives nothing.
+    /// Opens a socket that sends from `local` and the receiver's port, and receives nothing.
     #[cfg(target_os = "linux")]
-    pub(super) fn beside(receiver: &Egress, local: IpAddr, buffer: usize) -> io::Result<Egress> {
-        // Receivers bound to the very address are a group, over which the system spreads what comes
-        // (SO_REUSEPORT). This socket must not join it, or a later one might join this instead; those
-        // of another family, or of IPv6 alone, are another group.
+    pub(super) fn send_only(receiver: &Egress, local: IpAddr, buffer: usize) -> io::Result<Egress> {
+        // Receivers bound to the same address form a group, over which the system spreads datagrams
+        // (SO_REUSEPORT). This socket must not join that group, nor a later receiver this socket's;
+        // sockets of another family, or of IPv6 alone, form another group.
         let mapped = local.is_ipv4() && receiver.addr.ip() == local;
-        let ip = if mapped { written_as_ipv6(local) } else { local };
+        let ip = if mapped { to_mapped_ipv6(local) } else { local };
         let socket = open(Domain::for_address((ip, 0).into()))?;
         if ip.is_ipv6() {
             socket.set_only_v6(!mapped)?;
@@ -77,24 +77,24 @@ impl Egress {
         Egress::new(socket, mapped)
     }
 
-    /// Elsewhere such a socket would receive what is for the others.
+    /// Fails: on other systems than Linux, this socket would receive the receivers' datagrams.
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn beside(_: &Egress, _: IpAddr, _: usize) -> io::Result<Egress> {
+    pub(super) fn send_only(_: &Egress, _: IpAddr, _: usize) -> io::Result<Egress> {
         Err(ErrorKind::Unsupported.into())
     }
 
-    /// Whether it reaches peers of that family.
+    /// Returns whether the socket reaches peers of this address family.
     pub(super) fn has_family_of(&self, peer: SocketAddr) -> bool {
         self.mapped || self.addr.is_ipv4() == peer.is_ipv4()
     }
 
-    /// Sends what the system has room for, in order: what one datagram meets never stops the next,
-    /// unless it is that the socket is full.
+    /// Sends as much of a batch as the system has room for, in order. A datagram that fails does
+    /// not stop the next, unless the socket is full.
     pub(super) fn send(&self, batch: &[Transmit], refused: &mut Refused<'_>) {
-        batch.chunk_by(together).for_each(|run| self.send_run(run, refused));
+        batch.chunk_by(share_call).for_each(|run| self.send_run(run, refused));
     }
 
-    /// Sends datagrams that leave from one address.
+    /// Sends datagrams that share a local address and a family of peers.
     fn send_run(&self, mut run: &[Transmit], refused: &mut Refused<'_>) {
         while let [first, others @ ..] = run {
             run = match self.put_many(run) {
@@ -105,7 +105,7 @@ impl Egress {
                     };
                     return run.iter().for_each(&mut refuse);
                 }
-                // The first of them cannot go like this; singly it may, or tells why not.
+                // The first datagram cannot go in a batch: try it singly, or report why not.
                 _ => {
                     if let Err(error) = self.put(&first.path, &first.payload, None) {
                         refused(first.path, &first.payload, error);
@@ -123,11 +123,12 @@ impl Egress {
         batch::send(&self.io, self.source(run[0].path.local), messages)
     }
 
-    /// Sends a train, in as many pieces as the system wants: how many of its bytes are done with,
+    /// Sends a train, in pieces if need be, and returns how many of its bytes were sent or refused:
     /// all but those that a full socket has no room for now.
     pub(super) fn send_train(&self, train: &Train, refused: &mut Refused<'_>) -> usize {
         let Train { path, payload, size } = train;
-        let most = TRAIN.checked_div(*size).unwrap_or(1).min(self.train.load(Relaxed)).max(1);
+        let most =
+            MAX_TRAIN_BYTES.checked_div(*size).unwrap_or(1).min(self.train.load(Relaxed)).max(1);
         let mut done = 0;
         for piece in payload.chunks(size * most) {
             let sent = self.send_piece(path, piece, *size, refused);
@@ -158,7 +159,8 @@ impl Egress {
         }
     }
 
-    /// Sends datagrams one by one that could not go as a train.
+    /// Sends the datagrams of a piece one by one, after it could not go as a train; returns how
+    /// many of its bytes were sent or refused.
     fn send_singly(
         &self,
         path: &Path,
@@ -179,15 +181,15 @@ impl Egress {
             }
             done += datagram.len();
         }
-        // What goes one by one but not as a train, on a card that says so, will not go as one later.
+        // The card cannot split trains: what went one by one but not as a train never will.
         if !failed && (why.kind() == ErrorKind::InvalidInput || why.raw_os_error() == Some(EIO)) {
             self.train.store(1, Relaxed);
         }
         done
     }
 
-    /// Sends one datagram, or a train cut at `segment_size`; from any address if not from the one
-    /// that was asked.
+    /// Sends one datagram, or a train split at `segment_size`; from any local address if the system
+    /// refuses that of the path.
     pub(super) fn put(
         &self,
         path: &Path,
@@ -209,21 +211,22 @@ impl Egress {
 
     fn destination(&self, peer: SocketAddr) -> SocketAddr {
         match peer {
-            SocketAddr::V4(_) => SocketAddr::new(self.written(peer.ip()), peer.port()),
+            SocketAddr::V4(_) => SocketAddr::new(self.in_own_family(peer.ip()), peer.port()),
             SocketAddr::V6(_) => peer,
         }
     }
 
-    /// A socket bound to one address has no choice, and some systems refuse to be told.
+    /// Returns the source address to request; none if the socket is bound to one, as some systems
+    /// refuse any.
     fn source(&self, local: IpAddr) -> Option<IpAddr> {
         let choice = self.addr.ip().is_unspecified() && !local.is_unspecified();
-        choice.then(|| self.written(local))
+        choice.then(|| self.in_own_family(local))
     }
 
-    /// `ip` as this socket's family writes it.
-    fn written(&self, ip: IpAddr) -> IpAddr {
+    /// Converts `ip` to the form that this socket's family uses.
+    fn in_own_family(&self, ip: IpAddr) -> IpAddr {
         match ip {
-            IpAddr::V4(_) if self.mapped => written_as_ipv6(ip),
+            IpAddr::V4(_) if self.mapped => to_mapped_ipv6(ip),
             _ => ip,
         }
     }
@@ -235,34 +238,34 @@ impl Egress {
     }
 }
 
-/// A new UDP socket, not bound yet.
+/// Opens a UDP socket, not bound yet.
 pub(super) fn open(domain: Domain) -> io::Result<Socket> {
     Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
 }
 
-/// Lets others of the same user bind the same port, if they do so too.
+/// Lets other sockets of the same user share the port, if they allow it too (SO_REUSEPORT).
 #[cfg(target_os = "linux")]
 pub(super) fn share_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port(true)
 }
 
-/// Elsewhere a shared port gives all to one of its sockets, if there is such a thing.
+/// Fails: on other systems than Linux, one of the sockets would receive everything.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn share_port(_: &Socket) -> io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
 
-fn written_as_ipv6(ip: IpAddr) -> IpAddr {
+fn to_mapped_ipv6(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().into(),
         ip => ip,
     }
 }
 
-/// Switches off what quinn-udp has the kernel tell of each datagram and nobody here reads: when it
-/// came, its ECN bits, and where there is no choice, which address was asked; and that the kernel
-/// joins datagrams. One that stays on costs a little time, no more.
-fn ask_for_less(socket: &Socket, mapped: bool, wildcard: bool) {
+/// Switches off what quinn-udp has the kernel report of each datagram and nothing here reads: the
+/// time, the ECN bits, and the local address if there is only one; and GRO. An option that stays on
+/// costs a little time, no more.
+fn disable_recv_options(socket: &Socket, mapped: bool, wildcard: bool) {
     let is_ipv6 = socket.domain().is_ok_and(|domain| domain == Domain::IPV6);
     if is_ipv6 {
         let _ = socket.set_recv_tclass_v6(false);
@@ -270,22 +273,23 @@ fn ask_for_less(socket: &Socket, mapped: bool, wildcard: bool) {
     if !is_ipv6 || mapped {
         let _ = socket.set_recv_tos_v4(false);
     }
-    batch::ask_for_less(socket, wildcard);
+    batch::disable_recv_options(socket, wildcard);
 }
 
-/// Whether two datagrams can go in one call: they leave from one address, to peers of one family.
-fn together(one: &Transmit, next: &Transmit) -> bool {
+/// Returns whether two datagrams can go in one call: they leave from one address, to peers of one
+/// family.
+fn share_call(one: &Transmit, next: &Transmit) -> bool {
     let family = one.path.peer.is_ipv4() == next.path.peer.is_ipv4();
     one.path.local == next.path.local && family
 }
 
-/// Whether there may be room for it a little later: the socket's buffer, or the queue of the
-/// interface, is full.
+/// Returns whether an error says that the socket's buffer, or the interface's queue, is full: there
+/// may be room a little later.
 pub(super) fn is_full(error: &io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
-/// Whether the address that was asked cannot be sent from: it is a broadcast, or gone since.
+/// Returns whether an error says that the local address cannot be sent from: a broadcast, or gone.
 fn refuses_source(error: &io::Error) -> bool {
     use ErrorKind::{AddrNotAvailable, InvalidInput, NetworkUnreachable};
     matches!(error.kind(), InvalidInput | AddrNotAvailable | NetworkUnreachable)
@@ -294,11 +298,12 @@ fn refuses_source(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::Socket;
-    use super::super::inbox::BUFFER;
+    use super::super::inbox::BUFFER_LEN;
     use super::super::tests::{addr, ip, take, to};
     use super::*;
 
-    /// How many bytes of a train are done with, and how many datagrams were refused.
+    /// Sends a train; returns how many bytes were sent or refused, and how many datagrams were
+    /// refused.
     fn send_train(egress: &Egress, train: &Train) -> (usize, usize) {
         let mut refused = 0;
         (egress.send_train(train, &mut |_, _, _| refused += 1), refused)
@@ -312,7 +317,7 @@ mod tests {
         let mut payload: Vec<u8> = (0..100).flat_map(|turn| [turn; 1200]).collect();
         payload.extend_from_slice(b"the end");
         let train = Train { path, payload, size: 1200 };
-        // What the system takes at once, a card that cannot cut, and what no train can hold.
+        // Three cases: what the system allows, a card that cannot split, too long for a train.
         let egress = &client.egress;
         for (most, size) in [(egress.train.load(Relaxed), 1200), (1, 1200), (64, 40_000)] {
             egress.train.store(most, Relaxed);
@@ -320,13 +325,13 @@ mod tests {
             let count = train.datagrams().len();
             assert_eq!(send_train(egress, &train), (train.payload.len(), 0), "{most} of {size}");
             let came = take(&server, count).await;
-            let whole = train.datagrams().map(|sent| &sent[..sent.len().min(BUFFER)]);
+            let whole = train.datagrams().map(|sent| &sent[..sent.len().min(BUFFER_LEN)]);
             assert!(came.iter().map(|(_, payload)| &payload[..]).eq(whole), "{most} of {size}");
         }
     }
 
     #[tokio::test]
-    async fn a_train_that_cannot_leave_is_told_of_datagram_by_datagram() {
+    async fn each_datagram_of_a_train_that_cannot_leave_is_refused() {
         let client = Socket::bind(addr("0.0.0.0:0")).unwrap();
         let path = Path::new(addr("255.255.255.255:9"), ip("0.0.0.0"));
         let train = Train { path, payload: vec![0; 2500], size: 1000 };

@@ -1,4 +1,4 @@
-//! What is received into, and each datagram with the path that it took.
+//! The buffers that datagrams are received into, and each datagram with its path.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,41 +8,42 @@ use quinn_udp::{BATCH_SIZE, RecvMeta};
 
 use super::{Path, Socket};
 
-/// What one buffer holds. A datagram that is longer is cut to this, and is too long still for anyone
-/// here. Buffers of 64 KiB, for trains of them (GRO), would all share a few lines of the cache,
-/// and clients send no trains.
-pub(super) const BUFFER: usize = 2048;
+/// The size of one receive buffer, in bytes. A longer datagram is cut to this, and rejected as too
+/// long. Buffers of 64 KiB, for trains (GRO), would all share a few lines of the cache, and clients
+/// send no trains.
+pub(super) const BUFFER_LEN: usize = 2048;
 
-/// Buffers to receive into, allocated once: 64 KiB.
+/// The buffers of one batch, allocated once: 64 KiB.
 pub struct Inbox {
     bytes: Vec<u8>,
     metas: [RecvMeta; BATCH_SIZE],
     filled: usize,
-    /// The address of the socket last received from, for systems that do not say who was asked.
+    /// The socket last received from, by address, for systems that do not report destinations.
     bound: IpAddr,
 }
 
 impl Inbox {
-    /// An inbox that has received nothing yet.
+    /// Returns an inbox that has received nothing yet.
     pub fn new() -> Inbox {
         Inbox {
-            bytes: vec![0; BUFFER * BATCH_SIZE],
+            bytes: vec![0; BUFFER_LEN * BATCH_SIZE],
             metas: [RecvMeta::default(); BATCH_SIZE],
             filled: 0,
             bound: Ipv4Addr::UNSPECIFIED.into(),
         }
     }
 
-    /// What was received last, in order, too large ones included (never cut below 2 KiB).
+    /// Returns the last received datagrams in order, each with its path; long ones are cut at 2
+    /// KiB.
     pub fn datagrams(&self) -> impl Iterator<Item = (Path, &[u8])> {
-        let trains = self.metas[..self.filled].iter().zip(self.bytes.chunks_exact(BUFFER));
+        let trains = self.metas[..self.filled].iter().zip(self.bytes.chunks_exact(BUFFER_LEN));
         trains.flat_map(|(meta, bytes)| {
             let path = Path::new(meta.addr, self.asked(meta));
-            cut(&bytes[..meta.len], meta.stride).map(move |datagram| (path, datagram))
+            split_train(&bytes[..meta.len], meta.stride).map(move |datagram| (path, datagram))
         })
     }
 
-    /// The address that was asked, if one can answer from it.
+    /// Returns the local address that was sent to; unspecified for multicast and broadcast.
     fn asked(&self, meta: &RecvMeta) -> IpAddr {
         match meta.dst_ip.unwrap_or(self.bound).to_canonical() {
             IpAddr::V4(ip) if ip.is_multicast() || ip.is_broadcast() => {
@@ -55,7 +56,7 @@ impl Inbox {
 
     pub(super) fn fill(&mut self, socket: &Socket) -> io::Result<()> {
         (self.filled, self.bound) = (0, socket.local_addr().ip());
-        let mut buffers = self.bytes.chunks_exact_mut(BUFFER);
+        let mut buffers = self.bytes.chunks_exact_mut(BUFFER_LEN);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
         self.filled =
@@ -76,9 +77,9 @@ impl fmt::Debug for Inbox {
     }
 }
 
-/// A train's datagrams: pieces of `stride` bytes, the last may be shorter. One without any bytes is
-/// a datagram too.
-fn cut(train: &[u8], stride: usize) -> impl Iterator<Item = &[u8]> {
+/// Splits a train into datagrams of `stride` bytes, the last may be shorter. An empty train is one
+/// empty datagram.
+fn split_train(train: &[u8], stride: usize) -> impl Iterator<Item = &[u8]> {
     let empty = train.is_empty().then_some(train);
     empty.into_iter().chain(train.chunks(stride.max(1)))
 }
@@ -92,14 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_a_stride() {
-        assert_eq!(cut(b"aabbc", 2).collect::<Vec<_>>(), [&b"aa"[..], b"bb", b"c"]);
-        assert_eq!(cut(b"aabbc", 5).collect::<Vec<_>>(), [b"aabbc"]);
-        assert_eq!(cut(b"", 0).collect::<Vec<_>>(), [b""]);
+    fn a_train_is_split_at_its_stride() {
+        assert_eq!(split_train(b"aabbc", 2).collect::<Vec<_>>(), [&b"aa"[..], b"bb", b"c"]);
+        assert_eq!(split_train(b"aabbc", 5).collect::<Vec<_>>(), [b"aabbc"]);
+        assert_eq!(split_train(b"", 0).collect::<Vec<_>>(), [b""]);
     }
 
     #[test]
-    fn nobody_answers_from_a_group() {
+    fn no_answer_is_sent_from_a_multicast_address() {
         let asked = |text| {
             let meta = |dst_ip| {
                 let mut meta = RecvMeta::default();

@@ -1,4 +1,4 @@
-//! What leaves: offered, and taken by the system now or not at all.
+//! Sends a registry's datagrams: the system takes what is offered at once, or not at all.
 //!
 //! ```text
 //!                          ┌─ answers     ─▶ a socket; when it is full, one of eight more, by peer
@@ -7,15 +7,15 @@
 //! ```
 //!
 //! A datagram takes room in the buffer of its socket until the interface has sent it, or until a
-//! neighbour has answered ARP; one that does not exist is waited for three seconds. If one socket
-//! sent everything, the slowest link, or whoever forges addresses of the registry's subnet, would
-//! hold up all others. So each local address and class has sockets of its own that only send.
+//! neighbour has answered ARP; for a missing neighbour that is three seconds. If one socket sent
+//! everything, the slowest link, or an attacker who forges addresses of the registry's subnet,
+//! would hold up all others. So each local address and class has send-only sockets of its own.
 //!
-//! Such a socket is bound to the registry's address and port and *connected* to that same address and
-//! port, from which nobody else can send: so the system gives it nothing that arrives, and still
-//! sends from it to anyone. Only what arrives between the bind and the connect is lost. Sockets are
-//! opened when first used, up to a limit; without one, the receiving socket sends, as it does on
-//! other systems than Linux. It does not wait either.
+//! Such a socket is bound to the registry's address and port and *connected* to that same address
+//! and port, from which nobody else can send: so it receives nothing, and can still send to anyone.
+//! Only what arrives between the bind and the connect is lost. Sockets are opened when first used,
+//! up to a limit; without one, the receiving socket sends, as it does on other systems than Linux,
+//! and never waits either.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr};
@@ -25,100 +25,100 @@ use super::egress::is_full;
 use super::source::{Opener, Queue, Source};
 use super::{Path, Sockets, Train, Transmit, batch};
 
-/// The most local addresses that have sockets of their own.
+/// The most local addresses that have send-only sockets of their own.
 const MOST_SOURCES: usize = 32;
 
-/// After how many flushes it opens its sockets anew, if some could not be had: the addresses of a
+/// After how many flushes all sockets are reopened, if some could not be opened: the addresses of a
 /// host change.
-const RENEW: u64 = 10_000;
+const REOPEN_AFTER_FLUSHES: u64 = 10_000;
 
-/// Stands for all local addresses that have no sockets of their own.
-const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Stands for all local addresses that have no send-only sockets of their own.
+const OTHER_ADDRESSES: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// What a datagram is, and with which others it may have to wait.
+/// The class of an answer: each class has its own queue and sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// An answer to a source that is proven or trusted.
     Answer,
-    /// An answer to a stranger, whose address may be forged.
+    /// A CHALLENGE to an unproven source, whose address may be forged.
     Challenge,
 }
 
-/// Datagrams that did not leave, by what they were.
+/// How many datagrams were not sent, by class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unsent {
-    /// Answers to sources that are proven or trusted.
+    /// The number of answers to sources that are proven or trusted.
     pub answers: u64,
-    /// Answers to strangers, whose addresses may be forged.
+    /// The number of CHALLENGEs to unproven sources, whose addresses may be forged.
     pub challenges: u64,
-    /// Datagrams of trains that can never leave; those given back do not count.
+    /// The number of datagrams of trains that can never be sent, without those given back.
     pub windows: u64,
 }
 
 impl Unsent {
-    /// All of them together.
+    /// Returns the sum of all classes.
     pub fn total(&self) -> u64 {
         self.answers + self.challenges + self.windows
     }
 }
 
-/// The sending side of a registry's sockets, owned by one thread. Nothing here ever waits.
+/// The sending side of a registry's sockets, owned by one thread; never waits.
 #[derive(Debug)]
 pub struct Outbox {
-    /// By local address; the first stands for [`OTHERS`].
+    /// The queues and sockets of each local address; the first are those of [`OTHER_ADDRESSES`].
     sources: Vec<Source>,
-    /// The source of the last offer, which is mostly that of the next.
+    /// The index of the source last used, which is mostly that of the next datagram.
     last: usize,
     opener: Opener,
     losses: Losses,
     flushes: u64,
-    /// After how many flushes the sockets may be opened anew.
-    renew_at: u64,
+    /// The number of flushes from which on the sockets may be reopened.
+    reopen_at: u64,
 }
 
 impl Outbox {
-    /// An outbox that sends from the addresses of `sockets`. Each thread that sends has its own.
+    /// Returns an outbox that sends from the addresses of `sockets`, for one thread.
     pub fn new(sockets: Arc<Sockets>) -> Outbox {
         Outbox {
-            sources: vec![Source::new(OTHERS)],
+            sources: vec![Source::new(OTHER_ADDRESSES)],
             last: 0,
             opener: Opener::new(sockets),
             losses: Losses::default(),
             flushes: 0,
-            renew_at: RENEW,
+            reopen_at: REOPEN_AFTER_FLUSHES,
         }
     }
 
-    /// Adds a datagram to the batch of its class and local address. It leaves with the next
-    /// [`flush`](Outbox::flush), or as soon as the batch is worth a system call.
+    /// Queues a datagram in the batch of its class and local address. The next
+    /// [`flush`](Outbox::flush) sends the batch, or `offer` itself once the batch is full.
     pub fn offer(&mut self, class: Class, transmit: Transmit) {
         let source = self.source(transmit.path.local);
         let batch = &mut self.sources[source].queue(class).batch;
         batch.push(transmit);
-        if batch.len() >= batch::MOST {
+        if batch.len() >= batch::MAX_BATCH {
             self.send(source, class);
         }
     }
 
-    /// Sends what was offered. What the system does not take is dropped and counted.
+    /// Sends all queued datagrams; those that the system does not take are dropped and counted.
     pub fn flush(&mut self) {
         for source in 0..self.sources.len() {
             self.send(source, Class::Answer);
             self.send(source, Class::Challenge);
         }
         self.flushes += 1;
-        if self.opener.lacking && self.flushes >= self.renew_at {
-            self.renew();
+        if self.opener.open_failed && self.flushes >= self.reopen_at {
+            self.reopen_sockets();
         }
     }
 
-    /// Sends a train now. What there is no room for is given back, to be offered again some
-    /// milliseconds later; there may well be room for trains to other peers meanwhile.
+    /// Sends a train without waiting. `Err` has the part that there was no room for, to be offered
+    /// again some milliseconds later; trains to other peers may still have room.
     pub fn offer_train(&mut self, mut train: Train) -> Result<(), Train> {
         let source = self.source(train.path.local);
         let Outbox { sources, opener, losses, .. } = self;
         let Source { local, windows, .. } = &mut sources[source];
-        let done = match windows.of(&train.path, *local, opener) {
+        let done = match windows.socket_for(&train.path, *local, opener) {
             Some(own) => own.send_train(&train, &mut |path, bytes, _| {
                 let again = opener.sockets.put(&path, bytes);
                 again.unwrap_or_else(|error| losses.window(&path, &error));
@@ -132,7 +132,7 @@ impl Outbox {
         if train.payload.is_empty() { Ok(()) } else { Err(train) }
     }
 
-    /// How many datagrams have not left so far, and never will.
+    /// Returns how many datagrams were dropped unsent so far.
     pub fn unsent(&self) -> Unsent {
         self.losses.unsent
     }
@@ -148,7 +148,7 @@ impl Outbox {
         let known = self.sources.iter().position(|source| source.local == local);
         known.unwrap_or_else(|| {
             if self.sources.len() >= MOST_SOURCES {
-                self.opener.lacking = true;
+                self.opener.open_failed = true;
                 return 0;
             }
             self.sources.push(Source::new(local));
@@ -167,7 +167,9 @@ impl Outbox {
         match first.get(local, opener) {
             Some(own) => own.send(batch, &mut |path, bytes, error| {
                 let again = match is_full(&error) {
-                    true => more.of(&path, local, opener).map(|it| it.put(&path, bytes, None)),
+                    true => {
+                        more.socket_for(&path, local, opener).map(|it| it.put(&path, bytes, None))
+                    }
                     false => Some(opener.sockets.put(&path, bytes)),
                 };
                 let sent = again.unwrap_or(Err(error));
@@ -181,20 +183,20 @@ impl Outbox {
         batch.clear();
     }
 
-    /// Closes the sockets; what they were given still leaves. Those in use are opened again.
-    fn renew(&mut self) {
+    /// Closes the send-only sockets, which still send what they hold; the next use opens new ones.
+    fn reopen_sockets(&mut self) {
         self.sources.truncate(1);
         self.last = 0;
         self.opener = Opener::new(self.opener.sockets.clone());
-        self.renew_at = self.flushes + RENEW;
+        self.reopen_at = self.flushes + REOPEN_AFTER_FLUSHES;
     }
 }
 
-/// Counts what did not leave, and logs why.
+/// Counts the datagrams that were not sent, and logs why.
 #[derive(Debug, Default)]
 struct Losses {
     unsent: Unsent,
-    /// The causes that have been logged.
+    /// The kinds and numbers of the errors that have been logged.
     told: Vec<(ErrorKind, Option<i32>)>,
 }
 
@@ -212,7 +214,7 @@ impl Losses {
         self.tell(path, error);
     }
 
-    /// Logs each cause once: a line for each datagram would fill the log.
+    /// Logs each kind of error once: a line for each datagram would fill the log.
     fn tell(&mut self, path: &Path, error: &io::Error) {
         let cause = (error.kind(), error.raw_os_error());
         if !self.told.contains(&cause) {

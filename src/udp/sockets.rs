@@ -1,4 +1,4 @@
-//! All the sockets of one registry, as one.
+//! Uses all receiving sockets of one registry as if they were one.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
@@ -11,55 +11,55 @@ use tokio::task::coop::consume_budget;
 use super::egress::{Egress, Refused};
 use super::{Inbox, Path, RECV_BUFFER, SEND_BUFFER, Socket, Train, Transmit};
 
-/// All the sockets of one registry.
+/// All receiving sockets of one registry.
 #[derive(Debug)]
 pub struct Sockets {
     all: Vec<Socket>,
-    /// The number of the socket that is asked first next time.
+    /// The index of the socket to try first at the next receive.
     turn: AtomicUsize,
 }
 
 impl Sockets {
-    /// Takes bound sockets together; an address that several reach is sent from by the first.
+    /// Combines bound sockets; where several reach a path, the first sends.
     pub fn new(all: Vec<Socket>) -> Sockets {
         Sockets { all, turn: AtomicUsize::new(0) }
     }
 
-    /// As many more sockets, on the same addresses and ports; see [`Socket::sibling`].
+    /// Binds as many more sockets to the same addresses and ports; see [`Socket::sibling`].
     pub fn siblings(&self) -> io::Result<Sockets> {
         Ok(Sockets::new(self.iter().map(Socket::sibling).collect::<io::Result<_>>()?))
     }
 
-    /// How many bytes the smallest receive buffer holds, and how many were asked for, if the system
-    /// gave less.
+    /// Returns the size of the smallest receive buffer and the size requested, in bytes; `None` if
+    /// all got what was requested.
     pub fn small_recv_buffer(&self) -> Option<(usize, usize)> {
         let smallest = self.iter().filter_map(|socket| socket.recv_buffer_size().ok()).min()?;
         (smallest < RECV_BUFFER).then_some((smallest, RECV_BUFFER))
     }
 
-    /// Each of the sockets, in the order given.
+    /// Returns each of the sockets, in the order given.
     pub fn iter(&self) -> impl Iterator<Item = &Socket> {
         self.all.iter()
     }
 
-    /// The addresses they are bound to, in the order given.
+    /// Returns the addresses that the sockets are bound to, in the order given.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.iter().map(Socket::local_addr).collect()
     }
 
-    /// The first that reaches the other end of `path`.
+    /// Returns the first socket that can send on `path`.
     fn reaching(&self, path: &Path) -> Option<&Socket> {
         self.iter().find(|socket| socket.reaches(path))
     }
 
-    /// A socket that sends from `local` and receives nothing.
+    /// Opens a socket that sends from `local` and receives nothing.
     pub(super) fn send_only(&self, local: IpAddr) -> io::Result<Egress> {
         let path = Path { peer: SocketAddr::new(local, 0), local };
         let receiver = self.reaching(&path).ok_or_else(|| unreached(&path))?;
-        Egress::beside(&receiver.egress, local, SEND_BUFFER)
+        Egress::send_only(&receiver.egress, local, SEND_BUFFER)
     }
 
-    /// Sends a batch, in order, each by the first socket that reaches its peer.
+    /// Sends a batch in order, each datagram by the first socket that reaches its peer.
     pub(super) fn send(&self, batch: &[Transmit], refused: &mut Refused<'_>) {
         let by = |transmit: &Transmit| self.iter().position(|it| it.reaches(&transmit.path));
         for run in batch.chunk_by(|one, next| by(one) == by(next)) {
@@ -72,7 +72,8 @@ impl Sockets {
         }
     }
 
-    /// Sends a train by the first socket that reaches its peer: how many of its bytes are done with.
+    /// Sends a train by the first socket that reaches its peer, and returns how many of its bytes
+    /// were sent or refused.
     pub(super) fn send_train(&self, train: &Train, refused: &mut Refused<'_>) -> usize {
         let Some(socket) = self.reaching(&train.path) else {
             let Train { path, payload, .. } = train;
@@ -88,8 +89,8 @@ impl Sockets {
         socket.egress.put(path, payload, None)
     }
 
-    /// Waits for datagrams on any and takes a batch from one, each in turn; nothing is lost if
-    /// dropped.
+    /// Waits for datagrams on any socket and receives a batch from one, each in turn; cancelling
+    /// loses none.
     pub async fn recv(&self, inbox: &mut Inbox) -> io::Result<()> {
         loop {
             consume_budget().await;
@@ -100,8 +101,8 @@ impl Sockets {
         }
     }
 
-    /// Asks the one after the last that had something first, so that a flood at one of our
-    /// addresses does not silence the others.
+    /// Tries the sockets in turn, first the one after the last that received, so that a flood at
+    /// one address does not starve the others.
     fn try_recv(&self, inbox: &mut Inbox) -> io::Result<()> {
         let (turn, count) = (self.turn.load(Relaxed), self.all.len());
         for next in (turn..turn + count).map(|next| next % count) {
@@ -150,7 +151,7 @@ mod tests {
         let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
         for (turn, socket) in sockets.iter().enumerate() {
             let one = transmit(to(socket, "127.0.0.1"), [turn as u8]);
-            // Far more than one batch for the first, and one by one, so that none is a train.
+            // Far more than one batch for the first, sent singly, so that none is a train.
             for _ in 0..if turn == 0 { 200 } else { 1 } {
                 assert_eq!(client.send(slice::from_ref(&one)), 1);
             }

@@ -1,4 +1,4 @@
-//! The sockets that only send, by the local address that they send from.
+//! The send-only sockets of an outbox, by the local address that they send from.
 
 use std::array;
 use std::hash::{BuildHasher, RandomState};
@@ -10,14 +10,15 @@ use std::sync::Arc;
 use super::egress::Egress;
 use super::{Class, Path, Sockets, Transmit};
 
-/// Among how many sockets the peers of one local address are divided. Linux lets a neighbour that
-/// does not answer keep 208 KiB waiting, and an ordinary socket keeps 416 KiB.
-pub(super) const SPREAD: usize = 8;
+/// The number of sockets over which the peers of one local address are spread. On Linux, a
+/// neighbour that does not answer can occupy 208 KiB of a buffer, and an ordinary socket has 416
+/// KiB.
+pub(super) const SOCKETS_PER_ADDRESS: usize = 8;
 
-/// The most sockets that one outbox opens: many a process may have no more than 1024 files open.
+/// The most sockets that one outbox opens: many a process may have only 1024 files open.
 pub(super) const MOST_SOCKETS: usize = 64;
 
-/// What leaves from one local address.
+/// The queues and send-only sockets of one local address.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) local: IpAddr,
@@ -40,18 +41,18 @@ impl Source {
     }
 }
 
-/// Datagrams of one class that were offered, and the sockets that send them.
+/// The queued datagrams of one class, and the sockets that send them.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub(super) batch: Vec<Transmit>,
     pub(super) first: Slot,
-    /// For what the first has no room for: the few peers that filled it do not fill all of these.
+    /// The sockets for what `first` has no room for: the few peers that filled it cannot fill all.
     pub(super) more: Spread,
 }
 
-/// Sockets among which the peers are divided.
+/// The sockets over which the peers of one local address are spread.
 #[derive(Debug)]
-pub(super) struct Spread(pub(super) [Slot; SPREAD]);
+pub(super) struct Spread(pub(super) [Slot; SOCKETS_PER_ADDRESS]);
 
 impl Default for Spread {
     fn default() -> Spread {
@@ -60,33 +61,33 @@ impl Default for Spread {
 }
 
 impl Spread {
-    /// The socket for the peer of a path. The whole address decides, not its network: neighbours of
-    /// one IPv6 network must not all share one socket.
-    pub(super) fn of(
+    /// Returns the socket for the peer of `path`, if one can be opened. The whole IP address
+    /// decides, not its network: neighbours of one IPv6 network must not all share one socket.
+    pub(super) fn socket_for(
         &mut self,
         path: &Path,
         local: IpAddr,
         opener: &mut Opener,
     ) -> Option<&Egress> {
         let hash = opener.hasher.hash_one(path.peer.ip());
-        self.0[hash as usize % SPREAD].get(local, opener)
+        self.0[hash as usize % SOCKETS_PER_ADDRESS].get(local, opener)
     }
 }
 
-/// A socket that is opened when it is first needed.
+/// A send-only socket that is opened when first used.
 #[derive(Debug, Default)]
 pub(super) enum Slot {
     #[default]
     Unused,
     Open(Egress),
-    /// There is none to be had: the receiving socket sends.
-    Without,
+    /// No socket could be opened: the receiving socket sends instead.
+    Unavailable,
 }
 
 impl Slot {
     pub(super) fn get(&mut self, local: IpAddr, opener: &mut Opener) -> Option<&Egress> {
         if let Slot::Unused = self {
-            *self = opener.open(local).map_or(Slot::Without, Slot::Open);
+            *self = opener.open(local).map_or(Slot::Unavailable, Slot::Open);
         }
         match self {
             Slot::Open(egress) => Some(egress),
@@ -95,20 +96,20 @@ impl Slot {
     }
 }
 
-/// Opens the sockets, up to a limit.
+/// Opens send-only sockets, up to [`MOST_SOCKETS`].
 #[derive(Debug)]
 pub(super) struct Opener {
     pub(super) sockets: Arc<Sockets>,
     opened: usize,
-    /// Whether there was a socket, or a source, that could not be had.
-    pub(super) lacking: bool,
-    /// Divides peers in a way that nobody outside can know.
+    /// Whether a socket could not be opened, or a local address found no place in the outbox.
+    pub(super) open_failed: bool,
+    /// Spreads the peers by a random key, so that nobody outside can predict their sockets.
     hasher: RandomState,
 }
 
 impl Opener {
     pub(super) fn new(sockets: Arc<Sockets>) -> Opener {
-        Opener { sockets, opened: 0, lacking: false, hasher: RandomState::new() }
+        Opener { sockets, opened: 0, open_failed: false, hasher: RandomState::new() }
     }
 
     fn open(&mut self, local: IpAddr) -> Option<Egress> {
@@ -116,7 +117,7 @@ impl Opener {
             return None;
         }
         let opened = self.try_open(local).inspect_err(|error| {
-            if !mem::replace(&mut self.lacking, true) {
+            if !mem::replace(&mut self.open_failed, true) {
                 tracing::info!(%local, %error, "no socket of its own to send from there");
             }
         });
@@ -132,8 +133,8 @@ impl Opener {
     }
 }
 
-/// Whether a socket can be bound to an address. A path does not say which interface a link-local
-/// address belongs to; other systems than Linux have no such sockets.
+/// Returns whether a socket can be bound to an address. A path does not say which interface a
+/// link-local address belongs to; other systems than Linux have no send-only sockets.
 fn can_be_bound(local: IpAddr) -> bool {
     let is_link_local = matches!(local, IpAddr::V6(ip) if ip.is_unicast_link_local());
     cfg!(target_os = "linux") && !local.is_unspecified() && !is_link_local

@@ -1,4 +1,4 @@
-//! The live view of a client that takes part: a pure model of what has happened to it.
+//! The live view of `hit7 join`: a pure model of the events of a client that takes part.
 
 mod draw;
 mod peers;
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use ratatui::Frame;
 
-use super::lines::{not_shown, peer_line, refused, silent};
+use super::lines::{not_shown_line, peer_line, refused_line, silent_line};
 use super::recent::Recent;
 use super::screen::Live;
 use super::scroll::{Motion, Scroll};
-use super::{count, plain};
+use super::{count, escape_controls};
 use crate::client::{self, Event};
 use crate::clock::Now;
 use crate::peer;
@@ -19,35 +19,35 @@ use crate::proto::{Name, Room};
 use crate::window::Window;
 use peers::PeerTable;
 
-/// The client that takes part, as the top line names it.
+/// What the top line of the view says of the client: its name, room and registry.
 #[derive(Clone, Debug)]
 pub struct Participant {
-    /// What others call it.
+    /// The client's name, if it has one.
     pub name: Option<Name>,
-    /// The room in which it takes part.
+    /// The room in which the client takes part.
     pub room: Room,
-    /// The registry, as it was given.
+    /// The registry, as given on the command line.
     pub registry: String,
-    /// Whether it takes part in one window only.
+    /// Whether the client takes part in one window only.
     pub once: bool,
 }
 
 impl Participant {
-    /// The one that runs with `config`.
+    /// Takes the name, the room and `once` from the client's `config`.
     pub fn new(config: &client::Config, registry: String) -> Participant {
         let client::Config { name, room, once, .. } = config;
         Participant { name: name.clone(), room: room.clone(), registry, once: *once }
     }
 }
 
-/// How the registration for the next window stands.
+/// The state of the registration for the next window.
 #[derive(Clone, Debug)]
 enum Registration {
-    /// It is requested, or will be.
+    /// The registration is requested, or will be.
     Pending,
-    /// The registry has confirmed it for that window.
+    /// The registry has confirmed the registration for `window`; `text` says as which address.
     Confirmed { window: Window, text: String },
-    /// There is none, for that reason.
+    /// There is no registration, for this reason.
     Failed(String),
 }
 
@@ -58,7 +58,7 @@ struct Wait {
     until: Duration,
 }
 
-/// A client that takes part, and what it has seen so far.
+/// The model of a client that takes part, updated by its events.
 #[derive(Clone, Debug)]
 pub struct Join {
     participant: Participant,
@@ -73,7 +73,7 @@ pub struct Join {
 }
 
 impl Join {
-    /// A client to which nothing has happened yet.
+    /// Creates the model of a client that has had no event yet.
     pub fn new(participant: Participant) -> Join {
         Join {
             participant,
@@ -90,11 +90,11 @@ impl Join {
     fn handle_peer(&mut self, now: Now, event: peer::Event) {
         match event {
             peer::Event::Registered { window, opens_in, you, .. } => {
-                self.expect(now, opens_in);
+                self.set_countdown(now, opens_in);
                 self.registration = Registration::Confirmed { window, text: format!("as {you}") };
             }
             peer::Event::Opened { window, count, peers, closes_in, .. } => {
-                self.expect(now, closes_in);
+                self.set_countdown(now, closes_in);
                 self.open(PeerTable::new(window, count, &peers));
             }
             peer::Event::Met { peer, name, rtt } => {
@@ -105,22 +105,23 @@ impl Join {
                 self.update(|peers| peers.greeted(peer, name, text));
             }
             peer::Event::Closed { .. } => self.update(PeerTable::close),
-            peer::Event::Missed { window } => self.use_up(window),
+            peer::Event::Missed { window } => self.reset_registration(window),
             peer::Event::Left => self.registration = Registration::Failed("left".to_owned()),
             peer::Event::Refused { code, reason, retry_in } => {
-                self.registration = Registration::Failed(refused(code, &reason, retry_in));
+                self.registration = Registration::Failed(refused_line(code, &reason, retry_in));
             }
         }
     }
 
     fn open(&mut self, peers: PeerTable) {
-        self.use_up(peers.window);
+        self.reset_registration(peers.window);
         (self.windows, self.scroll) = (self.windows + 1, Scroll::default());
         self.peers = Some(peers);
     }
 
-    /// A window has opened or was missed: the registration for it, or for an earlier one, is over.
-    fn use_up(&mut self, past: Window) {
+    /// Resets the registration if it was for `past`, which has opened or was missed, or for an
+    /// earlier window.
+    fn reset_registration(&mut self, past: Window) {
         if matches!(&self.registration, Registration::Confirmed { window, .. } if *window <= past) {
             self.registration = Registration::Pending;
         }
@@ -132,9 +133,9 @@ impl Join {
         }
     }
 
-    /// The next window opens in `left`. Two answers may differ a little about the same opening,
-    /// by how long they were under way: the wait for it goes on.
-    fn expect(&mut self, now: Now, left: Duration) {
+    /// Sets the countdown: the next window opens in `left`. A time within 500 ms of the last one
+    /// keeps the countdown's start, as answers about the same opening differ by their travel time.
+    fn set_countdown(&mut self, now: Now, left: Duration) {
         if left.is_zero() {
             return;
         }
@@ -145,7 +146,7 @@ impl Join {
     }
 }
 
-/// An event as a line, without what the view shows elsewhere.
+/// Formats an event as a line, without what the view shows elsewhere.
 fn recent_line(event: &peer::Event) -> String {
     match event {
         peer::Event::Registered { window, you, .. } => format!("registered for {window} as {you}"),
@@ -159,10 +160,10 @@ impl Live for Join {
     fn handle(&mut self, now: Now, event: Event) {
         match event {
             Event::Silent(waited) => {
-                self.recent.add(now.wall, silent(waited));
-                self.registration = Registration::Failed(silent(waited));
+                self.recent.add(now.wall, silent_line(waited));
+                self.registration = Registration::Failed(silent_line(waited));
             }
-            Event::NotShown(events) => self.recent.add(now.wall, not_shown(events)),
+            Event::NotShown(events) => self.recent.add(now.wall, not_shown_line(events)),
             Event::Peer(event) => {
                 self.recent.add(now.wall, recent_line(&event));
                 self.handle_peer(now, event);
@@ -183,7 +184,7 @@ impl Live for Join {
             return vec!["left before a window opened".to_owned()];
         };
         let (windows, met) = (count(self.windows, "window"), count(self.met, "meeting"));
-        let room = plain(self.participant.room.as_str());
+        let room = escape_controls(self.participant.room.as_str());
         vec![peers.summary(), format!("{windows} in room {room}, {met}")]
     }
 }

@@ -1,11 +1,11 @@
-//! What a program reads from a pipe: a JSON object on each line.
+//! Formats events, rosters and documents for programs: a JSON object on each line.
 
 use std::net::SocketAddr;
 
 use serde::Serialize;
 
 use super::Line;
-use super::lines::{client_line, refused};
+use super::lines::{client_line, refused_line};
 use crate::archive::{Document, whole_seconds};
 use crate::client::{self, Roster, Watched};
 use crate::peer;
@@ -24,7 +24,7 @@ enum JsonEvent<'a> {
     Left,
 }
 
-/// A client's event as a line of JSON.
+/// Formats a client's event as a line of JSON for stdout, or a message as text for stderr.
 pub fn client_json(event: &client::Event) -> Line {
     let event = match event {
         client::Event::Peer(event) => event,
@@ -52,7 +52,7 @@ pub fn client_json(event: &client::Event) -> Line {
         peer::Event::Missed { window } => JsonEvent::Missed { window: *window },
         peer::Event::Left => JsonEvent::Left,
         peer::Event::Refused { code, reason, retry_in } => {
-            return Line::Err(refused(*code, reason, *retry_in));
+            return Line::Err(refused_line(*code, reason, *retry_in));
         }
     }))
 }
@@ -69,7 +69,7 @@ struct JsonRoster<'a> {
     peers: &'a [SocketAddr],
 }
 
-/// A room's roster as a line of JSON.
+/// Formats a room's roster as a line of JSON.
 pub fn roster_json(roster: &Roster) -> String {
     let Roster { room, window, count, peers, .. } = roster;
     json(&JsonRoster { room, window: *window, count: *count, peers })
@@ -84,19 +84,19 @@ struct JsonHistory<'a> {
     rooms: std::collections::BTreeMap<&'a Room, usize>,
 }
 
-/// One window of the history as a line of JSON.
+/// Formats one window of the history as a line of JSON.
 pub fn history_json(document: &Document) -> String {
     let Document { window, closes, opened, .. } = document;
     let rooms = document.rooms.iter().map(|(room, members)| (room, members.len())).collect();
     json(&JsonHistory { window: *window, closes: *closes, opened: *opened, rooms })
 }
 
-/// A window's document as a line of JSON.
+/// Formats a window's document as a line of JSON.
 pub fn document_json(document: &Document) -> String {
     json(document)
 }
 
-/// What a watcher sees as a line of JSON.
+/// Formats a watcher's event: a roster as a line of JSON for stdout, a message as text for stderr.
 pub fn watched_json(watched: &Watched) -> Vec<Line> {
     let Watched::Window(roster) = watched else { return super::watched_lines(watched) };
     let Roster { window, count, peers, .. } = roster;

@@ -1,4 +1,4 @@
-//! The logs go to stderr; while a live view has the screen, their last lines are shown in it instead.
+//! Writes logs to stderr; while a live view has the screen, keeps their last lines for the view.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
@@ -6,36 +6,36 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::plain;
+use super::escape_controls;
 use crate::server::Event;
 use crate::snapshot::Past;
 use crate::tally::Tally;
 
-/// How many lines are held while a view has the screen.
-const HELD: usize = 200;
+/// The most log lines that are kept while a live view has the screen.
+const MAX_HELD_LINES: usize = 200;
 
-/// Where logs are written to: stderr, or the live view that has the screen.
+/// A writer of logs, to stderr or to the live view that has the screen.
 #[derive(Clone)]
 pub struct Logs(Arc<Shared>);
 
 struct Shared {
     stderr: fn() -> io::Stderr,
-    /// The last lines, while a view has the screen.
+    /// The last log lines, while a live view has the screen; else `None`.
     held: Mutex<Option<VecDeque<String>>>,
 }
 
 impl Logs {
-    /// Logs that go to `stderr` until a view takes the screen.
+    /// Creates a writer to `stderr`, which a view that takes the screen can replace.
     pub fn new(stderr: fn() -> io::Stderr) -> Logs {
         Logs(Arc::new(Shared { stderr, held: Mutex::new(None) }))
     }
 
-    /// From now on they are held for a view, which shows the last ones.
+    /// Starts to keep log lines for a live view, which has taken the screen.
     pub(super) fn hold(&self) {
         *self.held() = Some(VecDeque::new());
     }
 
-    /// From now on they go to stderr again, first those that only the view has shown.
+    /// Sends logs to stderr again, beginning with the lines that only the view has shown.
     pub(super) fn release(&self) {
         let held = self.held().take().unwrap_or_default();
         let mut stderr = (self.0.stderr)();
@@ -44,7 +44,7 @@ impl Logs {
         }
     }
 
-    /// The last lines, oldest first; none unless a view has the screen.
+    /// Returns the last `lines` log lines, oldest first; none unless a view has the screen.
     pub(super) fn last(&self, lines: usize) -> Vec<String> {
         let held = self.held();
         let Some(held) = held.as_ref() else { return Vec::new() };
@@ -55,18 +55,18 @@ impl Logs {
         self.0.held.lock().expect("no holder of this lock panics")
     }
 
-    /// Holds the lines of `text` for a view, if one has the screen.
+    /// Keeps the lines of `text` if a view has the screen; returns whether one has.
     fn add(&self, text: &str) -> bool {
         let mut held = self.held();
         let Some(held) = held.as_mut() else { return false };
-        held.extend(text.lines().map(plain));
-        held.drain(..held.len().saturating_sub(HELD));
+        held.extend(text.lines().map(escape_controls));
+        held.drain(..held.len().saturating_sub(MAX_HELD_LINES));
         true
     }
 }
 
 impl Write for Logs {
-    /// Writes whole lines. A stderr that is no terminal gets them also while a view shows them.
+    /// Writes whole log lines. A stderr that is no terminal gets them also while a view shows them.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         let shown = self.add(&String::from_utf8_lossy(lines));
         let mut stderr = (self.0.stderr)();
@@ -89,7 +89,7 @@ impl<'a> MakeWriter<'a> for Logs {
     }
 }
 
-/// Logs an event of a registry. Nothing is said of the next window's members.
+/// Logs an event of a registry, never with a member of the next window.
 pub fn log(event: &Event) {
     match event {
         Event::Window(Past { window, members: 0, late: Some(_), .. }) => {
@@ -122,7 +122,7 @@ pub fn log(event: &Event) {
     }
 }
 
-/// How many datagrams were rejected for each reason, in a line.
+/// Formats how many datagrams were rejected for each reason, in a line.
 pub(super) fn rejected(tally: &Tally) -> String {
     let counts: Vec<String> =
         tally.counted().map(|(why, count)| format!("{} {count}", why.name())).collect();
@@ -140,7 +140,7 @@ mod tests {
         logs.hold();
         (0..1000).for_each(|k| assert!(logs.add(&format!("line {k}\n"))));
         assert_eq!(logs.last(2), ["line 998", "line 999"]);
-        assert_eq!(logs.last(5000).len(), HELD);
+        assert_eq!(logs.last(5000).len(), MAX_HELD_LINES);
         assert!(logs.add("a\u{1b}[2Jb"));
         assert_eq!(logs.last(1), ["a\\u{1b}[2Jb"]);
     }

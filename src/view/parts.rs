@@ -1,4 +1,5 @@
-//! What the live views share: boxes, countdown bars, the top and bottom lines, and texts cut to a width.
+//! What the live views share: boxes, countdown bars, top and bottom lines, and texts cut to a
+//! width.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use crate::clock::Now;
 use crate::window::{Wall, Window};
 
-/// `text` within `width` columns of a terminal; an ellipsis stands for what is cut off.
+/// Cuts `text` to `width` columns of a terminal; an ellipsis stands for what is cut off.
 pub(super) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -31,22 +32,22 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     shown
 }
 
-/// How many columns the widest of `texts` takes, within limits.
+/// Returns how many columns the widest of `texts` takes, but from `least` to `most`.
 pub(super) fn widest<'a>(texts: impl Iterator<Item = &'a str>, least: usize, most: usize) -> usize {
     texts.map(UnicodeWidthStr::width).max().unwrap_or(0).clamp(least, most.max(least))
 }
 
-/// A table column that is `width` columns of the terminal wide.
+/// Returns the constraint for a table column that is `width` columns of the terminal wide.
 pub(super) fn column(width: usize) -> Constraint {
     Constraint::Length(u16::try_from(width).unwrap_or(u16::MAX))
 }
 
-/// A text that stands at the right of its table cell.
+/// Aligns a text to the right of its table cell.
 pub(super) fn right(text: impl Into<String>) -> Line<'static> {
     Line::from(text.into()).right_aligned()
 }
 
-/// A countdown in whole seconds, rounded up, so that it is 0 when the time has come.
+/// Formats a countdown in whole seconds, rounded up, so that it shows 0 only at the end.
 pub(super) fn countdown(left: Duration) -> String {
     match left.as_millis().div_ceil(1000) {
         seconds @ 0..60 => format!("{seconds} s"),
@@ -55,17 +56,17 @@ pub(super) fn countdown(left: Duration) -> String {
     }
 }
 
-/// The time of day of `moment`, like 11:29:00.
+/// Formats the time of day of `moment`, like 11:29:00.
 pub(super) fn time_of_day(moment: Wall) -> String {
     moment.to_string().get(11..19).unwrap_or_default().to_owned()
 }
 
-/// The time of day at which `window` opens.
-pub(super) fn short(window: Window) -> String {
+/// Formats the time of day at which `window` opens, like 11:29:00.
+pub(super) fn opening_time(window: Window) -> String {
     time_of_day(window.opens())
 }
 
-/// A bar that fills as a wait of `whole` ends, with `label` before it.
+/// Returns a progress bar for a wait of `whole`, of which `left` remains, with `label` before it.
 pub(super) fn gauge(left: Duration, whole: Duration, label: &str) -> LineGauge<'static> {
     let share = if whole.is_zero() { 1.0 } else { 1.0 - left.div_duration_f64(whole) };
     LineGauge::default()
@@ -77,7 +78,7 @@ pub(super) fn gauge(left: Duration, whole: Duration, label: &str) -> LineGauge<'
         .unfilled_style(Style::new().cyan())
 }
 
-/// Draws the top line: what this is, and the time.
+/// Draws the top line of a view: `what` it shows, and the time in UTC.
 pub(super) fn header(frame: &mut Frame<'_>, area: Rect, what: &str, now: Now) {
     let wide = area.width >= 40;
     let time = if wide { format!("{} UTC ", time_of_day(now.wall)) } else { String::new() };
@@ -86,7 +87,7 @@ pub(super) fn header(frame: &mut Frame<'_>, area: Rect, what: &str, now: Now) {
     frame.render_widget(time, right);
 }
 
-/// Draws the bottom line: the keys.
+/// Draws the bottom line of a view: what the keys do.
 pub(super) fn footer(frame: &mut Frame<'_>, area: Rect, keys: &str) {
     frame.render_widget(cut(&format!(" {keys}"), area.width.into()).dim(), area);
 }
@@ -114,7 +115,7 @@ pub(super) fn boxed_gauge(
     frame.render_widget(state, below);
 }
 
-/// The frame of a box; its title is cut to fit into `area`.
+/// Returns the frame of a box, with its title cut to fit into `area`.
 pub(super) fn framed(title: &str, area: Rect) -> Block<'static> {
     let title = cut(title, usize::from(area.width).saturating_sub(4));
     Block::bordered()
@@ -123,7 +124,7 @@ pub(super) fn framed(title: &str, area: Rect) -> Block<'static> {
         .title(Span::from(format!(" {title} ")).not_dim())
 }
 
-/// How many columns and lines fit into a box of that `area`.
+/// Returns how many columns and lines fit inside the frame of a box that fills `area`.
 pub(super) fn inside(area: Rect) -> (usize, usize) {
     (usize::from(area.width.saturating_sub(2)), usize::from(area.height.saturating_sub(2)))
 }

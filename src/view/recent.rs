@@ -1,31 +1,31 @@
-//! The last things that happened and the last lines of the logs, as a live view shows them.
+//! The most recent events and log lines, as a live view shows them.
 
 use std::collections::VecDeque;
 
 use ratatui::style::Stylize;
 use ratatui::text::Line;
 
+use super::escape_controls;
 use super::parts::{cut, time_of_day};
-use super::plain;
 use crate::window::Wall;
 
-/// How many of the last things that happened are remembered.
-const REMEMBERED: usize = 100;
+/// The most events that a live view keeps for its list of recent ones.
+const MAX_RECENT_EVENTS: usize = 100;
 
-/// The last things that happened, oldest first.
+/// The most recent events with their times, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recent(VecDeque<(Wall, String)>);
 
 impl Recent {
-    /// Adds what happened at `at`, and forgets the oldest.
+    /// Adds an event that happened at `at`, and drops the oldest if the list is full.
     pub(super) fn add(&mut self, at: Wall, text: String) {
-        if self.0.len() == REMEMBERED {
+        if self.0.len() == MAX_RECENT_EVENTS {
             self.0.pop_front();
         }
         self.0.push_back((at, text));
     }
 
-    /// The last ones that fit, oldest first.
+    /// Returns the last events that fit into `rows` of `width` columns, oldest first.
     pub(super) fn lines(&self, (width, rows): (usize, usize)) -> Vec<Line<'static>> {
         let last = self.0.iter().skip(self.0.len().saturating_sub(rows));
         let line = |(at, text): &(Wall, String)| {
@@ -36,13 +36,13 @@ impl Recent {
     }
 }
 
-/// The last lines of the logs that fit.
+/// Returns the last log lines that fit into `rows` of `width` columns.
 pub(super) fn log_lines(logs: &[String], (width, rows): (usize, usize)) -> Vec<Line<'static>> {
     let last = logs.iter().skip(logs.len().saturating_sub(rows));
-    last.map(|line| cut(&plain(&with_time_of_day(line)), width).into()).collect()
+    last.map(|line| cut(&escape_controls(&with_time_of_day(line)), width).into()).collect()
 }
 
-/// A line of a text log with the time of day alone: the view is about now.
+/// Removes the date and the fractions of a second from a log line's timestamp.
 fn with_time_of_day(line: &str) -> String {
     let (time, rest) = line.split_once("Z ").unwrap_or(("", line));
     match (time.get(10..11), time.get(11..19)) {
@@ -51,7 +51,7 @@ fn with_time_of_day(line: &str) -> String {
     }
 }
 
-/// `text` with all moments of the day of `moment` as times of day.
+/// Removes the date of `moment` wherever it occurs in `text`, which leaves times of day.
 fn without_date(moment: &str, text: &str) -> String {
     match moment.get(..11) {
         Some(date) => text.replace(date, ""),
@@ -64,10 +64,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_is_forgotten() {
+    fn the_oldest_event_is_dropped() {
         let mut recent = Recent::default();
         (0..1000).for_each(|k| recent.add(Wall::from_millis(0), k.to_string()));
-        assert_eq!(recent.0.len(), REMEMBERED);
+        assert_eq!(recent.0.len(), MAX_RECENT_EVENTS);
         assert_eq!(recent.lines((20, 1))[0].to_string(), "00:00:00  999");
     }
 

@@ -1,5 +1,5 @@
-//! Takes the terminal for a live view, and gives it back as it was: at the end, on Ctrl-C and on a
-//! signal; on a panic, whoever handles that calls `restore_terminal`.
+//! Takes over the terminal for a live view, and restores it at the end, on Ctrl-C and on a signal;
+//! on a panic, the panic hook calls `restore_terminal`.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,35 +20,35 @@ use super::Logs;
 use super::scroll::Motion;
 use crate::clock::{Clock, Now};
 
-/// How long keys are waited for before events are looked at.
-const POLL: Duration = Duration::from_millis(40);
+/// How long the view waits for a key before it handles events.
+const KEY_POLL_TIMEOUT: Duration = Duration::from_millis(40);
 
-/// How often the view is drawn if nothing happens, for the countdown.
-const REDRAW: Duration = Duration::from_millis(200);
+/// The longest time between two drawings of the view, which has a countdown.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How many log lines a view is given to draw.
+/// The most log lines that are passed to a view to draw.
 const LOG_LINES: usize = 50;
 
-/// Whether a view has the terminal.
+/// Whether a live view has taken over the terminal.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// What a live view shows: a model that follows events, and how it is drawn.
+/// A live view: a model that follows events, and how the model is drawn.
 pub trait Live: Send + 'static {
     /// The events that the model follows.
     type Event: Send + 'static;
     /// Updates the model after an event.
     fn handle(&mut self, now: Now, event: Self::Event);
-    /// Updates the model with what no event tells, before it is drawn.
+    /// Updates the model with state that comes without events, before each drawing.
     fn refresh(&mut self, _now: Now) {}
-    /// Draws the model, with the last lines of the logs; notes how much of its list fits.
+    /// Draws the model with the last log lines, and stores how many rows of its list fit.
     fn draw(&mut self, now: Now, logs: &[String], frame: &mut Frame<'_>);
     /// Scrolls the list of the view.
     fn scroll(&mut self, _motion: Motion) {}
-    /// The lines that stay on the screen when the view has ended.
+    /// Returns the lines to print when the view has ended.
     fn summary(&self) -> Vec<String>;
 }
 
-/// The terminal, as long as a view has it.
+/// A terminal that a live view has taken over; dropping this restores the terminal.
 pub struct Screen<W: Write> {
     terminal: Terminal<CrosstermBackend<W>>,
     open: fn() -> W,
@@ -56,7 +56,7 @@ pub struct Screen<W: Write> {
 }
 
 impl<W: Write + 'static> Screen<W> {
-    /// Takes the terminal that `open` opens; until it is given back, the view shows the logs.
+    /// Takes over the terminal that `open` opens; until it is restored, the view shows the logs.
     pub fn enter(open: fn() -> W, logs: Logs) -> io::Result<Screen<W>> {
         let terminal = Terminal::new(CrosstermBackend::new(open()))?;
         enable_raw_mode()?;
@@ -84,18 +84,18 @@ impl<W: Write + 'static> Screen<W> {
                 Handled::None => {}
             }
             if now.mono >= draw_at {
-                draw_at = now.mono + REDRAW;
+                draw_at = now.mono + REDRAW_INTERVAL;
                 live.refresh(now);
                 self.draw(live, now)?;
             }
-            if event::poll(POLL)? && read_key(live, &quit)? {
+            if event::poll(KEY_POLL_TIMEOUT)? && read_key(live, &quit)? {
                 draw_at = Duration::ZERO;
             }
         }
     }
 
     fn draw(&mut self, live: &mut impl Live, now: Now) -> io::Result<()> {
-        // After a panic in another thread the view has the screen no more.
+        // After a panic in another thread, the view no longer has the screen.
         if TAKEN.load(Ordering::SeqCst) {
             let logs = self.logs.last(LOG_LINES);
             self.terminal.draw(|frame| live.draw(now, &logs, frame))?;
@@ -111,16 +111,16 @@ impl<W: Write> Drop for Screen<W> {
     }
 }
 
-/// Makes the terminal behind `out` what it was before a view took it, if one has it.
+/// Restores the terminal behind `out` if a live view has taken it over.
 pub fn restore_terminal(mut out: impl Write) {
     if TAKEN.swap(false, Ordering::SeqCst) {
-        // If this fails, there is no terminal any more.
+        // If this fails, the terminal is gone.
         let _ = execute!(out, LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
     }
 }
 
-/// Whether there were events.
+/// The result of handling queued events: none, some, or the queue is closed.
 enum Handled {
     None,
     Some,
@@ -139,7 +139,7 @@ fn handle_events<L: Live>(live: &mut L, events: &mut Receiver<L::Event>, now: No
     }
 }
 
-/// Reads one event of the terminal; returns whether to draw again.
+/// Reads one event of the terminal, like a key, and acts on it; returns whether to draw again.
 fn read_key(live: &mut impl Live, quit: &impl Fn()) -> io::Result<bool> {
     let key = match event::read()? {
         Event::Key(key) if key.kind != KeyEventKind::Release => key,
@@ -154,7 +154,7 @@ fn read_key(live: &mut impl Live, quit: &impl Fn()) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Whether a key ends the view. In raw mode Ctrl-C is a key like others.
+/// Returns whether a key ends the view. In raw mode, Ctrl-C is a key like any other.
 fn quits(key: KeyEvent) -> bool {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     match key.code {

@@ -9,34 +9,34 @@ use ratatui::widgets::{Scrollbar, ScrollbarOrientation, ScrollbarState, Table};
 
 use super::parts::framed;
 
-/// A movement through a list, as a key asks for it.
+/// A scroll command, as a key gives it to a list that is longer than its box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Motion {
-    /// To the row above the first one that is shown.
+    /// Scroll up by one row.
     LineUp,
-    /// To the row below the last one that is shown.
+    /// Scroll down by one row.
     LineDown,
-    /// Back by as many rows as are shown.
+    /// Scroll up by as many rows as are shown.
     PageUp,
-    /// On by as many rows as are shown.
+    /// Scroll down by as many rows as are shown.
     PageDown,
-    /// To the first row of all.
+    /// Scroll to the first row of all.
     First,
-    /// To the last row of all.
+    /// Scroll to the last row of all.
     Last,
 }
 
 /// How far a list is scrolled, within the rows that it had when it was last drawn.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scroll {
-    /// Its position is the first row that is shown; its length is how many positions there are.
+    /// The position is the index of the first row that is shown, the length how many there can be.
     state: ScrollbarState,
     rows: usize,
     page: usize,
 }
 
 impl Scroll {
-    /// Moves the list, as far as it has rows.
+    /// Scrolls the list by a motion, but not beyond its ends.
     pub(super) fn go(&mut self, motion: Motion) {
         let at = self.state.get_position();
         match motion {
@@ -49,7 +49,7 @@ impl Scroll {
         }
     }
 
-    /// The rows to show of a list that has `rows` of them, where `page` rows fit.
+    /// Returns which rows to show of a list that has `rows` of them, if `page` rows fit.
     pub(super) fn fit(&mut self, rows: usize, page: usize) -> Range<usize> {
         let last = rows.saturating_sub(page);
         let at = self.state.get_position().min(last);
@@ -63,7 +63,7 @@ impl Scroll {
         at..self.rows.min(at.saturating_add(self.page))
     }
 
-    /// What a title says of a list that is shown in part.
+    /// Returns the end of the box's title, like ` · 1–5 of 30`; empty if all rows are shown.
     pub(super) fn title(&self) -> String {
         let shown = self.shown();
         match shown.len() {
@@ -73,7 +73,8 @@ impl Scroll {
         }
     }
 
-    /// Draws the rows that `fit` named in a box, with a scrollbar on its edge if that is not all.
+    /// Draws a box with the rows that `fit` returned, and a scrollbar on its edge if there are
+    /// more.
     pub(super) fn draw(&mut self, frame: &mut Frame<'_>, area: Rect, title: &str, rows: Table<'_>) {
         frame.render_widget(rows.block(framed(title, area)), area);
         if self.shown().len() < self.rows {

@@ -1,4 +1,4 @@
-//! The live view of a registry: a pure model of its snapshots, and of how fast its counters grow.
+//! The live view of `hit7 serve`: a pure model of the registry's snapshots and counter rates.
 
 mod draw;
 
@@ -12,14 +12,14 @@ use tokio::sync::watch;
 
 use super::screen::Live;
 use super::scroll::{Motion, Scroll};
-use super::{count, plain};
+use super::{count, escape_controls};
 use crate::clock::Now;
 use crate::proto::Room;
 use crate::server::Event;
 use crate::snapshot::Snapshot;
 use crate::tally::Tally;
 
-/// The span over which a rate is measured.
+/// The span over which the rates of counters are measured.
 const RATE_SPAN: Duration = Duration::from_secs(5);
 
 /// The counters of a registry at one moment.
@@ -29,7 +29,7 @@ struct Sample {
     counts: [u64; 4],
 }
 
-/// A registry, as its snapshots show it.
+/// The model of a registry, updated by its snapshots.
 #[derive(Debug)]
 pub struct Serve {
     listening: Vec<SocketAddr>,
@@ -43,7 +43,8 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// The view of a registry that publishes `snapshots` of itself.
+    /// Creates the model of a registry that listens on `listening`, has its data in the folder
+    /// `data` and publishes `snapshots`.
     pub fn new(
         listening: Vec<SocketAddr>,
         data: String,
@@ -65,7 +66,7 @@ impl Serve {
         self.snapshot = snapshot;
     }
 
-    /// Datagrams received, answered, registered and rejected, each per second.
+    /// Returns the datagrams received, answered, registered and rejected, each per second.
     fn rates(&self) -> [f64; 4] {
         let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
             return [0.0; 4];
@@ -85,7 +86,7 @@ fn sum(tally: &Tally) -> u64 {
     tally.counted().map(|(_, count)| count).sum()
 }
 
-/// The rooms of the current window and how many members each has, the largest first.
+/// Returns the rooms of the current window with their numbers of members, the largest first.
 fn sizes(snapshot: &Snapshot) -> Vec<(Room, usize)> {
     let rosters = snapshot.current.rosters().iter();
     let mut sizes: Vec<(Room, usize)> =
@@ -123,7 +124,7 @@ impl Live for Serve {
             count(totals.registrations() as usize, "registration"),
             count(sum(&self.snapshot.rejected) as usize, "datagram"),
         );
-        vec![line, format!("data in {}", plain(&self.data))]
+        vec![line, format!("data in {}", escape_controls(&self.data))]
     }
 }
 

@@ -5,19 +5,19 @@ use std::time::Duration;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use super::plain;
+use super::escape_controls;
 use super::screen::Live;
 use crate::clock::Now;
 use crate::window::Wall;
 
-/// 11:28:00 and so many milliseconds, on both clocks.
+/// Returns the moment `millis` milliseconds after 11:28:00, on both clocks.
 pub(super) fn at(millis: u64) -> Now {
     let start: Wall = "2026-11-23T11:28:00Z".parse().unwrap();
     let span = Duration::from_millis(millis);
     Now { wall: start.plus(span), mono: span }
 }
 
-/// The screen, line by line, without the white space at their ends.
+/// Draws a view, and returns the lines of its screen without trailing white space.
 pub(super) fn drawn(live: &mut impl Live, now: Now, (width, height): (u16, u16)) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| live.draw(now, &["a log line".to_owned()], frame)).unwrap();
@@ -26,7 +26,7 @@ pub(super) fn drawn(live: &mut impl Live, now: Now, (width, height): (u16, u16))
     (0..height).map(|y| line(y).trim_end().to_owned()).collect()
 }
 
-/// Draws in all kinds of sizes: none panics, and nothing that is drawn moves a cursor.
+/// Draws a view in many sizes; fails if one panics or draws a control character.
 pub(super) fn try_every_size(live: &mut impl Live, now: Now) {
     for width in [1, 2, 3, 5, 9, 10, 20, 40, 79, 80, 81, 200] {
         for height in [1, 2, 3, 4, 5, 7, 9, 10, 13, 16, 20, 24, 50] {
@@ -38,6 +38,6 @@ pub(super) fn try_every_size(live: &mut impl Live, now: Now) {
 
 #[test]
 fn nothing_in_a_text_moves_the_cursor() {
-    assert_eq!(plain("¿qué? \"hola\" 日本"), "¿qué? \"hola\" 日本");
-    assert_eq!(plain("a\u{1b}[2Jb\u{202e}c\r"), "a\\u{1b}[2Jb\\u{202e}c\\r");
+    assert_eq!(escape_controls("¿qué? \"hola\" 日本"), "¿qué? \"hola\" 日本");
+    assert_eq!(escape_controls("a\u{1b}[2Jb\u{202e}c\r"), "a\\u{1b}[2Jb\\u{202e}c\\r");
 }

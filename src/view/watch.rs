@@ -1,4 +1,4 @@
-//! The live view of a room for someone who does not take part: a pure model, and how it is drawn.
+//! The live view of `hit7 watch`: a pure model of a room's windows, and how it is drawn.
 
 use std::time::Duration;
 
@@ -7,41 +7,42 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Stylize;
 use ratatui::widgets::{Row, Table};
 
-use super::lines::{not_shown, silent};
+use super::lines::{not_shown_line, silent_line};
 use super::parts::{
-    boxed, boxed_gauge, column, countdown, footer, gauge, header, inside, short, widest,
+    boxed, boxed_gauge, column, countdown, footer, gauge, header, inside, opening_time, widest,
 };
 use super::recent::{Recent, log_lines};
 use super::screen::Live;
 use super::scroll::{Motion, Scroll};
-use super::{count, plain};
+use super::{count, escape_controls};
 use crate::client::{Roster, Watched};
 use crate::clock::Now;
 use crate::proto::Room;
 use crate::window::Window;
 
-/// The columns between two addresses.
-const GAP: usize = 3;
+/// The number of blank columns between two addresses.
+const COLUMN_GAP: usize = 3;
 
-/// The current window of the room: when on the monotonic clock it was first seen and will close.
+/// The room's current window; `from` and `until` are when it was first seen and when it closes, on
+/// the monotonic clock.
 #[derive(Clone, Debug)]
 struct Current {
     window: Window,
     members: String,
-    /// The addresses of its members, and how many columns the widest takes.
+    /// The addresses of the window's members; `widest` is how many columns the widest takes.
     addrs: Vec<String>,
     widest: usize,
     from: Duration,
     until: Duration,
 }
 
-/// A room as a watcher has seen it so far.
+/// The model of a watched room, updated by the watcher's events.
 #[derive(Clone, Debug)]
 pub struct Watch {
     room: Room,
     registry: String,
     current: Option<Current>,
-    /// How long the registry has been silent, if it is.
+    /// How long the registry has been silent; `None` if it answers.
     silent: Option<Duration>,
     recent: Recent,
     windows: usize,
@@ -49,7 +50,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watcher that has seen nothing yet.
+    /// Creates the model of a watcher that has had no event yet.
     pub fn new(room: Room, registry: String) -> Watch {
         let (recent, scroll) = (Recent::default(), Scroll::default());
         Watch { room, registry, current: None, silent: None, recent, windows: 0, scroll }
@@ -77,7 +78,7 @@ impl Watch {
             gauge(left, current.until.saturating_sub(current.from), &countdown(left))
         });
         let state = match (self.silent, &self.current) {
-            (Some(waited), _) => silent(waited).red(),
+            (Some(waited), _) => silent_line(waited).red(),
             (None, Some(_)) => "until the next window opens".into(),
             (None, None) => "asking the registry".yellow(),
         };
@@ -89,14 +90,15 @@ impl Watch {
             return boxed(frame, area, "current window", Vec::new());
         };
         let (width, height) = inside(area);
-        let across = ((width + GAP) / (widest + GAP)).max(1);
+        let across = ((width + COLUMN_GAP) / (widest + COLUMN_GAP)).max(1);
         let shown = self.scroll.fit(addrs.len().div_ceil(across), height);
         let rows = addrs.chunks(across).skip(shown.start).take(shown.len());
         let rows = rows.map(|row| Row::new(row.iter().map(String::as_str)));
-        let table = Table::new(rows, vec![column(*widest); across]).column_spacing(GAP as u16);
+        let table =
+            Table::new(rows, vec![column(*widest); across]).column_spacing(COLUMN_GAP as u16);
         let hidden = self.scroll.title();
         let hidden = if hidden.is_empty() { hidden } else { format!("{hidden} rows") };
-        let title = format!("current window {} · {members}{hidden}", short(*window));
+        let title = format!("current window {} · {members}{hidden}", opening_time(*window));
         self.scroll.draw(frame, area, &title, table);
     }
 }
@@ -109,9 +111,9 @@ impl Live for Watch {
             Watched::Window(roster) => self.update(now, roster),
             Watched::Silent(waited) => {
                 self.silent = Some(waited);
-                self.recent.add(now.wall, silent(waited));
+                self.recent.add(now.wall, silent_line(waited));
             }
-            Watched::NotShown(events) => self.recent.add(now.wall, not_shown(events)),
+            Watched::NotShown(events) => self.recent.add(now.wall, not_shown_line(events)),
         }
     }
 
@@ -126,7 +128,8 @@ impl Live for Watch {
             Constraint::Length(u16::from(height >= 10)),
         ])
         .areas(frame.area());
-        let (room, registry) = (plain(self.room.as_str()), plain(&self.registry));
+        let (room, registry) =
+            (escape_controls(self.room.as_str()), escape_controls(&self.registry));
         header(frame, top, &format!("hit7 watch · room {room} · {registry}"), now);
         self.draw_next(now, frame, next);
         self.draw_members(frame, members);
@@ -143,9 +146,9 @@ impl Live for Watch {
     }
 
     fn summary(&self) -> Vec<String> {
-        let room = plain(self.room.as_str());
+        let room = escape_controls(self.room.as_str());
         let last = self.current.as_ref().map(|Current { window, members, .. }| {
-            format!(", the last at {} with {members}", short(*window))
+            format!(", the last at {} with {members}", opening_time(*window))
         });
         let windows = count(self.windows, "window");
         vec![format!("{windows} of room {room} seen{}", last.unwrap_or_default())]

@@ -1,4 +1,4 @@
-//! The arguments of the program, and the environment variables that stand for them.
+//! Tests the program's arguments, and the environment variables in their place.
 
 use hit7_support::{Program, assert_has, keys};
 
@@ -35,8 +35,8 @@ fn help_shows_every_flag_with_its_variable() {
     assert_has(&HIT7.run(&["--version"]).succeeded()[0], &["hit7 ", env!("CARGO_PKG_VERSION")]);
 }
 
-/// Arguments that are wrong, and what the message names.
-const BAD: &[(&[&str], &str)] = &[
+/// Wrong arguments, each with a text that the error message must contain.
+const BAD_ARGUMENTS: &[(&[&str], &str)] = &[
     (&[], "Usage"),
     (&["dance"], "dance"),
     (&["serve"], "<PORT>"),
@@ -83,7 +83,7 @@ fn bad_arguments_are_named() {
         (&["join", "localhost", "1", "--name", &long], "--name"),
         (&["join", "localhost", "1", "--say", &say], "--say"),
     ];
-    for (args, named) in BAD.iter().chain(&too_long) {
+    for (args, named) in BAD_ARGUMENTS.iter().chain(&too_long) {
         let exit = HIT7.run(args);
         assert_eq!((exit.code, exit.out.len()), (Some(2), 0), "{args:?}: {exit:?}");
         assert!(exit.err.iter().any(|line| line.contains(named)), "{args:?}: {exit:?}");

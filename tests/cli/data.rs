@@ -1,4 +1,4 @@
-//! The data directory: taken, refused, mended.
+//! Tests how `hit7 serve` locks, rejects and mends its data folder.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use hit7_support::{Home, assert_has};
 
 use crate::HIT7;
 
-/// The folder of a registry that has stopped, with `count` members of a window that is not open yet;
-/// and the file of its journal.
+/// Makes the data folder of a stopped registry with `count` members of a window that has not
+/// opened; returns it with its journal file.
 fn with_members(count: usize) -> (Home, PathBuf) {
     let home = HIT7.home();
     let registry = home.serve(&["--window", "1day"]);

@@ -1,11 +1,11 @@
-//! `hit7 history`: the windows that a registry has written to its disk.
+//! Tests `hit7 history`, which reads the documents of windows.
 
 use hit7_support::{Program, Registry, UdpClient, assert_has, keys, text};
 use serde_json::Value;
 
 use crate::HIT7;
 
-/// A member, and its window, which has opened and is on disk.
+/// Registers a client and waits for its window's document; returns both.
 fn one_window(registry: &Registry) -> (UdpClient, String) {
     let ana = registry.client();
     let window = ana.register_as("main", "ana");
@@ -84,7 +84,7 @@ fn a_window_that_was_missed() {
     let window = loop {
         ana.send(r#"{"type":"REGISTER","name":"ana"}"#);
         let registered = ana.receive_type("REGISTERED");
-        // Enough that it does not open before the registry is gone.
+        // Enough time that the window does not open before the registry has ended.
         if registered["opens_in_ms"].as_u64().unwrap() > 300 {
             break text(&registered["window"]);
         }

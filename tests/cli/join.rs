@@ -1,4 +1,4 @@
-//! `hit7 join`: clients that meet, leave, wait, and say so.
+//! Tests `hit7 join`: clients that meet, leave, wait, and what they print.
 
 use std::net::{ToSocketAddrs, UdpSocket};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{HIT7, silent_registry};
 
-/// The window of the client's next registration that does not open within two seconds.
+/// Returns the window of the client's next registration that opens in more than two seconds.
 fn registered(client: &mut Program) -> String {
     loop {
         let event = client.event("registered");
@@ -17,8 +17,8 @@ fn registered(client: &mut Program) -> String {
     }
 }
 
-/// A client that takes part once, and its window, which does not open within 1.5 seconds. A client
-/// that came later than that is replaced by another: it does not register again by itself.
+/// Starts `hit7 join --once`; returns the client and its window, which opens in more than 1.5
+/// seconds. A client that came later is replaced by another, as it does not register again.
 fn join_once(registry: &Registry, more: &[&str]) -> (Program, String) {
     loop {
         let mut client = registry.join(&[&["--once", "--json"], more].concat());
@@ -29,13 +29,13 @@ fn join_once(registry: &Registry, more: &[&str]) -> (Program, String) {
     }
 }
 
-/// All lines of the first window in which the client has that many peers, from `window` on.
+/// Returns all lines of the first window in which the client has this many peers.
 fn window_of(client: &mut Program, peers: u64) -> Vec<String> {
     let mut lines = Vec::new();
     loop {
         let line = client.line();
         let event: Value = serde_json::from_str(&line).unwrap();
-        // What comes early for the window after is of no interest here.
+        // Events for the window after are ignored here.
         if event["event"] == "window" {
             lines.clear();
         }
@@ -137,7 +137,7 @@ fn without_a_registry_it_says_so_and_goes_on() {
     let mut ana = HIT7.start(&["join", "127.0.0.1", &port, "--json", "--timeout", "1s"]);
     assert_has(&ana.error_line(), &["no answer", "trying on"]);
     assert!(ana.is_running());
-    // A registry comes up at last.
+    // Now a registry starts.
     drop(silent);
     let _registry = HIT7.home().serve_at(port.parse().unwrap(), &[]);
     ana.event("registered");
@@ -153,7 +153,7 @@ fn a_registry_that_falls_silent_later_is_reported_too() {
     registry.program.signal("KILL");
     assert_has(&ana.error_line(), &["no answer", "trying on"]);
     assert_eq!(ana.stop("INT").code, Some(0));
-    // With --once a client waits for the window that it was promised, and for no other.
+    // With --once a client waits only for the window that it is registered for.
     let exit = ben.end();
     assert_eq!(exit.code, Some(1), "{exit:?}");
     assert_has(exit.out.last().unwrap(), &[r#""event":"missed""#]);
@@ -297,7 +297,8 @@ fn a_name_is_taken_from_the_host() {
     assert_eq!(name, hit7::proto::Name::nearest(&host.to_string_lossy()).unwrap().as_str());
 }
 
-/// A client whose first request was answered with an ERROR, and the socket that it asks.
+/// Starts a client and answers its first request with an ERROR; returns the client and the socket
+/// that acts as its registry.
 fn refused(command: &str, code: &str, more: &[&str]) -> (Program, UdpSocket) {
     let (registry, port) = silent_registry();
     let program = HIT7.start(&[&[command, "127.0.0.1", &port], more].concat());

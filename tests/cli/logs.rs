@@ -1,11 +1,11 @@
-//! What an operator finds on stderr, and `hit7 watch`, `completions` and `man`.
+//! Tests the logs on stderr, and `hit7 watch`, `completions` and `man`.
 
 use hit7_support::{Program, assert_has};
 use serde_json::Value;
 
 use crate::{HIT7, silent_registry};
 
-/// The next log line with that message, which is in JSON.
+/// Reads the next JSON log line with this message.
 fn log(program: &mut Program, message: &str) -> Value {
     loop {
         let line: Value = serde_json::from_str(&program.error_line()).unwrap();

@@ -1,4 +1,4 @@
-//! The program as people run it: its arguments, its lines, its exit codes, its files.
+//! Tests the program as people run it: its arguments, output, exit codes and files.
 //!
 //! Every test has its own registries, on ports that the system picks, and its own folders.
 
@@ -20,7 +20,7 @@ mod unproven;
 
 const HIT7: Hit7 = Hit7(env!("CARGO_BIN_EXE_hit7"));
 
-/// A socket that answers nothing, and its port as an argument.
+/// Opens a socket that never answers; returns it and its port as an argument.
 fn silent_registry() -> (UdpSocket, String) {
     let socket = udp_socket(Ipv4Addr::LOCALHOST, DEADLINE);
     let port = socket.local_addr().unwrap().port().to_string();

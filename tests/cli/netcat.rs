@@ -1,11 +1,11 @@
-//! The wire by hand: what a person with `nc -u` on the registry's host sees.
+//! Tests the protocol by hand: what a person with `nc -u` on the registry's host sees.
 
 use hit7_support::{assert_has, keys, text};
 use serde_json::{Value, json};
 
 use crate::HIT7;
 
-/// The ACK of a WINDOW.
+/// Returns the ACK of a WINDOW.
 fn ack(opened: &Value) -> String {
     json!({"type": "ACK", "window": opened["window"], "pass": opened["pass"]}).to_string()
 }
@@ -23,7 +23,7 @@ fn windows_are_pushed_again_until_acknowledged() {
     assert_eq!(registered["you"], ana.addr());
     let current = answer.split_once(r#""current":"#).unwrap().1;
     assert_eq!(keys(&current[..current.len() - 1]), "window closes_in_ms part parts count peers");
-    // Never acked: the push, and part 0 again after 250 ms and 1 s.
+    // Without an ACK come the push, and part 0 again after 250 ms and 1 s.
     let pushes = [ana.receive_text(), ana.receive_text(), ana.receive_text()];
     for (push, within) in pushes.iter().zip([2000, 1750, 1000]) {
         let shape = "type room window closes_in_ms you pass part parts count peers";
@@ -33,7 +33,7 @@ fn windows_are_pushed_again_until_acknowledged() {
         assert!(opened["closes_in_ms"].as_u64().unwrap() <= within, "{push}");
         assert_eq!(opened["peers"], json!([ana.addr()]));
     }
-    // Acked at once: what comes next is the next window.
+    // With an ACK at once, the next WINDOW is that of the next window.
     let next = ana.register();
     let opened = ana.receive();
     assert_eq!((text(&opened["type"]), text(&opened["window"])), ("WINDOW".into(), next));
@@ -69,7 +69,7 @@ fn queries_and_leaving() {
     ana.send(r#"{"type":"QUERY","id":"secret-a","seq":6}"#);
     let own = ana.receive_type("PEERS");
     assert_eq!((&own["pass"], &own["you"]), (&opened["pass"], &ana.addr().into()));
-    // Both leave the window that is being filled; the current one stays.
+    // Both leave the next window; they stay in the current one.
     ben.send(r#"{"type":"LEAVE","seq":8}"#);
     let left = ben.receive_type("LEFT");
     assert_eq!(keys(&left.to_string()), "seq type window");
@@ -104,7 +104,7 @@ fn who_left_is_not_in_the_next_window() {
     assert!(members[0].get("name").is_none(), "it gave none");
 }
 
-/// Values that break a field's limits, between bars.
+/// Fields with values that break their limits, and what the ERROR must say.
 const BAD_FIELDS: [(&str, &str, &str); 8] = [
     ("REGISTER", "id", r#"7|""|"a b"|"é"|null|[]|"123456789012345678901234567890123""#),
     ("REGISTER", "seq", r#"-1|1.5|"1"|9007199254740992|1e3|null|{}"#),
@@ -187,7 +187,7 @@ fn what_is_no_request_is_never_answered() {
         ana.send(format!(r#"{{"type":"{kind}"}}"#));
         ana.send(format!(r#"{{"type":"{kind}","seq":"bad","window":7,"code":"full"}}"#));
     }
-    // One socket's datagrams are taken in their order.
+    // The datagrams of one socket are handled in order.
     assert_eq!(ana.ask(r#"{"type":"QUERY","seq":3}"#)["seq"], 3);
 }
 

@@ -1,11 +1,11 @@
-//! `hit7 peers`: who is in the current window.
+//! Tests `hit7 peers`, which lists the members of the current window.
 
 use hit7_support::{Registry, UdpClient, assert_has, has_ipv6, keys, text};
 use serde_json::Value;
 
 use crate::{HIT7, silent_registry};
 
-/// So many members of one window, and its name; it has opened when this returns.
+/// Registers `count` clients for one window and waits until it opens; returns both.
 fn fill(registry: &Registry, count: usize) -> (Vec<UdpClient>, String) {
     let members: Vec<UdpClient> = (0..count).map(|_| registry.client()).collect();
     loop {
@@ -17,7 +17,7 @@ fn fill(registry: &Registry, count: usize) -> (Vec<UdpClient>, String) {
     }
 }
 
-/// Answers come from 127.0.0.1, however that was written.
+/// Answers come from 127.0.0.1, also if the address was given as `::ffff:127.0.0.1`.
 #[test]
 fn a_mapped_address_is_ipv4() {
     let registry = HIT7.serve(&[]);

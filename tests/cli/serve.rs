@@ -1,4 +1,4 @@
-//! Where it listens, what it says first, and how it stops.
+//! Tests where `hit7 serve` listens, what it prints first, and how it stops.
 
 use std::io::{PipeReader, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
@@ -8,7 +8,7 @@ use hit7_support::{Home, Program, Registry, UdpClient, assert_has, has_ipv6, lis
 
 use crate::HIT7;
 
-/// Serves with these arguments; the addresses that it listens on.
+/// Starts a registry with these arguments; returns it and the addresses that it listens on.
 fn serve(home: &Home, args: &[&str]) -> (Program, Vec<SocketAddr>) {
     let mut program = Program::start(home.with_data(&[&["serve"], args].concat()));
     let mut addrs = Vec::new();
@@ -91,7 +91,7 @@ fn a_signal_stops_it_and_what_was_acked_is_kept() {
         registry.stop(signal).succeeded();
         let log = std::fs::read_to_string(home.journals().last().unwrap()).unwrap();
         assert_has(&log, &["\"register\"", &window]);
-        // Who was acked is in, after the restart too: a LEAVE for it finds something to do.
+        // The acked client is a member after the restart too: its LEAVE removes it.
         let again = home.serve(&["--window", "1day"]);
         assert_eq!(UdpClient::to(again.addr).register(), window);
     }
@@ -154,7 +154,7 @@ fn hosts_that_cannot_be_listened_on() {
     }
 }
 
-/// A pipe with no room left, whose reader reads nothing.
+/// Makes a full pipe, whose reader reads nothing.
 fn full_pipe() -> (PipeReader, Stdio) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let child = writer.try_clone().unwrap();

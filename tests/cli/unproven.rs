@@ -1,11 +1,11 @@
-//! What a source that is not trusted sees until it has proven its address.
+//! Tests what an untrusted source is answered until it has proven its address.
 
 use hit7_support::{Registry, text};
 use serde_json::Value;
 
 use crate::HIT7;
 
-/// Loopback is not trusted here.
+/// Starts a registry that does not trust loopback.
 fn serve(window: &str) -> Registry {
     HIT7.serve(&["--window", window, "--trust", "192.0.2.1/32"])
 }
@@ -22,7 +22,7 @@ fn a_cookie_proves_an_address() {
     assert_eq!((&challenge["type"], &challenge["seq"]), (&"CHALLENGE".into(), &1.into()));
     let cookie = &challenge["cookie"];
     assert_eq!(text(cookie).len(), 16);
-    // It is no use to another port, which gets its own.
+    // The cookie is not valid for another port, which gets its own.
     let other = ben.ask(register(cookie));
     assert_eq!(other["type"], "CHALLENGE");
     assert_ne!(&other["cookie"], cookie);

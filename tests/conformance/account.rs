@@ -1,4 +1,4 @@
-//! What was asked of a journal and what it answered, checked as it comes.
+//! Records what was submitted to a journal, and checks each of its outcomes against that.
 
 use std::collections::BTreeSet;
 
@@ -8,15 +8,15 @@ use hit7::window::Window;
 
 use super::{Step, Subject, records};
 
-/// A submitter, and the account that it keeps of its journal.
+/// A submitter to a journal under test, with its record of what is pending, durable and refused.
 pub(crate) struct Account<S> {
     pub(crate) subject: S,
-    /// The epoch that it submits in.
+    /// The epoch that batches are submitted in.
     pub(crate) epoch: Epoch,
-    /// Batches of earlier epochs are barred by a refusal that was told.
+    /// Batches of epochs before this one must be refused, after a reported refusal.
     fence: Epoch,
     next: Ticket,
-    /// What was submitted and not told of, with its epoch.
+    /// Entries that were submitted and have no outcome yet, with their epochs.
     pub(crate) under_way: Vec<(Epoch, Entry)>,
     pub(crate) durable: Vec<Record>,
     pub(crate) refused: Vec<Record>,
@@ -39,7 +39,7 @@ impl<S: Subject> Account<S> {
         }
     }
 
-    /// Does a step, and waits for what comes of it.
+    /// Runs a step of the script, and waits for its outcomes.
     pub(crate) fn step(&mut self, step: &Step) {
         match step {
             Step::Submit(batches) => batches.iter().for_each(|batch| self.submit(batch)),
@@ -66,7 +66,7 @@ impl<S: Subject> Account<S> {
         self.subject.submit(epoch, batch);
     }
 
-    /// Waits until all is told of, but what an engine that is down cannot speak of.
+    /// Waits for the outcomes of all entries, except those that a journal which is down withholds.
     pub(crate) fn settle(&mut self) {
         for outcome in self.subject.settle() {
             self.note(outcome);
@@ -101,7 +101,7 @@ impl<S: Subject> Account<S> {
         self.is_down &= !self.under_way.is_empty();
     }
 
-    /// Each entry is told of once, and in order unless the journal is down.
+    /// Takes an entry out of the pending ones; it must be the first unless the journal is down.
     fn told(&mut self, entry: Entry) -> (Epoch, Record) {
         let mut waiting = self.under_way.iter();
         let place = waiting.position(|(_, other)| *other == entry);
@@ -111,8 +111,8 @@ impl<S: Subject> Account<S> {
         (epoch, entry.record)
     }
 
-    /// Crashes the journal and checks what it reads back: all that was durable, and of what was
-    /// never told of, nothing without what came before it.
+    /// Crashes the journal and checks what is read back: all durable records, and of the pending
+    /// ones none without those before it.
     pub(crate) fn crash(&mut self) {
         let (windows, replayed) = self.subject.crash_and_reopen();
         let seen = read_back(&windows, replayed);
@@ -125,7 +125,8 @@ impl<S: Subject> Account<S> {
         (self.epoch, self.fence, self.is_down) = Default::default();
     }
 
-    /// How many of the entries under way a journal has that reads back as `seen`, if that is right.
+    /// Returns how many pending entries are among the records read back, `seen`; `None` if `seen`
+    /// breaks a promise.
     pub(crate) fn allows(&self, seen: &[Record]) -> Option<usize> {
         let submitted = self.under_way.iter().map(|(_, entry)| &entry.record);
         let all: Vec<&Record> = self.durable.iter().chain(submitted).collect();
@@ -133,7 +134,8 @@ impl<S: Subject> Account<S> {
         (0..=self.under_way.len()).find(allowed)
     }
 
-    /// How a journal of `records` is read back; what was discarded is there as a whole or not.
+    /// Returns how a journal of `records` must be read back; a discarded window is there as a whole
+    /// or not at all.
     fn as_read(&self, records: &[&Record], seen: &[Record]) -> Vec<Record> {
         let is_back = |window| seen.iter().any(|record| record.window() == window);
         let is_there = |window| !self.discarded.contains(&window) || is_back(window);
@@ -144,7 +146,7 @@ impl<S: Subject> Account<S> {
     }
 }
 
-/// The records that were read back, each below the header of its window.
+/// Returns the records that were read back, and checks that each follows its window's header.
 pub(crate) fn read_back(windows: &[Window], replayed: Vec<Replayed>) -> Vec<Record> {
     let (mut begun, mut records) = (Vec::new(), Vec::new());
     for replayed in replayed {

@@ -1,5 +1,5 @@
-//! What every journal promises (`hit7::journal::Journal`), checked on whatever is one: an engine, or
-//! what stands in for one in a test.
+//! Conformance tests of the trait `hit7::journal::Journal`, for each engine and for the simulated
+//! journal of a test.
 
 pub(crate) mod account;
 pub(crate) mod records;
@@ -11,36 +11,37 @@ use hit7::window::Window;
 use account::Account;
 use records::{leave, open, register};
 
-/// A journal that can be made to fail.
+/// A journal under test that can be made to fail.
 ///
-/// What it does to its disk, or to whatever keeps its records, it does in steps: a write, a sync, a
-/// removal. A step that fails may be done in part.
+/// A journal works on its disk, or other storage, in steps: a write, a sync, a removal. A step
+/// that fails may be done in part.
 pub(crate) trait Subject {
     fn submit(&mut self, epoch: Epoch, batch: Vec<Entry>);
-    /// Waits for what becomes of all that was submitted. While the journal is down, that is what it
-    /// can say of the rest.
+    /// Waits for the outcomes of all submitted entries; while the journal is down, for those that
+    /// can be reported.
     fn settle(&mut self) -> Vec<Outcome>;
     fn discard(&mut self, window: Window);
-    /// Ends it at once, whatever it is doing, and opens what is left: the windows that it finds, and
-    /// what it reads back. Nothing fails any more.
+    /// Crashes the journal at once and opens what is left, on a disk that fails no more. Returns
+    /// the windows found and what was read back.
     fn crash_and_reopen(&mut self) -> (Vec<Window>, Vec<Replayed>);
-    /// Lets `times` steps in a row fail, once `after` have been done.
+    /// Makes `times` steps in a row fail, after `after` more steps have succeeded.
     fn fail(&mut self, after: usize, times: usize);
-    /// Whether any step has failed since then.
+    /// Returns whether any step has failed since the last call of [`Subject::fail`].
     fn has_failed(&self) -> bool;
-    /// Lets nothing fail any more.
+    /// Makes all further steps succeed.
     fn heal(&mut self);
 }
 
-/// One step of a script.
+/// One step of the script that a journal is tested with.
 pub(crate) enum Step {
-    /// These batches are submitted one after the other, before any is waited for.
+    /// Submit these batches one after the other, without waiting for outcomes in between.
     Submit(Vec<Vec<Record>>),
-    /// The window with this index is discarded.
+    /// Discard the journal of the window with this index.
     Discard(u64),
 }
 
-/// Three windows, the last of them on another day, each filled while the one before opens.
+/// Returns a script of three windows, the last on another day, each filled while the one before
+/// opens.
 pub(crate) fn script() -> Vec<Step> {
     use Step::*;
     vec![
@@ -55,7 +56,7 @@ pub(crate) fn script() -> Vec<Step> {
     ]
 }
 
-/// Checks all promises on journals that `new` makes, which are empty.
+/// Checks all promises on empty journals, which `new` makes.
 pub(crate) fn check<S: Subject>(new: impl Fn() -> S) {
     batches_become_durable_in_order(Account::new(new()));
     a_refusal_bars_its_epoch(Account::new(new()));
@@ -80,7 +81,8 @@ fn batches_become_durable_in_order<S: Subject>(mut account: Account<S>) {
     assert_eq!((account.durable.len(), account.refused.len()), (44, 0));
 }
 
-/// What one caller of `submit` may do that has not heard of a refusal, and what others may do then.
+/// Checks that batches submitted in the epoch of a refusal are refused, and those of the next are
+/// not.
 fn a_refusal_bars_its_epoch<S: Subject>(mut account: Account<S>) {
     let mut seq = 0;
     let mut register = || {
@@ -111,7 +113,8 @@ fn a_refusal_bars_its_epoch<S: Subject>(mut account: Account<S>) {
     assert_eq!(account.durable.len(), 3);
 }
 
-/// Whatever waits behind a batch that is refused was submitted as if that were in the journal.
+/// Checks that batches waiting behind a refused one are refused too: they were put together as if
+/// that one were in the journal.
 fn a_refusal_bars_what_waits<S: Subject>(mut account: Account<S>) {
     account.subject.fail(0, 1);
     for seq in 0..5 {
@@ -142,19 +145,19 @@ fn a_discard_removes_nothing_else<S: Subject>(mut account: Account<S>) {
     assert_eq!(account.durable.len(), 11);
 }
 
-/// When a journal crashes that has failed before.
+/// When a test crashes a journal in which a step has failed.
 #[derive(Clone, Copy, PartialEq)]
 enum Crash {
-    /// As soon as something was refused, or is in doubt.
+    /// As soon as an entry was refused, or has no known outcome.
     AtOnce,
-    /// When the script is done, whatever has failed.
+    /// At the end of the script, with steps still failing.
     InTheEnd,
-    /// When nothing fails any more, and it has gone on.
+    /// At the end of the script, after the disk was healed and more was submitted.
     WhenHealed,
 }
 
-/// The script, with every step failing in turn, and with those that follow it: the second hits the
-/// repair of the first. The journal crashes, and goes on.
+/// Runs the script with every step failing in turn, alone and with the steps after it, which hit
+/// the repair of the first. Then the journal crashes and is used again.
 fn no_failure_breaks_a_promise<S: Subject>(new: impl Fn() -> S) {
     for times in [1, 2, 3, 9, usize::MAX] {
         let mut after = 0;
@@ -167,7 +170,7 @@ fn no_failure_breaks_a_promise<S: Subject>(new: impl Fn() -> S) {
     }
 }
 
-/// Whether anything has failed.
+/// Runs the script with failing steps and a crash; returns whether any step has failed.
 fn fails<S: Subject>(subject: S, after: usize, times: usize, crash: Crash) -> bool {
     let mut account = Account::new(subject);
     account.subject.fail(after, times);

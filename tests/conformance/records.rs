@@ -1,4 +1,4 @@
-//! Windows and records to submit.
+//! Makes windows and records for the conformance tests.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use hit7::proto::Profile;
 use hit7::record::{Leaving, Opening, Record, Registration};
 use hit7::window::{Length, Window};
 
-/// The windows around a midnight, one a minute.
+/// Returns the window with this index: one-minute windows around a midnight.
 pub(crate) fn window(index: u64) -> Window {
     let first: Window = "2026-11-23T23:58:00Z".parse().unwrap();
     Length::MINUTE.window_at(first.opens().plus(Duration::from_secs(60 * index)))
 }
 
-/// A registration for that window.
+/// Returns a registration for the window with this index.
 pub(crate) fn register(index: u64, seq: u64) -> Record {
     Record::Register(Registration {
         window: window(index),
@@ -28,14 +28,14 @@ pub(crate) fn register(index: u64, seq: u64) -> Record {
     })
 }
 
-/// A withdrawal from that window.
+/// Returns a withdrawal from the window with this index.
 pub(crate) fn leave(index: u64, seq: u64) -> Record {
     let Record::Register(it) = register(index, seq) else { unreachable!() };
     let Registration { window, at, path, id, seq, .. } = it;
     Record::Leave(Leaving { window, at, path, id, seq })
 }
 
-/// The opening of that window.
+/// Returns the opening of the window with this index.
 pub(crate) fn open(index: u64) -> Record {
     let window = window(index);
     Record::Open(Opening { window, length: Length::MINUTE, at: window.opens() })

@@ -5,7 +5,8 @@ use crate::conformance::script;
 use crate::disk::{After, Fault, FlakyDisk, Plan};
 use crate::subjects::{Files, reopen, try_flaky};
 
-/// Runs the script on a disk that crashes at a step; what was answered, if it was opened at all.
+/// Runs the script on a disk that crashes at step `at`. Returns the disk, and the account of what
+/// the journal answered, if it could be opened at all.
 fn crash(at: usize) -> (FlakyDisk, Option<Account<Files<FlakyDisk>>>) {
     let disk = FlakyDisk::new();
     disk.plan(Some(Plan { at, times: 1, fault: Fault::Crash }));
@@ -20,7 +21,7 @@ fn allows(account: &Option<Account<Files<FlakyDisk>>>, seen: &[hit7::record::Rec
     account.as_ref().map_or(seen.is_empty(), |account| account.allows(seen).is_some())
 }
 
-/// All that a crash may leave.
+/// Returns everything that a crash may leave of what was not durable.
 fn leftovers(disk: &FlakyDisk) -> impl Iterator<Item = After> {
     let torn = 0..=disk.unsynced();
     let torn = torn.flat_map(|count| [After::Torn(count), After::Zeros(count)]);
@@ -35,7 +36,7 @@ fn no_crash_at_any_step_loses_what_was_durable() {
             let disk = disk.reboot(after);
             let seen = reopen(&disk);
             assert!(allows(&account, &seen), "crash at {at}, {after:?}: {seen:?}");
-            // From now on it is answered for; only what was discarded may come back.
+            // From now on the records must survive; only discarded windows may come back.
             let again = reopen(&disk.reboot(After::Lost));
             let back: Vec<_> = again.iter().filter(|record| seen.contains(record)).collect();
             assert!(back.into_iter().eq(&seen), "crash at {at}, {after:?}, again: {again:?}");

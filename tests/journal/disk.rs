@@ -1,8 +1,8 @@
-//! A disk in memory that fails and crashes where it is told to.
+//! A simulated disk in memory that fails and crashes at chosen steps.
 //!
-//! It keeps apart what was done and what is durable: bytes until their file is synced, names until
-//! their folder is. It is as unkind as a real one may be: what was not durable when a sync failed
-//! never will be, whatever later syncs say.
+//! The disk tracks what was written and what is durable: bytes are durable once their file is
+//! synced, names once their folder is. As on a real disk, what was not durable when a sync failed
+//! never becomes durable, even if later syncs succeed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor, ErrorKind, Read, Write};
@@ -12,20 +12,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use hit7::store::{Handle, Item, Kind, Store};
 
-/// The only folder that is there at first.
+/// The only folder of a new disk.
 pub(crate) const ROOT: &str = "/hit7-data";
 
-/// What goes wrong.
+/// How a step of the disk fails.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Fault {
-    /// The step and all later ones are not done.
+    /// The disk crashes: this step and all later ones are not done.
     #[default]
     Crash,
-    /// The step is not done.
+    /// The step is not done and returns this error.
     Fail(ErrorKind),
-    /// Of a write only half is done; other steps are not done.
+    /// A write writes only half; other steps are not done.
     Short,
-    /// A sync is done and says that it failed; other steps are not done.
+    /// A sync is done but returns an error; other steps are not done.
     Late,
 }
 
@@ -39,7 +39,7 @@ impl Fault {
     }
 }
 
-/// When: `times` steps, the first of them `at` steps from now.
+/// Which steps fail, and how: `times` steps, the first of them `at` steps from now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) at: usize,
@@ -50,14 +50,14 @@ pub(crate) struct Plan {
 /// What a crash leaves of what was not durable.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum After {
-    /// Nothing: the power failed.
+    /// Nothing is left, as after a power failure.
     #[default]
     Lost,
-    /// Everything, still not durable: the process was killed.
+    /// Everything is left, still not durable, as after a kill of the process.
     Kept,
-    /// All names, and so many bytes at each file's end.
+    /// All names are left, and this many of the bytes at each file's end that were not durable.
     Torn(usize),
-    /// The same, and zeros in place of the other bytes.
+    /// As [`After::Torn`], with zeros in place of the other bytes.
     Zeros(usize),
 }
 
@@ -73,7 +73,7 @@ type Names = BTreeMap<PathBuf, Node>;
 struct Content {
     bytes: Vec<u8>,
     durable: Vec<u8>,
-    /// Of a failed sync: the kernel has dropped it and says no more of it.
+    /// The bytes of a failed sync: the kernel dropped them, and later syncs do not write them.
     dropped: Option<Range<usize>>,
 }
 
@@ -81,7 +81,7 @@ struct Content {
 struct World {
     names: Names,
     durable: Names,
-    /// As `dropped`, of names.
+    /// The names of a failed sync of their folder, which later syncs do not make durable.
     stale: BTreeSet<PathBuf>,
     contents: Vec<Content>,
     steps: usize,
@@ -91,38 +91,38 @@ struct World {
 
 type Hook = Arc<dyn Fn() + Send + Sync>;
 
-/// A disk that a journal can be tried on; clones are the same one.
+/// A disk to test a journal on, whose steps can be made to fail; clones share one disk.
 pub(crate) trait TestDisk: Store + Clone {
-    /// The folder of the journal.
+    /// Returns the folder of the journal.
     fn journal(&self) -> PathBuf;
-    /// Lets `times` steps in a row fail, once `after` have been done.
+    /// Makes `times` steps in a row fail, after `after` more steps have succeeded.
     fn fail(&self, after: usize, times: usize);
-    /// Whether any step has failed since then.
+    /// Returns whether any step has failed since the last call of [`TestDisk::fail`].
     fn has_failed(&self) -> bool;
-    /// Lets nothing fail any more.
+    /// Makes all further steps succeed.
     fn heal(&self);
-    /// The disk as it is found after a crash, which ends this one.
+    /// Crashes this disk, and returns the disk as the next start finds it.
     fn crashed(&self) -> Self;
 }
 
-/// The disk in memory.
+/// A simulated disk in memory that fails and crashes at chosen steps.
 #[derive(Clone, Default)]
 pub(crate) struct FlakyDisk {
     world: Arc<Mutex<World>>,
     before_sync: Option<Hook>,
-    /// What goes wrong, and what a crash leaves, unless a plan says.
+    /// How steps fail and what a crash leaves, where no plan says otherwise.
     fault: Fault,
     after: After,
 }
 
-/// A file of it.
+/// An open file of a [`FlakyDisk`].
 pub(crate) struct FlakyFile {
     disk: FlakyDisk,
     content: usize,
 }
 
 impl FlakyDisk {
-    /// A disk with one folder, which is durable.
+    /// Makes a disk with one durable folder, [`ROOT`].
     pub(crate) fn new() -> FlakyDisk {
         let disk = FlakyDisk::default();
         let root = Path::new(ROOT).ancestors().map(|dir| (dir.to_owned(), Node::Dir));
@@ -132,7 +132,7 @@ impl FlakyDisk {
         disk
     }
 
-    /// What goes wrong by [`TestDisk::fail`], and what [`TestDisk::crashed`] leaves.
+    /// Sets how steps fail by [`TestDisk::fail`], and what [`TestDisk::crashed`] leaves.
     pub(crate) fn with(self, fault: Fault, after: After) -> FlakyDisk {
         FlakyDisk { fault, after, ..self }
     }
@@ -143,30 +143,30 @@ impl FlakyDisk {
         self
     }
 
-    /// From now on, steps are counted from 0 and fail as planned.
+    /// Counts steps from 0 from now on, and makes them fail as planned.
     pub(crate) fn plan(&self, plan: Option<Plan>) {
         let mut world = self.world();
         (world.steps, world.plan) = (0, plan);
     }
 
-    /// Whether the plan has come to its end.
+    /// Returns whether all steps of the plan have been reached.
     pub(crate) fn is_past_plan(&self) -> bool {
         let world = self.world();
         world.plan.is_none_or(|plan| world.steps >= plan.at.saturating_add(plan.times))
     }
 
-    /// How many files were synced.
+    /// Returns how often a file was synced.
     pub(crate) fn syncs(&self) -> usize {
         self.world().syncs
     }
 
-    /// The most bytes at a file's end that are not durable.
+    /// Returns the most bytes at the end of any file that are not durable.
     pub(crate) fn unsynced(&self) -> usize {
         let of = |content: &Content| content.bytes.len().saturating_sub(content.durable.len());
         self.world().contents.iter().map(of).max().unwrap_or(0)
     }
 
-    /// Another disk, as this one is found when the machine is started again.
+    /// Returns a copy of the disk as it is after a crash that leaves `after`.
     pub(crate) fn reboot(&self, after: After) -> FlakyDisk {
         let mut world = self.world().clone();
         world.plan = None;
@@ -180,7 +180,7 @@ impl FlakyDisk {
         self.world.lock().unwrap()
     }
 
-    /// Takes one step; what goes wrong with it, if anything does.
+    /// Counts one step, and returns how it fails, if it does.
     fn take_step(&self) -> (MutexGuard<'_, World>, Option<Fault>) {
         let mut world = self.world();
         let step = world.steps;
@@ -193,7 +193,7 @@ impl FlakyDisk {
         (world, fault)
     }
 
-    /// Takes one step that is done or not.
+    /// Counts one step, and returns an error if it fails.
     fn step(&self) -> io::Result<MutexGuard<'_, World>> {
         match self.take_step() {
             (world, None) => Ok(world),
@@ -252,7 +252,7 @@ impl World {
         }
     }
 
-    /// The names in `dir` that are not durable as they are.
+    /// Returns the names in `dir` that are not durable in their present state.
     fn unsynced_names(&self, dir: &Path) -> BTreeSet<PathBuf> {
         let all = self.names.keys().chain(self.durable.keys());
         let within = all.filter(|path| path.parent() == Some(dir));
@@ -375,7 +375,7 @@ impl Store for FlakyDisk {
         let unsynced = world.unsynced_names(dir);
         match fault {
             None | Some(Fault::Late) => world.sync_names(&unsynced),
-            // It was never begun.
+            // The crash came before the sync began.
             Some(Fault::Crash) => {}
             Some(_) => world.stale.extend(unsynced),
         }
@@ -410,7 +410,7 @@ impl Handle for FlakyFile {
         let content = &mut world.contents[self.content];
         match fault {
             None | Some(Fault::Late) => content.sync(),
-            // It was never begun.
+            // The crash came before the sync began.
             Some(Fault::Crash) => {}
             Some(_) => content.drop_unsynced(),
         }

@@ -1,5 +1,5 @@
-//! Documents on a disk that crashes at every step: one is there as a whole or not at all, and what
-//! was said to be durable is there when the power fails right after.
+//! Documents on a disk that crashes at every step: a document is there as a whole or not at all,
+//! and one that was reported durable survives a power failure right after.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ fn archive(disk: &FlakyDisk) -> Archive<FlakyDisk> {
     Archive::new(disk.clone(), Path::new(ROOT).join("windows"))
 }
 
-/// The windows of two days.
+/// Returns the document of the window with this index; the indexes span two days.
 fn document(index: u64) -> Document {
     let window = window(index);
     let (closes, rooms) = (Length::MINUTE.closes(window), Default::default());

@@ -1,4 +1,4 @@
-//! The machine's disk, with steps that fail where they are told to.
+//! The machine's own disk, with chosen steps that fail.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -10,30 +10,30 @@ use hit7::store::{Disk, Handle, Item, Store};
 
 use crate::disk::TestDisk;
 
-/// A folder on the machine's disk; clones are the same one.
+/// A folder on the machine's disk whose steps can be made to fail; clones share one folder.
 #[derive(Clone)]
 pub(crate) struct FailingDisk {
     home: Arc<tempfile::TempDir>,
     steps: Arc<Mutex<Steps>>,
 }
 
-/// The number of the next step, and of those that fail.
+/// The number of the next step, and the range of steps that fail.
 struct Steps {
     next: usize,
     failing: Range<usize>,
 }
 
-/// A file of it.
+/// An open file of a [`FailingDisk`].
 pub(crate) struct FailingFile {
     disk: FailingDisk,
     file: fs::File,
 }
 
 impl FailingDisk {
-    /// An empty folder, in memory where there is such a thing: a disk syncs thousands of times.
+    /// Makes an empty folder, in `/dev/shm` if there is one: each test syncs thousands of times.
     pub(crate) fn new() -> FailingDisk {
         let home = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        FailingDisk { home: Arc::new(home), steps: Arc::new(Mutex::new(Steps::FINE)) }
+        FailingDisk { home: Arc::new(home), steps: Arc::new(Mutex::new(Steps::NONE_FAIL)) }
     }
 
     pub(crate) fn home(&self) -> &Path {
@@ -52,7 +52,7 @@ impl FailingDisk {
 }
 
 impl Steps {
-    const FINE: Steps = Steps { next: 0, failing: usize::MAX..usize::MAX };
+    const NONE_FAIL: Steps = Steps { next: 0, failing: usize::MAX..usize::MAX };
 }
 
 impl TestDisk for FailingDisk {
@@ -71,13 +71,14 @@ impl TestDisk for FailingDisk {
     }
 
     fn heal(&self) {
-        *self.steps.lock().unwrap() = Steps::FINE;
+        *self.steps.lock().unwrap() = Steps::NONE_FAIL;
     }
 
-    /// The same folder, as the next process finds it when this one is killed.
+    /// Makes all steps of this disk fail, and returns the folder as the next process finds it after
+    /// a kill.
     fn crashed(&self) -> FailingDisk {
         self.fail(0, usize::MAX);
-        FailingDisk { home: self.home.clone(), steps: Arc::new(Mutex::new(Steps::FINE)) }
+        FailingDisk { home: self.home.clone(), steps: Arc::new(Mutex::new(Steps::NONE_FAIL)) }
     }
 }
 
@@ -130,7 +131,7 @@ impl Store for FailingDisk {
     }
 }
 
-/// Half of a write that fails is done.
+/// A write that fails writes half of its bytes.
 impl Write for FailingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.disk.step() {

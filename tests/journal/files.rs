@@ -1,4 +1,4 @@
-//! The files on the real disk: read, mended, refused, discarded.
+//! Journal files on the real disk: how they are read, mended, refused and discarded.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl Home {
         format!("{}: {what}", path.display())
     }
 
-    /// Changes the lines of a file.
+    /// Rewrites a journal file with its lines changed by `edit`.
     fn edit(&self, stem: &str, edit: impl FnOnce(&mut Vec<String>)) {
         let text = std::fs::read_to_string(self.file(stem)).unwrap();
         let mut lines = text.split_inclusive('\n').map(str::to_owned).collect();

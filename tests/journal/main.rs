@@ -1,4 +1,4 @@
-//! The journal on a disk that crashes at every step, fails at every step, and is damaged.
+//! Tests the journal on a disk that crashes at every step, fails at every step, or is damaged.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 

@@ -1,4 +1,4 @@
-//! Journals in files keep the promises of every journal, whatever the disk does.
+//! The journal in files passes the conformance tests of all journals, however the disk fails.
 
 use std::io::ErrorKind;
 
@@ -7,7 +7,7 @@ use crate::disk::{After, Fault, FlakyDisk};
 use crate::failing::FailingDisk;
 use crate::subjects::Files;
 
-const FAILS: Fault = Fault::Fail(ErrorKind::StorageFull);
+const DISK_FULL: Fault = Fault::Fail(ErrorKind::StorageFull);
 
 fn check(fault: Fault, after: After) {
     conformance::check(|| Files::new(FlakyDisk::new().with(fault, after)));
@@ -20,7 +20,7 @@ fn on_the_machines_disk() {
 
 #[test]
 fn on_a_disk_that_loses_what_was_not_synced() {
-    check(FAILS, After::Lost);
+    check(DISK_FULL, After::Lost);
 }
 
 #[test]
@@ -30,17 +30,17 @@ fn on_a_disk_that_syncs_and_says_that_it_failed() {
 
 #[test]
 fn on_a_disk_that_keeps_what_was_not_synced() {
-    check(FAILS, After::Kept);
+    check(DISK_FULL, After::Kept);
 }
 
 #[test]
 fn on_a_disk_that_tears_what_was_not_synced() {
-    check(FAILS, After::Torn(40));
+    check(DISK_FULL, After::Torn(40));
     check(Fault::Short, After::Torn(200));
 }
 
 #[test]
 fn on_a_disk_that_has_zeros_for_what_was_not_synced() {
-    check(FAILS, After::Zeros(200));
+    check(DISK_FULL, After::Zeros(200));
     check(Fault::Short, After::Zeros(40));
 }

@@ -1,6 +1,6 @@
-//! On real files: the program's own node, its journal and its documents, stopped after
-//! every single write, sync, rename, cut and removal in turn, and once more while that is mended.
-//! What is read back satisfies rules 2, 3, 5 and 6. `HIT7_LONG=1` is thorough.
+//! Runs the program's own node, journal and documents on real files, and stops them after every
+//! single write, sync, rename, cut and removal in turn, and once more during the repair. What is
+//! read back must satisfy rules 2, 3, 5 and 6. `HIT7_LONG=1` tries all combinations.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ use crate::subjects::block_on;
 const LENGTH: Length = Length::MINUTE;
 const BEGINS: &str = "2026-11-23T23:57:10Z";
 
-/// One client's request.
+/// A REGISTER or LEAVE of one client.
 #[derive(Clone, Debug)]
 struct Ask {
     id: Id,
@@ -54,9 +54,9 @@ impl Ask {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// These come at once.
+    /// These requests arrive at once.
     Ask(Vec<Ask>),
-    /// The minute is over.
+    /// The minute ends.
     Boundary,
 }
 
@@ -75,7 +75,7 @@ fn script() -> Vec<Step> {
         Step::Ask(vec![register("a", 4, 3), register("b", 2, 2)]),
         Step::Ask(vec![leave("b", 2, 3)]),
         Step::Boundary,
-        // Another takes over the address; midnight comes.
+        // Another client takes over the address; midnight comes.
         Step::Ask(vec![register("d", 5, 1)]),
         Step::Ask(vec![register("e", 5, 1), register("b", 2, 4)]),
         Step::Boundary,
@@ -83,17 +83,17 @@ fn script() -> Vec<Step> {
     ]
 }
 
-/// All that was told, in whatever life.
+/// Everything that clients were sent, by any of the processes.
 #[derive(Default)]
 struct Told {
     acked: BTreeMap<Id, (Ask, Window)>,
-    /// Asked, and perhaps in the log without an answer.
+    /// Requests without an answer, whose record may be in the journal.
     open_questions: Vec<Ask>,
     opened: Option<Window>,
     rosters: BTreeMap<Window, String>,
 }
 
-/// The disk has stopped, and the program with it.
+/// The error of a program whose disk has stopped.
 struct Stopped;
 
 struct Program<S: Store> {
@@ -134,7 +134,7 @@ impl<S: Store + Clone> Program<S> {
     }
 
     fn live(&mut self, script: Vec<Step>, told: &mut Told) -> Result<(), Stopped> {
-        // Until the first opening nobody is told a window's list.
+        // Until the first opening nobody is sent a window's list.
         self.turn(told)?;
         for step in script {
             match step {
@@ -166,7 +166,7 @@ impl<S: Store + Clone> Program<S> {
         self.node.handle(self.now, Input::Request(inbound));
     }
 
-    /// What is answered at once; nothing else is due.
+    /// Sends a request, and returns what is answered at once; nothing else may be due.
     fn answered_at_once(&mut self, ask: &Ask, seq: u64) -> Option<Transmit> {
         self.request(ask, seq);
         match self.node.poll(self.now) {
@@ -176,7 +176,7 @@ impl<S: Store + Clone> Program<S> {
         }
     }
 
-    /// Does what the node wants done, until it waits for nothing but time and requests.
+    /// Carries out the node's outputs until it waits only for time and requests.
     fn turn(&mut self, told: &mut Told) -> Result<(), Stopped> {
         loop {
             while let Some(output) = self.node.poll(self.now) {
@@ -219,12 +219,12 @@ fn note(told: &mut Told, peer: SocketAddr, answer: &[u8]) {
     };
     let (id, seq) = (id.unwrap(), seq.unwrap());
     let ask = Ask { id: id.clone(), addr: peer, seq, leaves };
-    // The latest registration of an address stands.
+    // Only the latest registration of an address counts.
     told.acked.retain(|_, (other, of)| leaves || other.addr != peer || *of != window);
     told.acked.insert(id, (ask, window));
 }
 
-/// All that members are told of a window.
+/// Returns everything that members are sent about a window, as text.
 fn roster(frozen: &FinalizedWindow) -> String {
     let of = |it: &hit7::roster::Roster| {
         format!("{} {} {:?}", it.room(), it.pass().as_str(), it.page(0))
@@ -232,10 +232,10 @@ fn roster(frozen: &FinalizedWindow) -> String {
     frozen.rosters().iter().map(of).collect()
 }
 
-/// What is read back keeps what was told.
+/// Checks that what was read back agrees with what clients were sent.
 fn check<S: Store + Clone>(program: &mut Program<S>, told: &Told, home: &Path) {
     let current = program.node.current().clone();
-    // Rule 6: nothing is opened again, and no clock far behind is gone on with.
+    // Rule 6: no window is opened again, and no clock far behind is accepted.
     assert!(told.opened.is_none_or(|opened| current.window() >= opened), "{:?}", told.opened);
     // Rule 3.
     if let Some(before) = told.rosters.get(&current.window()) {
@@ -255,10 +255,10 @@ fn check<S: Store + Clone>(program: &mut Program<S>, told: &Told, home: &Path) {
             continue;
         }
         if *window == current.window() && program.now.wall >= current.closes() {
-            // Its time is over, and what it was told is forgotten.
+            // The window has closed, and its registrations are forgotten.
             continue;
         }
-        // Rules 2 and 5: a retry is told the same window, an older copy nothing.
+        // Rules 2 and 5: a retry is answered with the same window, an older copy is ignored.
         assert!(*window == current.window() || *window == next, "{window} is forgotten");
         let retry = program.answered_at_once(ask, ask.seq);
         let Some(answer) = retry else { panic!("{ask:?} is not answered") };
@@ -272,7 +272,8 @@ fn check<S: Store + Clone>(program: &mut Program<S>, told: &Told, home: &Path) {
     }
 }
 
-/// Rule 2, at the opening: who was acked for the next window is in it, where it was last.
+/// Checks rule 2 at the opening: each client acked for the next window is in it, at its last
+/// address.
 fn check_opening(program: &mut Program<Disk>, told: &mut Told) {
     let window = program.node.next().0;
     let (acked, maybe) = (told.acked.clone(), std::mem::take(&mut told.open_questions));
@@ -287,7 +288,7 @@ fn check_opening(program: &mut Program<Disk>, told: &mut Told) {
     }
 }
 
-/// A life that ends at a step of the disk; whether it did.
+/// Runs a process until step `at_step` of the disk fails; returns whether that step was reached.
 fn first_life(disk: &FailingDisk, at_step: usize, told: &mut Told) -> (bool, Wall) {
     disk.fail(at_step, usize::MAX);
     let mut wall: Wall = BEGINS.parse().unwrap();
@@ -304,7 +305,7 @@ fn stopped_after_any_step_and_again_while_it_is_mended_it_keeps_its_word() {
     let long = std::env::var_os("HIT7_LONG").is_some();
     for at_step in 0.. {
         let mut went_on = true;
-        // In the short run, every third stop is followed by all those while it is mended.
+        // In the short run, every third stop is followed by a stop at each step of the repair.
         let first = if long || at_step % 3 == 0 { 0 } else { usize::MAX - 1 };
         for again in first.. {
             let first = FailingDisk::new();
@@ -315,7 +316,7 @@ fn stopped_after_any_step_and_again_while_it_is_mended_it_keeps_its_word() {
             let disk = first.crashed();
             disk.fail(again, usize::MAX);
             if let Ok(mut second) = Program::start(disk.clone(), home, at(wall)) {
-                // What it wants done is not: this life is looked at, and no more.
+                // The outputs are dropped: this process is only inspected.
                 while second.node.poll(second.now).is_some() {}
                 check(&mut second, &told, home);
             }
@@ -323,7 +324,7 @@ fn stopped_after_any_step_and_again_while_it_is_mended_it_keeps_its_word() {
             assert!(third.turn(&mut told).is_ok());
             check(&mut third, &told, home);
             check_opening(&mut third, &mut told);
-            // Its journal discards files until it is dropped.
+            // The journal discards files until it is dropped.
             drop(third);
             refused_far_behind(home, &told);
             lives += 3;
@@ -340,7 +341,7 @@ fn stopped_after_any_step_and_again_while_it_is_mended_it_keeps_its_word() {
     assert!(steps > 40, "{steps}");
 }
 
-/// Rule 6: what is on disk is not gone on with by a clock that is far behind.
+/// Checks rule 6: a start with a clock that is far behind the journal is refused.
 fn refused_far_behind(home: &Path, told: &Told) {
     let Some(opened) = told.opened else { return };
     let now = at(Wall::from_millis(opened.opens().millis() - 61_000));

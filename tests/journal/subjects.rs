@@ -1,4 +1,4 @@
-//! Journals in files, on disks that fail.
+//! The journal in files on a failing disk, as a subject of the conformance tests.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,14 +15,14 @@ use crate::conformance::Subject;
 use crate::conformance::account::read_back;
 use crate::disk::{FlakyDisk, TestDisk};
 
-/// Waits for what comes, and fails a test that would wait for ever.
+/// Waits for a future, and fails the test after a minute.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let waited = async { tokio::time::timeout(Duration::from_secs(60), future).await };
     runtime.block_on(waited).expect("something comes")
 }
 
-/// A journal, what was found at its start, and the records that were read back.
+/// The result of opening a journal: the journal, what it found, and the records read back.
 pub(crate) type Opened<S> = Result<(FileJournal<S>, Found, Vec<Record>), OpenError>;
 
 pub(crate) fn try_open<S: Store>(store: S, dir: &Path, accept_damage: bool) -> Opened<S> {
@@ -50,11 +50,12 @@ pub(crate) fn reopen(disk: &FlakyDisk) -> Vec<Record> {
     try_flaky(disk).unwrap().2
 }
 
-/// A journal in files that is told of all that it says.
+/// A journal in files, with the state that a conformance test needs.
 pub(crate) struct Files<D: TestDisk> {
     pub(crate) disk: D,
     journal: Option<FileJournal<D>>,
-    /// What was submitted and not told of; of that, what was under way when it went down.
+    /// Tickets of entries that were submitted and have no outcome yet; among them, those pending
+    /// when the journal went down.
     under_way: BTreeSet<Ticket>,
     in_doubt: BTreeSet<Ticket>,
 }
@@ -130,7 +131,7 @@ impl<D: TestDisk> Subject for Files<D> {
     }
 }
 
-/// Submits one batch to a journal that nothing is wrong with.
+/// Submits one batch to a healthy journal, and waits until it is durable.
 pub(crate) fn write<S: Store>(journal: &mut FileJournal<S>, records: &[Record]) {
     let entry = |record: &Record| Entry { ticket: None, record: record.clone() };
     let batch: Vec<Entry> = records.iter().map(entry).collect();

@@ -1,4 +1,4 @@
-//! What the journal's thread does with what waits for it.
+//! How the journal's thread handles waiting orders: full queue, epochs, shared syncs.
 
 use std::io::ErrorKind;
 use std::sync::{Mutex, mpsc};
@@ -10,10 +10,11 @@ use crate::conformance::records::{open, register, window};
 use crate::disk::{After, Fault, FlakyDisk, Plan};
 use crate::subjects::{block_on, reopen, try_flaky};
 
-/// More orders than wait for the thread.
+/// A number of orders, more than fit into the queue of the journal's thread.
 const MANY: u64 = 100;
 
-/// A journal whose syncs wait: `entered` tells that one has begun, `go` lets it go on.
+/// Makes a journal whose syncs block: the receiver says that a sync has begun, and the sender lets
+/// it continue.
 fn held() -> (FlakyDisk, FileJournal<FlakyDisk>, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (enter, entered) = mpsc::channel();
     let (go, wait) = mpsc::channel();
@@ -26,7 +27,7 @@ fn held() -> (FlakyDisk, FileJournal<FlakyDisk>, mpsc::Receiver<()>, mpsc::Sende
     (disk, journal, entered, go)
 }
 
-/// The registration with that number, from 1, which is also its ticket's.
+/// Returns a registration with a ticket of this number, from 1.
 fn entry(number: u64) -> Entry {
     let ticket = (1..number).fold(Ticket::FIRST, |ticket, _| ticket.next());
     Entry { ticket: Some(ticket), record: register(0, number) }
@@ -80,7 +81,7 @@ fn a_failed_sync_refuses_all_that_is_submitted_before_it_is_known() {
     let (epoch, refused_batch, why) = refused(&mut journal);
     assert_eq!((epoch, refused_batch), (first, batch([1, 2])));
     assert!(why.contains("23-58.jsonl") && why.contains("make room"), "{why}");
-    // The disk is well again, but what became of the third is not known yet.
+    // The disk works again, but the outcome of the third is not known yet.
     journal.submit(first, batch([4]));
     assert_eq!(refused(&mut journal).1, batch([3]));
     assert_eq!(refused(&mut journal).1, batch([4]));
@@ -101,7 +102,7 @@ fn nothing_is_said_of_a_batch_that_a_dead_disk_may_have_until_it_is_mended() {
     drop(go);
     let outcome = block_on(journal.next());
     assert!(matches!(&outcome, Outcome::Down(why) if why.contains("make room")), "{outcome:?}");
-    // Of what comes now nothing is written, and that is said at once.
+    // Batches that come now are not written, and are refused at once.
     for number in 3..6 {
         journal.submit(epoch, batch([number]));
         let (over, refused, why) = refused(&mut journal);
@@ -111,7 +112,7 @@ fn nothing_is_said_of_a_batch_that_a_dead_disk_may_have_until_it_is_mended() {
     }
     assert_eq!(reopen(&disk.reboot(After::Kept)), records([1, 2]), "it may be there");
     disk.plan(None);
-    // Who was told of those refusals knew nothing of this one, and counts on the batch.
+    // The submitter that got those refusals did not know of this one, and counts on the batch.
     let (over, doubtful, _) = refused(&mut journal);
     assert_eq!((over, doubtful), (epoch, batch([1, 2])));
     journal.submit(epoch, batch([6]));
@@ -151,7 +152,7 @@ fn a_full_queue_refuses_in_order_and_keeps_the_discards() {
     let (epoch, rest, why) = refused(&mut journal);
     assert_eq!((epoch, rest), (first, batch(written + 1..=MANY)));
     assert!(why.contains("too slow"), "{why}");
-    // It is over, although the thread never saw it.
+    // The epoch has ended, although the thread never saw this batch.
     journal.submit(first, batch([MANY + 1]));
     assert_eq!(refused(&mut journal).1, batch([MANY + 1]));
     journal.submit(first.next(), batch([MANY + 2]));

@@ -1,4 +1,4 @@
-//! A client that keeps asking, and how long it is made to wait.
+//! A client that keeps registering, and measures how long it waits for answers.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -8,28 +8,27 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
-/// How long an answer is waited for before it counts as lost.
+/// The time after which an answer counts as lost.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// By how much longer the bounds are for a program that is not optimised; what held it up before was
-/// longer by far.
+/// The factor on all time limits in an unoptimised build; the delays to detect are far longer.
 pub(crate) const SLOWER: u32 = if cfg!(debug_assertions) { 10 } else { 1 };
 
-/// Within what time 99 of 100 answers come.
+/// The limit for the 99th percentile of the time until an answer.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(5);
 
-/// By how much windows may come late.
-const LATE: Duration = Duration::from_millis(20);
+/// The most that a WINDOW may come late.
+const MAX_WINDOW_DELAY: Duration = Duration::from_millis(20);
 
-/// How often it asks.
-const PERIOD: Duration = Duration::from_millis(5);
+/// The time between two requests of the client.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A datagram's fields.
+/// Parses a datagram as JSON.
 pub(crate) fn read(datagram: &[u8]) -> Value {
     serde_json::from_slice(datagram).expect("JSON")
 }
 
-/// A member of a registry's next window, once it has asked.
+/// A client that registers with a registry from its own host.
 pub(crate) struct Client {
     pub(crate) socket: UdpSocket,
     registry: SocketAddr,
@@ -39,7 +38,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// One that asks from `own`, on a host that has that address; its thread stands there.
+    /// Makes a client with the address `own`; the calling thread must be on the host that has it.
     pub(crate) fn new(own: IpAddr, registry: SocketAddr) -> Client {
         let socket = UdpSocket::bind((own, 0)).unwrap();
         socket.connect(registry).unwrap();
@@ -48,7 +47,7 @@ impl Client {
         Client { socket, registry, id, seq: 0, cookie: "A".repeat(16) }
     }
 
-    /// Sends a REGISTER with the number that it has.
+    /// Sends a REGISTER with the client's present `seq`.
     pub(crate) fn ask(&self) {
         let (id, seq, cookie) = (&self.id, self.seq, &self.cookie);
         let text = format!(
@@ -57,7 +56,7 @@ impl Client {
         self.socket.send(text.as_bytes()).unwrap();
     }
 
-    /// Registers anew: the window that it is in then. What else comes meanwhile is handed on.
+    /// Registers with a new `seq`, and returns the window; other datagrams go to `other`.
     pub(crate) fn register(&mut self, mut other: impl FnMut(&Value)) -> Option<String> {
         self.seq += 1;
         self.ask();
@@ -87,7 +86,7 @@ impl Client {
     /// Registers without pause until `over`.
     pub(crate) fn keep_asking(mut self, over: &AtomicBool) -> Waits {
         let (mut waits, mut due) = (Waits::default(), Instant::now());
-        // The first time it proves its address; that is not measured.
+        // The first time the client proves its address, which is not measured.
         self.register(|_| {}).expect("an answer at the start");
         while !over.load(Ordering::Relaxed) {
             let begin = Instant::now();
@@ -95,7 +94,7 @@ impl Client {
                 Some(_) => waits.answers.push(begin.elapsed()),
                 None => waits.lost += 1,
             }
-            due += PERIOD;
+            due += REQUEST_INTERVAL;
             thread::sleep(due.saturating_duration_since(Instant::now()));
             due = due.max(Instant::now());
         }
@@ -104,17 +103,17 @@ impl Client {
     }
 }
 
-/// How long one client waited for answers, and by how much its windows came late.
+/// The measurements of one client: the times until answers, and how late its windows came.
 #[derive(Default)]
 pub(crate) struct Waits {
     answers: Vec<Duration>,
     lost: usize,
-    /// Each window's lateness.
+    /// How late the first WINDOW of each window came.
     late: BTreeMap<String, Duration>,
 }
 
 impl Waits {
-    /// If that is a WINDOW, the first of its window, notes how late it is.
+    /// Notes how late a datagram is if it is the first WINDOW of its window.
     fn note(&mut self, datagram: &Value) {
         if datagram["type"] == "WINDOW" {
             let window = datagram["window"].as_str().unwrap().to_owned();
@@ -130,9 +129,10 @@ impl Waits {
         sorted.get(sorted.len() * 99 / 100).copied().unwrap_or(Duration::MAX)
     }
 
-    /// Whether answers came in time and none was lost, and so many windows, none of them late.
+    /// Returns whether answers came in time and none was lost, and at least `windows` windows came,
+    /// none of them late.
     pub(crate) fn hold(&self, windows: usize) -> bool {
-        let in_time = self.late.values().all(|late| *late <= LATE * SLOWER);
+        let in_time = self.late.values().all(|late| *late <= MAX_WINDOW_DELAY * SLOWER);
         let answered = self.lost == 0 && self.p99() <= ANSWERED_WITHIN * SLOWER;
         answered && in_time && self.late.len() >= windows
     }
@@ -150,7 +150,7 @@ impl std::fmt::Display for Waits {
     }
 }
 
-/// When the window of that name opens.
+/// Returns the time at which a window opens.
 pub(crate) fn opens(window: &str) -> SystemTime {
     let opens = window.parse::<hit7::window::Window>().unwrap().opens();
     SystemTime::UNIX_EPOCH + Duration::from_millis(opens.millis().try_into().unwrap())

@@ -1,4 +1,4 @@
-//! Network namespaces joined by virtual cables: a few hosts that nobody else can reach.
+//! Network namespaces joined by virtual cables, as isolated hosts for a test.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,21 +11,21 @@ use nix::sched::{CloneFlags, setns};
 
 use hit7_support::skip;
 
-/// One test at a time: each measures how long things take.
+/// The lock that lets one test run at a time, as each measures times.
 static MACHINE: Mutex<()> = Mutex::new(());
 
-/// Tells the namespaces of this process apart.
+/// The number of labs made so far, for unique names of namespaces.
 static LABS: AtomicU32 = AtomicU32::new(0);
 
-/// What the labs need of `ip` and the kernel, tried and taken back.
+/// Commands of `ip` that check what the labs need of the kernel, and undo it.
 const LINKS: &str = "link add probe0 type veth peer name probe1\nlink add probe2 type bridge\n\
                      link del probe2\nlink del probe0\n";
 
-/// What they need of `tc` and the kernel.
+/// Commands of `tc` that check what the labs need of the kernel.
 const SHAPE: &str = "qdisc add dev lo root tbf rate 1mbit burst 20kb limit 1mb\n\
                      qdisc del dev lo root\n";
 
-/// Some hosts; dropped, they are removed.
+/// A set of hosts, removed when dropped.
 pub(crate) struct Lab {
     name: String,
     hosts: Vec<&'static str>,
@@ -33,7 +33,8 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Makes so many hosts, each with its loopback; `None`, said aloud, where that cannot be done.
+    /// Makes hosts with these names, each with its loopback; where that is not possible, says that
+    /// the test is skipped, and returns `None`.
     pub(crate) fn new(hosts: &[&'static str]) -> Option<Lab> {
         let alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         let name = format!("hit7-{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
@@ -63,7 +64,7 @@ impl Lab {
         format!("{}-{host}", self.name)
     }
 
-    /// Joins two hosts by a cable, each end with its name.
+    /// Joins two hosts by a cable; each end is given as host and interface name.
     pub(crate) fn cable(&self, one: [&str; 2], other: [&str; 2]) {
         let (peer, name) = (self.name_of(other[0]), other[1]);
         self.ip(one[0], &format!("link add {} type veth peer name {name} netns {peer}", one[1]));
@@ -71,19 +72,19 @@ impl Lab {
         self.ip(other[0], &format!("link set {name} up"));
     }
 
-    /// `ip` at a host: a command a line.
+    /// Runs `ip` on a host, with one command per line.
     pub(crate) fn ip(&self, host: &str, commands: &str) {
         self.batch("ip", host, commands).unwrap();
     }
 
-    /// Makes what leaves by that interface slow.
+    /// Limits the rate of what leaves by an interface of a host.
     pub(crate) fn slow_down(&self, host: &str, interface: &str, rate: &str) {
         let shape = format!("qdisc add dev {interface} root tbf rate {rate} burst 20kb limit 1mb");
         self.batch("tc", host, &shape).unwrap();
     }
 
-    /// Does something on a thread of its own that stands on that host; sockets and processes that
-    /// it makes are the host's.
+    /// Runs a closure on a new thread in the namespace of a host: sockets and processes that it
+    /// makes belong to the host.
     pub(crate) fn at<T: Send>(&self, host: &str, does: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/run/netns/{}", self.name_of(host))).unwrap();
         let on_host = || {
@@ -103,7 +104,7 @@ impl Drop for Lab {
     }
 }
 
-/// Runs a program, which reads `input`; or why it failed.
+/// Runs a program with `input` on its stdin; returns its stderr if it fails.
 fn run(program: &str, args: &[&str], input: &str) -> Result<(), String> {
     let failed = |error| format!("{program}: {error}");
     let mut child = Command::new(program)

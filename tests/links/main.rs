@@ -1,5 +1,5 @@
-//! The real program on links that are slow, and beside neighbours that are not there: what one
-//! source or link does holds up nobody else.
+//! Tests the real program on slow links and with absent neighbours: one source or link must not
+//! delay the others.
 //!
 //! Each test makes network namespaces of its own, joined by virtual cables, and removes them at its
 //! end; nothing leaves them. That takes root, iproute2 and Linux: without, the tests are skipped

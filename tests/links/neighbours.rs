@@ -1,5 +1,5 @@
-//! REGISTERs that are forged from unused addresses of the registry's own subnet: each CHALLENGE
-//! waits three seconds for a neighbour that never says where it is.
+//! REGISTERs forged from unused addresses of the registry's own subnet: each CHALLENGE waits in the
+//! kernel three seconds for a neighbour that never answers.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,16 +11,16 @@ use crate::lab::Lab;
 use crate::registry::Registry;
 use crate::spoofer::Spoofer;
 
-/// Forged REGISTERs a second.
+/// The rate of forged REGISTERs, per second.
 const RATE: u32 = 800;
 
-/// How long they come.
+/// How long forged REGISTERs are sent.
 const SPAN: Duration = Duration::from_secs(10);
 
-/// The neighbours that are not there.
+/// The last bytes of the absent neighbours' addresses.
 const ABSENT: [u8; 8] = [101, 102, 103, 104, 105, 106, 107, 108];
 
-/// Sends what a client sends first, from neighbours that are not there.
+/// Sends clients' first REGISTERs with the addresses of absent neighbours.
 fn forge(spoofer: &Spoofer, to: SocketAddr) {
     let text = r#"{"type":"REGISTER","id":"x","seq":1,"room":"main","cookie":"AAAAAAAAAAAAAAAA"}"#;
     let (begin, mut sent) = (Instant::now(), 0);
@@ -34,7 +34,8 @@ fn forge(spoofer: &Spoofer, to: SocketAddr) {
     }
 }
 
-/// Whether two clients are served as if nothing were, one on the registry's host and one on its subnet.
+/// Returns whether two clients are served without delay, one on the registry's host and one on its
+/// subnet.
 fn are_served_beside_absent_neighbours(workers: &str) -> bool {
     let Some(lab) = Lab::new(&["reg", "lan"]) else { return true };
     lab.cable(["reg", "eth0"], ["lan", "eth0"]);

@@ -1,4 +1,4 @@
-//! A registry as a process of one host.
+//! Starts a registry as a process on one host of the lab.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -9,16 +9,16 @@ use tempfile::TempDir;
 
 use crate::lab::Lab;
 
-/// A registry; dropped, it is killed.
+/// A running registry, killed when dropped.
 pub(crate) struct Registry {
     child: Child,
-    /// The port that it listens on, at all addresses of its host.
+    /// The port that the registry listens on, at all addresses of its host.
     pub(crate) port: u16,
     _data: TempDir,
 }
 
 impl Registry {
-    /// Starts one at `host` and waits until it listens.
+    /// Starts a registry on `host` and waits until it listens.
     pub(crate) fn start(lab: &Lab, host: &str, flags: &[&str]) -> Registry {
         let data = data();
         let mut child = lab.at(host, || {
@@ -32,7 +32,7 @@ impl Registry {
         });
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let first = lines.next().expect("it says where it listens");
-        // The rest is read too, so that it never waits for its reader.
+        // The rest of the output is read too, so that the registry never blocks on the pipe.
         thread::spawn(move || lines.for_each(drop));
         let port = first.rsplit_once(':').expect("an address").1.parse().expect("a port");
         Registry { child, port, _data: data }
@@ -46,7 +46,7 @@ impl Drop for Registry {
     }
 }
 
-/// In memory if there is such a place: how fast the disk is, is not what is measured.
+/// Makes the data folder, in `/dev/shm` if there is one: the disk's speed must not matter.
 fn data() -> TempDir {
     let memory = Path::new("/dev/shm");
     tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap()

@@ -1,4 +1,4 @@
-//! Proven clients behind a link that is slower than what they ask for: they wait, and others do not.
+//! Proven clients behind a link that is too slow for their answers: they wait, and others do not.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,21 +9,21 @@ use crate::client::Client;
 use crate::lab::Lab;
 use crate::registry::Registry;
 
-/// How many clients are behind the slow link.
+/// The number of clients behind the slow link.
 const BEHIND: u8 = 31;
 
-/// How often each of them asks; the answers are some 12 Mbit/s in all.
-const PERIOD: Duration = Duration::from_millis(20);
+/// The time between two requests of each client; the answers are some 12 Mbit/s in all.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long they do.
+/// How long the clients behind the slow link send requests.
 const SPAN: Duration = Duration::from_secs(10);
 
-/// Asks for all of them, and leaves the answers where they are.
+/// Sends requests for all clients behind the slow link, and does not read the answers.
 fn ask_too_much(clients: &[Client]) {
     let begin = Instant::now();
     for round in 1.. {
         clients.iter().for_each(Client::ask);
-        thread::sleep((round * PERIOD).saturating_sub(begin.elapsed()));
+        thread::sleep((round * REQUEST_INTERVAL).saturating_sub(begin.elapsed()));
         if begin.elapsed() > SPAN {
             return;
         }
@@ -46,7 +46,7 @@ fn a_slow_link_holds_up_nobody_else() {
     let client = |host| Client::new([10, 78, 0, host].into(), to([10, 78, 0, 1]));
     let mut behind: Vec<Client> = lab.at("far", || (2..2 + BEHIND).map(client).collect());
     behind.iter_mut().for_each(|it| drop(it.register(|_| {}).expect("an answer")));
-    // Only now, so that all of them have proven their addresses.
+    // Only now, when all of them have proven their addresses.
     lab.slow_down("reg", "slow0", "2mbit");
     println!("{BEHIND} clients ask for more than their link of 2 Mbit/s takes:");
     let over = AtomicBool::new(false);

@@ -1,5 +1,5 @@
 //! Half of a room's hosts vanish from the registry's subnet right before the opening: their WINDOWs
-//! wait for neighbours that do not answer, and the others are told all the same.
+//! wait for neighbours that do not answer, and the others must get theirs in time.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -12,32 +12,32 @@ use crate::client::{Client, SLOWER, opens, read};
 use crate::lab::Lab;
 use crate::registry::Registry;
 
-/// The parts of the subnet whose hosts stay, 10.77.1.x and so on, and between them those whose hosts
-/// vanish: WINDOWs go out in the order of addresses.
+/// The parts of the subnet whose hosts stay, 10.77.1.x and so on. The parts between them vanish:
+/// WINDOWs are sent in the order of addresses.
 const STAY: [u8; 5] = [1, 3, 5, 7, 9];
 const VANISH: [u8; 5] = [2, 4, 6, 8, 10];
 
-/// How many hosts each part has.
+/// The number of hosts in each part of the subnet.
 const HOSTS: u8 = 40;
 
-/// How many hosts stay, and as many vanish.
-const EACH: usize = STAY.len() * HOSTS as usize;
+/// The number of hosts that stay; the same number vanishes.
+const STAYING: usize = STAY.len() * HOSTS as usize;
 
-/// How long before the opening they vanish.
-const BEFORE: Duration = Duration::from_millis(300);
+/// How long before the opening the hosts vanish.
+const VANISH_BEFORE_OPENING: Duration = Duration::from_millis(300);
 
-/// How long after the opening the others listen.
+/// How long after the opening the remaining hosts listen.
 const LISTEN: Duration = Duration::from_millis(3500);
 
-/// How long the others may be told after the first of them is.
+/// The longest time from the first WINDOW to the last host's whole list.
 const TOLD_WITHIN: Duration = Duration::from_millis(50);
 
-/// Every host of some parts of the subnet.
+/// Returns the addresses of all hosts in some parts of the subnet.
 fn hosts(parts: [u8; 5]) -> impl Iterator<Item = IpAddr> {
     parts.into_iter().flat_map(|part| (1..=HOSTS).map(move |host| [10, 77, part, host].into()))
 }
 
-/// A registry, and the others behind a switch: the hosts that stay, and those that will vanish.
+/// Makes a lab: the registry's host, and behind a switch the hosts that stay and that will vanish.
 fn subnet() -> Option<Lab> {
     let lab = Lab::new(&["reg", "lan", "gone"])?;
     lab.cable(["reg", "eth0"], ["lan", "to-reg"]);
@@ -53,7 +53,7 @@ fn subnet() -> Option<Lab> {
     Some(lab)
 }
 
-/// Registers all in one window, which has yet to come for a while: its name.
+/// Registers all clients for one window, which does not open too soon, and returns its name.
 fn register(clients: &mut [Client]) -> String {
     for _ in 0..5 {
         let mut windows: Vec<String> =
@@ -61,14 +61,14 @@ fn register(clients: &mut [Client]) -> String {
         windows.dedup();
         let window = windows.swap_remove(0);
         let left = opens(&window).duration_since(SystemTime::now()).unwrap_or_default();
-        if windows.is_empty() && left > BEFORE {
+        if windows.is_empty() && left > VANISH_BEFORE_OPENING {
             return window;
         }
     }
     panic!("a window is too short for {} registrations", clients.len());
 }
 
-/// What comes to each until a while after the opening, and when.
+/// Returns the datagrams of each client until [`LISTEN`] after the opening, with their times.
 fn listen(clients: &[Client], opens: SystemTime) -> Vec<Vec<(Instant, Vec<u8>)>> {
     clients.iter().for_each(|it| it.socket.set_nonblocking(true).unwrap());
     let (mut came, mut buffer) = (vec![Vec::new(); clients.len()], [0; 2048]);
@@ -83,7 +83,7 @@ fn listen(clients: &[Client], opens: SystemTime) -> Vec<Vec<(Instant, Vec<u8>)>>
     came
 }
 
-/// When each had its whole list, from when the first WINDOW of that window came to any.
+/// Returns when each client had its whole list, from the first WINDOW that came to any client.
 fn told(came: &[Vec<(Instant, Vec<u8>)>], window: &str) -> Vec<Duration> {
     let is_window = |datagram: &Value| datagram["type"] == "WINDOW" && datagram["window"] == window;
     let windows = came.iter().map(|came| {
@@ -113,17 +113,18 @@ fn who_stays_is_told_while_others_have_vanished() {
     let window = register(&mut clients);
     let opens = opens(&window);
     let left = || opens.duration_since(SystemTime::now()).unwrap_or_default();
-    thread::sleep(left().saturating_sub(BEFORE));
+    thread::sleep(left().saturating_sub(VANISH_BEFORE_OPENING));
     lab.ip("lan", "link set to-gone down");
     lab.ip("reg", &VANISH.map(|part| format!("neigh flush to 10.77.{part}.0/24\n")).concat());
     assert!(left() > Duration::ZERO, "they vanished in time");
-    let told = told(&listen(&clients[..EACH], opens), &window);
+    let told = told(&listen(&clients[..STAYING], opens), &window);
     let last = told.iter().max().copied().unwrap_or_default();
     let bound = TOLD_WITHIN * SLOWER;
     let late = told.iter().filter(|span| **span > bound).count();
     println!(
-        "{} of {EACH} had their whole list, {late} after more than {bound:.0?}, the last {last:.1?}",
+        "{} of {STAYING} had their whole list, {late} after more than {bound:.0?}, \
+         the last {last:.1?}",
         told.len()
     );
-    assert!(told.len() == EACH && late == 0);
+    assert!(told.len() == STAYING && late == 0);
 }

@@ -1,4 +1,4 @@
-//! What a registry may answer: promises that the journal keeps, and the lists of the current window.
+//! Checks a registry's answers: each promise is in the journal, each list is the current window's.
 
 use std::net::SocketAddr;
 
@@ -10,18 +10,18 @@ use super::{Check, Model, Rule};
 /// The most bytes of a page's list (docs/PROTOCOL.md).
 const MAX_LIST: usize = 820;
 
-/// A page of a list, as a datagram tells it.
+/// A page of a member list, as a datagram contains it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List<'a> {
     pub(crate) window: Window,
     pub(crate) room: &'a Room,
-    /// Whose own list it is, and the pass that comes with it; `None`: the roster, for anyone.
+    /// The member whose own list this is, and its pass; `None` for the room's public list.
     pub(crate) own: Option<(Option<&'a Id>, SocketAddr, &'a Pass)>,
     pub(crate) page: &'a Page<'a>,
 }
 
 impl<'a> List<'a> {
-    /// The list in a datagram for `to`, if there is one.
+    /// Returns the list in a datagram for `to`, if there is one.
     pub(crate) fn in_datagram(datagram: &'a Datagram<'_>, to: SocketAddr) -> Option<List<'a>> {
         let (window, room, own, page) = match datagram {
             Datagram::Registered(it) => (it.current.window, &it.room, None, &it.current.page),
@@ -39,7 +39,7 @@ impl<'a> List<'a> {
 }
 
 impl Model {
-    /// Whether a registry may answer a request so, but for the list.
+    /// Checks an answer to a request, except for its list.
     pub(crate) fn check_answer(&mut self, to: SocketAddr, datagram: &Datagram<'_>) -> Check {
         match datagram {
             Datagram::Registered(it) => self.check_registered(to, it),
@@ -48,7 +48,7 @@ impl Model {
         }
     }
 
-    /// Everything that REGISTERED promises is in the journal.
+    /// Checks that everything a REGISTERED promises is in the journal.
     fn check_registered(&mut self, to: SocketAddr, it: &Registered<'_>) -> Check {
         let right = it.you == to;
         Rule::AckedMeansIn.require(right, || format!("{to} is told to be {}", it.you))?;
@@ -73,7 +73,7 @@ impl Model {
         Ok(())
     }
 
-    /// Who has LEFT is not in.
+    /// Checks that a client that is sent LEFT is not a member.
     fn check_left(&self, to: SocketAddr, it: &Left) -> Check {
         let mut asked = [&self.next, &self.current].into_iter();
         let is_in = asked.any(|filling| {
@@ -82,13 +82,13 @@ impl Model {
         Rule::AckedMeansIn.require(!is_in, || format!("LEFT for {} to {to}, who is in", it.window))
     }
 
-    /// Whether the registry may tell a list: exactly the current window's members of the room, or a
-    /// member's share of them.
+    /// Checks that a list has exactly the current window's members of the room, or a member's share
+    /// of them.
     pub(crate) fn check_list(&self, list: &List<'_>) -> Check {
         let List { window, room, own, page } = *list;
         let members = self.current.room(room);
         let current = self.current.window;
-        // Before the first window of all, nobody has been let in.
+        // Before the very first window there are no members.
         let is_current = current == Some(window) || current.is_none() && own.is_none();
         Rule::Frozen.require(is_current, || format!("{window} is told in {current:?}"))?;
         let Some((id, you, _)) = own else {
@@ -109,7 +109,7 @@ impl Model {
         Rule::Frozen.require(fits, || format!("the own list of {you} is {page:?}"))
     }
 
-    /// The own list of each member of a room that is a full mesh.
+    /// Returns the pages of the own list that all members of a full mesh have.
     fn own_pages(&self, members: &[SocketAddr]) -> Vec<String> {
         paged(members.iter().map(|addr| match self.current.members[addr].profile.lan {
             Some(lan) => format!("\"{addr} {lan}\""),
@@ -117,7 +117,8 @@ impl Model {
         }))
     }
 
-    /// Whether a page may be of a share: others of the room, in order, as many as the cap says.
+    /// Returns whether a page may be of a share: other members of the room, in order, as many as
+    /// the cap allows.
     fn is_share(&self, page: &Page<'_>, you: SocketAddr, members: &[SocketAddr]) -> bool {
         let peers: Vec<SocketAddr> =
             page.candidates().into_iter().flatten().map(|peer| peer.addr).collect();
@@ -128,7 +129,7 @@ impl Model {
     }
 }
 
-/// Entries, cut into pages as the protocol says.
+/// Splits entries into pages as the protocol defines.
 fn paged(entries: impl Iterator<Item = String>) -> Vec<String> {
     let mut pages = vec![String::new()];
     for entry in entries {
@@ -144,7 +145,7 @@ fn paged(entries: impl Iterator<Item = String>) -> Vec<String> {
     pages
 }
 
-/// Whether a page is that of `pages`, in a room of so many.
+/// Returns whether a page is the right one of `pages`, in a room of `count` members.
 fn is_page(page: &Page<'_>, pages: &[String], count: usize) -> bool {
     let expected = pages.get(page.part as usize);
     expected.is_some_and(|expected| page.peers == expected)

@@ -1,6 +1,6 @@
-//! The registry as a person would keep it by hand: the members of two windows, and what was last
-//! heard of each id. It is fed the records in the journal's order, nothing is ever under way in it,
-//! and the registry must agree with it on windows, members and answers.
+//! A simple model of the registry: the members of two windows, and the last request of each id. The
+//! model applies the records in the journal's order, has nothing in flight, and the registry must
+//! agree with it on windows, members and answers.
 //!
 //! The simulation and the fuzz target `registry` compare the registry with it.
 #![allow(dead_code, unused_imports, reason = "each of its users needs a part of it")]
@@ -38,7 +38,7 @@ impl Member {
     }
 }
 
-/// The members that the registry itself has in a window.
+/// Returns the members that the registry itself has in a window.
 pub(crate) fn members_of(frozen: &FinalizedWindow) -> Members {
     let members = frozen.rosters().iter().flat_map(|roster| roster.members());
     let member = |it: &hit7::roster::Member| {
@@ -48,16 +48,16 @@ pub(crate) fn members_of(frozen: &FinalizedWindow) -> Members {
     members.map(member).collect()
 }
 
-/// What became of an id's last request.
+/// Whether an id is a member, has left or was displaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     In,
     Left,
-    /// Its address was registered again, by another.
+    /// The id's address was registered again by another client.
     Displaced,
 }
 
-/// What is remembered of an id: its highest `seq`, and the address that it last asked from.
+/// What the model remembers of an id: the highest `seq`, and the last address.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     pub(crate) seq: Option<u64>,
@@ -65,10 +65,10 @@ pub(crate) struct Memory {
     pub(crate) standing: Standing,
 }
 
-/// One window: who is in it, and what is remembered of those who asked for it.
+/// One window of the model: its members, and what is remembered of the ids that sent requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filling {
-    /// `None` until the first record says which it is.
+    /// Which window this is; `None` until the first record.
     pub(crate) window: Option<Window>,
     pub(crate) members: Members,
     pub(crate) memories: BTreeMap<Id, Memory>,
@@ -104,7 +104,7 @@ impl Filling {
         self.memories.insert(id.clone(), Memory { seq: before.max(seq), addr, standing });
     }
 
-    /// The member that asks with this id; without one, its address stands for it.
+    /// Returns the member with this id or, without an id, the one at this address.
     pub(crate) fn find(&self, id: Option<&Id>, from: SocketAddr) -> Option<(SocketAddr, &Member)> {
         let is_it = |(addr, member): &(&SocketAddr, &Member)| {
             member.id.as_ref() == id && (id.is_some() || **addr == from)
@@ -112,7 +112,7 @@ impl Filling {
         self.members.iter().find(is_it).map(|(addr, member)| (*addr, member))
     }
 
-    /// The addresses of a room's members, in order.
+    /// Returns the addresses of a room's members, in order.
     pub(crate) fn room(&self, room: &Room) -> Vec<SocketAddr> {
         let there = self.members.iter().filter(|(_, member)| member.profile.room == *room);
         there.map(|(addr, _)| *addr).collect()
@@ -122,7 +122,7 @@ impl Filling {
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     length: Length,
-    /// The most peers that an own list holds.
+    /// The most peers in an own list.
     pub(crate) cap: usize,
     pub(crate) last_open: Option<Window>,
     pub(crate) current: Filling,
@@ -135,13 +135,13 @@ impl Model {
         Model { length, cap, last_open: None, current, next }
     }
 
-    /// The window that follows the last one opened.
+    /// Returns the window that follows the last opened one.
     fn following(&self) -> Option<Window> {
         self.last_open.map(|last| self.length.first_from(self.length.closes(last)))
     }
 
-    /// A record takes its place in the journal. An `open` may pass over a window, which is missed:
-    /// that and its members are returned.
+    /// Applies a record of the journal. If an `open` passes over a window, that one is missed, and
+    /// is returned with its members.
     pub(crate) fn apply(&mut self, record: &Record) -> Result<Option<(Window, Members)>, Broken> {
         let window = record.window();
         if let Record::Open(opening) = record {

@@ -1,4 +1,4 @@
-//! What a request is, and what a registry may make of it.
+//! Decides whether a request is new, a retry or old, and checks what the registry made of it.
 
 use std::net::SocketAddr;
 
@@ -9,22 +9,22 @@ use hit7::window::{Wall, Window};
 
 use super::{Check, Filling, Model, Rule, Standing};
 
-/// What a request is, given what its id asked before.
+/// Whether a request is new, a retry or old, given the earlier requests of its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     New,
     Retry(Window),
-    /// It is an older copy, or asks for what has been taken back: nobody answers.
+    /// The request is an older copy, or a retry of one that was undone: it gets no answer.
     Silence,
 }
 
 impl Model {
-    /// Whether the current window's time is over, or there was none yet.
+    /// Returns whether the current window has closed, or none has opened yet.
     pub(crate) fn is_over(&self, wall: Wall) -> bool {
         self.last_open.is_none_or(|last| wall >= self.length.closes(last))
     }
 
-    /// The highest `seq` that is remembered of an id.
+    /// Returns the highest `seq` that is remembered of an id.
     pub(crate) fn highest(&self, id: &Id, current_counts: bool) -> Option<u64> {
         let seq = |of: &Filling| of.memories.get(id).and_then(|memory| memory.seq);
         seq(&self.next).max(if current_counts { seq(&self.current) } else { None })
@@ -41,7 +41,7 @@ impl Model {
         Rule::Once.require(!twice, || format!("{id} has seq {seq} twice from {addr}"))
     }
 
-    /// What a request is, if no record of its id is under way.
+    /// Returns what a request is, if no record of its id is in flight.
     pub(crate) fn verdict(&self, request: &Request, addr: SocketAddr, wall: Wall) -> Verdict {
         let standing = match request.kind {
             RequestKind::Register(_) => Standing::In,
@@ -63,7 +63,7 @@ impl Model {
         }
     }
 
-    /// Whether a registry may make that of a request, if no record of its id is under way.
+    /// Checks how the registry handled a request, if no record of its id is in flight.
     pub(crate) fn check_handled(
         &self,
         request: &Request,
@@ -73,9 +73,9 @@ impl Model {
     ) -> Check {
         let verdict = self.verdict(request, addr, wall);
         let agrees = match verdict {
-            Verdict::Silence => matches!(handled, Handled::Nothing(_)),
+            Verdict::Silence => matches!(handled, Handled::Dropped(_)),
             Verdict::Retry(_) => matches!(handled, Handled::Answer(_)),
-            Verdict::New => !matches!(handled, Handled::Nothing(_)),
+            Verdict::New => !matches!(handled, Handled::Dropped(_)),
         };
         Rule::Once.require(agrees, || {
             format!("{request:?} from {addr} is {verdict:?}, and was {handled:?}")
@@ -89,7 +89,7 @@ impl Model {
     }
 }
 
-/// The window that REGISTERED or LEFT names.
+/// Returns the window that a REGISTERED or LEFT names.
 pub(crate) fn told_window(answer: &Transmit) -> Option<Window> {
     match Datagram::decode(&answer.payload) {
         Ok(Datagram::Registered(it)) => Some(it.window),

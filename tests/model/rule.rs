@@ -1,8 +1,8 @@
-//! The rules that always hold, by name.
+//! The rules of docs/TESTING.md by name, and the error that says which one is broken.
 
 use std::fmt;
 
-/// A rule of docs/TESTING.md.
+/// A rule of docs/TESTING.md that must always hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
     NextMinute,
@@ -21,7 +21,7 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
-    /// Each rule of the registry, and what people call it.
+    /// All rules of the registry with their names in docs/TESTING.md.
     pub(crate) const ALL: [(Rule, &str); 11] = [
         (Rule::NextMinute, "next minute"),
         (Rule::AckedMeansIn, "acked means in"),
@@ -36,7 +36,7 @@ impl Rule {
         (Rule::NeverHalfDead, "never half dead"),
     ];
 
-    /// An error that names this rule, and says `what` is wrong, unless all is well.
+    /// Returns an error with this rule and `what` is wrong, unless `holds`.
     pub(crate) fn require(self, holds: bool, what: impl FnOnce() -> String) -> Check {
         if holds { Ok(()) } else { Err(Broken { rule: self, what: what() }) }
     }
@@ -49,12 +49,12 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Which rule is broken, and how.
+/// The error of a broken rule: which one, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Broken {
     pub(crate) rule: Rule,
     pub(crate) what: String,
 }
 
-/// What a check of the rules comes to.
+/// The result of a check: an error if a rule is broken.
 pub(crate) type Check = Result<(), Broken>;

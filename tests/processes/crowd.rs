@@ -1,4 +1,4 @@
-//! A thousand members of one room: each holds its own list, all parts, and has acknowledged.
+//! A thousand members of one room: each gets all parts of its own list, and acknowledges.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -17,12 +17,12 @@ use crate::{HIT7, documents, register};
 const MEMBERS: usize = 1000;
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// What one member ends up with.
+/// What one member holds in the end.
 struct Held {
     addr: SocketAddr,
     window: Window,
     peers: Vec<SocketAddr>,
-    /// Whether WINDOW came again after its ACK had time to arrive.
+    /// Whether WINDOW was repeated after the member's ACK had time to arrive.
     told_again: bool,
 }
 
@@ -31,7 +31,7 @@ struct Member {
     socket: UdpSocket,
     id: Id,
     parts: BTreeMap<u32, Vec<SocketAddr>>,
-    /// What it sends when it hears nothing.
+    /// The request that the member repeats while it gets no answer.
     request: Vec<u8>,
 }
 
@@ -70,7 +70,7 @@ impl Member {
         }
     }
 
-    /// Pull repairs: what the push did not bring is asked for, after the opening.
+    /// Waits for the opening, and then asks with QUERY for parts that the push did not bring.
     async fn wait_for_opening(&mut self, span: Duration) {
         let first = timeout(span + Duration::from_secs(1), self.socket.peek(&mut [0; 2048])).await;
         self.request = self.query(0);
@@ -92,7 +92,7 @@ impl Member {
         let (window, pass) = (opened.window, opened.pass.clone());
         let ack = Ack { id: Some(self.id), window, pass }.encode();
         self.socket.send(&ack).await.unwrap();
-        // Repeats that were on their way already do not count.
+        // Repeats that were in flight already do not count.
         let (grace, buffer) = (Instant::now() + Duration::from_millis(300), &mut [0; 2048]);
         while let Ok(Ok(_)) = timeout_at(grace, self.socket.recv(buffer)).await {}
         let quiet = Duration::from_millis(1200);
@@ -102,7 +102,7 @@ impl Member {
     }
 }
 
-/// Waits for the beginning of a window, so that all have its whole length to register in.
+/// Waits for the beginning of a window, so that all members have its whole length to register in.
 fn wait_for_a_boundary() {
     let (now, length) = (Clock::start().now().wall, Length::new(WINDOW).unwrap());
     std::thread::sleep(now.until(length.first_from(now).opens()));

@@ -1,6 +1,5 @@
-//! A disk that fills up under load, and has room again: while it is full nothing is promised, and
-//! clients are told so; whatever was acked before, meanwhile and after is in a document, also after
-//! a restart.
+//! A disk fills up under load and gets room again: while it is full, clients get an ERROR; every
+//! registration acked before, meanwhile and after is in a document, also after a restart.
 //!
 //! `HIT7_LONG=1` keeps it full for 5 s. Mounting a file system needs root.
 
@@ -23,22 +22,21 @@ use crate::{HIT7, address_of, documents, register};
 const FLAGS: [&str; 2] = ["--window", "2s"];
 const CLIENTS: u8 = 4;
 
-/// How long some lines still fit into the last page of the journal's file, which it has already, on
-/// a busy machine.
+/// How long lines may still fit into the last allocated page of the journal, on a busy machine.
 const SLACK: Duration = Duration::from_millis(1500);
 
 /// A file system of 1 MB, unmounted when dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Mounts one there; `None` if this process may not.
+    /// Mounts a small file system at `dir`; `None` if this process may not mount.
     fn mount(dir: &Path) -> Option<SmallDisk> {
         let args = ["-t", "tmpfs", "-o", "size=1m", "tmpfs"];
         let mounted = Command::new("mount").args(args).arg(dir).output();
         mounted.is_ok_and(|done| done.status.success()).then(|| SmallDisk(dir.to_owned()))
     }
 
-    /// Takes all that is free, and whatever gets free meanwhile; then gives it back.
+    /// Fills the disk for `span`, also space that gets free meanwhile, and then frees it again.
     fn fill(&self, span: Duration, clock: Clock) -> Full {
         let path = self.0.join("ballast");
         let mut ballast = OpenOptions::new().create(true).append(true).open(&path).unwrap();
@@ -60,17 +58,17 @@ impl Drop for SmallDisk {
     }
 }
 
-/// When the disk was full.
+/// The time during which the disk was full.
 struct Full {
     from: Duration,
     to: Duration,
 }
 
-/// What clients were answered.
+/// The answers that clients got.
 #[derive(Default)]
 struct Answers {
     acked: Vec<Acked>,
-    /// The names of those who were refused.
+    /// The names of the clients that were refused.
     refused: Vec<String>,
 }
 
@@ -82,7 +80,7 @@ struct Acked {
     addr: SocketAddr,
 }
 
-/// Registers again and again, each time as another client at another address.
+/// Registers again and again, each time as a new client at another address.
 fn register_repeatedly(
     client: u8,
     registry: SocketAddr,
@@ -99,7 +97,7 @@ fn register_repeatedly(
             break;
         }
         socket.send_to(&register(&format!("id-{client}-{round}"), &name), registry).unwrap();
-        // Without an answer nothing is promised.
+        // A registration without an answer may be lost.
         let Some(answer) = receive(&socket) else { continue };
         let at = clock.now().mono;
         match Datagram::decode(&answer).unwrap() {
@@ -119,8 +117,8 @@ fn register_repeatedly(
     answers
 }
 
-/// Waits until a window has turned and the journal of the closed one is gone: what is freed while
-/// the disk is full may well be written to before the ballast takes it.
+/// Waits until a window has opened and the journal of the closed one is removed: while the disk is
+/// full, no space may be freed.
 fn settle(home: &Home, clock: Clock) {
     let is_early = || (300..1000).contains(&(clock.now().wall.millis() % 2000));
     while !is_early() || home.journals().len() > 2 {
@@ -128,7 +126,7 @@ fn settle(home: &Home, clock: Clock) {
     }
 }
 
-/// Registers all the while, and fills the disk in the midst of it.
+/// Registers clients all the time, and fills the disk in between.
 fn fill_under_load(home: &Home, disk: &SmallDisk, registry: SocketAddr) -> (Full, Answers) {
     let span = Duration::from_secs(if is_long_run() { 5 } else { 3 });
     let (clock, is_over) = (Clock::start(), AtomicBool::new(false));
@@ -188,7 +186,7 @@ fn a_full_disk_promises_nothing_and_loses_nothing() {
     };
     let mut registry = home.serve(&FLAGS);
     let (full, answers) = fill_under_load(&home, &disk, registry.addr);
-    // Killed while its last window waits, and started again.
+    // The registry is killed while its last window waits, and started again.
     registry.program.kill();
     let registry = home.serve_at(registry.addr.port(), &FLAGS);
     thread::sleep(Duration::from_millis(4500));

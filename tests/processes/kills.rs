@@ -1,6 +1,6 @@
-//! Killed and stopped before, at and after boundaries, with clients registering all the while:
-//! whoever was acked is in its window's document, and a member of the window in which the registry
-//! was killed is still one afterwards, with the same pass.
+//! Kills and pauses a registry before, at and after boundaries, with clients registering all the
+//! time: each acked client is in its window's document, and a member of the current window at a
+//! kill is still one afterwards, with the same pass.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -34,7 +34,7 @@ struct Acked {
     addr: SocketAddr,
 }
 
-/// What the clients share with the test.
+/// The state that the client threads share with the test.
 #[derive(Default)]
 struct Shared {
     is_over: AtomicBool,
@@ -53,14 +53,14 @@ fn is_own(id: Option<&Id>, own: &str) -> bool {
     id.is_some_and(|id| id.as_str() == own)
 }
 
-/// Registers once for each window, each time as another client.
+/// Registers once for each window, each time as a new client.
 fn register_repeatedly(client: usize, registry: SocketAddr, shared: &Shared) {
     let socket = socket();
     let addr = socket.local_addr().unwrap();
     for round in 0.. {
         let (id, name) = (format!("id-{client}-{round}"), format!("client-{client}-{round}"));
         let is_over = || shared.is_over.load(Ordering::Relaxed);
-        // A late answer to what another id asked before from this address is none.
+        // A late answer to an earlier id's request from this address does not count.
         let answer = ask_until(&socket, registry, &register(&id, &name), is_over, |it| match it {
             Datagram::Registered(it) if is_own(it.id.as_ref(), &id) => {
                 Some((it.window, it.opens_in_ms))
@@ -69,12 +69,12 @@ fn register_repeatedly(client: usize, registry: SocketAddr, shared: &Shared) {
         });
         let Some((window, opens_in_ms)) = answer else { return };
         shared.acked.lock().unwrap().push(Acked { window, id, name, addr });
-        // An address has one registration a window: the next is for the window after.
+        // An address has one registration per window: the next is for the window after.
         thread::sleep(Duration::from_millis(opens_in_ms + 1));
     }
 }
 
-/// What a client is told of the current window; the pass only if it is a member.
+/// The answer to a QUERY: the current window, the pass if the client is a member, and the peers.
 type List = (Window, Option<Pass>, String);
 
 fn own_list(registry: SocketAddr, id: &str) -> List {
@@ -105,24 +105,24 @@ fn window_after(millis: u64) -> Window {
     length.window_at(wall().plus(Duration::from_millis(millis)))
 }
 
-/// A registry that is killed and stopped, and what was seen of it.
+/// A registry that is killed and paused, with the observations made.
 struct Trial {
     home: Home,
     registry: Registry,
     shared: Arc<Shared>,
-    /// How often a member's list was seen on both sides of a kill.
+    /// How many times a member's list was compared before and after a kill.
     compared: usize,
-    /// Windows that it was stopped in the beginning of, and opened late.
+    /// Windows that opened late, as the registry was paused at their beginning.
     late: Vec<Window>,
-    /// Windows that it was stopped through.
+    /// Windows that were missed, as the registry was paused for all of them.
     missed: Vec<Window>,
 }
 
 impl Trial {
-    /// Kills the registry so long after a boundary, and starts it again.
+    /// Kills the registry `offset` milliseconds after a boundary, and starts it again.
     fn kill(&mut self, offset: u64) {
         let addr = self.registry.addr;
-        // Well inside a window, so that what is told before and after is told of the same one.
+        // Well inside a window, so that both answers are about the same one.
         sleep_until_in_window(offset);
         let member = self.current_member();
         self.registry.program.kill();
@@ -135,7 +135,7 @@ impl Trial {
         }
     }
 
-    /// A member of the current window, if one of the last to register is one, and what it is told.
+    /// Returns a member of the current window among the last clients, with its list, if any.
     fn current_member(&self) -> Option<(String, List)> {
         let acked = self.shared.acked.lock().unwrap().clone();
         let latest = acked.into_iter().rev().take(3 * CLIENTS);
@@ -143,14 +143,14 @@ impl Trial {
         lists.map(|(list, id)| (id, list)).find(|(_, (_, pass, _))| pass.is_some())
     }
 
-    /// Stops it over a boundary, for less than a window.
+    /// Pauses the registry over a boundary, for less than a window.
     fn pause_into_window(&mut self) {
         sleep_until_in_window(WINDOW - 300);
         self.late.push(window_after(WINDOW));
         self.registry.program.pause(Duration::from_millis(700));
     }
 
-    /// Stops it until the next window is over: a member of that is told of a later one.
+    /// Pauses the registry until the next window has ended; its members must be told a later one.
     fn pause_through_window(&mut self) {
         sleep_until_in_window(WINDOW / 2);
         let missed = window_after(WINDOW);
@@ -176,7 +176,7 @@ impl Trial {
         assert!(current > missed && next > missed, "it was missed");
     }
 
-    /// Checks what is on disk; of closed windows with a document no journal is kept.
+    /// Checks the files on disk: no journal is kept of a closed window with a document.
     fn check(self) {
         let Trial { home, registry, shared, compared, late, missed } = self;
         registry.close();

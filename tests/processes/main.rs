@@ -1,5 +1,5 @@
-//! The real program under load and failures: killed and stopped at any moment, on a disk that is
-//! full, under clocks that step, with a thousand members at once.
+//! Tests the real program under load and failures: killed and paused at any moment, on a full disk,
+//! under clocks that step, with a thousand members at once.
 //!
 //! `HIT7_KILLS=500 HIT7_LONG=1 cargo test --release --test processes` is the long run. What needs
 //! root, libfaketime or more time than a test should take is skipped aloud without; with
@@ -22,15 +22,14 @@ mod steps;
 
 const HIT7: Hit7 = Hit7(env!("CARGO_BIN_EXE_hit7"));
 
-/// A REGISTER as a client sends it first.
+/// Returns a client's first REGISTER.
 fn register(id: &str, name: &str) -> Vec<u8> {
     let (id, name) = (id.parse().ok(), name.parse().ok());
     let profile = Profile { name, ..Profile::default() };
     Request::register(id, Some(1), profile).encode(&Auth::NONE)
 }
 
-/// Sends a request again and again until `read` finds an answer in what comes; `None` once all is
-/// over.
+/// Repeats a request until `read` accepts an answer, and returns that; `None` once `is_over`.
 fn ask_until<T>(
     socket: &UdpSocket,
     registry: SocketAddr,
@@ -50,14 +49,14 @@ fn ask_until<T>(
     None
 }
 
-/// Every document on disk, by its window.
+/// Reads all documents on disk, by window.
 fn documents(home: &Home) -> HashMap<Window, Document> {
     let archive = Archive::new(Disk, home.data().join("windows"));
     let windows = archive.windows().unwrap();
     windows.iter().map(|listed| (listed.window, archive.read(listed.window).unwrap())).collect()
 }
 
-/// Where the document has a member of that name.
+/// Returns the address of the member with this name in a document, if there is one.
 fn address_of(document: &Document, name: &str) -> Option<SocketAddr> {
     let mut members = document.rooms.values().flatten();
     members.find(|it| it.name.as_ref().is_some_and(|it| it.as_str() == name)).map(|it| it.addr)

@@ -1,5 +1,5 @@
-//! Clocks that step and stand still under a running registry and running peers, and a registry
-//! that is down for a whole window.
+//! Tests a running registry and peers whose clocks step or stand still, and a registry that is down
+//! for a whole window.
 //!
 //! The steps need libfaketime (Debian: libfaketime).
 
@@ -19,14 +19,14 @@ use crate::{HIT7, address_of, ask_until, documents};
 
 const FLAGS: [&str; 2] = ["--window", "2s"];
 
-/// A wall clock that can be set, for the processes that are given its environment.
+/// A wall clock that the test can set, for processes started with its environment.
 struct Faketime {
     home: tempfile::TempDir,
     library: PathBuf,
 }
 
 impl Faketime {
-    /// Finds the library; where there is none, the test is skipped.
+    /// Finds libfaketime; `None` where there is none, and the test is skipped.
     fn find() -> Option<Faketime> {
         let folders = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib"];
         let inner =
@@ -49,14 +49,14 @@ impl Faketime {
         self.home.path().join("offset")
     }
 
-    /// Sets the clock to so many seconds from the true time.
+    /// Sets the clock to `offset` seconds from the true time.
     fn set(&self, offset: i32) {
         let next = self.home.path().join("next");
         fs::write(&next, format!("{offset:+}")).unwrap();
         fs::rename(next, self.file()).unwrap();
     }
 
-    /// Has a program read this clock.
+    /// Makes a program read this clock.
     fn applied_to(&self, mut command: Command) -> Command {
         command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", self.file());
         command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
@@ -64,37 +64,38 @@ impl Faketime {
     }
 }
 
-/// The arguments of a peer that prints events.
+/// Returns the command of a peer that prints events as JSON.
 fn join(registry: &Registry, name: &str) -> Command {
     HIT7.command(["join", "127.0.0.1", &registry.port(), "--json", "--name", name])
 }
 
-/// How many such events the peer has printed.
+/// Returns how many events of this name the peer has printed.
 fn count(peer: &Program, event: &str) -> usize {
     let start = format!("{{\"event\":\"{event}\"");
     peer.lines().iter().filter(|line| line.starts_with(&start)).count()
 }
 
-/// Waits for one more such event than `before`.
+/// Waits until the peer has printed more than `before` events of this name.
 fn wait_for(peer: &Program, event: &str, before: usize) {
     let found = poll(|| (count(peer, event) > before).then_some(()));
     let last = || peer.lines().iter().rev().take(9).rev().cloned().collect::<Vec<_>>().join("\n");
     assert!(found.is_some(), "no {event}, but:\n{}", last());
 }
 
-/// Waits for one more such event of each than it has now.
+/// Waits until each peer has printed one more event of this name.
 fn wait_for_one_more(peers: &[Program; 2], event: &str) {
     let counts = peers.each_ref().map(|peer| count(peer, event));
     peers.iter().zip(counts).for_each(|(peer, before)| wait_for(peer, event, before));
 }
 
-/// Waits until both are in the next window too: they renew in the first half of the current one.
+/// Waits until both peers are registered for the next window, which they do in the first half of
+/// the current one.
 fn wait_for_renewal(peers: &[Program; 2]) {
     wait_for_one_more(peers, "window");
     wait_for_one_more(peers, "registered");
 }
 
-/// Waits until both have missed a window, which they had not `before`, and have met again.
+/// Waits until both peers have missed more windows than `before`, and have met again.
 fn wait_for_recovery(peers: &[Program; 2], before: [usize; 2]) {
     for (peer, missed) in peers.iter().zip(before) {
         wait_for(peer, "missed", missed);
@@ -102,7 +103,7 @@ fn wait_for_recovery(peers: &[Program; 2], before: [usize; 2]) {
     }
 }
 
-/// Registers once, by a name of its own; the window it was told, and the current one.
+/// Registers a client by `name`; returns the window it is registered for, and the current one.
 fn register(registry: SocketAddr, name: &str) -> (Window, Window) {
     let socket = udp_socket(Ipv4Addr::LOCALHOST, Duration::from_millis(200));
     let request = crate::register(&format!("id-{name}"), name);
@@ -119,22 +120,22 @@ fn has(document: &Document, name: &str) -> bool {
     address_of(document, name).is_some()
 }
 
-/// The windows that the registry said it opened, in the order of its lines.
+/// Returns the windows that the registry printed as opened, in order.
 fn opened(registry: &Registry) -> Vec<String> {
     let lines = registry.program.lines();
     let opened = lines.iter().filter(|line| line.contains("  opened "));
     opened.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
-/// A registry and two peers, under a clock that steps.
+/// A registry and two peers under a clock that steps.
 struct Stepping {
     faketime: Faketime,
     registry: Registry,
-    /// One on the registry's machine, whose clock steps too, and one elsewhere.
+    /// A peer on the registry's machine, whose clock steps too, and one on another machine.
     peers: [Program; 2],
-    /// The current window that was told last.
+    /// The current window in the last answer.
     current: Window,
-    /// The windows and names of those who were acked.
+    /// The window and name of each acked client.
     acked: Vec<(Window, String)>,
 }
 
@@ -149,7 +150,7 @@ impl Stepping {
         Stepping { faketime, registry, peers, current, acked: Vec::new() }
     }
 
-    /// Registers; the current window.
+    /// Registers a client by `name`; returns the current window.
     fn register(&mut self, name: String) -> Window {
         let (window, current) = register(self.registry.addr, &name);
         assert!(window > current);
@@ -157,7 +158,8 @@ impl Stepping {
         current
     }
 
-    /// Nothing opens until the clock has caught up; who registers is told of that window.
+    /// Steps the clock back, and checks that the current window does not go back, and that at most
+    /// one more opens until the clock has caught up.
     fn step_back(&mut self, step: usize) {
         let before = opened(&self.registry).len();
         self.faketime.set(0);
@@ -169,7 +171,8 @@ impl Stepping {
         self.current = current;
     }
 
-    /// Windows are missed, later ones are opened, and the peers meet again.
+    /// Steps the clock ahead, and checks that windows are missed, later ones open, and the peers
+    /// meet again.
     fn step_ahead(&mut self, step: usize, offset: i32) {
         let before = opened(&self.registry).len();
         let missed = self.peers.each_ref().map(|peer| count(peer, "missed"));
@@ -232,7 +235,7 @@ fn a_suspend_of_ten_windows_is_noticed_and_survived() {
     wait_for_renewal(&peers);
     let (window, _) = register(registry.addr, "sleeper");
     let missed = peers.each_ref().map(|peer| count(peer, "missed"));
-    // The registry's machine sleeps, and one of the peers on it; the other is elsewhere.
+    // The registry's machine sleeps, with one of the peers on it; the other runs elsewhere.
     peers[0].signal("STOP");
     registry.program.pause(Duration::from_secs(20));
     peers[0].signal("CONT");

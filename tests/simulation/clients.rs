@@ -1,5 +1,5 @@
-//! Clients by hand: ids that move, retry, leave and come back, addresses that are taken over, old
-//! copies, netcat without an id, and outsiders who ask.
+//! Simulated clients other than hit7's own: ids that move, retry, leave and come back, addresses
+//! that are taken over, old copies, clients without an id, and outsiders with a QUERY.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,26 +11,26 @@ use crate::faults::Fault;
 use crate::network::Packet;
 use crate::world::{Agenda, REGISTRY, World, addr};
 
-/// Between a request and its retry.
-const AGAIN: Duration = Duration::from_millis(250);
+/// The time until the first retry of a request; later retries wait longer.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// How many ids all clients share.
+/// The number of ids that all clients share.
 const IDS: u64 = 5;
 
-/// What one of these clients does at some time.
+/// An action of one of these clients.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    /// It asks to be in, to leave, or who is there.
+    /// A client sends a REGISTER, LEAVE or QUERY.
     Ask,
-    /// It asks the same again, unless it has been answered.
+    /// A client repeats its request, unless it has an answer.
     Retry { client: usize, request: Request, tries: u32 },
-    /// An old datagram is sent again as it was.
+    /// An old datagram is sent again unchanged.
     SendOld,
-    /// Someone who does not take part asks who is there.
+    /// An outsider sends a QUERY.
     Query,
-    /// A stranger makes something up.
+    /// A stranger sends a forged datagram.
     Forge,
-    /// One of a crowd registers.
+    /// A member of the crowd in the registry's own network registers.
     Join(u8),
 }
 
@@ -46,9 +46,9 @@ pub(crate) struct Clients {
     all: Vec<Client>,
     /// The highest `seq` that each id has used.
     seqs: [u64; IDS as usize],
-    /// What was sent, to be sent again as it was.
+    /// Datagrams that were sent, to be sent again unchanged.
     sent: Vec<Packet>,
-    /// What came to an address that no peer and no client has.
+    /// Datagrams to an address that no peer and no client has.
     pub(crate) unclaimed: Vec<Vec<u8>>,
 }
 
@@ -132,7 +132,7 @@ impl World {
         }
     }
 
-    /// Mostly the next; or the same again, an older one, or one far ahead.
+    /// Returns a `seq` for an id: mostly the next, or the same, an older one, or one far ahead.
     fn some_seq(&mut self, number: u64) -> u64 {
         let last = self.clients.seqs[number as usize];
         let seq = match self.dice.draw(Fault::Scripts, 0, 20) {
@@ -150,7 +150,7 @@ impl World {
         self.retry(client, request, tries);
     }
 
-    /// Sends a request, and again a little later unless it has been answered.
+    /// Sends a request, and schedules its retry.
     fn retry(&mut self, client: usize, request: Request, tries: u32) {
         let Client { addr: from, cookie, pending } = &self.clients.all[client];
         let asked = request.seq;
@@ -162,13 +162,13 @@ impl World {
         self.clients.sent.push(packet.clone());
         self.send(packet);
         if tries > 0 {
-            let later = self.t + AGAIN * (5 - tries);
+            let later = self.t + RETRY_DELAY * (5 - tries);
             let action = Action::Retry { client, request, tries: tries - 1 };
             self.agenda(later, Agenda::Client(action));
         }
     }
 
-    /// By a network that kept it, or by someone who recorded it.
+    /// Sends an old datagram again, as a slow network or an attacker who recorded it would.
     fn send_old(&mut self) {
         if !self.clients.sent.is_empty() {
             self.seen.note("an old datagram was sent again");
@@ -193,7 +193,7 @@ impl World {
         self.ask_first(client, Request::query(id, seq, room, part), 2);
     }
 
-    /// From the registry's own network, without an id.
+    /// Registers a member of the crowd, from the registry's own network and without an id.
     fn join(&mut self, member: u8) {
         let from = SocketAddr::from(([10, 1, 0, member], 30_000));
         let profile = Profile { room: "lab".parse().unwrap(), ..Profile::default() };
@@ -201,7 +201,7 @@ impl World {
         self.send(Packet { from, to: addr(REGISTRY), bytes });
     }
 
-    /// What a client by hand does with an answer.
+    /// Handles a datagram that comes to one of these clients.
     pub(crate) fn client_hears(&mut self, packet: Packet) {
         let is_it = |client: &Client| client.addr == packet.to;
         let Some(client) = self.clients.all.iter().position(is_it) else {

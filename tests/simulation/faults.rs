@@ -1,5 +1,5 @@
-//! What can go wrong, and the dice: each kind of fault draws from its own stream, so that one can
-//! be switched off without changing what the others do.
+//! The kinds of simulated faults, and the random numbers: each kind draws from its own stream, so
+//! that one can be switched off without changing the others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
 
-/// Declares every kind of fault, and of trouble that people make.
+/// Declares every kind of fault, and every disturbance by people.
 macro_rules! faults {
     ($($kind:ident)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum Fault {
             $($kind,)*
-            /// Not a fault: what every world draws.
+            /// Not a fault: random numbers that every world draws.
             Chance,
         }
 
@@ -30,7 +30,7 @@ faults! {
     FullSocket HelperDeath
 }
 
-/// Which kinds are switched on.
+/// The kinds of fault that are switched on, as a bit set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults(u32);
 
@@ -56,7 +56,7 @@ impl Faults {
     }
 }
 
-/// All that is drawn, from one seed.
+/// The random number generators of a world, all from one seed.
 #[derive(Debug)]
 pub(crate) struct Dice {
     on: Faults,
@@ -78,12 +78,12 @@ impl Dice {
         self.on.has(kind)
     }
 
-    /// Whether something happens that does so `chance` of the times; never, if it is switched off.
+    /// Returns `true` with the probability `chance`, and never if this kind is switched off.
     pub(crate) fn roll(&mut self, kind: Fault, chance: f64) -> bool {
         self.has(kind) && self.streams[kind as usize].random_bool(chance)
     }
 
-    /// From `low` to below `high`.
+    /// Returns a random number from `low` to below `high`.
     pub(crate) fn draw(&mut self, kind: Fault, low: u64, high: u64) -> u64 {
         self.streams[kind as usize].random_range(low..high)
     }
@@ -101,7 +101,7 @@ impl Dice {
     }
 }
 
-/// How often each fault, and each branch that matters, was lived through.
+/// How many times each fault, and each branch that matters, occurred.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts(pub(crate) BTreeMap<&'static str, u64>);
 

@@ -1,4 +1,4 @@
-//! Strangers who forge: to the registry under other addresses, to peers as if from the registry.
+//! Forged datagrams: to the registry with spoofed sources, and to peers as if from the registry.
 
 use std::net::SocketAddr;
 
@@ -12,10 +12,10 @@ use crate::world::{REGISTRY, World, addr};
 
 const KIND: Fault = Fault::Forgers;
 
-/// Where the strangers are.
+/// The address that strangers send from.
 const STRANGER: &str = "192.0.2.66:6666";
 
-/// What a stranger knows or guesses.
+/// What a forger knows or guesses of its victim.
 #[derive(Debug)]
 struct Guess {
     /// A peer's address, and its id.
@@ -69,7 +69,7 @@ impl World {
         self.send(Packet { from, to: addr(REGISTRY), bytes: text.into_bytes() });
     }
 
-    /// Whoever can write the registry's address does not know the id.
+    /// Sends a peer a forged answer with the registry's address as its source.
     fn forge_answer(&mut self, guess: Guess) {
         self.seen.note("a stranger forged an answer");
         let as_registry = self.dice.draw(KIND, 0, 2) == 0;

@@ -1,5 +1,5 @@
-//! The registry's host: it runs the program's own node on a journal that fails, sockets that are
-//! full and a clock that steps, kills it and starts it again.
+//! The registry's simulated host: runs the program's own node on a journal that fails, sockets that
+//! are full and a clock that steps, and kills and restarts it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -31,50 +31,51 @@ use crate::network::Packet;
 use crate::rules::Asked;
 use crate::world::{Agenda, REGISTRY, TRUSTED, World, addr};
 
-/// The registry's wall clock is looked at again at least this often.
-const LOOK: Duration = Duration::from_secs(1);
+/// The longest time until the registry's wall clock is read again.
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Rates are tested elsewhere.
+/// No limit on the rate of requests, which other tests cover.
 const NO_LIMIT: Rate = Rate { per_second: 0, burst: 0 };
 
-/// Sockets that share the destinations of the fan-out.
+/// The number of sockets among which the fan-out's destinations are divided.
 const FANOUT_SOCKETS: u8 = 4;
 
-/// What survives the process.
+/// The part of the registry's host that survives a crash of the process.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) clock: HostClock,
     pub(crate) length: Length,
     pub(crate) cap: ListCap,
     pub(crate) journal: SimulatedJournal,
-    /// The documents, as they stand in their files.
+    /// The text of each document file.
     pub(crate) documents: BTreeMap<Window, String>,
     pub(crate) secret: u8,
     pub(crate) up: Option<Process>,
-    /// Nothing was wrong with it since then.
+    /// Since when the registry has been free of faults.
     pub(crate) steady_since: Duration,
-    /// Sockets that take nothing until then.
+    /// Sockets that are full, and until when.
     full: BTreeMap<Socket, Duration>,
 }
 
-/// What a kill -9 takes away.
+/// The state that is lost when the process is killed.
 #[derive(Debug)]
 pub(crate) struct Process {
     born: Duration,
     gate: Gate,
     pub(crate) node: Node,
-    /// What was asked and is not with the journal yet, and the epoch in which it is.
+    /// Requests whose record has not been submitted to the journal yet.
     asked: VecDeque<Asked>,
     epoch: Epoch,
-    /// What the archive's thread has to write, and when it has done so; `None` once it has died.
+    /// The window whose document is being written, and when that is done; `None` once the archive's
+    /// thread has died.
     archive: Option<Option<(Duration, Arc<FinalizedWindow>)>>,
-    /// The windows whose document was written in this life, or which nobody was in.
+    /// The windows whose document was written by this process, or that had no members.
     archived: BTreeSet<Window>,
-    /// A mutation does nothing before.
+    /// Until when the process waits for a full socket, as a mutation makes it do.
     waits_until: Duration,
 }
 
-/// A socket of the registry, by what leaves there.
+/// A socket of the registry, by what is sent there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Socket {
     Answers,
@@ -117,7 +118,7 @@ impl Host {
         Now { wall: self.clock.wall(t), mono }
     }
 
-    /// When the world has to wake it.
+    /// Returns when the host has something to do next.
     pub(crate) fn next(&self, t: Duration) -> Option<Duration> {
         let process = self.up.as_ref()?;
         let now = self.now(t, process.born);
@@ -128,8 +129,8 @@ impl Host {
         let moments = [mono, wall, paper.map(|(at, _)| *at), self.journal.next()];
         // Told to wait for what is past, it is looked at again a little later, as a task would be.
         let soon = t + Duration::from_micros(20);
-        let next = moments.into_iter().flatten().min().unwrap_or(t + LOOK);
-        Some(next.max(soon).min(t + LOOK))
+        let next = moments.into_iter().flatten().min().unwrap_or(t + CLOCK_CHECK_INTERVAL);
+        Some(next.max(soon).min(t + CLOCK_CHECK_INTERVAL))
     }
 
     fn is_full(&self, socket: Socket, t: Duration) -> bool {
@@ -138,7 +139,7 @@ impl Host {
 }
 
 impl World {
-    /// Starts the registry; whether it did.
+    /// Starts the registry; returns whether it started.
     pub(crate) fn boot(&mut self) -> bool {
         let t = self.t;
         if self.setup.mutation == Some(Mutation::NewSecret) {
@@ -177,7 +178,7 @@ impl World {
         true
     }
 
-    /// kill -9, or the power fails, or a thread has panicked, which ends the program.
+    /// Ends the process at once, as by kill -9, a power failure or a panic.
     pub(crate) fn crash(&mut self) {
         let Some(process) = self.host.up.take() else { return };
         self.trace(|| "the registry is killed".to_owned());
@@ -201,7 +202,7 @@ impl World {
     }
 
     pub(crate) fn disturb_registry(&mut self) {
-        // It may be cut off until later.
+        // The registry may be cut off from the network until later.
         self.host.steady_since = self.host.steady_since.max(self.t);
     }
 
@@ -254,18 +255,18 @@ impl World {
         self.work();
     }
 
-    /// Answers a datagram at once.
+    /// Sends an answer to a datagram at once.
     fn answer(&mut self, packet: &Packet, transmit: Transmit, socket: Socket) {
         self.rules.on_answered(packet, std::slice::from_ref(&transmit));
         self.say(transmit, socket, true);
     }
 
-    /// A request goes to the node; what it is answered at once is looked at.
+    /// Hands a request to the node, and checks its immediate answer.
     fn take(&mut self, now: Now, packet: &Packet, inbound: Inbound) {
         let (quiet, path) = (self.is_quiet(), inbound.path);
         let mut handled = self.handle(now, &inbound);
         if self.setup.mutation == Some(Mutation::OldTakenForNew)
-            && handled == Handled::Nothing(DropReason::Old)
+            && handled == Handled::Dropped(DropReason::Old)
             && let Some(newer) = without_seq(&inbound.request)
         {
             handled = self.handle(now, &Inbound { request: newer.clone(), ..inbound });
@@ -280,12 +281,12 @@ impl World {
             Handled::Answer(transmit) | Handled::Refused(transmit, _) => {
                 self.answer(packet, transmit, Socket::Answers);
             }
-            Handled::Nothing(why) => self.seen.note(why.name()),
+            Handled::Dropped(why) => self.seen.note(why.name()),
             Handled::Proposed => {}
         }
     }
 
-    /// What the node makes of a request, by what it counts and wants sent.
+    /// Returns how the node handled a request, by its counters and outputs.
     fn handle(&mut self, now: Now, inbound: &Inbound) -> Handled {
         let Inbound { path, request, trusted } = inbound;
         let input = Inbound { path: *path, request: request.clone(), trusted: *trusted };
@@ -298,9 +299,9 @@ impl World {
             return Handled::Proposed;
         }
         if let Some(RejectReason::Dropped(reason)) = reason {
-            return Handled::Nothing(reason);
+            return Handled::Dropped(reason);
         }
-        // All that was due before has been done: the answer is what comes first.
+        // All outputs before have been handled: the first one now is the answer.
         match (node.poll(now), reason) {
             (Some(Output::Send(transmit)), Some(RejectReason::Refused(code))) => {
                 Handled::Refused(transmit, code)
@@ -327,13 +328,13 @@ impl World {
         self.host.up.as_ref().filter(|_| is_down).map_or(0, |process| process.asked.len())
     }
 
-    /// Whether nothing is under way: then what becomes of a request can be told from the journal.
+    /// Returns whether no record is in flight, so that the journal alone decides about a request.
     fn is_quiet(&self) -> bool {
         let settled = self.host.up.as_ref().is_some_and(|process| process.node.is_settled());
         settled && self.host.journal.next().is_none()
     }
 
-    /// The registry's timers, and the news of its journal and its archive.
+    /// Runs the registry's timers, and hands it the outcomes of the journal and the archive.
     pub(crate) fn wake_registry(&mut self) {
         let Some(mut now) = self.now() else { return };
         if self.setup.mutation == Some(Mutation::OpensEarly) {
@@ -405,7 +406,7 @@ impl World {
         self.work();
     }
 
-    /// Does what the node wants done, as the program's loop does.
+    /// Carries out the node's outputs, as the program's loop does.
     fn work(&mut self) {
         while let Some(now) = self.now()
             && !self.waits()
@@ -434,7 +435,7 @@ impl World {
         self.host.up.as_ref().is_some_and(|process| self.t < process.waits_until)
     }
 
-    /// Whether the process is killed, or one of its threads dies, which ends it, before this is done.
+    /// Returns whether the process is killed, or ended by a panic, before it carries out `output`.
     fn dies_before(&mut self, output: &Output) -> bool {
         let (what, chance) = match output {
             Output::Send(_) => ("a crash between commit and answer", 0.001),
@@ -462,7 +463,7 @@ impl World {
         self.host.journal.submit(self.t, epoch, batch, &mut self.dice, &mut self.seen);
     }
 
-    /// What is handed to the journal is what was asked.
+    /// Checks that a batch for the journal matches the requests, and returns that batch.
     fn as_asked(&mut self, mut batch: Vec<Entry>) -> Vec<Entry> {
         let wall = self.host.clock.wall(self.t);
         for Entry { record, .. } in &mut batch {
@@ -503,7 +504,10 @@ impl World {
     fn follow_opening(&mut self, window: &FinalizedWindow, now: Now) {
         self.trace(|| format!("opened {} with {}", window.window(), window.len()));
         self.seen.note("a window opened");
-        if window.opened().is_some_and(|at| at >= window.window().opens().plus(LOOK)) {
+        if window
+            .opened()
+            .is_some_and(|at| at >= window.window().opens().plus(CLOCK_CHECK_INTERVAL))
+        {
             self.seen.note("a window opened late");
         }
         self.rules.on_opened(window);
@@ -514,7 +518,7 @@ impl World {
         }
     }
 
-    /// A member is told, unless its socket is full: then the push is given back.
+    /// Sends a member's WINDOW; if the socket is full, gives the push back to the node.
     fn push(&mut self, now: Now, push: Push) {
         let socket = Socket::of_member(push.train.path.peer);
         self.fill_some_socket(socket);
@@ -578,7 +582,8 @@ impl World {
         Ok(())
     }
 
-    /// The journal of a window that has closed stays until its document is durable, and no longer.
+    /// Checks that the journal of a closed window is kept until its document is durable, and no
+    /// longer.
     fn check_discards(&mut self) {
         let Some(process) = &self.host.up else { return };
         let current = process.node.current().window();
@@ -588,8 +593,8 @@ impl World {
         self.rules.on_discards(&self.host.journal, needed);
     }
 
-    /// A datagram leaves, looked at as it leaves, unless its socket is full; `promised`: as an answer
-    /// to a request.
+    /// Sends a datagram and checks it, unless the socket is full. `promised` is whether it answers
+    /// a request.
     fn say(&mut self, transmit: Transmit, socket: Socket, promised: bool) {
         let Some(now) = self.now() else { return };
         if promised {
@@ -652,7 +657,7 @@ impl World {
     }
 }
 
-/// A gate that takes any cookie.
+/// Admits a request without a valid cookie, as a mutation of the gate does.
 fn without_proof(admitted: Admit, bytes: &[u8]) -> Admit {
     let request = hit7::proto::Envelope::open(bytes).and_then(|envelope| envelope.request());
     match (admitted, request) {
@@ -661,7 +666,7 @@ fn without_proof(admitted: Admit, bytes: &[u8]) -> Admit {
     }
 }
 
-/// The same request without a `seq`, which is new always.
+/// Returns a request without its `seq`, which makes it always new.
 fn without_seq(request: &Request) -> Option<Request> {
     let is_register = matches!(request.kind, RequestKind::Register(_));
     is_register.then(|| Request { seq: None, ..request.clone() })

@@ -1,4 +1,4 @@
-//! The simulated journal: what is synced stays; what is not is lost in a crash, or kept, or half.
+//! The simulated journal: synced records survive a crash; others are lost, kept, or kept in part.
 //!
 //! ```text
 //!  submit ──▶ queue ─▶ written ──sync──▶ synced ──▶ told
@@ -18,14 +18,14 @@ use crate::mutations::Mutation;
 
 const SHORT: &str = "a write was short";
 
-/// What a journal does next.
+/// An outcome that the simulated journal reports.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// These are durable now; nobody knows yet.
+    /// These records are durable now, which has not been reported yet.
     Synced(Vec<Record>),
     Durable(Vec<Entry>),
     Refused(Epoch, Vec<Entry>),
-    /// It cannot say what becomes of what is under way.
+    /// The journal cannot say what becomes of pending records.
     Down,
 }
 
@@ -33,34 +33,34 @@ pub(crate) enum Step {
 pub(crate) struct SimulatedJournal {
     pub(crate) length: Length,
     pub(crate) mutation: Option<Mutation>,
-    /// No write succeeds before.
+    /// Until when the disk is full and no write succeeds.
     pub(crate) full_until: Duration,
-    /// The sync under way takes until then, longer than a window.
+    /// Until when the current sync hangs, longer than a window.
     pub(crate) hangs_until: Duration,
-    /// Which writes fail beside those that are drawn.
+    /// The writes that fail besides the randomly drawn ones.
     pub(crate) failures: Failures,
     synced: Vec<Record>,
     files: Files,
-    /// What was submitted last; and what is of an earlier epoch than the fence is refused.
+    /// The epoch of the last batch; batches of epochs before the fence are refused.
     epoch: Epoch,
     fence: Epoch,
     queue: Vec<Entry>,
     outcomes: VecDeque<(Duration, Step)>,
 }
 
-/// What is in the files and not durable.
+/// The content of the journal's files besides the durable records.
 #[derive(Debug, Default)]
 struct Files {
     written: Option<(Duration, Vec<Entry>)>,
-    /// A write that failed, and is not taken away before then.
+    /// A failed write, and when it is removed from the file.
     doubtful: Option<(Duration, Vec<Entry>)>,
-    /// Refused, and still in the file: what a mutation leaves there.
+    /// Refused records that a mutation leaves in the file.
     ghosts: Vec<Record>,
-    /// Removed, and perhaps not durably.
+    /// Records of discarded windows, whose removal may not be durable.
     discarded: Vec<Record>,
 }
 
-/// So many writes fail, once so many have not.
+/// How many writes fail, and after how many that succeed.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     pub(crate) after: usize,
@@ -68,7 +68,7 @@ pub(crate) struct Failures {
 }
 
 impl Failures {
-    /// Whether the next write fails.
+    /// Counts a write, and returns whether it fails.
     fn next(&mut self) -> bool {
         match self.after.checked_sub(1) {
             Some(after) => {
@@ -105,12 +105,12 @@ impl SimulatedJournal {
         }
     }
 
-    /// Everything durable, as it would be read back.
+    /// Returns all durable records, as they would be read back.
     pub(crate) fn records(&self) -> &[Record] {
         &self.synced
     }
 
-    /// The windows that it has a file of.
+    /// Returns the windows that have a journal file.
     pub(crate) fn windows(&self) -> Vec<Window> {
         let mut windows: Vec<Window> = self.synced.iter().map(Record::window).collect();
         windows.dedup();
@@ -161,13 +161,13 @@ impl SimulatedJournal {
         files.into_iter().chain([outcome]).flatten().min()
     }
 
-    /// Whether it waits for nothing but its files being mended.
+    /// Returns whether the journal waits for its files to be mended.
     pub(crate) fn is_down(&self) -> bool {
         let waits = self.files.written.is_some() || !self.outcomes.is_empty();
         self.files.doubtful.is_some() && !waits
     }
 
-    /// Whether an opening is being stored.
+    /// Returns whether an opening is being written.
     pub(crate) fn is_opening(&self) -> bool {
         let written = self.files.written.iter().flat_map(|(_, run)| run);
         written.chain(&self.queue).any(|entry| matches!(entry.record, Record::Open(_)))
@@ -209,7 +209,7 @@ impl SimulatedJournal {
         Some(Step::Synced(records))
     }
 
-    /// What failed is taken away, or tried again later.
+    /// Removes a failed write, or retries that later.
     fn mend(&mut self, t: Duration) {
         let again = self.failures.next();
         let Some((mended, batch)) = self.files.doubtful.take() else { return };
@@ -219,7 +219,7 @@ impl SimulatedJournal {
         }
     }
 
-    /// A refusal may be told late: meanwhile a window opens, and its opening is submitted.
+    /// Returns when a refusal is reported: perhaps late, so that an opening is submitted meanwhile.
     fn news_are_late(&self, t: Duration, dice: &mut Dice, seen: &mut Counts) -> Duration {
         if !dice.roll(Fault::Slow, 0.5) {
             return t;
@@ -228,7 +228,7 @@ impl SimulatedJournal {
         t + dice.millis(Fault::Slow, 50, 1_500)
     }
 
-    /// Whether a mutation has told that what is written is durable.
+    /// Returns whether a mutation reports written records as durable before the sync.
     fn is_acked_early(&self, t: Duration) -> bool {
         match self.mutation {
             Some(Mutation::AckBeforeSync) => true,
@@ -245,8 +245,8 @@ impl SimulatedJournal {
         sync.then_some("a sync failed").or(short.then_some(SHORT))
     }
 
-    /// A write failed: it is taken away, and refused with all behind it; or it cannot be taken away
-    /// at once, and nobody can tell what becomes of it.
+    /// Handles a failed write: removes it and refuses it with all after it, or, if it cannot be
+    /// removed at once, reports that the journal is down.
     fn refuse(
         &mut self,
         t: Duration,
@@ -275,7 +275,7 @@ impl SimulatedJournal {
         self.outcomes.push_back((t, Step::Refused(self.epoch, batch)));
     }
 
-    /// The records of one window together, each such run durable before the next is written.
+    /// Writes the records of one window together, each such run durable before the next is written.
     fn write(&mut self, t: Duration, dice: &mut Dice, seen: &mut Counts) {
         let Some(first) = self.queue.first() else { return };
         if self.files.written.is_some() {
@@ -305,7 +305,7 @@ impl SimulatedJournal {
         dice.millis(Fault::Slow, 50, 3_000)
     }
 
-    /// A sync takes longer than a window.
+    /// Makes a sync take longer than a window.
     fn hang(&mut self, t: Duration, run: Vec<Entry>, dice: &mut Dice, seen: &mut Counts) {
         seen.note("a sync took longer than a window");
         let length = self.length.millis();
@@ -323,7 +323,7 @@ impl SimulatedJournal {
         let of_it = |entry: &Entry| entry.record.window() == window;
         let doubtful = self.files.doubtful.take_if(|(_, batch)| batch.iter().any(of_it));
         if let Some((mended, batch)) = doubtful {
-            // With the file goes what failed to be written to it.
+            // The failed write is removed with the file.
             self.outcomes.push_back((mended, Step::Refused(self.epoch, batch)));
         }
         let all = std::mem::take(&mut self.synced);
@@ -331,7 +331,8 @@ impl SimulatedJournal {
         (self.files.discarded, self.synced) = (gone, kept);
     }
 
-    /// The host dies. What was under way is lost, or kept as far as it came.
+    /// Crashes the host: pending records are lost, or kept as far as they were written. Returns
+    /// those that survived.
     pub(crate) fn crash(&mut self, dice: &mut Dice, seen: &mut Counts) -> Vec<Record> {
         if self.outcomes.iter().any(|(_, step)| matches!(step, Step::Durable(_))) {
             seen.note("a crash between sync and commit");
@@ -361,7 +362,7 @@ impl SimulatedJournal {
         kept
     }
 
-    /// Reads it back, line by line, as a start does.
+    /// Reads the journal back, line by line, as a start does.
     pub(crate) fn replay(&self, mut fold: impl FnMut(Header, Option<Record>)) {
         let mut last = None;
         for record in &self.synced {
@@ -391,7 +392,7 @@ fn postpone(record: &mut Record) {
     }
 }
 
-/// A missed window is opened all the same, late.
+/// Changes an opening into one of the window before: a mutation that opens a missed window.
 fn open_the_window_before(record: &mut Record) {
     if let Record::Open(it) = record {
         let before = it.length.window_at(hit7::window::Wall::from_millis(
@@ -401,7 +402,7 @@ fn open_the_window_before(record: &mut Record) {
     }
 }
 
-/// What of a write survives a crash: its beginning, to the end of a line or not.
+/// Returns the beginning of a write that survives a crash, to the end of a line or not.
 fn keep_some(
     mut written: Vec<Record>,
     length: Length,

@@ -1,8 +1,8 @@
-//! Registry and peers in simulated worlds: minutes take no time, a seed decides everything, and
-//! the rules are checked after every step.
+//! Simulates a registry and peers: minutes take no time, a seed determines everything, and the
+//! rules are checked after every step.
 //!
 //! `HIT7_SEEDS=100000 cargo test --release --test simulation` is the long run;
-//! `HIT7_SEED=123 cargo test --test simulation NAME -- --nocapture` tells what a seed lived through.
+//! `HIT7_SEED=123 cargo test --test simulation NAME -- --nocapture` prints the events of a seed.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 

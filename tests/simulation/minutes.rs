@@ -1,32 +1,34 @@
-//! Whole worlds: every seed draws its faults, and no rule is ever broken; and every defect that is
-//! put in on purpose is caught.
+//! Runs whole simulated worlds: with each seed's random faults no rule may be broken, and every
+//! defect that is put in on purpose must be caught.
 
 use crate::model::Rule;
 use crate::mutations::Mutation;
 use crate::trials::{all, live, seeds, smaller, tell};
 use crate::world::{Setup, secs};
 
-/// The seeds of the run that docs/TESTING.md tells of.
-const DOCUMENTED: u64 = 100_000;
+/// The number of seeds in the run that docs/TESTING.md reports.
+const DOCUMENTED_SEEDS: u64 = 100_000;
 
 fn documentation() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/TESTING.md");
     std::fs::read_to_string(path).unwrap()
 }
 
-/// What so many seeds have to live through, or they prove nothing: what is in the table of
-/// docs/TESTING.md, and so often that it cannot be missing by chance.
+/// Returns the events that this many seeds must cover: those in the table of docs/TESTING.md that
+/// are too frequent to be missing by chance.
 fn expected(seeds: usize) -> Vec<String> {
     let text = documentation();
     let (_, table) = text.split_once("| lived through | times |").unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
     let rows = rows.filter_map(|row| row.split_once(" | "));
-    let often =
-        |times: &str| times.parse().is_ok_and(|times: u64| times * seeds as u64 >= 20 * DOCUMENTED);
+    let often = |times: &str| {
+        times.parse().is_ok_and(|times: u64| times * seeds as u64 >= 20 * DOCUMENTED_SEEDS)
+    };
     rows.filter(|(_, times)| often(times)).map(|(what, _)| what.to_owned()).collect()
 }
 
-/// Of a million pairs that can meet, fewer than one does not ("everyone meets"), give or take chance.
+/// Returns whether more than one in a million pairs that can meet has not ("everyone meets"), with
+/// a margin for chance.
 fn too_many_unmet(unmet: usize, pairs: u64) -> bool {
     let expected = pairs as f64 / 1e6;
     unmet as f64 > expected + 3.0 * expected.sqrt()
@@ -75,7 +77,7 @@ fn a_seed_is_always_the_same_run() {
     }
 }
 
-/// The rule that catches a mutation first, and after how many seeds.
+/// Returns the rule that first catches a mutation, and after how many seeds; `None` if none does.
 fn caught(mutation: Mutation, seeds: u64) -> Option<(Rule, u64)> {
     let (mut pairs, mut unmet) = (0, 0);
     for seed in 0..seeds {
@@ -109,7 +111,7 @@ fn every_mutation_is_caught_by_its_rule() {
     assert!(missed.is_empty(), "not caught by its rule: {missed:?}");
 }
 
-/// What is told of a failure needs no fault that it could do without, and ends where it is broken.
+/// The report of a failure has no fault that is not needed for it, and ends where the rule breaks.
 #[test]
 fn a_failure_is_made_smaller() {
     const RULE: Rule = Rule::AckedMeansIn;

@@ -1,9 +1,9 @@
-//! Defects put in at the seams of the world, one for each way to break a rule: the simulation is
-//! worth what it catches. Nothing of them is in the shipped code.
+//! Mutations: deliberate defects at the edges of the simulated world, one for each way to break a
+//! rule, which the simulation must catch. None of them is in the shipped code.
 
 use crate::model::Rule::{self, *};
 
-/// Declares a defect on each line: its name, the rules one of which has to catch it, what it does.
+/// Declares a mutation per line: its name, the rules of which one must catch it, what it does.
 macro_rules! mutations {
     ($($name:ident $rules:tt $what:literal)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

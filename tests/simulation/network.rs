@@ -1,4 +1,5 @@
-//! The network: it loses, doubles, delays and reorders, is cut in two, and NATs stand in it.
+//! The simulated network: loses, duplicates, delays and reorders datagrams, can be cut, and has
+//! NATs.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use crate::faults::{Counts, Dice, Fault};
 
-/// One datagram under way, its source as the receiver will see it.
+/// A datagram in flight, with its source as the receiver will see it.
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {
     pub(crate) from: SocketAddr,
@@ -14,14 +15,14 @@ pub(crate) struct Packet {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What is under way, in the order of arrival.
+/// The datagrams in flight, in the order of arrival.
 #[derive(Debug)]
 pub(crate) struct Network {
-    /// Of a hundred datagrams, so many are lost.
+    /// The percentage of datagrams that are lost.
     pub(crate) loss: u64,
-    /// Datagrams to and from these addresses are lost until then.
+    /// Addresses that are cut off, and until when.
     pub(crate) cut: BTreeMap<IpAddr, Duration>,
-    /// A fixed delay, where a test needs to know it.
+    /// A fixed delay in place of random ones, if a test needs that.
     pub(crate) fixed: Option<Duration>,
     wire: BTreeMap<(Duration, u64), Packet>,
     sent: u64,
@@ -41,7 +42,7 @@ impl Network {
         self.wire.pop_first().map(|(_, packet)| packet)
     }
 
-    /// Takes a datagram, and makes of it what it makes of datagrams.
+    /// Takes a datagram, and loses, duplicates or delays it at random.
     pub(crate) fn send(&mut self, t: Duration, packet: Packet, dice: &mut Dice, seen: &mut Counts) {
         let is_cut = |ip: IpAddr| self.cut.get(&ip).is_some_and(|until| t < *until);
         if is_cut(packet.from.ip()) || is_cut(packet.to.ip()) {
@@ -83,7 +84,7 @@ impl Network {
     }
 }
 
-/// A NAT in front of one host: one port for all destinations, open to those who were sent
+/// A NAT in front of one host: one port for all destinations, open to those that were sent
 /// something, both for a time (RFC 4787: endpoint-independent mapping, port-dependent filtering).
 #[derive(Clone, Debug)]
 pub(crate) struct Nat {
@@ -99,13 +100,13 @@ impl Nat {
         Nat { ip, forgets_after, port, used: None, sent_to: BTreeMap::new() }
     }
 
-    /// The public address, while there is one.
+    /// Returns the public address, while the mapping lasts.
     pub(crate) fn public(&self, t: Duration) -> Option<SocketAddr> {
         let used = self.used?;
         (t <= used + self.forgets_after).then_some(SocketAddr::new(self.ip, self.port))
     }
 
-    /// A datagram leaves: the source that the world sees, and whether that has changed.
+    /// Sends a datagram through the NAT: returns its public source, and whether that has changed.
     pub(crate) fn leave(&mut self, t: Duration, to: SocketAddr) -> (SocketAddr, bool) {
         let changed = self.used.is_some() && self.public(t).is_none();
         if changed {
@@ -116,14 +117,14 @@ impl Nat {
         (SocketAddr::new(self.ip, self.port), changed)
     }
 
-    /// Another port from now on.
+    /// Drops the mapping, so that the next datagram gets another port.
     pub(crate) fn forget(&mut self) {
         self.port += 7;
         self.used = None;
         self.sent_to.clear();
     }
 
-    /// Whether a datagram from there is let in.
+    /// Returns whether a datagram from `from` is let in.
     pub(crate) fn lets_in(&self, t: Duration, from: SocketAddr) -> bool {
         self.sent_to.get(&from).is_some_and(|sent| t <= *sent + self.forgets_after)
     }

@@ -1,4 +1,4 @@
-//! The simulated journal keeps the promises of every journal: it stands in for one.
+//! The simulated journal passes the conformance tests of all journals, as it replaces one.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! The rules, watched from outside: what goes over the wire, what the journal and the documents
-//! say. Nothing here asks the code under test whether it is right.
+//! Checks the rules from outside, by the datagrams, the journal and the documents. No check asks
+//! the code under test whether it is right.
 //!
-//! Each rule keeps what it has to remember in a struct of its own; [`Rules`] passes on to them what
-//! the world sees, and keeps the first violation.
+//! Each rule has a struct with its own state; [`Rules`] passes events of the world to them, and
+//! keeps the first violation.
 
 pub(crate) mod acked_means_in;
 mod bounded;
@@ -48,11 +48,11 @@ use never_held_up::NeverHeldUp;
 use no_amplifier::NoAmplifier;
 use time_never_runs_back::TimeNeverRunsBack;
 
-/// A registry with which nothing is wrong has caught up after this: a sync may be slow, and so the
-/// next one.
+/// The time in which a registry without faults must catch up: a sync may be slow, and so may the
+/// next.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// A rule was broken.
+/// A broken rule, with what happened and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
     pub(crate) rule: Rule,
@@ -60,14 +60,14 @@ pub(crate) struct Violation {
     pub(crate) at: Duration,
 }
 
-/// All that has to hold, and what was seen of it. Where a method is told `steady`, nothing was wrong
-/// with the registry for so long.
+/// All rules with their states. A parameter `steady` is how long the registry has been free of
+/// faults.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    /// The present moment of the world.
+    /// The present time of the world.
     pub(crate) t: Duration,
     pub(crate) broken: Option<Violation>,
-    /// How often each remarkable thing was seen.
+    /// How often each remarkable event was seen.
     pub(crate) seen: Counts,
     history: History,
     acked_means_in: AckedMeansIn,
@@ -98,7 +98,7 @@ impl Rules {
         }
     }
 
-    /// Keeps what a check says, if it is the first that fails.
+    /// Keeps the error of a check if it is the first one.
     fn judge(&mut self, check: Check) {
         if let Err(Broken { rule, what }) = check {
             let at = self.t;
@@ -106,16 +106,16 @@ impl Rules {
         }
     }
 
-    /// Someone who registered for the next window, and is not in the current one.
+    /// Returns a member of the next window that is not in the current one.
     pub(crate) fn someone_of_the_next(&self, but: SocketAddr) -> Option<SocketAddr> {
         let model = &self.history.model;
         let is_it = |addr: &&SocketAddr| **addr != but && !model.current.members.contains_key(addr);
         model.next.members.keys().find(is_it).copied()
     }
 
-    // The journal.
+    // Events of the journal.
 
-    /// The registry read its journal; whether it goes on from it.
+    /// Called when the registry has read its journal; `resumed` is whether it accepted it.
     pub(crate) fn on_start(&mut self, wall: Wall, resumed: bool, journal: &[Record]) {
         let read = self.history.reread(journal);
         self.judge(read);
@@ -127,19 +127,19 @@ impl Rules {
         self.history.see(wall);
     }
 
-    /// A crash: these records, never told of, survived it.
+    /// Called after a crash with the records that survived without having been reported.
     pub(crate) fn on_crash(&mut self, survived: &[Record]) {
         self.on_synced(survived);
     }
 
-    /// The wall clock was stepped.
+    /// Called when the registry's wall clock was stepped.
     pub(crate) fn on_step(&mut self, from: Wall, to: Wall) {
         self.history.stepped = true;
         self.history.see(from);
         self.history.see(to);
     }
 
-    /// A record goes to the journal, in answer to what was asked.
+    /// Called when a record goes to the journal, with the request that it answers.
     pub(crate) fn on_proposed(&mut self, record: &Record, asked: Option<Asked>, wall: Wall) {
         self.acked_means_in.on_proposed(record);
         self.judge(match (record, &asked) {
@@ -148,7 +148,7 @@ impl Rules {
         });
     }
 
-    /// These records are durable.
+    /// Called when records have become durable.
     pub(crate) fn on_synced(&mut self, records: &[Record]) {
         self.judge(self.no_amplifier.on_synced(records));
         self.time_never_runs_back.on_synced(records);
@@ -157,17 +157,17 @@ impl Rules {
         self.never_half_dead.on_records(records);
     }
 
-    /// A batch was refused: it is in no journal, now or after a restart.
+    /// Called when a batch was refused: its records must never be in the journal again.
     pub(crate) fn on_refused(&mut self, batch: &[Entry]) {
         self.acked_means_in.on_refused(batch);
     }
 
-    /// A member's WINDOW finds a full socket, and is given back.
+    /// Called when a member's WINDOW finds a full socket, and is given back.
     pub(crate) fn on_full(&mut self, member: SocketAddr) {
         self.never_held_up.on_full(member);
     }
 
-    /// A record takes effect.
+    /// Called when a record takes effect.
     pub(crate) fn on_commit(&mut self, record: &Record, wall: Wall) {
         self.acked_means_in.on_commit();
         self.history.see(wall);
@@ -179,7 +179,7 @@ impl Rules {
         self.judge(next_minute::check_record(&self.history, record));
     }
 
-    // Windows.
+    // Events of windows.
 
     pub(crate) fn on_opened(&mut self, frozen: &FinalizedWindow) {
         if frozen.rosters().iter().any(|roster| roster.len() > self.history.model.cap + 1) {
@@ -191,7 +191,7 @@ impl Rules {
         self.judge(kept);
     }
 
-    /// A window went by unopened.
+    /// Called when a window was missed.
     pub(crate) fn on_missed(&mut self, frozen: &FinalizedWindow, steady: Duration) {
         let window = frozen.window();
         self.judge(time_never_runs_back::check_missed(&self.history, window, steady));
@@ -207,7 +207,7 @@ impl Rules {
         self.never_half_dead.on_document(window);
     }
 
-    /// Journals that are needed no more were let go; so many were still `needed`.
+    /// Called after journals were discarded, with the number of those still `needed`.
     pub(crate) fn on_discards(&mut self, journal: &SimulatedJournal, needed: usize) {
         let left = journal.windows();
         let held = left.len();
@@ -217,7 +217,7 @@ impl Rules {
         self.never_half_dead.on_discards(left);
     }
 
-    /// After every step: the registry stands where the journal does, and is not late.
+    /// Called after every step: checks that the registry agrees with the journal, and is not late.
     pub(crate) fn on_rest(
         &mut self,
         current: &FinalizedWindow,
@@ -245,24 +245,24 @@ impl Rules {
         self.judge(self.frozen.on_end(&self.history));
     }
 
-    // The wire, as the registry's neighbours see it.
+    // Datagrams to and from the registry.
 
-    /// One of hit7's own clients asks.
+    /// Called when one of hit7's own clients sends a request.
     pub(crate) fn on_peer_asks(&mut self, from: SocketAddr, bytes: &[u8]) {
         self.no_amplifier.on_peer_asks(from, bytes);
     }
 
-    /// A datagram has come to the registry.
+    /// Called when a datagram has come to the registry.
     pub(crate) fn on_hear(&mut self, from: SocketAddr, bytes: &[u8]) {
         self.no_amplifier.on_hear(from, bytes);
     }
 
-    /// A request got through the gate.
+    /// Called when a request has passed the gate.
     pub(crate) fn on_passed(&mut self, from: SocketAddr) {
         self.judge(self.no_amplifier.on_passed(from));
     }
 
-    /// An ACK got through the gate.
+    /// Called when an ACK has passed the gate.
     pub(crate) fn on_ack(&mut self, from: SocketAddr, ack: &Ack) {
         let current = &self.history.model.current;
         let Some((addr, member)) = current.find(ack.id.as_ref(), from) else { return };
@@ -272,12 +272,12 @@ impl Rules {
         }
     }
 
-    /// What was answered to one datagram, at once.
+    /// Called with the immediate answers to one datagram.
     pub(crate) fn on_answered(&mut self, packet: &Packet, answers: &[Transmit]) {
         self.judge(self.no_amplifier.on_answered(packet, answers));
     }
 
-    /// One datagram is answered with one at the most.
+    /// Checks that the registry has sent no more datagrams (`said`) than were due (`meant`).
     pub(crate) fn on_said(&mut self, meant: usize, said: usize) {
         self.judge(
             Rule::Bounded
@@ -285,7 +285,7 @@ impl Rules {
         );
     }
 
-    /// What the registry makes of a request while nothing is under way.
+    /// Called when the registry has handled a request while nothing is in flight.
     pub(crate) fn on_handled(
         &mut self,
         wall: Wall,
@@ -302,15 +302,15 @@ impl Rules {
         self.judge(model.check_handled(request, path.peer, wall, handled));
     }
 
-    /// An answer found a full socket: nobody gets it, and the registry knows of the request all the
-    /// same.
+    /// Called when an answer found a full socket and is lost, although the registry has handled the
+    /// request.
     pub(crate) fn on_unsent(&mut self, transmit: &Transmit) {
         let Ok(datagram) = Datagram::decode(&transmit.payload) else { return };
         let check = self.history.model.check_answer(transmit.path.peer, &datagram);
         self.judge(check);
     }
 
-    /// Datagrams leave the registry.
+    /// Called with the datagrams that the registry sends.
     pub(crate) fn on_transmits(&mut self, transmits: &[Transmit], wall: Wall) {
         self.history.see(wall);
         for transmit in transmits {
@@ -351,9 +351,9 @@ impl Rules {
         self.frozen.on_list(list)
     }
 
-    // Peers.
+    // Events of peers.
 
-    /// What a peer lives through: it believes nothing forged, and holds the right list.
+    /// Checks an event of a peer: the peer must ignore forged datagrams, and hold the right list.
     pub(crate) fn on_peer_event(&mut self, place: usize, id: &Id, room: &Room, event: &Event) {
         let check = match event {
             Event::Registered { window, .. } => self.acked_means_in.on_believed(id, *window),
@@ -364,8 +364,8 @@ impl Rules {
         self.judge(check);
     }
 
-    /// Looks at the pairs whose time is over: `steady_since` tells since when nothing is wrong with
-    /// a peer, and with the registry.
+    /// Checks the pairs whose window has ended: `steady_since` returns since when a peer and the
+    /// registry have been free of faults.
     pub(crate) fn judge_meetings(&mut self, steady_since: impl Fn(usize) -> Duration) {
         let check = self.everyone_meets.on_due(self.t, steady_since);
         self.judge(check);

@@ -1,4 +1,4 @@
-//! Worlds whose course is known: a request at a boundary, and peers with nothing but loss.
+//! Simulated worlds with a known course: a request at a boundary, and peers with loss only.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::network::Packet;
 use crate::trials::seeds;
 use crate::world::{REGISTRY, Setup, World, addr, secs};
 
-/// Which window a REGISTER that arrives when the registry's clock says `time` is told.
+/// Returns the window in the answer to a REGISTER that arrives at `time` of the registry's clock.
 fn window_told_at(time: &str) -> String {
     const FROM: &str = "10.0.0.1:5";
     let mut world = World::new(Setup::plain(1, 0));
@@ -55,7 +55,7 @@ fn two_peers_meet_in_every_window() {
     assert_eq!(world.rules.broken, None);
 }
 
-/// Who did not meet whom, of so many peers at 30 % loss, in the first windows after they started.
+/// Runs peers at 30 % loss for some windows; the error says who did not meet whom.
 fn not_met(seed: u64, peers: usize, windows: usize) -> Result<(), String> {
     let faults = Faults::of(&[Fault::Loss, Fault::Double, Fault::Delay]);
     let span = secs(60 * (windows as u64 + 1) + 1);

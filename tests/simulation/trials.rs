@@ -1,4 +1,5 @@
-//! Runs worlds: many seeds on all cores, and one that failed again, smaller and told in full.
+//! Runs simulated worlds: many seeds on all cores, and a failed one again, reduced and reported in
+//! full.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -10,10 +11,10 @@ use crate::model::Rule;
 use crate::rules::Violation;
 use crate::world::{Setup, World};
 
-/// How much of a failed run is told.
-const LAST: usize = 60;
+/// The number of last events that are printed of a failed run.
+const PRINTED_EVENTS: usize = 60;
 
-/// What many worlds came to.
+/// The combined results of many worlds.
 #[derive(Debug, Default)]
 pub(crate) struct Sum {
     pub(crate) seeds: u64,
@@ -23,7 +24,7 @@ pub(crate) struct Sum {
     pub(crate) failed: Vec<(u64, Violation)>,
 }
 
-/// The seeds to run: one, if that is to be replayed.
+/// Returns the seeds to run: `default` many, `HIT7_SEEDS` many, or the one of `HIT7_SEED`.
 pub(crate) fn seeds(default: u64) -> Vec<u64> {
     let number = |name| std::env::var(name).ok().map(|text: String| text.parse().unwrap());
     match number("HIT7_SEED") {
@@ -32,7 +33,7 @@ pub(crate) fn seeds(default: u64) -> Vec<u64> {
     }
 }
 
-/// Lives one world to its end; a panic breaks a rule of its own.
+/// Runs one world to its end; a panic counts as a broken rule of its own.
 pub(crate) fn live(setup: Setup) -> World {
     let mut world = World::new(setup);
     let lived = catch_unwind(AssertUnwindSafe(|| world.run()));
@@ -44,7 +45,7 @@ pub(crate) fn live(setup: Setup) -> World {
     world
 }
 
-/// Lives a world for each seed, on all cores; stops early once some have failed.
+/// Runs a world for each seed, on all cores; stops early once some have failed.
 pub(crate) fn all(seeds: &[u64], make: impl Fn(u64) -> Setup + Sync) -> Sum {
     let (next, sum) = (AtomicU64::new(0), Mutex::new(Sum::default()));
     let work = || {
@@ -71,8 +72,8 @@ pub(crate) fn all(seeds: &[u64], make: impl Fn(u64) -> Setup + Sync) -> Sum {
     sum
 }
 
-/// A failed world with as few peers and kinds of fault as still break the same rule: none of them
-/// can be left out.
+/// Reduces a failed world to the peers and kinds of fault without which the same rule would not
+/// break.
 pub(crate) fn smaller(setup: Setup, rule: Rule) -> Setup {
     let breaks =
         |setup: &Setup| live(setup.clone()).rules.broken.is_some_and(|broken| broken.rule == rule);
@@ -88,14 +89,14 @@ pub(crate) fn smaller(setup: Setup, rule: Rule) -> Setup {
     }
 }
 
-/// Tells of a failed seed: what is needed for it, and the events that led to it.
+/// Prints a failed seed: the faults that it needs, and the events before the failure.
 pub(crate) fn tell(test: &str, setup: Setup, broken: &Violation) {
     let Violation { rule, what, at } = broken;
     println!("seed {}: \"{rule}\" is broken at {at:?}: {what}", setup.seed);
     let setup = Setup { trace: true, ..smaller(setup, *rule) };
     let world = live(setup.clone());
     println!("with {} peers and no faults but {:?}:", setup.peers, setup.faults.list());
-    let skipped = world.traced.len().saturating_sub(LAST);
+    let skipped = world.traced.len().saturating_sub(PRINTED_EVENTS);
     world.traced[skipped..].iter().for_each(|line| println!("{line}"));
     println!("  {:?}", world.rules.broken);
     println!("HIT7_SEED={} cargo test --test simulation {test} -- --nocapture", setup.seed);

@@ -1,4 +1,4 @@
-//! What a world's seed has in store for it: which faults, when, and what they do.
+//! Draws from a world's seed which faults occur, when, and what they do.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::rules::everyone_meets::Pair;
 use crate::world::{Agenda, REGISTRY, Setup, World, addr, secs};
 
 impl Setup {
-    /// What a seed stands for: some kinds of fault, in some measure, some peers, some minutes.
+    /// Returns the setup of a seed: its kinds of fault, their frequency, its peers and minutes.
     pub(crate) fn of(seed: u64) -> Setup {
         let mut dice = Dice::new(seed, Faults::default().with(Fault::Chance));
         let mut faults = Faults::default();
@@ -40,7 +40,7 @@ impl Setup {
     }
 }
 
-/// Of how long a window lasts, what comes once in each on the average.
+/// The average number of rounds of trouble in a window.
 const ROUNDS: u64 = 4;
 
 impl World {
@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    /// Any time; half of the times one close to a boundary.
+    /// Returns a random time, in half of the cases one close to a boundary.
     pub(crate) fn some_time(&mut self, kind: Fault) -> Duration {
         let span = self.setup.span.as_millis() as u64;
         let at = self.dice.millis(kind, 0, span);
@@ -138,7 +138,7 @@ impl World {
         }
     }
 
-    /// The registry's wall clock jumps: a little, a few windows, an hour, or back to what is right.
+    /// Steps the registry's wall clock: a little, some windows, an hour, or back to the right time.
     fn step_clock(&mut self) {
         let length = self.setup.length.millis() as i64;
         let far = match self.dice.draw(Fault::Step, 0, 6) {
@@ -172,14 +172,14 @@ impl World {
         self.network.cut.extend(cut.into_iter().map(|ip| (ip, until)));
     }
 
-    /// Who has to meet whom in a window that opens now.
+    /// Notes which pairs of peers must meet in a window that opens now.
     pub(crate) fn expect_meetings(&mut self, window: &FinalizedWindow) {
         let due = self.host.clock.when_wall(window.closes()).saturating_sub(secs(1));
         let as_told = self.rules.everyone_meets.ends_as_told(window.window(), due);
         if !as_told || due < self.t + secs(12) {
             return;
         }
-        // The rule is about lists of up to 50.
+        // The rule covers lists of up to 50 peers.
         for roster in window.rosters().iter().filter(|roster| roster.len() <= 51) {
             let members = roster.members().iter().enumerate();
             let there = |(number, member)| Some((number, self.place_of(member)?, member.path.peer));
@@ -197,7 +197,7 @@ impl World {
         }
     }
 
-    /// The peer that a member is, if it is alive and still at its address.
+    /// Returns the peer of a member, if it is alive and still at its address.
     fn place_of(&self, member: &Member) -> Option<usize> {
         self.peers.iter().position(|host| {
             host.peer.is_some()
@@ -206,7 +206,7 @@ impl World {
         })
     }
 
-    /// Judges the pairs whose time is over.
+    /// Checks the pairs whose window has ended.
     pub(crate) fn judge_meetings(&mut self) {
         let registry = self.host.steady_since;
         let steady: Vec<Duration> =
@@ -215,7 +215,7 @@ impl World {
     }
 }
 
-/// The addresses in a member's own list.
+/// Returns the addresses in a member's own list.
 fn own_list(roster: &Roster, member: usize) -> Vec<SocketAddr> {
     let own = roster.own_list(member);
     let pages = (0..own.parts()).filter_map(|part| own.page(part, roster.len()));

@@ -1,5 +1,5 @@
-//! The world: one registry, peers, and the network between, on a clock that jumps from one event
-//! to the next. One seed draws everything.
+//! The simulated world: one registry, peers, and the network between, on a clock that jumps from
+//! one event to the next. One seed determines everything.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use crate::network::{Nat, Network, Packet};
 use crate::rules::Rules;
 
 pub(crate) const REGISTRY: &str = "198.51.100.10:8080";
-/// Sources that the gate takes at their word.
+/// The network that the gate trusts without a cookie.
 pub(crate) const TRUSTED: &str = "10.0.0.0/8";
 
 pub(crate) fn addr(text: &str) -> SocketAddr {
@@ -31,7 +31,7 @@ pub(crate) fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// What a world is made from.
+/// The settings of a world.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) seed: u64,
@@ -40,18 +40,18 @@ pub(crate) struct Setup {
     pub(crate) loss: u64,
     pub(crate) length: Length,
     pub(crate) cap: usize,
-    /// What the registry's wall clock says at the beginning.
+    /// The registry's wall clock at the beginning.
     pub(crate) begins: Wall,
     pub(crate) span: Duration,
     pub(crate) mutation: Option<Mutation>,
-    /// Whether the events are written down.
+    /// Whether the events are recorded as text.
     pub(crate) trace: bool,
-    /// Whether one pair that does not meet breaks "everyone meets"; else they are counted.
+    /// Whether a single pair that does not meet breaks "everyone meets"; else pairs are counted.
     pub(crate) every_pair: bool,
 }
 
 impl Setup {
-    /// Peers and nothing else: three minutes without faults.
+    /// Returns a world with peers only, for three minutes without faults.
     pub(crate) fn plain(seed: u64, peers: usize) -> Setup {
         Setup {
             seed,
@@ -69,7 +69,7 @@ impl Setup {
     }
 }
 
-/// What has been put on the agenda.
+/// A scheduled event of the world.
 #[derive(Clone, Debug)]
 pub(crate) enum Agenda {
     Boot,
@@ -99,7 +99,7 @@ pub(crate) struct PeerHost {
 }
 
 impl PeerHost {
-    /// Where the world sees it.
+    /// Returns the host's public address, if it has one.
     pub(crate) fn public(&self, t: Duration) -> Option<SocketAddr> {
         match &self.nat {
             Some(nat) => nat.public(t),
@@ -123,14 +123,14 @@ pub(crate) struct World {
     pub(crate) peers: Vec<PeerHost>,
     pub(crate) clients: Clients,
     pub(crate) rules: Rules,
-    /// What the peers lived through.
+    /// The peers' events, with their time and the peer's index.
     pub(crate) events: Vec<(Duration, usize, Event)>,
     pub(crate) traced: Vec<String>,
     todo: BTreeMap<(Duration, u64), Agenda>,
     todos: u64,
 }
 
-/// Whose turn it is.
+/// The part of the world that acts next.
 enum Turn {
     Network,
     Agenda,
@@ -231,7 +231,7 @@ impl World {
         }
     }
 
-    /// Lives until its end, or until a rule is broken.
+    /// Runs the world to its end, or until a rule is broken.
     pub(crate) fn run(&mut self) {
         let end = self.setup.span;
         self.run_until(end);
@@ -268,7 +268,7 @@ impl World {
         }
     }
 
-    /// After every step: the registry stands where the rules say, and may be killed.
+    /// Checks the registry after every step, and may kill it.
     fn rest(&mut self) {
         self.host.steady_since = self.host.steady_since.max(self.host.journal.hangs_until);
         let Some(process) = &self.host.up else { return };
@@ -321,7 +321,7 @@ impl World {
         let seed = self.dice.any(Fault::Chance);
         let host = &mut self.peers[place];
         host.lives += 1;
-        // It may be cut off until later; one that left is another process now.
+        // The peer may be cut off until later; one that left is another process now.
         let left = host.steady_since == Duration::MAX;
         host.steady_since = if left { t } else { host.steady_since.max(t) };
         host.config.id = format!("p{place}-{}", host.lives).parse().unwrap();
@@ -331,7 +331,7 @@ impl World {
         self.drain(place);
     }
 
-    /// Sends what a peer has to send, and notes what it lived through.
+    /// Sends a peer's pending datagrams, and records its events.
     pub(crate) fn drain(&mut self, place: usize) {
         let mut sent = 0;
         loop {

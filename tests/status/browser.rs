@@ -1,6 +1,6 @@
-//! A real browser shows a window that opens (Debian: `chromium` and `chromium-driver`).
+//! Tests the status page in a real browser (Debian: `chromium` and `chromium-driver`).
 //!
-//! With `HIT7_SHOTS=folder` it leaves screenshots there.
+//! With `HIT7_SHOTS=folder` the test saves screenshots in that folder.
 
 use std::env;
 use std::fs;
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 
 use crate::serve;
 
-/// The screens of a desktop and of a phone, in points.
+/// The screen sizes of a desktop and of a phone, in CSS pixels.
 const SIZES: [(&str, u32, u32); 2] = [("desktop", 1280, 900), ("phone", 390, 844)];
 
-/// A browser, controlled by WebDriver; it is closed when this is dropped.
+/// A browser controlled by WebDriver, closed when dropped.
 struct Browser {
     _driver: Program,
     addr: SocketAddr,
@@ -27,7 +27,7 @@ struct Browser {
 }
 
 impl Browser {
-    /// Opens one with an empty profile, if it is installed.
+    /// Opens a browser with an empty profile; `None` if none is installed.
     fn open(profile: &Path) -> Option<Browser> {
         let mut driver = Command::new("chromedriver");
         driver.arg("--port=0");
@@ -75,7 +75,7 @@ impl Browser {
         self.read(&format!("document.getElementById('{id}').textContent"))
     }
 
-    /// A command of the browser's own protocol.
+    /// Sends a command of the browser's DevTools protocol.
     fn devtools(&self, command: &str, with: &Value) -> Value {
         self.command("/goog/cdp/execute", &json!({"cmd": command, "params": with}))
     }
@@ -108,7 +108,7 @@ impl Drop for Browser {
     }
 }
 
-/// All register, each in its room, again until it is for the same window; returns its time of day.
+/// Registers each member in its room, again until all are in one window; returns its time of day.
 fn register(members: &[(UdpClient, &str, &str)]) -> String {
     let opens = until("all in one window", || {
         let windows = members.iter().map(|(client, room, name)| client.register_as(room, name));
@@ -118,7 +118,7 @@ fn register(members: &[(UdpClient, &str, &str)]) -> String {
     opens[11..19].to_owned()
 }
 
-/// Waits until the page shows the window of that time, and its members.
+/// Waits until the page shows the window of this time of day, and its members.
 fn wait_until_shown(browser: &Browser, time: &str) {
     until("the page sees it open", || {
         (browser.text("introduced-at") == format!("at {time}")).then_some(())

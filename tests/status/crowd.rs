@@ -1,5 +1,5 @@
-//! Many, slow and silent clients: the registry answers as before, and their connections are freed.
-//! What they cost is measured by `what_a_crowd_costs`, which is run by hand.
+//! Many, slow and silent HTTP clients: the registry answers UDP as before, and the connections are
+//! freed. `what_a_crowd_costs`, run by hand, measures the cost.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -78,27 +78,28 @@ fn streams_are_limited_to_fewer_than_connections() {
     });
 }
 
-/// How many rounds each crowd gets, and how long one is: a stream has two events in it.
+/// The number of rounds for each crowd. A round is long enough for two events of a stream.
 const ROUNDS: usize = 20;
 const ROUND: Duration = Duration::from_secs(1);
 const CROWD: usize = 200;
 
-/// What is registered: another name each time is a record and a sync, the same one is answered at once.
+/// The kinds of REGISTER to measure: a new name each time needs a record and a sync, a repeated one
+/// is answered at once.
 const KINDS: [(&str, [&str; 2]); 2] = [("a new record", ["ana", "eva"]), ("a repeat", ["ana"; 2])];
 
-/// Which connections there are while clients register.
+/// The kind of HTTP connections that are open while clients register.
 #[derive(Clone, Copy, Debug)]
 enum Crowd {
     Nobody,
-    /// Streams that are read as they come.
+    /// Event streams that are read as they come.
     Readers,
-    /// Streams that nobody reads.
+    /// Event streams that nobody reads.
     Stalled,
     /// Connections that never finish their request's head.
     Silent,
 }
 
-/// The connections of a crowd, until this is dropped.
+/// The connections of a crowd, closed when dropped.
 struct Background {
     over: Arc<AtomicBool>,
     reader: Option<thread::JoinHandle<()>>,
@@ -147,7 +148,7 @@ fn read_all(mut streams: Vec<TcpStream>, over: &AtomicBool) {
     }
 }
 
-/// The middle and the 99th percentile of how long a REGISTER took, in microseconds.
+/// Returns the median and the 99th percentile of the time that a REGISTER took, in microseconds.
 fn round(client: &UdpClient, names: [&str; 2]) -> [f64; 2] {
     let (mut took, begun) = (Vec::new(), Instant::now());
     for name in names.into_iter().cycle() {
@@ -167,7 +168,7 @@ fn middle(mut numbers: Vec<f64>) -> f64 {
     numbers[numbers.len() / 2]
 }
 
-/// Rounds with and without each crowd, interleaved. docs/STATUS.md has the results.
+/// Measures rounds with and without each crowd, interleaved; docs/STATUS.md has the results.
 #[test]
 #[ignore = "a benchmark: cargo test --release --test status -- --ignored --nocapture crowd"]
 fn what_a_crowd_costs() {

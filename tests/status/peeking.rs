@@ -1,4 +1,4 @@
-//! Rule 4: before a window opens, nothing over HTTP and nothing in the logs names one of its members.
+//! Rule 4: before a window opens, neither HTTP answers nor logs name one of its members.
 
 use hit7_support::http::{get, read_to};
 use hit7_support::{Registry, UdpClient, assert_has, until};
@@ -9,11 +9,11 @@ const ROOM: &str = "veiled-room";
 const NAME: &str = "veiled-name";
 const ID: &str = "veiled-id";
 
-/// Nothing in `text` tells the room, name, id or port of the client.
+/// Fails if `text` contains the room, name, id or port of the client.
 fn assert_names_nobody(client: &UdpClient, what: &str, text: &str) {
     let addr = client.addr();
     let (_, port) = addr.rsplit_once(':').unwrap();
-    // The digits alone could be part of another number.
+    // With a colon: the digits alone could be part of another number.
     for trace in
         ["veiled".to_owned(), format!(":{port}"), format!("\"{port}\""), format!("={port}")]
     {
@@ -21,7 +21,7 @@ fn assert_names_nobody(client: &UdpClient, what: &str, text: &str) {
     }
 }
 
-/// All paths, with that of the window's document.
+/// Returns all HTTP paths, with that of the window's document.
 fn paths(window: &str) -> Vec<String> {
     let path = [
         "/",
@@ -60,7 +60,7 @@ fn check_every_path(registry: &Registry, client: &UdpClient, window: &str) {
     assert_eq!(guessed["rooms"], serde_json::json!([]));
 }
 
-/// Registers with that seq; the window that it is registered for.
+/// Registers with `seq`, and returns the window that the client is registered for.
 fn register(client: &UdpClient, seq: u32) -> String {
     let text =
         format!(r#"{{"type":"REGISTER","id":"{ID}","seq":{seq},"room":"{ROOM}","name":"{NAME}"}}"#);
@@ -88,7 +88,7 @@ fn nothing_names_a_member_of_the_next_window() {
     }
 }
 
-/// The control: what is searched for above is found once the window is open.
+/// The control test: the names that must be hidden before are found once the window is open.
 #[test]
 fn an_open_window_names_its_members_and_never_an_id() {
     let registry = serve("1s");

@@ -1,4 +1,4 @@
-//! Prometheus and its own checker read the metrics (Debian: `prometheus`).
+//! Tests that Prometheus and its own checker read the metrics (Debian: `prometheus`).
 
 use std::fs;
 use std::io::Write;
@@ -38,7 +38,7 @@ fn prometheus_scrapes_the_metrics() {
     let job = format!("{{job_name: hit7, static_configs: [{{targets: ['{}']}}]}}", registry.http());
     fs::write(&config, format!("global: {{scrape_interval: 1s}}\nscrape_configs: [{job}]\n"))
         .unwrap();
-    // It does not tell which port it got; this one was free a moment ago.
+    // Prometheus does not print which port it got; this one was free a moment ago.
     let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = Command::new("prometheus");
     command.arg(format!("--config.file={}", config.display()));
@@ -63,7 +63,7 @@ fn prometheus_scrapes_the_metrics() {
     }
 }
 
-/// The answer of Prometheus to `query`, once it has one.
+/// Returns the answer of Prometheus to `query`, once it has one.
 fn answer(prometheus: SocketAddr, query: &str) -> Option<String> {
     TcpStream::connect(prometheus).ok()?;
     let answer = get(prometheus, &format!("/api/v1/query?query={query}"));

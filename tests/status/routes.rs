@@ -1,4 +1,4 @@
-//! Each route of the real program: its answer, its errors, its headers.
+//! Tests each HTTP route of the real program: its answer, errors and headers.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! The HTTP server alone, with snapshots that are made for the test: what is rare in a real registry.
+//! Tests the HTTP server alone, with snapshots of states that are rare in a real registry.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -59,7 +59,7 @@ fn snapshot(current: FinalizedWindow) -> Snapshot {
     }
 }
 
-/// The server, and what it is fed with.
+/// The HTTP server, and the channel for its snapshots.
 struct Fixture {
     status: Status,
     snapshots: watch::Sender<Arc<Snapshot>>,
@@ -165,7 +165,7 @@ fn each_opening_counts_once_and_the_first_start_counts_as_none() {
     next.remember(past("2026-11-23T11:26:00Z", 5, 70));
     next.remember(past("2026-11-23T11:27:00Z", 0, 8000));
     next.remember(past("2026-11-23T11:28:00Z", 2, 3));
-    // The oldest was opened before this run, and was counted then.
+    // The oldest window was opened before this run, and is not counted in it.
     next.totals.opened = 2;
     for _ in 0..2 {
         fixture.snapshots.send_replace(Arc::new(next.clone()));
@@ -187,7 +187,7 @@ fn a_stop_ends_streams_and_does_not_wait_for_clients() {
     drop(fixture.status);
     for ended in [&mut stream, &mut silent] {
         ended.set_read_timeout(Some(DEADLINE)).unwrap();
-        // An end or a reset, but no waiting for one.
+        // The stream ends or is reset at once.
         let end = ended.read_to_end(&mut Vec::new());
         assert!(!end.is_err_and(|why| why.kind() == ErrorKind::WouldBlock), "it was not ended");
     }

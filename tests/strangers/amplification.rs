@@ -1,5 +1,5 @@
-//! An unproven source is never sent more than three times what came from it; hit7's own client never
-//! more than what it sent (RFC 9000 §8). The table stands in `docs/SECURITY.md`.
+//! An unproven source is never sent more than three times the bytes it sent, and hit7's own client
+//! never more than it sent (RFC 9000 §8). The table is in `docs/SECURITY.md`.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use hit7_support::{DEADLINE, Registry, udp_socket};
 use crate::wire::{TRUST_NOBODY, receive, socket};
 use crate::{HIT7, peers};
 
-/// A request as a stranger may send it at least, and as hit7's client does; for each, bytes in and out.
+/// The bytes in and out of a request, once in the shortest form and once as hit7's client sends it.
 struct Row {
     name: &'static str,
     least: (usize, usize),
     own: (usize, usize),
 }
 
-/// The bytes of a datagram, and those of all that comes back within a while.
+/// Returns the bytes of a datagram, and those of all answers that come within a while.
 fn measured(registry: &Registry, datagram: &[u8]) -> (usize, usize) {
     let socket = socket([127, 0, 0, 1]);
     socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -65,7 +65,7 @@ fn no_request_of_a_stranger_is_amplified() {
     }
 }
 
-/// Whatever else a stranger sends, what comes back is no more than three times as long.
+/// Checks that the answers to any other datagram are no more than three times as long.
 #[test]
 fn nothing_of_a_stranger_is_amplified() {
     let registry = HIT7.serve(&TRUST_NOBODY);
@@ -88,7 +88,7 @@ fn nothing_of_a_stranger_is_amplified() {
     }
 }
 
-/// The first datagram of the program, taken from it and sent by a stranger.
+/// Checks the program's own first datagram, captured and sent by a stranger.
 #[test]
 fn what_the_program_sends_is_not_amplified() {
     let registry = HIT7.serve(&TRUST_NOBODY);

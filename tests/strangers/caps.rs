@@ -1,5 +1,5 @@
-//! A source that registers rooms and names without end from one address is held at its caps, and
-//! others are not affected.
+//! A source that registers ever more rooms and names from one address is stopped by the caps, and
+//! other sources are not affected.
 
 use std::net::UdpSocket;
 
@@ -10,7 +10,7 @@ use hit7_support::Registry;
 use crate::HIT7;
 use crate::wire::{Reply, TRUST_NOBODY, answer, cookie, metric, receive, register, reply, socket};
 
-/// Registers; whether it was taken, and not refused as full.
+/// Sends a REGISTER; returns whether it was accepted, and not refused as `full`.
 fn is_taken(registry: &Registry, socket: &UdpSocket, register: &[u8]) -> bool {
     match reply(socket, registry.addr, register) {
         Reply::Registered => true,
@@ -39,11 +39,11 @@ fn ten_thousand_rooms_and_names_from_one_address_are_held_at_its_caps() {
             }
         }
     }
-    // Twenty sockets are let in, and an address has one registration: the latest stands.
+    // Twenty sockets are members, as an address has one registration, the latest.
     println!("10,000 rooms and names: {full} were refused as full, 20 stand");
     assert_eq!((taken, full), (20 * 200, 30 * 200));
     assert_eq!(metric(&registry, "hit7_next_window_members"), 20);
-    // Nor do ids help, each of which is remembered: four for each member that may be.
+    // Ids do not help either: four are remembered for each member that the cap allows.
     let (socket, cookie) = (&sockets[0], &cookies[0]);
     let new = |k: &u32| is_taken(&registry, socket, &register(&format!("new-{k}"), cookie));
     assert_eq!((0..10_000).filter(new).count(), 3 * 20);
@@ -87,7 +87,7 @@ fn more_workers_are_one_registry_with_one_rate() {
     let clients = 64;
     let mut counts = [0, 0];
     for n in 0..2 * clients {
-        // The system spreads them by their ports; their address is one, and so is its rate.
+        // The kernel spreads the clients over workers by port, but one address has one rate.
         let socket = socket([127, 0, 0, 1]);
         socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
         let cookie = cookie(&socket, registry.addr);

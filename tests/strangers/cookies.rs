@@ -12,7 +12,7 @@ use hit7_support::{Home, Registry};
 use crate::HIT7;
 use crate::wire::{Reply, TRUST_NOBODY, cookie, register, reply, socket};
 
-/// The cookie that the registry of that home would have given `to` so many seconds ago.
+/// Returns the cookie that the registry of `home` would have given `to` this many seconds ago.
 pub(crate) fn aged(home: &Home, to: &UdpSocket, seconds: i64) -> String {
     let secret: [u8; 32] = fs::read(home.data().join("secret")).unwrap().try_into().unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;

@@ -1,4 +1,4 @@
-//! What is on disk is its owner's, and nothing is written out of the data folder.
+//! Files on disk are readable by their owner alone, and nothing is written outside the data folder.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,8 +12,8 @@ use hit7_support::{Program, until};
 use crate::HIT7;
 use crate::wire::{Reply, answer, socket};
 
-/// Starts a registry with windows of a second that creates files for everyone, if it is not careful;
-/// what it prints until it serves or ends.
+/// Starts a registry with windows of a second and umask 0; returns what it prints until it serves
+/// or ends.
 fn start(data: &Path) -> (Program, String) {
     let serve = "umask 000; exec \"$0\" serve 127.0.0.1 0 --window 1s --data \"$1\"";
     let mut command = Command::new("sh");
@@ -28,7 +28,7 @@ fn start(data: &Path) -> (Program, String) {
     (program, printed)
 }
 
-/// Registers until some windows have opened; whether it was ever registered.
+/// Registers until some windows have opened; returns whether any registration was accepted.
 fn registers(printed: &str) -> bool {
     let Some(addr) = printed.lines().find_map(|line| line.strip_prefix("listening on ")) else {
         return false;
@@ -48,7 +48,7 @@ fn registers(printed: &str) -> bool {
     is_in
 }
 
-/// All files and folders below, with their modes.
+/// Collects all files and folders below `dir` with their modes.
 fn modes(dir: &Path, found: &mut Vec<(PathBuf, u32)>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -82,7 +82,7 @@ fn nothing_is_written_through_a_link_out_of_the_data_folder() {
         let home = tempfile::tempdir().unwrap();
         let (data, outside) = (home.path().join("hit7-data"), home.path().join("outside"));
         fs::create_dir(&outside).unwrap();
-        // Today and tomorrow, should midnight be near.
+        // Today and tomorrow, in case midnight is near.
         let now = std::time::SystemTime::now();
         for days in 0..2 {
             let day = day(now + Duration::from_secs(days * 86_400));
@@ -100,7 +100,7 @@ fn nothing_is_written_through_a_link_out_of_the_data_folder() {
     }
 }
 
-/// The folder of that time's day.
+/// Returns the name of the day's folder at a time.
 fn day(at: std::time::SystemTime) -> String {
     let since = at.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
     hit7::window::Wall::from_millis(since).to_string()[..10].to_owned()

@@ -1,4 +1,4 @@
-//! A flood from unproven sources costs the registry no memory, and does not keep others out.
+//! A flood from unproven sources costs the registry no memory, and other clients are still served.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,20 +16,20 @@ use crate::wire::{
     socket,
 };
 
-/// How many addresses and ports a flood has that cannot spoof them: as many sockets are open.
+/// The number of source addresses and ports of a flood without spoofing: one open socket for each.
 const SOCKETS: u32 = 800;
 
-/// How far a flood that was held up may catch up: more would be a burst, not a rate.
+/// The most time that a delayed flood may catch up on: more would be a burst, not a rate.
 const SLACK: Duration = Duration::from_millis(5);
 
-/// The datagrams of the long run, if that is asked for.
+/// Returns the number of datagrams of the long run (`HIT7_FLOOD`), if that is asked for.
 fn long_run() -> Option<u64> {
     let asked = std::env::var("HIT7_FLOOD").ok();
     asked.map(|n| n.parse().expect("HIT7_FLOOD is a number"))
 }
 
-/// The sources of a flood; in the long run spoofed addresses of the upper half of 127.0.0.0/8,
-/// where no test has a socket.
+/// The source addresses of a flood; in the long run they are spoofed, in the upper half of
+/// 127.0.0.0/8, where no test has a socket.
 enum Sources {
     Spoofed(Spoofer),
     Open(Vec<UdpSocket>),
@@ -58,14 +58,15 @@ fn open(n: u32) -> UdpSocket {
     UdpSocket::bind(SocketAddr::from(([127, a, b, c.clamp(1, 254)], 0))).unwrap()
 }
 
-/// No two of 2⁴⁰ are alike; the factors are odd, so that neighbours are far apart.
+/// Returns the spoofed source with number `n`: 2⁴⁰ distinct ones, and with odd factors, so that
+/// neighbouring numbers give addresses far apart.
 fn source(n: u64) -> SocketAddr {
     let [.., a, b, c] = n.wrapping_mul(0x9e37_79b1).to_be_bytes();
     let port = 1024 + (n.wrapping_mul(40_503) >> 3) % 64_000;
     SocketAddr::from(([127, 128 | a, b, c.clamp(1, 254)], port as u16))
 }
 
-/// Resident memory in KiB.
+/// Returns the registry's resident memory in KiB.
 fn memory(registry: &Registry) -> u64 {
     let status =
         std::fs::read_to_string(format!("/proc/{}/status", registry.program.pid())).unwrap();
@@ -73,7 +74,7 @@ fn memory(registry: &Registry) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// How long its main thread has run, and how long it was ready to and others had the processor.
+/// Returns how long the registry's main thread has run, and how long it waited for a processor.
 fn ran_and_waited(registry: &Registry) -> [Duration; 2] {
     let text =
         std::fs::read_to_string(format!("/proc/{}/schedstat", registry.program.pid())).unwrap();
@@ -81,7 +82,7 @@ fn ran_and_waited(registry: &Registry) -> [Duration; 2] {
     [nanos.next().unwrap(), nanos.next().unwrap()]
 }
 
-/// Answers a second, asked by one client without pause: what the registry can do at the least.
+/// Measures how many answers per second one client gets that asks without pause.
 fn capacity(to: SocketAddr) -> u64 {
     (0..5).map(|_| answers_a_second(to)).max().unwrap_or(0)
 }
@@ -99,7 +100,7 @@ fn answers_a_second(to: SocketAddr) -> u64 {
     answers * 1000 / begin.elapsed().as_millis() as u64
 }
 
-/// Sends requests of every kind, `rate` a second, or as fast as it can.
+/// Sends requests of every kind, `rate` per second, or as fast as possible.
 fn flood(to: SocketAddr, rate: Option<u64>, count: u64) -> Duration {
     let sources = Sources::new();
     let kinds = [
@@ -122,7 +123,8 @@ fn flood(to: SocketAddr, rate: Option<u64>, count: u64) -> Duration {
     begin.elapsed()
 }
 
-/// Asks as a proven client until `over`; how long each answer took, first tries and all.
+/// Asks as a proven client until `over`; returns the sorted times until an answer, retries
+/// included, and the most tries that one took.
 fn proven(to: SocketAddr, over: &AtomicBool) -> (Vec<Duration>, usize) {
     let socket = socket([127, 0, 0, 3]);
     let mut cookie = cookie(&socket, to);
@@ -139,7 +141,7 @@ fn proven(to: SocketAddr, over: &AtomicBool) -> (Vec<Duration>, usize) {
     (took, most_tries)
 }
 
-/// One try; a cookie that has grown stale is replaced by a fresh one.
+/// Sends one REGISTER and returns whether it was answered; replaces the cookie if it is stale.
 fn is_registered(socket: &UdpSocket, to: SocketAddr, cookie: &mut String) -> bool {
     socket.send_to(&register("proven", cookie), to).unwrap();
     let Some(answer) = receive(socket) else { return false };
@@ -149,7 +151,8 @@ fn is_registered(socket: &UdpSocket, to: SocketAddr, cookie: &mut String) -> boo
     Reply::of(&answer) == Reply::Registered
 }
 
-/// Floods while a proven client asks, which is answered, sooner or later.
+/// Floods the registry while a proven client asks, and checks that every request is answered in the
+/// end.
 fn flooded(registry: &Registry, rate: Option<u64>, count: u64, what: &str) {
     let (to, over) = (registry.addr, AtomicBool::new(false));
     let before = ran_and_waited(registry);
@@ -171,7 +174,7 @@ fn flooded(registry: &Registry, rate: Option<u64>, count: u64, what: &str) {
     });
 }
 
-/// How long answers take is printed, and not checked: see docs/SECURITY.md.
+/// The time that answers take is printed, and not checked: see docs/SECURITY.md.
 #[test]
 fn a_flood_costs_no_memory_and_keeps_nobody_out() {
     let _alone = MACHINE.lock();
@@ -201,7 +204,7 @@ fn a_window_opens_while_strangers_flood() {
     let (to, member) = (registry.addr, socket([127, 0, 0, 4]));
     let mut fresh = cookie(&member, to);
     assert!((0..20).any(|_| is_registered(&member, to, &mut fresh)));
-    // Nothing of the flood passes the gate: only the registry's own clock can open the window.
+    // No datagram of the flood passes the gate: only the registry's own clock opens the window.
     let over = AtomicBool::new(false);
     let opened = thread::scope(|scope| {
         scope.spawn(|| {

@@ -1,4 +1,4 @@
-//! A private registry: without its key nothing is registered, and nothing is listed.
+//! A private registry: without its key no client can register or list members.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -34,7 +34,7 @@ fn signed_register(cookie: &str, key: &str) -> Vec<u8> {
     signed(&Request::register(id, Some(1), Profile::default()), cookie, key)
 }
 
-/// The number of registrations in the journal.
+/// Returns the number of registrations in the journal.
 fn recorded(home: &Home) -> usize {
     let texts = home.journals().into_iter().map(|path| fs::read_to_string(path).unwrap());
     texts.map(|text| text.matches(r#""type":"register""#).count()).sum()
@@ -45,7 +45,7 @@ fn only_who_has_the_key_gets_in() {
     let dir = tempfile::tempdir().unwrap();
     let file = key_file(dir.path(), KEY);
     let flags = ["--key-file", file.to_str().unwrap(), "--window", "1day"];
-    // Loopback is trusted; of a private registry nobody skips the cookie.
+    // Loopback is trusted, but in a private registry nobody skips the cookie.
     let registry = HIT7.serve(&flags);
     let here = socket([127, 0, 0, 1]);
     let ask = |datagram: &[u8]| reply(&here, registry.addr, datagram);
@@ -89,7 +89,7 @@ fn keys_are_read_again_on_sighup() {
     let rotate = |text: &str, expected: &str| {
         fs::write(&file, text).unwrap();
         registry.program.signal("HUP");
-        // The signal takes its time.
+        // The signal is handled with a delay.
         (0..1000).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(5));
             ask(expected) == Reply::Registered
@@ -99,7 +99,7 @@ fn keys_are_read_again_on_sighup() {
     assert_eq!(ask(KEY), Reply::Registered);
     assert!(rotate(new, new));
     assert_eq!(ask(KEY), Reply::Error(Code::Forbidden), "the old one is gone");
-    // A file that others can read is not read; what was good goes on being so.
+    // A key file that others can read is rejected, and the keys stay as they were.
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(rotate(KEY, new));
     assert_eq!(ask(KEY), Reply::Error(Code::Forbidden));

@@ -1,5 +1,5 @@
-//! The log never grows by a line a datagram: what was turned away is logged by reason, every ten
-//! seconds at most.
+//! The log does not grow with each datagram: rejected datagrams are counted by reason, and logged
+//! at most every ten seconds.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ fn what_is_turned_away_is_told_every_ten_seconds_at_most() {
     let moment = |line: &Value| line["timestamp"].as_str().unwrap()[..23].to_owned() + "Z";
     let moments: Vec<Wall> = lines.iter().map(|line| moment(line).parse().unwrap()).collect();
     for pair in moments.windows(2) {
-        // What is logged is cut to milliseconds.
+        // Logged times are cut to milliseconds.
         assert!(pair[0].until(pair[1]) >= Duration::from_millis(9_999), "{text}");
     }
     let counts = lines[1]["counts"].as_str().unwrap();

@@ -1,5 +1,4 @@
-//! Whoever sends with one service's address as the spoofed source of a datagram to another must not
-//! make them talk to each other.
+//! A datagram with a spoofed source address must not start a loop of answers between two services.
 //!
 //! Spoofing takes a raw socket, and that takes root; without it, these tests are skipped.
 
@@ -15,7 +14,7 @@ use crate::HIT7;
 use crate::spoofer::Spoofer;
 use crate::wire::{PAGE_AGE, TRUST_NOBODY, received};
 
-/// A service that answers whatever comes, at most a thousand times, and counts it.
+/// Starts a service that answers and counts every datagram, a thousand at most.
 fn service(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let (addr, received) = (socket.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
@@ -35,7 +34,7 @@ fn echo(datagram: &[u8]) -> Vec<u8> {
     datagram.to_vec()
 }
 
-/// What the chargen service of RFC 864 answers, in short.
+/// Returns what the chargen service of RFC 864 answers, shortened.
 fn chargen(_datagram: &[u8]) -> Vec<u8> {
     b"!\"#$%&'()*+,-./01234".to_vec()
 }
@@ -43,8 +42,8 @@ fn chargen(_datagram: &[u8]) -> Vec<u8> {
 /// A datagram that is no JSON.
 const UNREADABLE: &[u8] = b"!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-/// Requests, and what nobody can read; and how many answers each gets of a registry that does not
-/// trust its source, and of one that does.
+/// Requests and an unreadable datagram, each with the number of answers from a registry that does
+/// not trust the source, and from one that does.
 const BAITS: [(&[u8], usize, usize); 4] = [
     (br#"{"type":"REGISTER"}"#, 1, 1),
     (br#"{"type":"QUERY"}"#, 1, 1),
@@ -52,7 +51,8 @@ const BAITS: [(&[u8], usize, usize); 4] = [
     (UNREADABLE, 0, 1),
 ];
 
-/// How many datagrams a service at the spoofed source receives, which are at least so many.
+/// Sends a bait and returns how many datagrams the service at the spoofed source receives, once
+/// the expected ones are there.
 fn received_by(
     service_answer: fn(&[u8]) -> Vec<u8>,
     spoofer: &Spoofer,
@@ -63,7 +63,7 @@ fn received_by(
     let (addr, received) = service(service_answer);
     spoofer.send(addr, registry.addr, bait);
     until("an answer to the bait", || (received.load(Ordering::Relaxed) >= at_least).then_some(()));
-    // A loop would go on at once.
+    // A loop would continue at once.
     thread::sleep(Duration::from_millis(200));
     received.load(Ordering::Relaxed)
 }
@@ -86,7 +86,7 @@ fn a_trusted_echo_gets_one_and_a_trusted_chargen_no_endless_stream() {
     // No window opens meanwhile: a member would be sent WINDOW, and twice again.
     let registry = HIT7.serve(&["--window", "1day"]);
     for (bait, _, answers) in BAITS {
-        // What is echoed is of a registry's types, which are never answered; only the bait itself
+        // The service echoes answers of a registry, which no registry answers; only the bait itself
         // can be answered again.
         let received = received_by(echo, &spoofer, &registry, bait, answers);
         assert_eq!(received, answers, "{}", String::from_utf8_lossy(bait));
@@ -99,7 +99,7 @@ fn a_trusted_echo_gets_one_and_a_trusted_chargen_no_endless_stream() {
 fn two_registries_spoofed_as_each_other_exchange_one_datagram_at_most() {
     let Some(spoofer) = Spoofer::new() else { return };
     for trust in [&TRUST_NOBODY[..2], &[]] {
-        // No window opens meanwhile: who is trusted and registered would be sent WINDOW.
+        // No window opens meanwhile: a trusted, registered source would be sent WINDOW.
         let flags = [trust, &["--window", "1day", "--http", "127.0.0.1:0"]].concat();
         let (one, other) = (HIT7.serve(&flags), HIT7.serve(&flags));
         for (bait, ..) in BAITS {
@@ -113,7 +113,8 @@ fn two_registries_spoofed_as_each_other_exchange_one_datagram_at_most() {
     }
 }
 
-/// What both have received since `before`, once the bait is there and nothing comes any more.
+/// Returns how many datagrams both registries have received since `before`, once the bait has
+/// arrived and nothing more comes.
 fn received_since(one: &Registry, other: &Registry, before: (u64, u64)) -> (u64, u64) {
     let mut seen = before;
     for _ in 0..100 {

@@ -1,4 +1,4 @@
-//! What strangers can do to a registry and its members, on real sockets: `docs/SECURITY.md` names
+//! Attacks by strangers on a registry and its members, on real sockets: `docs/SECURITY.md` names
 //! the test of each of its claims.
 //!
 //! `HIT7_FLOOD=5000000 cargo test --release --test strangers flood -- --nocapture` is the long run; as

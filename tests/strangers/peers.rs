@@ -1,5 +1,5 @@
-//! A peer that is fed a flood of spoofed datagrams sends nothing to an address that its registry did
-//! not give it, and believes none of them.
+//! A peer under a flood of spoofed datagrams sends nothing to addresses that its registry did not
+//! give it, and accepts none of the datagrams.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use rand::{Rng, RngExt, SeedableRng};
 const ID: &str = "0123456789a";
 const PASS: &str = "the-pass-of-the-window";
 
-/// How many datagrams are fed: a million in a release build.
+/// Returns how many spoofed datagrams to send: a million in a release build.
 fn count() -> u64 {
     if cfg!(debug_assertions) { 50_000 } else { 1_000_000 }
 }
@@ -64,7 +64,7 @@ fn opened(peers: &str) -> Datagram<'_> {
     })
 }
 
-/// REGISTER, LEAVE, QUERY and ACK as a client sends them before it has proven its address.
+/// Returns REGISTER, LEAVE, QUERY and ACK as an unproven client sends them.
 pub(crate) fn requests() -> [Vec<u8>; 4] {
     let first = |peer: &mut Peer, millis| peer.poll_transmit(at(millis)).expect("a request").1;
     let mut registers = peer();
@@ -77,7 +77,7 @@ pub(crate) fn requests() -> [Vec<u8>; 4] {
     first(&mut acks, 0);
     acks.handle_datagram(at(1), addr(REGISTRY), &opened(&list).encode());
     let ack = first(&mut acks, 1);
-    // The first of two parts: the second is asked for.
+    // The first of two parts, so that the peer asks for the second.
     let Datagram::Window(whole) = opened(&list) else { unreachable!("it is one") };
     let half = Datagram::Window(Opened { page: Page { parts: 2, ..whole.page.clone() }, ..whole });
     let mut queries = peer();
@@ -93,8 +93,8 @@ pub(crate) fn requests() -> [Vec<u8>; 4] {
 
 const QUERY: &[u8] = br#"{"type":"QUERY""#;
 
-/// A datagram as an attacker off the path writes it, who knows everything but the secrets: the id,
-/// the pass, the seqs.
+/// Makes a datagram as an off-path attacker does who knows everything but the secrets: the id, the
+/// pass, the seqs.
 fn spoofed(rng: &mut ChaCha8Rng, victim: &str) -> Vec<u8> {
     let list = format!("\"{victim}\"");
     let page = || Page { part: 0, parts: 1, count: 1, peers: &list };
@@ -151,7 +151,7 @@ fn drain(peer: &mut Peer, now: Now, known: &[&str]) -> Vec<Event> {
     std::iter::from_fn(|| peer.poll_event()).collect()
 }
 
-/// Feeds a peer spoofed datagrams, from the registry's address, a member's and elsewhere.
+/// Hands a peer spoofed datagrams, from the registry's address, a member's and others.
 fn flood(peer: &mut Peer, from_millis: u64, known: &[&str]) -> Vec<Event> {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let mut events = Vec::new();

@@ -1,4 +1,4 @@
-//! Datagrams with a spoofed source address: that takes a raw socket, and root.
+//! Sends datagrams with a spoofed source address, which takes a raw socket and root.
 
 use std::net::{SocketAddr, SocketAddrV4};
 
@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub(crate) struct Spoofer(Socket);
 
 impl Spoofer {
-    /// Opens the socket; where that is not allowed, the test is skipped.
+    /// Opens a raw socket; where that is not allowed, says that the test is skipped.
     pub(crate) fn new() -> Option<Spoofer> {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).ok();
         if socket.is_none() {
@@ -24,7 +24,7 @@ impl Spoofer {
     }
 }
 
-/// An IPv4 packet (RFC 791) with a UDP datagram (RFC 768); the kernel fills in the header's
+/// Makes an IPv4 packet (RFC 791) with a UDP datagram (RFC 768); the kernel fills in the header's
 /// checksum, and UDP's may be zero.
 fn packet(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
     let length = |bytes: usize| u16::try_from(bytes).unwrap().to_be_bytes();

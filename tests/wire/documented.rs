@@ -1,5 +1,5 @@
-//! docs/PROTOCOL.md shows what the program does: datagrams in blocks fenced as json, a journal file
-//! in one fenced as jsonl, a MAC in one fenced as text.
+//! Checks the examples in docs/PROTOCOL.md against the program: datagrams in blocks fenced as json,
+//! a journal file in one fenced as jsonl, a MAC in one fenced as text.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::samples::full;
 
-/// The lines of the blocks in docs/PROTOCOL.md that are fenced as `language`.
+/// Returns the lines of the blocks in docs/PROTOCOL.md that are fenced as `language`.
 fn fenced(language: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/PROTOCOL.md");
     let text = fs::read_to_string(path).unwrap();
@@ -87,7 +87,7 @@ fn the_document_is_what_the_program_writes() {
     assert_eq!(serde_json::to_string(&document).unwrap(), lines[0]);
 }
 
-/// The value of `name` in the worked example of a `mac`.
+/// Returns the value of `name` in the worked example of a `mac`.
 fn example(name: &str) -> String {
     let lines = fenced("text");
     let found = lines.iter().find_map(|line| line.strip_prefix(name));

@@ -1,4 +1,4 @@
-//! Every type is written as it always was, to the byte: the reader may be an older program.
+//! Every datagram type is encoded as in earlier versions, to the byte, for older programs.
 
 use hit7::proto::{Datagram, Envelope, Kind};
 

@@ -1,11 +1,11 @@
-//! Datagrams are read however they are written: fields in any order, unknown ones, white space.
+//! Datagrams are read with fields in any order, unknown fields and white space.
 
 use hit7::proto::{Auth, Datagram, MAX_DATAGRAM, Profile, Request};
 use serde_json::{Map, Value, json};
 
 use super::samples::{bare, full};
 
-/// The same fields in the reverse order, one a line, with unknown ones between them.
+/// Rewrites a datagram with its fields in reverse order, one a line, with unknown ones between.
 fn rewritten(text: &str) -> String {
     let fields: Map<String, Value> = serde_json::from_str(text).unwrap();
     let mut entries: Vec<String> =

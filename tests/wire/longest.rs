@@ -1,4 +1,4 @@
-//! No datagram with a list is longer than 1232 bytes, whatever its fields hold.
+//! No datagram with a list is longer than 1232 bytes, with any values in its fields.
 
 use std::net::SocketAddr;
 
@@ -24,18 +24,18 @@ fn you() -> SocketAddr {
     "[2001:db80:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap()
 }
 
-/// 22 characters: what a registry makes.
+/// Returns a pass of 22 characters, as a registry makes it.
 fn pass() -> Pass {
     "x".repeat(22).parse().unwrap()
 }
 
-/// Of a hundred million members, more than the memory of any registry holds.
+/// Returns a page with the longest numbers: of a room with a hundred million members.
 fn page(peers: &str) -> Page<'_> {
     Page { part: 9_999_998, parts: 9_999_999, count: 99_999_999, peers }
 }
 
 fn registered(peers: &str) -> Vec<u8> {
-    // It carries the first page and no other.
+    // A REGISTERED has the first page only.
     let (window, page) = (window(), Page { part: 0, ..page(peers) });
     Datagram::Registered(Registered {
         id: id(),
@@ -94,7 +94,7 @@ fn around_a_list_there_are_at_most_379_of_412_bytes() {
 fn a_full_list_fits_in_every_message() {
     let entry = r#""203.0.113.9:65535","#;
     let list = &entry.repeat(MAX_LIST / entry.len() + 1)[..];
-    // Cut to the byte: only the length counts here.
+    // Cut anywhere: only the length matters here.
     let list = &list[..MAX_LIST];
     assert!(registered(list).len() <= MAX_DATAGRAM);
     assert!(peers(list).len() <= MAX_DATAGRAM);

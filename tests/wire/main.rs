@@ -1,5 +1,5 @@
-//! The datagrams, to the byte: what docs/PROTOCOL.md shows, what the program writes, how long a
-//! datagram gets, and that no input makes the decoder panic.
+//! Tests the datagrams to the byte: the examples in docs/PROTOCOL.md, what the program writes, the
+//! longest datagrams, and that no input makes the decoder panic.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! What is read is written again as it was, and no input makes the decoder panic.
+//! Random datagrams survive decoding and encoding unchanged, and no input makes the decoder panic.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn private_addr() -> impl Strategy<Value = SocketAddr> {
     prop_oneof![v4, v6]
 }
 
-/// At most eight entries of a list, each with one or two addresses.
+/// Generates up to eight entries of a list, each with one or two addresses.
 fn peers() -> impl Strategy<Value = Vec<String>> {
     let entry = (addr(), prop::option::of(addr())).prop_map(|(addr, lan)| match lan {
         Some(lan) => format!("{addr} {lan}"),
@@ -44,7 +44,7 @@ fn window() -> impl Strategy<Value = String> {
     any::<i64>().prop_map(move |at| second.window_at(Wall::from_millis(at >> 16)).to_string())
 }
 
-/// Values of a field, each within its limits; for a key that is not here, the value of the sample.
+/// Generates valid values of a field; for a key that is not listed here, the sample's value.
 fn values(key: &str, sample: &Value) -> BoxedStrategy<Value> {
     match key {
         "id" | "pass" => text("[0-9A-Za-z_-]{1,32}", 32),
@@ -67,7 +67,7 @@ fn values(key: &str, sample: &Value) -> BoxedStrategy<Value> {
     }
 }
 
-/// Objects with the fields of `full`, of which those that `bare` does not have may be left out.
+/// Generates objects with the fields of `full`; those that `bare` lacks may be left out.
 fn object(
     full: &Map<String, Value>,
     bare: &Map<String, Value>,
@@ -81,7 +81,7 @@ fn object(
     fields.prop_map(|fields| fields.into_iter().flatten().collect()).boxed()
 }
 
-/// Any datagram, as a JSON object.
+/// Generates a datagram of any type, as a JSON object.
 fn datagram() -> impl Strategy<Value = Map<String, Value>> {
     let parsed = |(_, text): (_, &str)| serde_json::from_str(text).unwrap();
     let samples: Vec<(Map<_, _>, Map<_, _>)> =
@@ -90,7 +90,7 @@ fn datagram() -> impl Strategy<Value = Map<String, Value>> {
     proptest::strategy::Union::new(each)
 }
 
-/// Does all that is ever done with received bytes.
+/// Decodes bytes in every way that the program does with a received datagram.
 fn read(bytes: &[u8]) {
     let _ = Datagram::decode(bytes);
     if let Ok(envelope) = Envelope::open(bytes) {

@@ -1,5 +1,5 @@
-//! One datagram of each type with all its fields, one without its optional fields, and how each is
-//! written.
+//! Sample datagrams with their encoding: one of each type with all fields, one without the optional
+//! fields.
 
 use hit7::proto::{
     Ack, Auth, Challenge, Code, Current, Datagram, Greet, Greeted, Left, Opened, Page, Peers,
@@ -30,7 +30,7 @@ fn no_page() -> Page<'static> {
     Page { part: 0, parts: 1, count: 0, peers: "" }
 }
 
-/// Every type, with all fields.
+/// Returns a datagram of every type with all fields, and its encoding.
 pub(crate) fn full() -> Vec<(Datagram<'static>, &'static str)> {
     let auth = Auth { cookie: Some(COOKIE.to_owned()), mac: Some(MAC.to_owned()) };
     let profile =
@@ -143,7 +143,7 @@ fn full_but_requests() -> Vec<(Datagram<'static>, &'static str)> {
     ]
 }
 
-/// Every type, without its optional fields.
+/// Returns a datagram of every type without its optional fields, and its encoding.
 pub(crate) fn bare() -> Vec<(Datagram<'static>, &'static str)> {
     let window = read(WINDOW);
     let (room, you, pass) = (Default::default(), read(ANA), read(PASS));

@@ -1,5 +1,5 @@
-//! The thread that owns the files: it writes together what came together, and tells what became of
-//! it.
+//! The journal's thread, which owns the files: it writes all waiting batches with one sync, and
+//! reports the outcome of each entry.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -12,49 +12,49 @@ use crate::store::Store;
 use crate::window::Window;
 
 use super::super::{Epoch, Outcome};
-use super::QUEUE;
+use super::MAX_QUEUED_ORDERS;
 use super::files::Files;
 
-/// From one sync to the next at the least: under load, a line costs a third of what it costs when
-/// one syncs without pause; when idle, nothing waits. Nor does an opening, which many wait for.
-const PACE: Duration = Duration::from_millis(1);
+/// The least time between two syncs. Under load, a line then costs a third of what it costs with
+/// syncs without pause; when idle, nothing waits. Nor does an opening, which many clients wait for.
+const MIN_SYNC_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How soon a file that could not be mended is tried again, the first time and at the most.
-const RETRY: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(250)];
+/// The first and the longest delay before mending a file is retried; the delay doubles each time.
+const MEND_RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(250)];
 
-const STALE: &str = "it was submitted before a refusal was known";
+const STALE_EPOCH: &str = "it was submitted before a refusal was known";
 
-/// What the thread can be asked to do.
+/// An order to the journal's thread.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Write these, or refuse them if their epoch is over.
+    /// Write these entries, or refuse them if their epoch has ended.
     Submit(Epoch, Vec<Entry>),
-    /// Remove the journal of this window.
+    /// Remove the journal file of this window.
     Discard(Window),
 }
 
-/// The state of the thread.
+/// The state of the journal's thread.
 pub(super) struct Engine<S: Store> {
     files: Files<S>,
     queue: Receiver<Order>,
     outcomes: UnboundedSender<Outcome>,
     clock: Clock,
-    /// When the next group may be written, by the monotonic clock.
+    /// The moment of the monotonic clock from which the next group may be written.
     due: Duration,
-    /// Submitted, and not written yet.
+    /// Entries that were submitted and are not written yet.
     group: Vec<Entry>,
     /// The epoch of the group's last batch.
     epoch: Epoch,
     /// Whether an opening is in the group.
     opens: bool,
-    /// Batches of earlier epochs are refused.
+    /// Batches of epochs before this one are refused.
     fence: Epoch,
     /// Closed windows whose files are removed once the group is written.
     discards: Vec<Window>,
 }
 
 impl<S: Store> Engine<S> {
-    /// A thread that has not been started.
+    /// Makes the state of a thread that has not been started.
     pub(super) fn new(
         files: Files<S>,
         queue: Receiver<Order>,
@@ -74,13 +74,13 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Works until whoever gives the orders is gone, and all of them are done.
+    /// Carries out orders until the sender of the queue is dropped and the queue is empty.
     pub(super) fn run(mut self) {
         while let Ok(order) = self.queue.recv() {
-            self.take(order);
+            self.take_order(order);
             if !self.group.is_empty() {
-                self.pace();
-                self.take_all();
+                self.wait_for_due();
+                self.take_queued();
                 self.commit();
             }
             for window in std::mem::take(&mut self.discards) {
@@ -89,10 +89,10 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn take(&mut self, order: Order) {
+    fn take_order(&mut self, order: Order) {
         match order {
             Order::Submit(epoch, batch) if epoch < self.fence => {
-                self.refuse(epoch, batch, STALE.to_owned());
+                self.refuse(epoch, batch, STALE_EPOCH.to_owned());
             }
             Order::Submit(epoch, batch) => {
                 self.epoch = epoch;
@@ -106,59 +106,60 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Waits until it is time to write again, and takes whatever comes meanwhile.
-    fn pace(&mut self) {
+    /// Waits until the next sync is due, and takes the orders that come meanwhile.
+    fn wait_for_due(&mut self) {
         while let left = self.due.saturating_sub(self.clock.now().mono)
             && !(self.opens || left.is_zero())
             && let Ok(order) = self.queue.recv_timeout(left)
         {
-            self.take(order);
+            self.take_order(order);
         }
-        self.due = self.clock.now().mono + PACE;
+        self.due = self.clock.now().mono + MIN_SYNC_INTERVAL;
     }
 
-    /// Takes what waits, but not for ever, should more come all the time.
-    fn take_all(&mut self) {
-        for _ in 0..QUEUE {
+    /// Takes the orders in the queue, a queue's length at most, should more come all the time.
+    fn take_queued(&mut self) {
+        for _ in 0..MAX_QUEUED_ORDERS {
             let Ok(order) = self.queue.try_recv() else { break };
-            self.take(order);
+            self.take_order(order);
         }
     }
 
     /// Writes the group: the records of one window together, each such run durable before the next
-    /// is written, so that the journal never has a record after one that it lacks. If one fails, it
-    /// and all behind it are refused.
+    /// is written, so that the journal never has a record after one that it lacks. If a run fails,
+    /// that run and all after it are refused.
     fn commit(&mut self) {
         self.opens = false;
         while let Some((window, count)) = first_run(&self.group) {
             if let Err(error) = self.files.append(window, &self.group[..count]) {
-                return self.take_back(error.to_string());
+                return self.refuse_group(error.to_string());
             }
             let rest = self.group.split_off(count);
             let run = std::mem::replace(&mut self.group, rest);
-            self.tell(Outcome::Durable(run));
+            self.report(Outcome::Durable(run));
         }
     }
 
-    /// Refuses the group once nothing of it is in the files. If whoever gives the orders is gone
-    /// before, nothing is promised of it: the next start keeps what it finds.
-    fn take_back(&mut self, why: String) {
+    /// Refuses the group once nothing of it is in the files. If the journal is dropped before that,
+    /// the group has no outcome, and the next start keeps what it finds of it.
+    fn refuse_group(&mut self, why: String) {
         let (epoch, group) = (self.epoch, std::mem::take(&mut self.group));
         if self.mend(&why) {
-            // Whoever was told of refusals meanwhile submits in a later epoch by now, and still counts
-            // on this batch.
+            // After refusals reported meanwhile, the submitter is in a later epoch by now, and
+            // still counts on this batch.
             self.refuse(epoch.max(self.fence), group, why);
         }
     }
 
-    /// Mends the file that a write failed in, however long that takes; whether it did.
+    /// Mends the file in which a write failed, and retries without end; returns `false` if the
+    /// journal was dropped before that succeeded.
     fn mend(&mut self, why: &str) -> bool {
-        let [mut wait, longest] = RETRY;
+        let [mut wait, longest] = MEND_RETRY_DELAYS;
         let mut is_down = false;
         while let Err(error) = self.files.mend() {
             if !std::mem::replace(&mut is_down, true) {
                 let also = format!("{why}; nor can what it left be taken away: {error}");
-                self.tell(Outcome::Down(also));
+                self.report(Outcome::Down(also));
             }
             if !self.refuse_all_for(wait, why) {
                 return false;
@@ -168,7 +169,7 @@ impl<S: Store> Engine<S> {
         true
     }
 
-    /// Refuses whatever comes for some time, of which nothing is in the files; whether more may come.
+    /// Refuses all batches that come during `wait`; returns `false` if the journal was dropped.
     fn refuse_all_for(&mut self, wait: Duration, why: &str) -> bool {
         let end = self.clock.now().mono + wait;
         while let left = end.saturating_sub(self.clock.now().mono)
@@ -176,7 +177,7 @@ impl<S: Store> Engine<S> {
         {
             match self.queue.recv_timeout(left) {
                 Ok(Order::Submit(epoch, batch)) => self.refuse(epoch, batch, why.to_owned()),
-                // A disk that takes nothing is not asked for more.
+                // Kept for later: the disk fails now.
                 Ok(Order::Discard(window)) => self.discards.push(window),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return false,
@@ -185,20 +186,20 @@ impl<S: Store> Engine<S> {
         true
     }
 
-    /// Refuses a batch, and whatever is submitted before that is known: it was put together as if the
-    /// batch were in the journal.
+    /// Refuses a batch, and whatever is submitted before the submitter knows of that: such a batch
+    /// was put together as if this one were in the journal.
     fn refuse(&mut self, epoch: Epoch, batch: Vec<Entry>, why: String) {
         self.fence = self.fence.max(epoch.next());
-        self.tell(Outcome::Refused { epoch, batch, why });
+        self.report(Outcome::Refused { epoch, batch, why });
     }
 
-    /// Tells the journal's owner; while that is dropped, nobody listens any more.
-    fn tell(&self, outcome: Outcome) {
+    /// Sends an outcome to the journal's owner; while the journal is dropped, nobody receives it.
+    fn report(&self, outcome: Outcome) {
         let _ = self.outcomes.send(outcome);
     }
 }
 
-/// The window of the first record, and how many there are of it in a row.
+/// Returns the window of the first record, and how many records from the first on are of it.
 fn first_run(group: &[Entry]) -> Option<(Window, usize)> {
     let window = group.first()?.record.window();
     Some((window, group.iter().take_while(|entry| entry.record.window() == window).count()))

@@ -1,28 +1,29 @@
-//! The files that the engine writes.
+//! The journal files of all windows, which the engine writes.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::record::{Entry, Header};
-use crate::store::{At, Handle, Store, StoreError, parent, remove_if_there};
+use crate::store::{ErrorContext, Handle, Store, StoreError, parent, remove_if_there};
 use crate::window::{Length, Window};
 
 use super::{mend, names};
 
-/// The window that is filled and the one that opens; others are opened again when needed.
-const MOST_OPEN: usize = 2;
+/// The most files kept open: of the window being filled and the one that opens. Others are opened
+/// again when needed.
+const MAX_OPEN_FILES: usize = 2;
 
-/// The files of all windows.
+/// The journal files of all windows.
 pub(super) struct Files<S: Store> {
     store: S,
     dir: PathBuf,
-    /// How long new windows are.
+    /// The length of new windows.
     length: Length,
-    /// How long the windows are that were found at the start.
+    /// The length of each window whose file was found at the start.
     found: BTreeMap<Window, Length>,
     open: BTreeMap<Window, OpenFile<S::File>>,
-    /// The file that a write failed in, until it is mended.
+    /// The file in which a write failed, until it is mended.
     broken: Option<Broken>,
     buffer: Vec<u8>,
 }
@@ -31,28 +32,28 @@ pub(super) struct Files<S: Store> {
 struct OpenFile<F> {
     file: F,
     path: PathBuf,
-    /// How many bytes of it are durable.
+    /// How many bytes of the file are durable.
     synced: u64,
 }
 
-/// A file with more in it than what is durable.
+/// A file in which a write failed: what is behind its first `synced` bytes must be removed.
 struct Broken {
     path: PathBuf,
     synced: u64,
 }
 
 impl<S: Store> Files<S> {
-    /// The files in `dir`, where those with these headers are already.
+    /// Makes the set of files in `dir`; files with these headers exist already.
     pub(super) fn new(store: S, dir: PathBuf, length: Length, headers: &[Header]) -> Files<S> {
         let found = headers.iter().map(|header| (header.window, header.length)).collect();
         let (open, buffer) = (BTreeMap::new(), Vec::new());
         Files { store, dir, length, found, open, broken: None, buffer }
     }
 
-    /// Writes records of one window at the end of its file, and makes them durable. After an error
-    /// any part of them may be there until [`Files::mend`] succeeds, which comes before all else.
+    /// Appends records of one window to its file, and makes them durable. After an error any part
+    /// of them may be in the file until [`Files::mend`] succeeds, which must be called next.
     pub(super) fn append(&mut self, window: Window, run: &[Entry]) -> Result<(), StoreError> {
-        let mut file = self.take(window)?;
+        let mut file = self.take_or_open(window)?;
         self.encode(window, file.synced == 0, run);
         if let Err(error) = file.append(&self.store, &self.buffer) {
             // The file is closed here. A sync that failed is never tried again: the kernel may have
@@ -61,26 +62,27 @@ impl<S: Store> Files<S> {
             return Err(error);
         }
         self.open.insert(window, file);
-        if self.open.len() > MOST_OPEN {
+        if self.open.len() > MAX_OPEN_FILES {
             self.open.pop_first();
         }
         Ok(())
     }
 
-    /// Takes away, durably, what a failed write left, if one did.
+    /// Removes, durably, what a failed write left in its file, if a write has failed.
     pub(super) fn mend(&mut self) -> Result<(), StoreError> {
         match &self.broken {
             None => return Ok(()),
-            Some(Broken { path, synced: 0 }) => self.undo(path)?,
+            Some(Broken { path, synced: 0 }) => self.remove_new_file(path)?,
             Some(Broken { path, synced }) => mend::cut(&self.store, path, *synced)?,
         }
         self.broken = None;
         Ok(())
     }
 
-    /// Removes a new file. It is emptied before, durably, so that no crash can bring back what was
-    /// refused; its folder goes if it is empty, so that a failed sync of it is not simply repeated.
-    fn undo(&self, path: &Path) -> Result<(), StoreError> {
+    /// Removes a new file in which a write failed. The file is emptied before, durably, so that no
+    /// crash brings back what was refused; the folder is removed if empty, so that a failed sync of
+    /// the folder is not simply repeated.
+    fn remove_new_file(&self, path: &Path) -> Result<(), StoreError> {
         match mend::cut(&self.store, path, 0) {
             Err(error) if error.is_missing() => {}
             cut => cut?,
@@ -90,7 +92,7 @@ impl<S: Store> Files<S> {
         Ok(())
     }
 
-    /// Removes the file of a window, and the day's folder with its last one. The removal need not
+    /// Removes the file of a window, and the day's folder if it is empty then. The removal need not
     /// be durable: a closed window's file that comes back is discarded again.
     pub(super) fn discard(&mut self, window: Window) {
         self.open.remove(&window);
@@ -110,8 +112,9 @@ impl<S: Store> Files<S> {
         names::path(&self.dir, window, self.length(window))
     }
 
-    /// The window's file, open: all that is in a file that was not open is durable.
-    fn take(&mut self, window: Window) -> Result<OpenFile<S::File>, StoreError> {
+    /// Takes the window's file out of the open ones, or opens or creates it. In a file that was not
+    /// open everything is durable.
+    fn take_or_open(&mut self, window: Window) -> Result<OpenFile<S::File>, StoreError> {
         if let Some(file) = self.open.remove(&window) {
             return Ok(file);
         }
@@ -146,7 +149,7 @@ impl<S: Store> Files<S> {
 }
 
 impl<F: Handle> OpenFile<F> {
-    /// Writes once and syncs once; a new file's names too.
+    /// Appends the lines with one write and one sync; of a new file, syncs the folders too.
     fn append(&mut self, store: &impl Store, lines: &[u8]) -> Result<(), StoreError> {
         let written = self.file.write(lines).at("write", &self.path)?;
         if written < lines.len() {

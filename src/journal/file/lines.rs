@@ -1,32 +1,32 @@
-//! The lines of one journal file, judged one by one.
+//! Reads the lines of one journal file and checks each.
 
 use std::io::{self, BufRead, BufReader, Read};
 
 use crate::record::{Header, LineError, Record};
 
-use super::names::Named;
+use super::names::JournalFileName;
 
-/// A line of a journal file, as it was judged.
+/// A line of a journal file after its check.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// The first line of a file.
     Header(Header),
-    /// Any other line: one fact.
+    /// A valid line with a record, one fact.
     Record(Record),
-    /// A line that is not as it was written.
+    /// A damaged line: not as it was written.
     Bad(LineError),
-    /// The last one, never written to its end: nothing in it was acked.
+    /// The last line, not written to its end: nothing in it was acked.
     Torn,
 }
 
-/// The lines of a file in a store.
+/// The lines of a file that was opened from a [`Store`](crate::store::Store).
 pub(super) type FileLines = Lines<BufReader<Box<dyn Read + Send>>>;
 
-/// Reads a file line by line.
+/// Reads a journal file line by line, and checks each line.
 pub(super) struct Lines<R> {
     reader: R,
-    named: Named,
-    /// The file's header; what its name says, until the first line was read.
+    named: JournalFileName,
+    /// The file's header; until the first line was read, and if that is damaged, the assumed one.
     header: Header,
     line: Vec<u8>,
     number: u64,
@@ -35,13 +35,14 @@ pub(super) struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// The lines of the file `named`. `assumed` is its header if its own is damaged.
-    pub(super) fn new(reader: R, named: &Named, assumed: Header) -> Lines<R> {
+    /// Makes a reader of the file `named`. `assumed` is used as the header if the file's own is
+    /// damaged.
+    pub(super) fn new(reader: R, named: &JournalFileName, assumed: Header) -> Lines<R> {
         let (named, line) = (named.clone(), Vec::new());
         Lines { reader, named, header: assumed, line, number: 0, start: 0, opened: false }
     }
 
-    /// The next line; `None` at the end.
+    /// Reads the next line; `None` at the end.
     pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
         self.start += self.line.len() as u64;
         self.line.clear();
@@ -51,7 +52,7 @@ impl<R: BufRead> Lines<R> {
         }
         let line = match self.line.split_last() {
             Some((b'\n', line)) => self.judge(line).unwrap_or_else(Line::Bad),
-            // Whole but for its newline, which is another byte: a crash leaves none there, or zero.
+            // A whole line with another byte in place of its newline: no crash leaves that.
             Some((1.., line)) if self.judge(line).is_ok() => Line::Bad(LineError::Checksum),
             _ => Line::Torn,
         };
@@ -81,22 +82,22 @@ impl<R: BufRead> Lines<R> {
         header.window == self.named.window && self.named.fits(header.length)
     }
 
-    /// The file's header, or what is assumed of it.
+    /// Returns the file's header, or the assumed one if the file's own is damaged.
     pub(super) fn header(&self) -> Header {
         self.header
     }
 
-    /// The last line as it stands in the file, with its newline.
+    /// Returns the bytes of the line that was read last, with its newline.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.line
     }
 
-    /// The number of the last line, from 1.
+    /// Returns the number of the line that was read last, from 1.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Where in the file the last line starts, in bytes.
+    /// Returns the offset in the file of the line that was read last, in bytes.
     pub(super) fn start(&self) -> u64 {
         self.start
     }
@@ -118,7 +119,7 @@ mod tests {
         Record::Open(Opening { window, length, at: window.opens() })
     }
 
-    /// A header and an opening.
+    /// Returns a file with a header and an opening.
     fn file() -> Vec<u8> {
         let mut file = Vec::new();
         header().write_line(&mut file);
@@ -128,7 +129,7 @@ mod tests {
 
     fn judged(stem: &str, file: &[u8]) -> Vec<Line> {
         let window = header().window;
-        let named = Named { window, stem: stem.into(), path: PathBuf::new() };
+        let named = JournalFileName { window, stem: stem.into(), path: PathBuf::new() };
         let mut lines = Lines::new(file, &named, header());
         std::iter::from_fn(|| lines.next().unwrap()).collect()
     }

@@ -1,14 +1,14 @@
-//! Mending a journal file: taking away what a crash, a failed write or damage left in it. Every step
-//! is durable when it is done, and can be done again after a crash in its middle.
+//! Mends a journal file: removes what a crash, a failed write or damage left in it. Every step is
+//! durable when it is done, and can be repeated after a crash in its middle.
 
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::store::{At, Handle, Store, StoreError, parent, with_end, write_whole};
+use crate::store::{ErrorContext, Handle, Store, StoreError, parent, with_end, write_whole};
 
 use super::lines::{FileLines, Line};
 
-/// Cuts a file to its first `length` bytes.
+/// Cuts a file durably to its first `length` bytes; a shorter file is an error.
 pub(super) fn cut(store: &impl Store, path: &Path, length: u64) -> Result<(), StoreError> {
     let mut file = store.append(path).at("open", path)?;
     let found = file.length().at("open", path)?;
@@ -20,7 +20,7 @@ pub(super) fn cut(store: &impl Store, path: &Path, length: u64) -> Result<(), St
     file.sync().at("sync", path)
 }
 
-/// Removes a file in which nothing was acked, and its day's folder with the last one.
+/// Removes, durably, a file in which nothing was acked, and its day's folder if that is empty then.
 pub(super) fn remove(store: &impl Store, path: &Path) -> Result<(), StoreError> {
     store.remove_file(path).at("remove", path)?;
     let day = parent(path);
@@ -30,20 +30,20 @@ pub(super) fn remove(store: &impl Store, path: &Path) -> Result<(), StoreError> 
     }
 }
 
-/// Makes what is in a file durable.
+/// Makes the content of a file durable.
 pub(super) fn sync(store: &impl Store, path: &Path) -> Result<(), StoreError> {
     store.append(path).at("open", path)?.sync().at("sync", path)
 }
 
-/// Makes the names of a file and of its day's folder durable.
+/// Makes the name of a file and that of its day's folder durable.
 pub(super) fn sync_names(store: &impl Store, path: &Path) -> Result<(), StoreError> {
     let day = parent(path);
     store.sync_dir(day).at("sync", day)?;
     store.sync_dir(parent(day)).at("sync", parent(day))
 }
 
-/// Copies a file to the first of `11-29.jsonl.damaged-1`, `-2`, … that is free, or is the same: a
-/// registry that is started again and again must not fill the disk.
+/// Copies a file to the first of `11-29.jsonl.damaged-1`, `-2`, … that is free, or does nothing if
+/// one of them is the same: a registry that is restarted again and again must not fill the disk.
 pub(super) fn copy_aside(store: &impl Store, path: &Path) -> Result<PathBuf, StoreError> {
     let mut number = 1;
     loop {
@@ -55,7 +55,7 @@ pub(super) fn copy_aside(store: &impl Store, path: &Path) -> Result<PathBuf, Sto
             }
             found => {
                 let original = store.read(path).at("read", path)?;
-                if same(found.at("read", &copy)?, original).at("read", &copy)? {
+                if same_bytes(found.at("read", &copy)?, original).at("read", &copy)? {
                     return Ok(copy);
                 }
             }
@@ -64,8 +64,8 @@ pub(super) fn copy_aside(store: &impl Store, path: &Path) -> Result<PathBuf, Sto
     }
 }
 
-/// Whether both have the same bytes.
-fn same(one: Box<dyn Read>, other: Box<dyn Read>) -> io::Result<bool> {
+/// Returns whether both readers yield the same bytes.
+fn same_bytes(one: Box<dyn Read>, other: Box<dyn Read>) -> io::Result<bool> {
     let (mut one, mut other) = (BufReader::new(one).bytes(), BufReader::new(other).bytes());
     loop {
         match (one.next().transpose()?, other.next().transpose()?) {
@@ -76,7 +76,7 @@ fn same(one: Box<dyn Read>, other: Box<dyn Read>) -> io::Result<bool> {
     }
 }
 
-/// Writes a file anew with its header and its good lines, before and after the damage.
+/// Replaces a file by one with its header and its undamaged lines, before and after the damage.
 pub(super) fn rewrite(
     store: &impl Store,
     path: &Path,

@@ -1,46 +1,46 @@
-//! What is in the journal's folder, by its names.
+//! Lists the journal's folder, and sorts the files in it by their names.
 
 use std::path::{Path, PathBuf};
 
-use crate::store::{At, Item, Kind, Store, StoreError};
+use crate::store::{ErrorContext, Item, Kind, Store, StoreError};
 use crate::window::{Length, Window};
 
-/// A journal file, by its name.
+/// The name of a journal file, and the window that it says.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Named {
-    /// The window that it is the journal of.
+pub(super) struct JournalFileName {
+    /// The window whose journal the file is.
     pub(super) window: Window,
-    /// Its file name without the ending: `11-29`.
+    /// The file name without its extension: `11-29`.
     pub(super) stem: String,
     /// The whole path of the file.
     pub(super) path: PathBuf,
 }
 
-impl Named {
-    /// Whether windows of `length` have such a name.
+impl JournalFileName {
+    /// Returns whether a window of `length` begins then and would have this name.
     pub(super) fn fits(&self, length: Length) -> bool {
-        let Named { window, ref stem, .. } = *self;
+        let JournalFileName { window, ref stem, .. } = *self;
         length.window_at(window.opens()) == window && window.stem(length) == *stem
     }
 }
 
-/// What is in the journal's folder.
+/// All files found in the journal's folder.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     /// The journal's files, oldest window first.
-    pub(super) files: Vec<Named>,
-    /// What a crash left of a file that was being written.
+    pub(super) files: Vec<JournalFileName>,
+    /// Temporary files that a crash left.
     pub(super) leftovers: Vec<PathBuf>,
-    /// What is not the journal's.
+    /// Files and folders that are not the journal's.
     pub(super) foreign: Vec<PathBuf>,
 }
 
-/// Where the file of `window` is.
+/// Returns the path of the journal file of `window`.
 pub(super) fn path(dir: &Path, window: Window, length: Length) -> PathBuf {
     dir.join(window.day()).join(format!("{}.jsonl", window.stem(length)))
 }
 
-/// Looks at all that is in `dir`.
+/// Lists the files in `dir` and its folders of days.
 pub(super) fn survey(store: &impl Store, dir: &Path) -> Result<Survey, StoreError> {
     let mut survey = Survey::default();
     for day in store.list(dir).at("list", dir)? {
@@ -68,10 +68,10 @@ impl Survey {
         let window = Window::named(day, stem).filter(|_| item.kind == Kind::File);
         match (window, end) {
             (Some(window), "jsonl") => {
-                self.files.push(Named { window, stem: stem.to_owned(), path: item.path });
+                self.files.push(JournalFileName { window, stem: stem.to_owned(), path: item.path });
             }
             (Some(_), "jsonl.tmp") => self.leftovers.push(item.path),
-            // Named when it was made.
+            // A copy of a damaged file, which was reported when it was made.
             (Some(_), end) if end.starts_with("jsonl.damaged-") => {}
             _ => self.foreign.push(item.path),
         }
@@ -110,7 +110,7 @@ mod tests {
     fn a_name_fits_windows_of_its_form_that_start_then() {
         let length = |seconds| Length::new(Duration::from_secs(seconds)).unwrap();
         let window: Window = "2026-11-23T11:29:00Z".parse().unwrap();
-        let named = Named { window, stem: "11-29".into(), path: PathBuf::new() };
+        let named = JournalFileName { window, stem: "11-29".into(), path: PathBuf::new() };
         assert!(named.fits(Length::MINUTE));
         assert!(!named.fits(length(2)), "it would be 11-29-00");
         assert!(!named.fits(length(120)), "none starts at an odd minute");

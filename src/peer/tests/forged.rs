@@ -1,9 +1,9 @@
-//! Datagrams from attackers and strangers: none counts, is answered, or breaks anything.
+//! Datagrams from attackers and strangers: none is accepted, answered, or breaks anything.
 
 use super::*;
 use proptest::prelude::*;
 
-/// Checks that nothing is sent and nothing reported.
+/// Checks that the peer ignores a datagram: sends nothing and reports nothing.
 fn ignores(rig: &mut Rig, from: &str, datagram: Datagram<'_>) {
     let sent = rig.hear(from, datagram.clone());
     assert!(sent.is_empty(), "{from} {datagram:?}: {sent:?}");
@@ -171,7 +171,7 @@ fn absurd_numbers_do_no_harm() {
     assert!(sent.len() < 300, "{}", sent.len());
 }
 
-/// A kind of datagram, a pause before it, arbitrary bytes, and a bit to flip.
+/// Generates a kind of datagram, a pause before it, arbitrary bytes, and a bit to flip.
 fn any_step() -> impl Strategy<Value = (u8, u64, Vec<u8>, usize, u8)> {
     let bytes = prop::collection::vec(any::<u8>(), 0..40);
     (0u8..12, 0u64..40_000, bytes, any::<usize>(), any::<u8>())
@@ -196,7 +196,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn no_datagrams_stop_it_from_registering(steps in prop::collection::vec(any_step(), 0..60), seed: u64) {
+    fn no_datagrams_stop_a_peer_from_registering(steps in prop::collection::vec(any_step(), 0..60), seed: u64) {
         let mut rig = Rig::new(config(seed));
         for (kind, pause, bytes, place, flip) in steps {
             let minute = (rig.now.as_secs() / 60).saturating_add(pause % 3).saturating_sub(1);

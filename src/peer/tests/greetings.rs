@@ -1,4 +1,4 @@
-//! The greetings of one open window.
+//! Tests of the greetings of one open window.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn greets<'a>(sent: &'a [Sent], to: &str) -> Vec<(&'a Sent, Greet)> {
     sent.iter().filter(|sent| sent.to == to).filter_map(|it| Some((it, it.greet()?))).collect()
 }
 
-/// The moments of greetings to `to`, since the opening.
+/// Returns the times of the greetings to `to`, since the opening.
 fn moments(sent: &[Sent], to: &str) -> Vec<Duration> {
     greets(sent, to).iter().map(|(sent, _)| sent.at - secs(60)).collect()
 }
@@ -194,7 +194,7 @@ fn loopback_is_greeted_by_peers_on_loopback() {
     assert!(greets(&sent, "127.0.0.1:50001").is_empty());
 }
 
-/// A member greets under each name of the list, from an address that it forges.
+/// A member greets under each address of the list, from an address that it forges.
 #[test]
 fn a_member_cannot_turn_a_room_on_a_victim() {
     const VICTIM: &str = "192.0.2.1:53";

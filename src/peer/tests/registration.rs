@@ -1,11 +1,11 @@
-//! Getting into a window, staying in it, and leaving it.
+//! Tests of getting into a window, staying in it, and leaving it.
 
 use super::*;
 use crate::cookie::NO_COOKIE;
 use crate::proto::Challenge;
 
 #[test]
-fn it_registers_at_once_with_room_and_an_empty_cookie() {
+fn a_new_peer_registers_at_once_with_its_room_and_no_cookie() {
     let sent = Rig::new(config(1)).drain();
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].to, addr(REGISTRY));
@@ -80,7 +80,7 @@ fn a_registration_is_reported_once_a_window() {
     assert_eq!(rig.events(), [Event::Registered { window, opens_in: secs(25), you, room }]);
 }
 
-/// The moments of keep-alives, each answered at once.
+/// Returns the times of the keep-alives, each of which is answered at once.
 fn keep_alives(window_ms: u64) -> Vec<Duration> {
     let mut rig = Rig::new(config(1));
     let (mut moments, mut seqs) = (Vec::new(), Vec::new());
@@ -128,7 +128,7 @@ fn a_window_is_renewed_in_its_first_half() {
 }
 
 #[test]
-fn without_renewal_it_registers_for_one_window() {
+fn without_renewal_a_peer_registers_for_one_window() {
     let (mut rig, _) = Rig::open(Config { renew: false, ..config(1) });
     let sent = rig.run(secs(300));
     assert!(sent.iter().all(|sent| sent.register().is_none()));
@@ -137,7 +137,7 @@ fn without_renewal_it_registers_for_one_window() {
 }
 
 #[test]
-fn the_last_half_second_before_a_boundary_has_a_try() {
+fn a_register_is_sent_in_the_last_half_second_before_a_boundary() {
     for seed in 0..50 {
         let (mut rig, _) = Rig::open(config(seed));
         let sent = rig.run(secs(125));
@@ -192,7 +192,7 @@ fn leave_is_sent_until_answered() {
 }
 
 #[test]
-fn who_leaves_still_greets_in_the_open_window() {
+fn a_leaving_peer_still_greets_in_the_open_window() {
     let (mut rig, _) = Rig::open(config(1));
     rig.peer.leave(now(rig.now));
     let sent = rig.run(secs(70));

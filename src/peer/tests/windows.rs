@@ -1,8 +1,8 @@
-//! The opening, the own list, and windows that are missed.
+//! Tests of the opening, the own list, and windows that are missed.
 
 use super::*;
 
-/// A list of three parts.
+/// Gives the peer an own list of three parts.
 fn three_parts(rig: &mut Rig) {
     let others = (40_000..40_100).map(|port| SocketAddr::from(([203, 0, 113, 77], port)));
     rig.listing = Rig::listing(others);
@@ -47,7 +47,7 @@ fn every_window_is_acked_once_the_list_is_whole() {
 }
 
 #[test]
-fn a_window_stands_for_a_lost_registered() {
+fn a_window_datagram_replaces_a_lost_registered() {
     let mut rig = Rig::new(config(1));
     rig.run(ms(60_003));
     assert!(rig.push(1, 0)[0].is_ack());
@@ -236,7 +236,7 @@ fn a_later_window_ends_the_one_before() {
 }
 
 #[test]
-fn after_an_outage_it_registers_again() {
+fn after_an_outage_a_peer_registers_again() {
     let mut rig = Rig::waiting(config(1));
     rig.events();
     rig.run(secs(600));

@@ -1,15 +1,15 @@
-// The page of a hit7 registry. Whatever came from members is put in as text, never as markup.
+// The status page of a hit7 registry. What members sent is inserted as text, never as markup.
 
 import { bars, curve } from "./plot.js";
 
 const SLOTS = 60; // windows that are plotted
-const SECONDS = 120; // seconds of registrations that are plotted
-const LEAST_SECONDS = 30; // and at least, so that the curve does not begin as a speck
+const SECONDS = 120; // seconds of registrations that are plotted at most
+const LEAST_SECONDS = 30; // the shortest time axis of that plot, in seconds
 const FIRST_ROOMS = 12; // rooms that stand on the page; the others are behind one more click
 const SHOWN_ROOMS = 200;
 const SHOWN_PEERS = 200;
-const FEW = 6; // so many rooms are all unfolded at first,
-const OPEN_ROOMS = 3; // of more only the largest
+const FEW = 6; // up to this many rooms, all are unfolded at first
+const OPEN_ROOMS = 3; // with more rooms, only this many of the largest are
 const TIMEOUT = 5000; // ms without an event until the page says that it is not connected
 const ANNOUNCE_EVERY = 30000; // ms between two announcements to a screen reader
 
@@ -51,19 +51,19 @@ function make(name, kind, text) {
   return made;
 }
 
-let latest = null; // the last event
-let eventAt = 0; // when it came, by this page's own clock
+let latest = null; // the last event received
+let eventAt = 0; // when the last event came, by this page's own clock
 let waitingSince = 0; // when the wait for the next event began
 let shownWindow; // the window whose members are shown
 let fetching = false;
 let announcedAt = -Infinity; // when a screen reader was last told of an opening
 let rates = [];
-const cards = new Map(); // room → its element
+const cards = new Map(); // room → its card: element, size, rows, fill
 const unfolded = new Map(); // room → whether the reader has unfolded it
 
 // ---- time -------------------------------------------------------------------------------------
 
-/** `11:29`, or `11:29:10` where windows are not whole minutes. */
+/** Formats a window's time: `11:29`, or `11:29:10` where windows are not whole minutes. */
 function clock(window) {
   return latest && latest.window_ms % 60000 === 0 ? window.slice(11, 16) : window.slice(11, 19);
 }
@@ -91,7 +91,7 @@ function tick() {
   put("left", span(left));
   const offset = 1000 * (1 - Math.min(1, left / latest.window_ms));
   const arc = $("arc");
-  // At an opening the ring is full at once: it does not run backwards.
+  // At an opening the ring becomes full without animation, instead of running backwards.
   const before = Number(arc.getAttribute("stroke-dashoffset") ?? 1000);
   arc.classList.toggle("moving", offset > before);
   arc.setAttribute("stroke-dashoffset", offset.toFixed(1));
@@ -133,7 +133,7 @@ function title(current) {
   if (document.title !== text) document.title = text;
 }
 
-/** A window has opened while the page was open: the count flashes, and a screen reader is told. */
+/** Shows that a window has opened: flashes the count, and announces it to a screen reader. */
 function showOpening(current) {
   const figure = $("now").parentElement;
   figure.classList.remove("opened");
@@ -166,7 +166,7 @@ function showRate(before, event) {
   });
 }
 
-/** Events are not a second apart: what each counted is spread over the seconds between them. */
+/** Returns the registrations of each second: spreads each event's count over its seconds. */
 function perSecond() {
   const total = rates.reduce((sum, rate) => sum + rate.passed, 0);
   const seconds = new Array(Math.floor(total)).fill(0);
@@ -219,7 +219,7 @@ async function refresh() {
     showPast(past.windows);
     shownWindow = window.window;
   } catch {
-    // The next event tries again.
+    // The next event retries.
   } finally {
     fetching = false;
   }
@@ -254,7 +254,7 @@ function empty(window) {
     : `No window has opened yet. ${next}`);
 }
 
-/** Puts `all` into `place`, and moves only what is elsewhere: focus and scrolling stay. */
+/** Makes `all` the children of `place`; moves only those elsewhere, to keep focus and scrolling. */
 function arrange(place, all) {
   for (const [at, one] of all.entries()) {
     if (place.children[at] !== one) place.insertBefore(one, place.children[at] ?? null);
@@ -268,13 +268,13 @@ function forget(shown) {
   if (unfolded.size > 1000) unfolded.clear();
 }
 
-/** A room's own element, from window to window. */
+/** Returns a room's element, updated: it is the same one from window to window. */
 function card(shown, open) {
   const made = cards.get(shown.room) ?? newCard(shown.room, open);
   const { element, size, rows } = made;
   size.textContent = count(shown.members, "member");
   made.fill = () => arrange(rows, members(shown, rows.firstElementChild));
-  // Rows are made when a room is unfolded: there may be many rooms, and large ones.
+  // Rows are made only when a room is unfolded: there may be many rooms, and large ones.
   if (element.open) made.fill();
   else rows.replaceChildren();
   return element;
@@ -294,7 +294,7 @@ function newCard(room, open) {
   return made;
 }
 
-/** The rows of a room, in the frame that they had before, if any. */
+/** Returns the table of a room's members, in the scroll frame `before` if there is one. */
 function members(shown, before) {
   const table = make("table");
   const head = make("tr");
@@ -407,7 +407,7 @@ function link(state) {
   document.body.classList.toggle("lost", lost);
 }
 
-/** Opens a new stream. A browser tries again by itself only if the server was not reachable. */
+/** Opens a new event stream. A browser retries by itself only if the server was not reachable. */
 function connect(state) {
   link(state);
   source?.close();

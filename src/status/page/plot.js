@@ -31,14 +31,14 @@ function frame(place, width, label, top, left, right, shapes) {
   place.replaceChildren(line("top-line", top), svg, line("axis", left, right));
 }
 
-/** The next number that is whole and round: a plot is at least two thirds full. */
+/** Rounds `value` up to a round whole number: a plot is then at least two thirds full. */
 function round(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
   const steps = [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power);
   return steps.find((step) => step >= value && Number.isInteger(step));
 }
 
-/** Bars, the newest at the right. Each: {value, kind, title}, or null where nothing is known. */
+/** Draws bars, the newest at the right; each is {value, kind, title}, or null if not known. */
 export function bars(place, all, { label, least, unit, left, right }) {
   const most = round(Math.max(least, ...all.map((bar) => bar?.value ?? 0)));
   const shapes = all.flatMap((bar, k) => {
@@ -59,7 +59,7 @@ export function bars(place, all, { label, least, unit, left, right }) {
   frame(place, all.length * 10, label, `${most.toLocaleString("en")}${unit}`, left, right, shapes);
 }
 
-/** A curve through `values`, the newest at the right of `width` places. */
+/** Draws a curve through `values`, the newest at the right of `width` places. */
 export function curve(place, values, width, { label, least, unit, left, right }) {
   const most = round(Math.max(least, ...values));
   const from = width - values.length;

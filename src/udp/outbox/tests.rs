@@ -6,11 +6,11 @@ use super::*;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What holds where there are sockets that only send.
+/// Tests for systems that have send-only sockets.
 #[cfg(target_os = "linux")]
 mod send_only;
 
-/// What a registry may be bound to, and addresses of it that can be asked.
+/// Addresses that a registry may be bound to, each with local addresses that clients can send to.
 const RECEIVERS: [(&str, &[&str]); 5] = [
     ("[::]:0", &["127.0.0.1", "127.0.0.2", "::1"]),
     ("0.0.0.0:0", &["127.0.0.1", "127.0.0.2"]),
@@ -19,8 +19,8 @@ const RECEIVERS: [(&str, &[&str]); 5] = [
     ("[::1]:0", &["::1"]),
 ];
 
-/// One receiving socket, its outbox, and which addresses of it can be asked; those that this machine
-/// lacks are left out.
+/// Returns a receiving socket, its outbox and the local addresses to test, for each of
+/// [`RECEIVERS`] that this machine has.
 fn outboxes() -> Vec<(Arc<Sockets>, Outbox, Vec<IpAddr>)> {
     let open = |(own, hosts): (&str, &[&str])| {
         let sockets = Arc::new(Sockets::new(vec![bind(own)?]));
@@ -36,7 +36,7 @@ fn outbox(own: &str) -> (Arc<Sockets>, Outbox) {
     (sockets.clone(), Outbox::new(sockets))
 }
 
-/// A client on the same host as `local`, and the way to it from there.
+/// Binds a client on the same host as `local`, and returns it with the path from there.
 fn client(local: IpAddr) -> (Socket, Path) {
     let client = Socket::bind(SocketAddr::new(local, 0)).unwrap();
     let path = Path::new(client.local_addr(), local);
@@ -47,7 +47,7 @@ fn train(path: Path, count: usize) -> Train {
     Train { path, payload: vec![b'x'; 1000 * count], size: 1000 }
 }
 
-/// Every socket that only sends.
+/// Returns all open send-only sockets of an outbox.
 fn own_sockets(outbox: &Outbox) -> Vec<&Egress> {
     let mut places: Vec<&Slot> = Vec::new();
     for Source { answers, challenges, windows, .. } in &outbox.sources {
@@ -61,7 +61,7 @@ fn own_sockets(outbox: &Outbox) -> Vec<&Egress> {
     open.collect()
 }
 
-/// The first socket that only sends, or the one that sends instead.
+/// Returns the first send-only socket, or the receiving one, which sends if there is none.
 fn sending<'a>(outbox: &'a Outbox, sockets: &'a Sockets) -> &'a Egress {
     let receiving = || &sockets.iter().next().unwrap().egress;
     own_sockets(outbox).first().copied().unwrap_or_else(receiving)
@@ -95,10 +95,10 @@ async fn each_class_leaves_from_the_address_that_was_asked_by_sockets_of_its_own
 }
 
 #[tokio::test]
-async fn what_has_no_room_is_counted_by_class_and_told_once() {
+async fn unsent_datagrams_are_counted_by_class_and_logged_once() {
     let (_sockets, mut outbox) = outbox("127.0.0.1:0");
     let (client, path) = client(ip("127.0.0.1"));
-    // No way from there: not by a socket of its own, nor by the receiving one.
+    // No socket can send from there, neither a send-only nor the receiving one.
     let elsewhere = Path { local: ip("127.0.0.9"), ..path };
     for class in [Class::Answer, Class::Challenge, Class::Challenge] {
         outbox.offer(class, transmit(elsewhere, "lost"));
@@ -114,10 +114,10 @@ async fn what_has_no_room_is_counted_by_class_and_told_once() {
 }
 
 #[tokio::test]
-async fn a_train_without_room_is_given_back_or_what_is_left_of_it() {
+async fn the_unsent_part_of_a_train_is_given_back() {
     let (sockets, mut outbox) = outbox("127.0.0.1:0");
     let (client, path) = client(ip("127.0.0.1"));
-    // More than one call takes.
+    // More datagrams than one call sends.
     let whole = train(path, 150);
     assert_eq!(outbox.offer_train(whole.clone()), Ok(()));
     let came = take(&client, 150).await.len();
@@ -139,19 +139,19 @@ async fn a_train_without_room_is_given_back_or_what_is_left_of_it() {
 async fn a_large_batch_does_not_wait_for_the_flush() {
     let (_sockets, mut outbox) = outbox("127.0.0.1:0");
     let (client, path) = client(ip("127.0.0.1"));
-    for n in 0..batch::MOST + 1 {
+    for n in 0..batch::MAX_BATCH + 1 {
         outbox.offer(Class::Answer, transmit(path, n.to_string()));
     }
-    assert_eq!(take(&client, batch::MOST).await.len(), batch::MOST);
+    assert_eq!(take(&client, batch::MAX_BATCH).await.len(), batch::MAX_BATCH);
     outbox.flush();
-    assert_eq!(take(&client, 1).await[0].1, batch::MOST.to_string().as_bytes());
+    assert_eq!(take(&client, 1).await[0].1, batch::MAX_BATCH.to_string().as_bytes());
 }
 
 #[tokio::test]
-async fn what_has_no_socket_of_its_own_leaves_by_the_receiving_one() {
+async fn without_a_send_only_socket_the_receiving_one_sends() {
     let (sockets, mut outbox) = outbox("0.0.0.0:0");
     let (client, path) = client(ip("127.0.0.1"));
-    // Unknown, and not ours: the system chooses.
+    // Unspecified, foreign or broadcast: the system chooses the source.
     for local in ["0.0.0.0", "203.0.113.9", "255.255.255.255"] {
         let path = Path { local: ip(local), ..path };
         outbox.offer(Class::Answer, transmit(path, local));
@@ -167,7 +167,7 @@ async fn what_has_no_socket_of_its_own_leaves_by_the_receiving_one() {
 }
 
 #[test]
-fn it_needs_no_runtime() {
+fn an_outbox_needs_no_tokio_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (mut outbox, client, path) = runtime.block_on(async {
         let (client, path) = client(ip("127.0.0.1"));

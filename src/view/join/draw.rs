@@ -1,4 +1,4 @@
-//! How the model of a client that takes part is drawn.
+//! Draws the live view of a client that takes part.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -10,16 +10,17 @@ use super::peers::{PeerTable, Row};
 use super::{Join, Registration};
 use crate::clock::Now;
 use crate::view::parts::{
-    boxed, boxed_gauge, column, countdown, cut, footer, gauge, header, inside, right, short, widest,
+    boxed, boxed_gauge, column, countdown, cut, footer, gauge, header, inside, opening_time, right,
+    widest,
 };
 use crate::view::recent::log_lines;
-use crate::view::{count, millis, plain};
+use crate::view::{count, escape_controls, millis};
 
-/// The columns between two cells of the table.
-const GAP: usize = 2;
+/// The number of blank columns between two cells of the table of peers.
+const COLUMN_GAP: usize = 2;
 
-/// The heads of the table's columns.
-const HEADS: [&str; 6] = ["address", "name", "met", "round trip", "greeted by", "text"];
+/// The column heads of the table of peers.
+const COLUMN_TITLES: [&str; 6] = ["address", "name", "met", "round trip", "greeted by", "text"];
 
 pub(super) fn draw(join: &mut Join, now: Now, logs: &[String], frame: &mut Frame<'_>) {
     let height = frame.area().height;
@@ -42,8 +43,8 @@ pub(super) fn draw(join: &mut Join, now: Now, logs: &[String], frame: &mut Frame
 
 fn title(join: &Join) -> String {
     let name = join.participant.name.as_ref().map_or("no name", |name| name.as_str());
-    let (name, room) = (plain(name), plain(join.participant.room.as_str()));
-    format!("hit7 join · {name} in room {room} · {}", plain(&join.participant.registry))
+    let (name, room) = (escape_controls(name), escape_controls(join.participant.room.as_str()));
+    format!("hit7 join · {name} in room {room} · {}", escape_controls(&join.participant.registry))
 }
 
 fn draw_next(join: &Join, now: Now, frame: &mut Frame<'_>, area: Rect) {
@@ -54,7 +55,7 @@ fn draw_next(join: &Join, now: Now, frame: &mut Frame<'_>, area: Rect) {
     });
     let (title, state) = match &join.registration {
         Registration::Confirmed { window, text } => (
-            format!("next window {}", short(*window)),
+            format!("next window {}", opening_time(*window)),
             Line::from(format!("registered {text}").green()),
         ),
         Registration::Pending => ("next window".to_owned(), Line::from(pending(join).yellow())),
@@ -83,8 +84,8 @@ fn draw_peers(join: &mut Join, frame: &mut Frame<'_>, area: Rect) {
     let widths = widths(peers, width);
     let rows = peers.rows[shown].iter().map(|row| table_row(row, peers.closed, widths));
     let table = Table::new(rows, widths.map(column))
-        .header(TableRow::new(HEADS).dim())
-        .column_spacing(GAP as u16);
+        .header(TableRow::new(COLUMN_TITLES).dim())
+        .column_spacing(COLUMN_GAP as u16);
     let title = peers_title(peers) + &join.scroll.title();
     join.scroll.draw(frame, area, &title, table);
 }
@@ -93,7 +94,7 @@ fn peers_title(peers: &PeerTable) -> String {
     let PeerTable { window, members, rows, closed, .. } = peers;
     let kind = if *closed { "closed" } else { "current" };
     let (members, met) = (count(*members as usize, "member"), peers.met_count());
-    format!("{kind} window {} · {members} · met {met} of {}", short(*window), rows.len())
+    format!("{kind} window {} · {members} · met {met} of {}", opening_time(*window), rows.len())
 }
 
 fn draw_recent(join: &Join, logs: &[String], frame: &mut Frame<'_>, area: Rect) {
@@ -104,14 +105,14 @@ fn draw_recent(join: &Join, logs: &[String], frame: &mut Frame<'_>, area: Rect) 
     boxed(frame, area, "what happened", lines);
 }
 
-/// How wide each column of the table is; the text has what the others leave.
+/// Returns the width of each column of the table; the last, the text, gets what the others leave.
 fn widths(peers: &PeerTable, width: usize) -> [usize; 6] {
     let addresses: Vec<String> = peers.rows.iter().map(|row| row.addr.to_string()).collect();
     let address = widest(addresses.iter().map(String::as_str), 7, 48);
     let names = peers.rows.iter().map(|row| row.name.as_str());
     let name = widest(names, 4, (width / 5).min(32));
-    let [met, rtt, greeted] = [2, 3, 4].map(|k| HEADS[k].len());
-    let fixed = address + name + met + rtt + greeted + 5 * GAP;
+    let [met, rtt, greeted] = [2, 3, 4].map(|k| COLUMN_TITLES[k].len());
+    let fixed = address + name + met + rtt + greeted + 5 * COLUMN_GAP;
     [address, name, met, rtt, greeted, width.saturating_sub(fixed)]
 }
 

@@ -5,40 +5,40 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::proto::{Name, Text};
+use crate::view::escape_controls;
 use crate::view::lines::peer_name;
-use crate::view::plain;
 use crate::window::Window;
 
-/// How many peers a summary names.
-const NAMED: usize = 8;
+/// The most peers that a summary names.
+const MAX_NAMED_PEERS: usize = 8;
 
-/// A window that has opened, and its peers.
+/// The peers of a window that has opened, a row for each.
 #[derive(Clone, Debug)]
 pub(super) struct PeerTable {
     pub(super) window: Window,
-    /// The size of the roster, oneself included.
+    /// The number of members of the room, this client included.
     pub(super) members: u32,
     pub(super) rows: Vec<Row>,
-    /// In which row each peer stands.
+    /// The index in `rows` of each peer.
     row_of: HashMap<SocketAddr, usize>,
     pub(super) closed: bool,
 }
 
-/// What is known of one peer.
+/// A row of the table: what is known of one peer.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) addr: SocketAddr,
-    /// Its name, safe to be shown.
+    /// The peer's name with control characters escaped; empty if it is not known.
     pub(super) name: String,
-    /// The round trip time, if it was met.
+    /// The round trip time, if the peer was met.
     pub(super) met: Option<Duration>,
     pub(super) greeted: bool,
-    /// What it says, safe to be shown.
+    /// The text of the peer's greeting with control characters escaped; empty for none.
     pub(super) text: String,
 }
 
 impl PeerTable {
-    /// The peers of a window that has just opened: none was met yet.
+    /// Creates the table for a window that has just opened: no peer has been met yet.
     pub(super) fn new(window: Window, members: u32, peers: &[SocketAddr]) -> PeerTable {
         let row = |&addr: &SocketAddr| Row {
             addr,
@@ -61,7 +61,7 @@ impl PeerTable {
     pub(super) fn greeted(&mut self, peer: SocketAddr, name: Option<Name>, text: Option<Text>) {
         if let Some(row) = self.row(peer, name) {
             row.greeted = true;
-            row.text = text.map(|text| plain(text.as_str())).unwrap_or_default();
+            row.text = text.map(|text| escape_controls(text.as_str())).unwrap_or_default();
         }
     }
 
@@ -72,31 +72,31 @@ impl PeerTable {
     fn row(&mut self, peer: SocketAddr, name: Option<Name>) -> Option<&mut Row> {
         let row = self.rows.get_mut(*self.row_of.get(&peer)?)?;
         if let Some(name) = name {
-            row.name = plain(name.as_str());
+            row.name = escape_controls(name.as_str());
         }
         Some(row)
     }
 
-    /// How many peers were met.
+    /// Returns how many peers were met.
     pub(super) fn met_count(&self) -> usize {
         self.rows.iter().filter(|row| row.met.is_some()).count()
     }
 
-    /// Which peers were met, in a line.
+    /// Formats how many and which peers were met, in a line.
     pub(super) fn summary(&self) -> String {
         if self.rows.is_empty() {
             return format!("window {}: nobody else was there", self.window);
         }
         let met = self.rows.iter().filter(|row| row.met.is_some());
-        let names: Vec<String> = met.take(NAMED).map(Row::title).collect();
+        let names: Vec<String> = met.take(MAX_NAMED_PEERS).map(Row::title).collect();
         let (met, all) = (self.met_count(), self.rows.len());
         let mut line = format!("window {}: met {met} of {all}", self.window);
         for (k, name) in names.iter().enumerate() {
             line.push_str(if k == 0 { ": " } else { ", " });
             line.push_str(name);
         }
-        if met > NAMED {
-            line.push_str(&format!(" and {} more", met - NAMED));
+        if met > MAX_NAMED_PEERS {
+            line.push_str(&format!(" and {} more", met - MAX_NAMED_PEERS));
         }
         line
     }

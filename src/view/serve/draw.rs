@@ -1,4 +1,4 @@
-//! How the model of a registry is drawn.
+//! Draws the live view of a registry.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -11,11 +11,11 @@ use crate::clock::Now;
 use crate::snapshot::Past;
 use crate::view::logs::rejected;
 use crate::view::parts::{
-    boxed, boxed_gauge, column, countdown, footer, framed, gauge, header, inside, right, short,
-    widest,
+    boxed, boxed_gauge, column, countdown, footer, framed, gauge, header, inside, opening_time,
+    right, widest,
 };
 use crate::view::recent::log_lines;
-use crate::view::{count, plain};
+use crate::view::{count, escape_controls};
 
 pub(super) fn draw(serve: &mut Serve, now: Now, logs: &[String], frame: &mut Frame<'_>) {
     let height = frame.area().height;
@@ -56,14 +56,16 @@ fn draw_next(serve: &Serve, now: Now, frame: &mut Frame<'_>, area: Rect) {
         false => Line::from(format!("{waiting}; the journal cannot be written").red()),
     };
     let gauge = gauge(left, length, &countdown(left));
-    boxed_gauge(frame, area, &format!("next window {}", short(next)), Some(gauge), state);
+    boxed_gauge(frame, area, &format!("next window {}", opening_time(next)), Some(gauge), state);
 }
 
 fn draw_rooms(serve: &mut Serve, frame: &mut Frame<'_>, area: Rect) {
     let (width, height) = inside(area);
     let shown = serve.scroll.fit(serve.rooms.len(), height.saturating_sub(1));
-    let shown: Vec<(String, usize)> =
-        serve.rooms[shown].iter().map(|(room, members)| (plain(room.as_str()), *members)).collect();
+    let shown: Vec<(String, usize)> = serve.rooms[shown]
+        .iter()
+        .map(|(room, members)| (escape_controls(room.as_str()), *members))
+        .collect();
     let names = shown.iter().map(|(room, _)| room.as_str());
     let widths = [widest(names, 4, width.saturating_sub(9)), 7].map(column);
     let rows = shown
@@ -72,7 +74,7 @@ fn draw_rooms(serve: &mut Serve, frame: &mut Frame<'_>, area: Rect) {
     let head = Row::new([Line::from("room"), right("members")]).dim();
     let table = Table::new(rows, widths).header(head).column_spacing(2);
     let current = &serve.snapshot.current;
-    let (window, members) = (short(current.window()), current.len());
+    let (window, members) = (opening_time(current.window()), current.len());
     let rooms = count(serve.rooms.len(), "room");
     let title = format!("current {window} · {members} in {rooms}{}", serve.scroll.title());
     serve.scroll.draw(frame, area, &title, table);
@@ -97,7 +99,7 @@ fn past(past: &Past) -> Row<'static> {
         Some(late) => format!("{late} ms late").green(),
     };
     let (members, rooms) = (right(past.members.to_string()), right(past.rooms.to_string()));
-    Row::new([short(past.window).into(), members, rooms, opened.into()])
+    Row::new([opening_time(past.window).into(), members, rooms, opened.into()])
 }
 
 fn draw_rates(serve: &Serve, frame: &mut Frame<'_>, area: Rect) {

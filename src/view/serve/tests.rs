@@ -104,7 +104,7 @@ fn rates_are_measured_over_a_few_seconds() {
 }
 
 #[test]
-fn a_missed_window_and_a_log_that_fails_are_shown() {
+fn a_missed_window_and_a_journal_that_fails_are_shown() {
     let mut snapshot = snapshot(28, &[]);
     snapshot.journal_works = false;
     snapshot.past[0].late = None;

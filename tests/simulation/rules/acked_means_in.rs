@@ -1,11 +1,11 @@
-//! Acked means in: whoever was told to be in a window is, as the journal and the document say.
+//! Rule "Acked means in": a client that was acked for a window is in its journal and document.
 
 use super::*;
 
-/// What a client asked: from where, when, and what.
+/// A client's request, with its source address and time.
 pub(crate) type Asked = (SocketAddr, Wall, Request);
 
-/// An ack: who was told to be in which window, when so many records had taken effect.
+/// An acked registration: the client, the window, and how many records had taken effect then.
 #[derive(Clone, Debug)]
 struct Promise {
     window: Window,
@@ -18,13 +18,13 @@ struct Promise {
 #[derive(Debug, Default)]
 pub(crate) struct AckedMeansIn {
     promises: Vec<Promise>,
-    /// The windows that each id was told.
+    /// The windows that each id was acked for.
     told: BTreeSet<(Id, Window)>,
     /// Every record that was ever durable, in order.
     durable: Vec<Record>,
     /// Every record that was refused.
     refused: Vec<Record>,
-    /// How many of the durable ones have taken effect.
+    /// How many of the durable records have taken effect.
     committed: usize,
 }
 
@@ -40,7 +40,7 @@ impl AckedMeansIn {
             .require(again.is_none(), || format!("refused, and in the journal: {again:?}"))
     }
 
-    /// What was refused may be asked for again.
+    /// Called when a record is proposed: a refused one may be proposed again.
     pub(crate) fn on_proposed(&mut self, record: &Record) {
         self.refused.retain(|refused| refused != record);
     }
@@ -59,14 +59,14 @@ impl AckedMeansIn {
         self.promises.push(Promise { window, id, addr: to, room, after: self.committed });
     }
 
-    /// A peer believes that it is registered.
+    /// Checks that a peer that believes to be registered for a window was acked for it.
     pub(crate) fn on_believed(&self, id: &Id, window: Window) -> Check {
         let told = self.told.contains(&(id.clone(), window));
         Rule::AckedMeansIn
             .require(told, || format!("{id} believes a forged REGISTERED of {window}"))
     }
 
-    /// A window was opened or missed, perhaps once more, from the journal.
+    /// Checks the promises of a window that was opened or missed, or is replayed.
     pub(crate) fn on_ended(&mut self, history: &History, frozen: &FinalizedWindow) -> Check {
         let (window, members) = (frozen.window(), members_of(frozen));
         let journal = history.members.get(&window).cloned().unwrap_or_default();
@@ -74,7 +74,7 @@ impl AckedMeansIn {
         Rule::AckedMeansIn.require(agree, || {
             format!("{window} has {members:?} where the journal has {journal:?}")
         })?;
-        // Those of this window are kept: it is asked of again after a restart.
+        // The promises of this window are kept: they are checked again after a restart.
         self.promises.retain(|promise| promise.window >= window);
         let due = self.promises.iter().filter(|promise| promise.window == window);
         due.into_iter().try_for_each(|promise| self.check_promise(promise, frozen))
@@ -90,7 +90,7 @@ impl AckedMeansIn {
             .require(found || superseded(), || format!("acked, and not in: {promise:?}"))
     }
 
-    /// The registry has as many members waiting for the next window as the journal.
+    /// Checks that the registry's next window has as many members as the journal says.
     pub(crate) fn on_rest(&self, history: &History, next: (Window, usize)) -> Check {
         let filling = &history.model.next;
         let waiting = (filling.window.unwrap_or(next.0), filling.members.len());
@@ -106,7 +106,7 @@ impl AckedMeansIn {
     }
 }
 
-/// A registration or a leave that goes into the journal says what was asked, and when.
+/// Checks that a record for the journal says what was asked, and when.
 pub(crate) fn check_faithful(record: &Record, asked: Option<Asked>) -> Check {
     use RequestKind::{Leave, Register};
     let faithful = match (record, asked) {
@@ -125,7 +125,7 @@ pub(crate) fn check_faithful(record: &Record, asked: Option<Asked>) -> Check {
     Rule::AckedMeansIn.require(faithful, || format!("nobody asked for {record:?}"))
 }
 
-/// Whether a later record takes away what was promised: the same id, or the same address.
+/// Returns whether a later record cancels a promise: of the same id, or the same address.
 fn supersedes(record: &Record, promise: &Promise) -> bool {
     if record.window() != promise.window {
         return false;

@@ -1,8 +1,8 @@
-//! Bounded: no datagram more than are due, and no journal more than are needed.
+//! Rule "Bounded": no more datagrams are sent than are due, and no more journals kept than needed.
 
 use super::*;
 
-/// What was told of the current window in this life of the registry.
+/// The WINDOW datagrams of the current window that this process of the registry has sent.
 #[derive(Debug, Default)]
 pub(crate) struct Bounded {
     /// How often each part of WINDOW was sent to a member.
@@ -15,12 +15,12 @@ impl Bounded {
         *self = Bounded::default();
     }
 
-    /// A member's ACK has come, with the right pass: it is told no more.
+    /// Notes a member's valid ACK: it must not be sent WINDOW any more.
     pub(crate) fn on_ack(&mut self, member: SocketAddr, window: Window) {
         self.acked.insert((member, window));
     }
 
-    /// A part of WINDOW is sent once, the first one three times; after the ACK none.
+    /// Checks that a part of WINDOW is sent once, part 0 up to three times, and none after the ACK.
     pub(crate) fn on_window(&mut self, to: SocketAddr, window: Window, part: u32) -> Check {
         let times = self.told.entry((to, window, part)).or_default();
         *times += 1;

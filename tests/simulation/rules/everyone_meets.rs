@@ -1,4 +1,4 @@
-//! Everyone meets: of the pairs that have to meet in a window, hardly any does not.
+//! Rule "Everyone meets": nearly all pairs that have to meet in a window do.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
     pub(crate) window: Window,
-    /// The peers' places in the world, and the address of the second.
+    /// The indexes of both peers in the world.
     pub(crate) places: [usize; 2],
     pub(crate) other: SocketAddr,
     pub(crate) begun: Duration,
@@ -15,17 +15,17 @@ pub(crate) struct Pair {
 
 #[derive(Debug, Default)]
 pub(crate) struct EveryoneMeets {
-    /// Pairs that had to meet, and those that did not.
+    /// The number of pairs that had to meet.
     pub(crate) pairs: u64,
     pub(crate) unmet: Vec<String>,
-    /// Whether one pair that does not meet breaks the rule; else it counts.
+    /// Whether a single pair that does not meet breaks the rule; else it is counted.
     every_pair: bool,
     waiting: Vec<Pair>,
-    /// GREETs sent, by place and `seq`; and who answered one.
+    /// The GREETs sent, by the peer's index and `seq`.
     greets: BTreeSet<(usize, u64)>,
     answered: BTreeSet<(usize, Window, SocketAddr)>,
     met: BTreeSet<(usize, Window, SocketAddr)>,
-    /// When each window ends, as was told first.
+    /// When each window ends, by the first datagram that says so.
     ends: BTreeMap<Window, Duration>,
 }
 
@@ -34,19 +34,19 @@ impl EveryoneMeets {
         EveryoneMeets { every_pair, ..EveryoneMeets::default() }
     }
 
-    /// A peer greets another one.
+    /// Notes that a peer sends a GREET.
     pub(crate) fn on_greet(&mut self, place: usize, seq: u64) {
         self.greets.insert((place, seq));
     }
 
-    /// A peer's greeting may have been answered.
+    /// Notes that a GREETED has come to a peer.
     pub(crate) fn on_greeted(&mut self, place: usize, it: &Greeted) {
         if self.greets.contains(&(place, it.seq)) {
             self.answered.insert((place, it.window, it.from));
         }
     }
 
-    /// A peer says that it has met another.
+    /// Checks that a peer that reports a meeting has greeted that other peer.
     pub(crate) fn on_met(&mut self, place: usize, id: &Id, peer: SocketAddr) -> Check {
         let answered = self.answered.iter().filter(|(at, _, by)| (*at, *by) == (place, peer));
         let answered: Vec<_> = answered.copied().collect();
@@ -55,25 +55,25 @@ impl EveryoneMeets {
         Rule::EveryoneMeets.require(!silent, || format!("{id} met {peer}, who is silent"))
     }
 
-    /// Two peers in one room of a window that has just opened.
+    /// Notes that two peers in one room of a window have to meet.
     pub(crate) fn expect(&mut self, pair: Pair) {
         self.waiting.push(pair);
     }
 
-    /// Whether a window ends when its members were first told that it would. If the registry's
-    /// clock was set meanwhile it does not, and for some of them it may be over.
+    /// Returns whether a window ends when its members were first told. If the registry's clock was
+    /// set meanwhile it does not, and for some members it may have ended.
     pub(crate) fn ends_as_told(&mut self, window: Window, due: Duration) -> bool {
         let first = *self.ends.entry(window).or_insert(due);
         due.abs_diff(first) < Duration::from_secs(2)
     }
 
-    /// When the next pair's time is over.
+    /// Returns when the next pair's window ends.
     pub(crate) fn next_due(&self) -> Option<Duration> {
         self.waiting.iter().map(|pair| pair.due).min()
     }
 
-    /// Looks at the pairs whose time is over: `steady` tells since when nothing is wrong with a
-    /// peer, and with the registry.
+    /// Checks the pairs whose window has ended: `steady` returns since when a peer and the registry
+    /// have been free of faults.
     pub(crate) fn on_due(&mut self, t: Duration, steady: impl Fn(usize) -> Duration) -> Check {
         for Pair { window, places: [place, second], other, begun, .. } in
             self.waiting.extract_if(.., |pair| pair.due <= t)

@@ -1,11 +1,11 @@
-//! Frozen: whoever asks about a window is told the same, from its opening on.
+//! Rule "Frozen": all answers about a window are the same, from its opening on.
 
 use super::*;
 
-/// Which page was told: of a window, a room, and a member's own list or the roster.
+/// The key of a page that was sent: window, room, the member of an own list, and part.
 type PageKey = (Window, Room, Option<(Option<Id>, SocketAddr)>, u32);
 
-/// By member, the peers of its own list.
+/// The peers in each member's own list.
 type OwnLists = BTreeMap<SocketAddr, BTreeSet<SocketAddr>>;
 
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ impl Frozen {
         self.passes.get(&(window, room.clone()))
     }
 
-    /// A list is told: what was told before, with the pass that was told before.
+    /// Checks that a list and its pass are the same as in earlier datagrams.
     pub(crate) fn on_list(&mut self, list: &List<'_>) -> Check {
         let List { window, room, own, page } = *list;
         if let Some((_, _, pass)) = own {
@@ -50,7 +50,7 @@ impl Frozen {
         })
     }
 
-    /// The shares of a larger room are mutual, as far as they were told whole.
+    /// Checks that the shares of a larger room are mutual, as far as whole lists were sent.
     pub(crate) fn on_end(&self, history: &History) -> Check {
         let cap = history.model.cap;
         for ((window, room), lists) in &self.own_lists {
@@ -69,7 +69,7 @@ impl Frozen {
     }
 }
 
-/// What a peer holds of its window is the roster, or a share of it.
+/// Checks that the list a peer holds of its window is the roster, or a share of it.
 pub(crate) fn check_held(history: &History, id: &Id, room: &Room, event: &Event) -> Check {
     let Event::Opened { window, peers, you, count, .. } = event else { return Ok(()) };
     let roster = history.room(*window, room);

@@ -1,4 +1,4 @@
-//! What the rules look back on: who was in which window, by the journal.
+//! The history that the rules check against: the members of each window, by the journal.
 
 use super::*;
 
@@ -6,11 +6,11 @@ use super::*;
 pub(crate) struct History {
     pub(crate) length: Length,
     pub(crate) model: Model,
-    /// The latest that the registry's wall clock has ever said.
+    /// The latest time that the registry's wall clock has ever shown.
     pub(crate) latest: Option<Wall>,
-    /// Whether that clock was ever stepped.
+    /// Whether the registry's wall clock was ever stepped.
     pub(crate) stepped: bool,
-    /// Who was in each window that was opened or missed, and when it was opened.
+    /// The members of each window that was opened or missed.
     pub(crate) members: BTreeMap<Window, Members>,
     opened_at: BTreeMap<Window, Wall>,
 }
@@ -26,8 +26,8 @@ impl History {
         self.latest = self.latest.max(Some(wall));
     }
 
-    /// The journal is read again. What counts is the current window and what comes after. Files
-    /// that were removed may be back, some of them and others not: each is read for itself.
+    /// Applies the journal as read at a start. Only the current window and later ones count. Any of
+    /// the removed files may be back, so each is read by itself.
     pub(crate) fn reread(&mut self, journal: &[Record]) -> Check {
         let last = journal.iter().rev().find(|record| matches!(record, Record::Open(_)));
         let last = last.map(Record::window);
@@ -49,7 +49,7 @@ impl History {
         self.model = Model::new(self.length, self.model.cap);
     }
 
-    /// A record takes its place in the journal's order.
+    /// Applies a record in the journal's order.
     pub(crate) fn apply(&mut self, record: &Record) -> Result<(), Broken> {
         let missed = self.model.apply(record)?;
         let Record::Open(opening) = record else { return Ok(()) };
@@ -60,7 +60,7 @@ impl History {
         self.enter(opening.window, self.model.current.members.clone())
     }
 
-    /// Who was in a window is known now, and stays so.
+    /// Notes the final members of a window, which must not change.
     fn enter(&mut self, window: Window, members: Members) -> Check {
         let before = self.members.entry(window).or_insert_with(|| members.clone());
         let same = *before == members;
@@ -71,13 +71,13 @@ impl History {
         self.opened_at.contains_key(&window)
     }
 
-    /// The members of a room in a window, in the order of their addresses.
+    /// Returns the members of a room in a window, in the order of their addresses.
     pub(crate) fn room(&self, window: Window, room: &Room) -> Vec<SocketAddr> {
         let members = self.members.get(&window).into_iter().flatten();
         members.filter(|(_, member)| member.profile.room == *room).map(|(addr, _)| *addr).collect()
     }
 
-    /// What the document of a window has to say.
+    /// Returns the content that the document of a window must have.
     pub(crate) fn document(&self, window: Window) -> Value {
         let mut rooms: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
         for (addr, member) in self.members.get(&window).into_iter().flatten() {

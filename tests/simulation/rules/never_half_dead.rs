@@ -1,21 +1,21 @@
-//! Never half dead: whatever failed, a steady registry catches up with its documents and journals.
+//! Rule "Never half dead": after any fault, the registry catches up with documents and journals.
 
 use super::*;
 
 #[derive(Debug, Default)]
 pub(crate) struct NeverHalfDead {
     documented: BTreeSet<Window>,
-    /// The windows whose journal is there.
+    /// The windows that have a journal.
     journals: BTreeSet<Window>,
 }
 
 impl NeverHalfDead {
-    /// Records are there: synced, or read at a start.
+    /// Notes records that are in the journal: synced, or read at a start.
     pub(crate) fn on_records(&mut self, records: &[Record]) {
         self.journals.extend(records.iter().map(Record::window));
     }
 
-    /// Of the journals, these are left.
+    /// Notes which journals are left after a discard.
     pub(crate) fn on_discards(&mut self, left: impl IntoIterator<Item = Window>) {
         self.journals = left.into_iter().collect();
     }
@@ -24,7 +24,7 @@ impl NeverHalfDead {
         self.documented.insert(window);
     }
 
-    /// Nothing was wrong with the registry for the time `steady`.
+    /// Checks a registry that has been free of faults for the time `steady`.
     pub(crate) fn on_rest(&self, history: &History, wall: Wall, steady: Duration) -> Check {
         if steady < PATIENCE {
             return Ok(());
@@ -36,8 +36,8 @@ impl NeverHalfDead {
         if steady < PATIENCE { Ok(()) } else { self.check(history, |_| true) }
     }
 
-    /// Of the windows that ended before the current one, whatever had members has its document,
-    /// opened or missed; and no journal is left.
+    /// Checks that each earlier window with members, opened or missed, has its document, and that
+    /// no journal of one is left.
     fn check(&self, history: &History, is_due: impl Fn(Window) -> bool) -> Check {
         let is_due = |window: &Window| Some(*window) < history.model.last_open && is_due(*window);
         let with_members = history.members.iter().filter(|(_, members)| !members.is_empty());

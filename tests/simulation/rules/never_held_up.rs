@@ -1,11 +1,12 @@
-//! Never held up: a window is told to each member at once, whatever the sockets of others do.
+//! Rule "Never held up": each member is sent WINDOW at once, even if other members' sockets are
+//! full.
 
 use super::*;
 
-/// From an opening until the last of its members has been told, by the pace of the fan-out.
-const BOUND: Duration = Duration::from_millis(10);
+/// The longest time from an opening until its last member is sent WINDOW, by the fan-out's pace.
+const MAX_DELAY: Duration = Duration::from_millis(10);
 
-/// The window that opened last, and its members who have not been told of it yet.
+/// The window that opened last, and its members that have not been sent WINDOW yet.
 #[derive(Debug, Default)]
 pub(crate) struct NeverHeldUp {
     opened: Option<(Window, Duration)>,
@@ -14,12 +15,12 @@ pub(crate) struct NeverHeldUp {
 }
 
 impl NeverHeldUp {
-    /// Whoever was to be told is told again, from the journal.
+    /// Forgets the announcement, which a restarted registry begins again.
     pub(crate) fn on_start(&mut self) {
         self.untold.clear();
     }
 
-    /// At `t` of the world's time.
+    /// Notes a window that opened at `t` of the world's time.
     pub(crate) fn on_opened(
         &mut self,
         (window, closes): (Window, Wall),
@@ -30,27 +31,27 @@ impl NeverHeldUp {
         self.untold = members.collect();
     }
 
-    /// Nothing can be sent to this member at present, nor need it be.
+    /// Excuses a member whose socket is full.
     pub(crate) fn on_full(&mut self, member: SocketAddr) {
         self.untold.remove(&member);
     }
 
-    /// A part of WINDOW leaves for a member.
+    /// Notes that a part of WINDOW was sent to a member, and checks that it was in time.
     pub(crate) fn on_told(&mut self, window: Window, member: SocketAddr, t: Duration) -> Check {
         let Some((_, opened)) = self.opened.filter(|(it, _)| *it == window) else { return Ok(()) };
-        let in_time = !self.untold.remove(&member) || t <= opened + BOUND;
+        let in_time = !self.untold.remove(&member) || t <= opened + MAX_DELAY;
         Rule::NeverHeldUp.require(in_time, || {
             format!("{member} is told of {window} {:?} after its opening", t - opened)
         })
     }
 
-    /// A window that is over is told to nobody.
+    /// Checks that no member has waited for WINDOW for too long; a closed window does not count.
     pub(crate) fn on_rest(&mut self, t: Duration, wall: Wall) -> Check {
         if self.closes.is_some_and(|closes| wall >= closes) {
             self.untold.clear();
         }
         let Some((window, opened)) = self.opened else { return Ok(()) };
-        let held_up = self.untold.first().filter(|_| t > opened + BOUND);
+        let held_up = self.untold.first().filter(|_| t > opened + MAX_DELAY);
         Rule::NeverHeldUp.require(held_up.is_none(), || {
             format!("{held_up:?} has not been told of {window}, {:?} after its opening", t - opened)
         })

@@ -1,9 +1,9 @@
-//! Next minute: a registration is for the window that follows.
+//! Rule "Next minute": a registration is for the window after the current one.
 
 use super::*;
 
-/// A registration that took effect came while the window before was current, unless the clock was
-/// stepped. (The model checks that the windows of the records follow each other.)
+/// Checks that a registration came while the window before its own was current, unless the clock
+/// was stepped. (The model checks that the windows of the records follow each other.)
 pub(crate) fn check_record(history: &History, record: &Record) -> Check {
     let Record::Register(it) = record else { return Ok(()) };
     let begins = it.window.opens().millis() - history.length.millis() as i64;

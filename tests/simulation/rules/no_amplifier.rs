@@ -1,4 +1,4 @@
-//! No amplifier: an address that has not proven itself is sent little, and nothing but a cookie.
+//! Rule "No amplifier": an unproven address is sent few bytes, and only CHALLENGEs.
 
 use super::*;
 
@@ -16,7 +16,7 @@ struct Account {
 pub(crate) struct NoAmplifier {
     accounts: BTreeMap<SocketAddr, Account>,
     cookies: BTreeSet<(SocketAddr, String)>,
-    /// What hit7's own clients asked before they had proven their addresses.
+    /// The requests that hit7's own clients sent before they had proven their addresses.
     own: BTreeSet<(SocketAddr, Vec<u8>)>,
 }
 
@@ -25,14 +25,14 @@ impl NoAmplifier {
         is_trusted(addr) || self.accounts.get(&addr).is_some_and(|account| account.proven)
     }
 
-    /// One of hit7's own clients asks.
+    /// Notes a request of one of hit7's own clients.
     pub(crate) fn on_peer_asks(&mut self, from: SocketAddr, bytes: &[u8]) {
         if !self.is_proven(from) {
             self.own.insert((from, bytes.to_vec()));
         }
     }
 
-    /// A datagram has come to the registry.
+    /// Counts the bytes of a datagram to the registry.
     pub(crate) fn on_hear(&mut self, from: SocketAddr, bytes: &[u8]) {
         let account = self.accounts.entry(from).or_default();
         account.received += bytes.len();
@@ -40,7 +40,7 @@ impl NoAmplifier {
         account.proven |= cookie.is_some_and(|cookie| self.cookies.contains(&cookie));
     }
 
-    /// A request got through the gate.
+    /// Checks that a request that passed the gate is from a proven address.
     pub(crate) fn on_passed(&self, from: SocketAddr) -> Check {
         RULE.require(self.is_proven(from), || format!("{from} is let in, unproven"))
     }
@@ -56,7 +56,7 @@ impl NoAmplifier {
         })
     }
 
-    /// hit7's own client is never sent more than it sent.
+    /// Checks that hit7's own client is not sent more bytes than it sent.
     pub(crate) fn on_answered(&self, packet: &Packet, answers: &[Transmit]) -> Check {
         answers.iter().try_for_each(|answer| {
             let (came, went) = (packet.bytes.len(), answer.payload.len());
@@ -66,7 +66,7 @@ impl NoAmplifier {
         })
     }
 
-    /// Three times what came, until the address is proven.
+    /// Checks that an unproven address is sent at most three times its bytes.
     pub(crate) fn on_transmit(&mut self, transmit: &Transmit) -> Check {
         let to = transmit.path.peer;
         if self.is_proven(to) {
@@ -91,7 +91,7 @@ fn is_trusted(addr: SocketAddr) -> bool {
     matches!(addr, SocketAddr::V4(v4) if v4.ip().octets()[0] == 10)
 }
 
-/// The cookie in a datagram, whatever else it is.
+/// Returns the cookie in a datagram of any type, if there is one.
 fn cookie_of(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (_, rest) = text.split_once(r#""cookie":""#)?;

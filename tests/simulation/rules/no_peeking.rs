@@ -1,15 +1,15 @@
-//! No peeking: nothing names a member of a window before its time.
+//! Rule "No peeking": no datagram or document names a member of a window before it opens.
 
 use super::*;
 
-/// An opening is proposed when its time has come; perhaps before the clock was set back.
+/// Checks that an opening is not proposed before its time by the latest clock.
 pub(crate) fn check_opening(history: &History, opening: &Opening, wall: Wall) -> Check {
     let latest = history.latest.max(Some(wall));
     let is_so = opening.window.opens() <= opening.at && Some(opening.at) <= latest;
     Rule::NoPeeking.require(is_so, || format!("{opening:?} at {wall}"))
 }
 
-/// Byte by byte: nobody is named who is in the next window and not in the current one.
+/// Checks that a datagram contains nothing of members who are only in the next window.
 pub(crate) fn check_bytes(model: &Model, transmit: &Transmit) -> Check {
     let text = String::from_utf8_lossy(&transmit.payload);
     let you = transmit.path.peer;
@@ -23,14 +23,14 @@ pub(crate) fn check_bytes(model: &Model, transmit: &Transmit) -> Check {
         .require(early.is_none(), || format!("{you} is told of {early:?} before the opening"))
 }
 
-/// A list is told once its window's time has come.
+/// Checks that a window's list is not sent before the window may open.
 pub(crate) fn check_told(history: &History, window: Window) -> Check {
     let early = history.latest.is_none_or(|latest| latest < window.opens());
     let empty = history.model.current.members.is_empty();
     Rule::NoPeeking.require(empty || !early, || format!("{window} is told before its time"))
 }
 
-/// The document of an opened window may be read once it is open, that of a missed one later.
+/// Checks that a document is not written before its window was opened or missed.
 pub(crate) fn check_document(history: &History, window: Window) -> Check {
     let from = match history.was_opened(window) {
         true => window.opens(),

@@ -1,8 +1,8 @@
-//! What is remarkable about a record or a request: a run has to live through all of it.
+//! Names remarkable cases of records and requests, all of which a long run must cover.
 
 use super::*;
 
-/// What is remarkable about a record that is about to be applied.
+/// Returns the remarkable case of a record that is about to be applied, if it is one.
 pub(crate) fn of_record(model: &Model, record: &Record) -> Option<&'static str> {
     let Record::Register(it) = record else { return None };
     let holder = model.next.members.get(&it.path.peer);
@@ -20,7 +20,7 @@ pub(crate) fn of_record(model: &Model, record: &Record) -> Option<&'static str> 
     Some(if equal { "an equal seq came from another address" } else { "an id moved" })
 }
 
-/// What is remarkable about a REGISTER or LEAVE, given what it is.
+/// Returns the remarkable case of a REGISTER or LEAVE with a given verdict, if it is one.
 pub(crate) fn of_request(
     model: &Model,
     request: &Request,

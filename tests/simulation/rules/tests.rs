@@ -1,4 +1,4 @@
-//! The two rules about what does not happen: what is right passes, what is left undone does not.
+//! Tests of the two rules about omissions: correct behaviour passes, an omission fails.
 
 use hit7::record::Registration;
 
@@ -43,7 +43,7 @@ fn a_member_that_is_not_told_in_time_is_held_up() {
     assert_eq!(rule.on_rest(late, window(2).opens()), Ok(()), "it is over");
 }
 
-/// Two windows opened, the first with a member.
+/// Returns records of two opened windows, the first with a member.
 fn two_opened() -> [Record; 3] {
     let open = |minute| {
         let at = window(minute).opens();

@@ -1,4 +1,4 @@
-//! Time never runs back: opened windows strictly increase, and each opens in its time or never.
+//! Rule "Time never runs back": opened windows strictly increase; each opens in its time or never.
 
 use super::*;
 
@@ -16,7 +16,8 @@ impl TimeNeverRunsBack {
         self.opened = self.opened.max(opened.map(Record::window).max());
     }
 
-    /// A start forgets no opening, and goes on unless the clock is behind by more than a window.
+    /// Checks that a start forgets no opening, and is refused only if the clock is more than a
+    /// window behind.
     pub(crate) fn on_start(&self, history: &History, wall: Wall, resumed: bool) -> Check {
         let last = history.model.last_open;
         RULE.require(last == self.opened, || {
@@ -29,8 +30,8 @@ impl TimeNeverRunsBack {
     }
 }
 
-/// The registry stands where the journal does, and is not late; `steady`: nothing was wrong with it
-/// for so long.
+/// Checks that the registry's current window is the journal's, and not late; `steady` is how long
+/// the registry has been free of faults.
 pub(crate) fn check_current(
     history: &History,
     current: &FinalizedWindow,
@@ -51,7 +52,7 @@ pub(crate) fn check_missed(history: &History, window: Window, steady: Duration) 
     RULE.require(so_long, || format!("{window} was missed for nothing"))
 }
 
-/// A window is announced while it is open.
+/// Checks that a window is announced only while it is open.
 pub(crate) fn check_announced(history: &History, window: Window, wall: Wall) -> Check {
     let open = wall < history.length.closes(window);
     RULE.require(open, || format!("{window} is announced at {wall}"))

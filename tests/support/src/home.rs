@@ -1,4 +1,4 @@
-//! A registry's folder, and the registry that runs in it.
+//! A data folder for a test's registry, and the running registry.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -20,29 +20,29 @@ pub struct Home {
 }
 
 impl Home {
-    /// A folder in memory where that is to be had: on a busy disk one sync takes longer than a
-    /// client that goes waits for LEFT.
+    /// Makes a folder in `/dev/shm` if there is one: on a busy disk one sync takes longer than a
+    /// client that exits waits for LEFT.
     pub fn in_memory(hit7: Hit7) -> Home {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         Home { hit7, folder: Arc::new(folder) }
     }
 
-    /// A folder where temporary files are, which is on a real disk on most machines.
+    /// Makes a folder for temporary files, which is on a real disk on most machines.
     pub fn on_disk(hit7: Hit7) -> Home {
         Home { hit7, folder: Arc::new(tempfile::tempdir().unwrap()) }
     }
 
-    /// The folder itself, in which the data folder is.
+    /// Returns the folder that contains the data folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The data folder, which the registry makes.
+    /// Returns the path of the data folder, which the registry makes.
     pub fn data(&self) -> PathBuf {
         self.path().join("hit7-data")
     }
 
-    /// Serves on a free port of loopback with this data, and these arguments.
+    /// Returns a command that runs `hit7 serve` on a free port of loopback with this data.
     pub fn command(&self, args: &[&str]) -> Command {
         self.command_at(0, args)
     }
@@ -51,7 +51,7 @@ impl Home {
         self.with_data(&[&["serve", "127.0.0.1", &port.to_string()], args].concat())
     }
 
-    /// The program with these arguments, and this data.
+    /// Returns a command that runs the program with `args` and this data folder.
     pub fn with_data(&self, args: &[&str]) -> Command {
         let mut command = self.hit7.command(args);
         command.arg("--data").arg(self.data());
@@ -63,12 +63,12 @@ impl Home {
         self.start(self.command(args))
     }
 
-    /// Starts a registry on that port.
+    /// Starts a registry on loopback at `port`.
     pub fn serve_at(&self, port: u16, args: &[&str]) -> Registry {
         self.start(self.command_at(port, args))
     }
 
-    /// Starts a registry by a command of the test's own; it listens when this returns.
+    /// Starts a registry by the test's own command, and waits until the registry listens.
     pub fn start(&self, command: Command) -> Registry {
         let has_page = command.get_args().any(|arg| arg == "--http");
         let mut program = Program::start(command);
@@ -79,17 +79,17 @@ impl Home {
         Registry { program, addr, page, home: self.clone() }
     }
 
-    /// Runs a registry that does not start.
+    /// Runs a registry that is expected to refuse to start, until it exits.
     pub fn refused(&self, args: &[&str]) -> Exit {
         Program::start(self.command(args)).end()
     }
 
-    /// Runs `hit7 history` on this data.
+    /// Runs `hit7 history` on this data folder.
     pub fn history(&self, args: &[&str]) -> Exit {
         Program::start(self.with_data(&[&["history"], args].concat())).end()
     }
 
-    /// The document of a window, once it is written.
+    /// Waits for the document of a window, and returns it.
     pub fn document(&self, window: &str) -> Value {
         until(format!("the document of {window}"), || {
             let exit = self.history(&[window, "--json"]);
@@ -97,7 +97,7 @@ impl Home {
         })
     }
 
-    /// The files of the journal, the oldest first.
+    /// Returns the files of the journal, the oldest first.
     pub fn journals(&self) -> Vec<PathBuf> {
         let entries = |folder: &Path| {
             fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
@@ -111,61 +111,62 @@ impl Home {
     }
 }
 
-/// The address in `listening on ADDR`.
+/// Parses the address in a line `listening on ADDR`.
 pub fn listening(line: &str) -> SocketAddr {
     line.strip_prefix("listening on ").expect(line).parse().unwrap()
 }
 
 /// A running registry; killed when dropped.
 pub struct Registry {
-    /// Its process, and what that prints.
+    /// The registry's process, and what it prints.
     pub program: Program,
-    /// The address that it listens on.
+    /// The UDP address that the registry listens on.
     pub addr: SocketAddr,
     page: Option<SocketAddr>,
-    /// The folder with its data, which is there as long as the registry.
+    /// The folder with the registry's data, kept as long as the registry runs.
     pub home: Home,
 }
 
 impl Registry {
-    /// Its port, as an argument.
+    /// Returns the registry's port, as a command-line argument.
     pub fn port(&self) -> String {
         self.addr.port().to_string()
     }
 
-    /// The address of its page.
+    /// Returns the address of the registry's status page.
     pub fn http(&self) -> SocketAddr {
         self.page.expect("it was started with --http")
     }
 
-    /// A client that has sent nothing yet.
+    /// Makes a client of this registry that has sent nothing yet.
     pub fn client(&self) -> UdpClient {
         UdpClient::to(self.addr)
     }
 
-    /// Starts `hit7 join` with it.
+    /// Starts `hit7 join` with this registry.
     pub fn join(&self, args: &[&str]) -> Program {
         self.home.hit7.start(&[&["join", "127.0.0.1", &self.port()], args].concat())
     }
 
-    /// Runs `hit7 peers` with it.
+    /// Runs `hit7 peers` with this registry.
     pub fn peers(&self, args: &[&str]) -> Exit {
         self.home.hit7.run(&[&["peers", "127.0.0.1", &self.port()], args].concat())
     }
 
-    /// Fails unless it answers.
+    /// Fails unless the registry answers a QUERY.
     #[track_caller]
     pub fn serves(&self) {
         assert_eq!(self.client().ask(r#"{"type":"QUERY","seq":77}"#)["seq"], 77);
     }
 
-    /// Sends it a signal; fails unless it ends soon.
+    /// Sends the registry a signal; fails unless it ends soon.
     #[track_caller]
     pub fn stop(self, signal: &str) -> Exit {
         self.program.stop(signal)
     }
 
-    /// SIGTERM; fails unless it ends well, in a time that is enough for a slow disk too.
+    /// Sends SIGTERM; fails unless the registry exits with success, in a time that is enough for a
+    /// slow disk too.
     #[track_caller]
     pub fn close(self) -> Exit {
         self.program.signal("TERM");

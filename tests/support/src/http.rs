@@ -1,4 +1,4 @@
-//! A small HTTP client.
+//! A small HTTP client for tests of the status page.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,25 +8,25 @@ use serde_json::Value;
 
 use crate::DEADLINE;
 
-/// The answer to a request, read whole.
+/// A whole HTTP response.
 #[derive(Debug)]
 pub struct Answer {
     /// The status code, such as 200.
     pub status: u16,
     /// The status line and the headers.
     pub head: String,
-    /// What comes after the headers.
+    /// The body, without the headers.
     pub body: String,
 }
 
 impl Answer {
-    /// The body, read as JSON.
+    /// Parses the body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|why| panic!("{why}: {self:?}"))
     }
 
-    /// The value of a header, if there is one of that name.
+    /// Returns the value of a header, if there is one of that name.
     pub fn header(&self, name: &str) -> Option<&str> {
         let field = |line: &str| line.split_once(": ").map(|(name, _)| name.to_lowercase());
         let line = self.head.lines().find(|line| field(line).as_deref() == Some(name))?;
@@ -39,17 +39,17 @@ pub fn ask(addr: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
     read_answer(open(addr, method, path, body), method)
 }
 
-/// Gets that path, and reads the whole answer.
+/// Sends GET for `path`, and reads the whole answer.
 pub fn get(addr: SocketAddr, path: &str) -> Answer {
     ask(addr, "GET", path, "")
 }
 
-/// Gets that path with more headers, each with its line's end.
+/// Sends GET with more headers, each with its line's end, and reads the whole answer.
 pub fn get_with(addr: SocketAddr, path: &str, headers: &str) -> Answer {
     read_answer(send(addr, "GET", path, headers, ""), "GET")
 }
 
-/// Reads an answer without end until `piece` is in it.
+/// Sends GET, and reads an endless answer until `piece` is in it.
 pub fn read_to(addr: SocketAddr, path: &str, piece: &str) -> String {
     let mut stream = open(addr, "GET", path, "");
     let (mut text, mut buffer) = (String::new(), [0; 4096]);
@@ -63,7 +63,7 @@ pub fn read_to(addr: SocketAddr, path: &str, piece: &str) -> String {
     text
 }
 
-/// Sends a request, whose answer the caller reads from the stream.
+/// Sends a request, and returns the stream to read the answer from.
 pub fn open(addr: SocketAddr, method: &str, path: &str, body: &str) -> TcpStream {
     let length = body.len();
     let headers = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");

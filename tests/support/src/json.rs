@@ -1,16 +1,16 @@
-//! What tests read from JSON.
+//! Helpers that read JSON in tests.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-/// The string that a JSON value is.
+/// Returns the text of a JSON string.
 pub fn text(value: &Value) -> String {
     value.as_str().expect("a string").to_owned()
 }
 
-/// The keys of a JSON object in the order in which they stand.
+/// Returns the keys of a JSON object in their order, as one text.
 pub fn keys(object: &str) -> String {
     let Keys(keys) = serde_json::from_str(object).expect(object);
     keys.join(" ")

@@ -1,8 +1,8 @@
-//! What hit7's tests share: the real program on ports that the system picks, clients that talk to
-//! it, waiting with one deadline, and skipping aloud.
+//! Helpers shared by hit7's tests: they run the real program on ports that the system picks, talk
+//! to it as clients, wait with one deadline, and skip tests aloud.
 //!
-//! It sees the program from outside and uses nothing of the library, so that the unit tests in
-//! `src/` can use it too.
+//! This crate runs the program from outside and uses nothing of the library, so that the unit
+//! tests in `src/` can use it too.
 #![allow(clippy::disallowed_methods)]
 
 mod home;
@@ -22,13 +22,13 @@ pub use program::{Exit, Hit7, Program};
 pub use skip::{has_ipv6, has_time, is_long_run, skip};
 pub use udp::{UdpClient, receive, udp_socket};
 
-/// Nothing that a test waits for takes longer, on whatever machine.
+/// The longest time that a test waits for anything before it fails, on a slow machine too.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// A stop takes less than a second; as much again for a machine that is busy with other tests.
+/// The longest time that a program may take to stop: a second, and another on a busy machine.
 pub const SOON: Duration = Duration::from_secs(2);
 
-/// Looks again and again until there is something; `None` if there is nothing by the deadline.
+/// Calls `look` again and again until it returns something; `None` after the deadline.
 pub fn poll<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {
@@ -39,14 +39,15 @@ pub fn poll<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-/// Looks again and again until there is something, which is `what` if there never is.
+/// Calls `look` again and again until it returns something; after the deadline, panics with `what`
+/// was waited for.
 #[track_caller]
 pub fn until<T>(what: impl Display, look: impl FnMut() -> Option<T>) -> T {
     let Some(found) = poll(look) else { panic!("not within {DEADLINE:?}: {what}") };
     found
 }
 
-/// Fails unless the text has each of the pieces in it.
+/// Fails unless the text contains each of the pieces.
 #[track_caller]
 pub fn assert_has(text: &str, pieces: &[&str]) {
     for piece in pieces {

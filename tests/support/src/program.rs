@@ -1,4 +1,4 @@
-//! The program as a process: what it prints, signals, and how it ends.
+//! Runs the program as a process: reads its output, sends signals and waits for its end.
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ use crate::{DEADLINE, Home, Registry, SOON, assert_has};
 pub struct Hit7(pub &'static str);
 
 impl Hit7 {
-    /// The program with these arguments, and without the environment of whoever runs the tests.
+    /// Returns a command with these arguments and a clean environment.
     pub fn command(self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(self.0);
         for (name, _) in std::env::vars_os() {
@@ -40,7 +40,7 @@ impl Hit7 {
         self.start(args).end()
     }
 
-    /// An empty folder for a registry's data.
+    /// Makes an empty folder for a registry's data.
     pub fn home(self) -> Home {
         Home::in_memory(self)
     }
@@ -51,19 +51,20 @@ impl Hit7 {
     }
 }
 
-/// What a program printed that was not read before, and how it ended.
+/// The exit of a program, with the output that was not read before.
 #[derive(Debug)]
 pub struct Exit {
-    /// Its exit code, unless a signal ended it.
+    /// The exit code; `None` if a signal ended the program.
     pub code: Option<i32>,
-    /// The lines on its stdout.
+    /// The unread lines on stdout.
     pub out: Vec<String>,
-    /// The lines on its stderr.
+    /// The unread lines on stderr.
     pub err: Vec<String>,
 }
 
 impl Exit {
-    /// Fails unless the program failed with that code and one line on stderr, which has the pieces.
+    /// Fails unless the program exited with `code` and printed one line on stderr, which contains
+    /// the pieces.
     #[track_caller]
     pub fn failed(&self, code: i32, pieces: &[&str]) {
         assert_eq!((self.code, self.err.len()), (Some(code), 1), "{self:?}");
@@ -71,7 +72,7 @@ impl Exit {
         assert!(self.err[0].starts_with("hit7: "), "{self:?}");
     }
 
-    /// What it printed; fails unless it succeeded, with nothing on stderr.
+    /// Returns the lines on stdout; fails unless the exit code is 0 and stderr is empty.
     #[track_caller]
     pub fn succeeded(self) -> Vec<String> {
         assert_eq!((self.code, self.err.len()), (Some(0), 0), "{self:?}");
@@ -92,26 +93,26 @@ impl Program {
         Program::spawn(command).unwrap()
     }
 
-    /// The same of a program that this machine may lack.
+    /// Starts a program that this machine may lack, which is an error then.
     pub fn spawn(mut command: Command) -> io::Result<Program> {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let (out, err) = (Lines::of(child.stdout.take()), Lines::of(child.stderr.take()));
         Ok(Program { child, out, err })
     }
 
-    /// Starts a program whose stdout is the test's own.
+    /// Starts a program with the given stdout, which is not read.
     pub fn start_into(mut command: Command, stdout: Stdio) -> Program {
         let mut child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let (out, err) = (Lines::of(None::<io::Empty>), Lines::of(child.stderr.take()));
         Program { child, out, err }
     }
 
-    /// The id of its process.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its next line on stdout.
+    /// Reads the program's next line on stdout.
     #[track_caller]
     pub fn line(&mut self) -> String {
         self.out.next().unwrap_or_else(|why| {
@@ -120,13 +121,13 @@ impl Program {
         })
     }
 
-    /// Its next line on stderr.
+    /// Reads the program's next line on stderr.
     #[track_caller]
     pub fn error_line(&mut self) -> String {
         self.err.next().expect("a line on stderr")
     }
 
-    /// Reads on to a line with that piece.
+    /// Reads stdout up to a line that contains `piece`, and returns that line.
     #[track_caller]
     pub fn line_with(&mut self, piece: &str) -> String {
         loop {
@@ -137,61 +138,61 @@ impl Program {
         }
     }
 
-    /// Reads on to the event of that name.
+    /// Reads stdout up to the JSON event with this name, and returns it.
     #[track_caller]
     pub fn event(&mut self, name: &str) -> Value {
         let line = self.line_with(&format!("\"event\":\"{name}\""));
         serde_json::from_str(&line).unwrap()
     }
 
-    /// All that it has printed on stdout since its start.
+    /// Returns all lines printed on stdout since the start.
     pub fn lines(&self) -> Vec<String> {
         self.out.all()
     }
 
-    /// All that it has printed on stderr since its start.
+    /// Returns all lines printed on stderr since the start.
     pub fn error_lines(&self) -> Vec<String> {
         self.err.all()
     }
 
-    /// Whether it has not ended.
+    /// Returns whether the program still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Sends it a signal: `INT`, `TERM`, `KILL` …
+    /// Sends the program a signal: `INT`, `TERM`, `KILL` …
     pub fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.pid());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// Stops it for a while, by SIGSTOP and SIGCONT.
+    /// Stops the program for `span`, by SIGSTOP and SIGCONT.
     pub fn pause(&self, span: Duration) {
         self.signal("STOP");
         thread::sleep(span);
         self.signal("CONT");
     }
 
-    /// Kills it; it is gone when this returns.
+    /// Kills the program, and waits until the process is gone.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits until the program ends.
     #[track_caller]
     pub fn end(self) -> Exit {
         self.end_within(DEADLINE)
     }
 
-    /// Sends it a signal; fails unless it ends soon.
+    /// Sends the program a signal; fails unless it ends soon.
     #[track_caller]
     pub fn stop(self, signal: &str) -> Exit {
         self.signal(signal);
         self.end_within(SOON)
     }
 
-    /// Waits for its end; fails unless that comes in time.
+    /// Waits until the program ends; fails if that takes longer than `span`.
     #[track_caller]
     pub fn end_within(mut self, span: Duration) -> Exit {
         let begun = Instant::now();
@@ -216,7 +217,7 @@ impl Drop for Program {
     }
 }
 
-/// The lines of a stream, which are read as they come: the program never waits for its reader.
+/// The lines of a stream, read on a thread as they come, so that the program never blocks.
 struct Lines {
     from: Receiver<String>,
     seen: RefCell<Vec<String>>,
@@ -251,7 +252,7 @@ impl Lines {
         Ok(seen[self.next - 1].clone())
     }
 
-    /// The lines that were not read yet, up to the stream's end.
+    /// Returns the unread lines, up to the stream's end.
     fn rest(&mut self) -> Vec<String> {
         loop {
             match self.from.recv_timeout(DEADLINE) {

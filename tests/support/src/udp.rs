@@ -1,4 +1,4 @@
-//! What a person with `nc -u` does, and sockets for those who do more.
+//! UDP clients for tests, which send and read text like `nc -u`, and plain sockets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -7,27 +7,27 @@ use serde_json::Value;
 
 use crate::{DEADLINE, text};
 
-/// A socket at that address, on a port that the system picks; receiving ends after `timeout`.
+/// Makes a socket at `ip`, on a port that the system picks; receiving ends after `timeout`.
 pub fn udp_socket(ip: impl Into<IpAddr>, timeout: Duration) -> UdpSocket {
     let socket = UdpSocket::bind((ip.into(), 0)).unwrap();
     socket.set_read_timeout(Some(timeout)).unwrap();
     socket
 }
 
-/// The next datagram, from wherever; `None` if none comes in the socket's time.
+/// Receives the next datagram from any sender; `None` if none comes within the socket's timeout.
 pub fn receive(socket: &UdpSocket) -> Option<Vec<u8>> {
     let mut buffer = [0; 2048];
     socket.recv_from(&mut buffer).ok().map(|(len, _)| buffer[..len].to_vec())
 }
 
-/// A client that sends what a test writes, and reads answers as JSON.
+/// A UDP client that sends datagrams as a test writes them, and reads answers as JSON.
 pub struct UdpClient {
     socket: UdpSocket,
     registry: SocketAddr,
 }
 
 impl UdpClient {
-    /// A client of the registry at that address, on loopback.
+    /// Makes a client on loopback for the registry at this address.
     pub fn to(registry: SocketAddr) -> UdpClient {
         let loopback: IpAddr = if registry.is_ipv4() {
             Ipv4Addr::LOCALHOST.into()
@@ -37,23 +37,23 @@ impl UdpClient {
         UdpClient { socket: udp_socket(loopback, DEADLINE), registry }
     }
 
-    /// Its own address and port.
+    /// Returns the client's own address and port as text.
     pub fn addr(&self) -> String {
         self.socket.local_addr().unwrap().to_string()
     }
 
-    /// Talks to another registry from now on.
+    /// Sends to another registry from now on.
     pub fn set_registry(&mut self, registry: SocketAddr) {
         self.registry = registry;
     }
 
-    /// Sends a datagram to its registry.
+    /// Sends a datagram to the client's registry.
     pub fn send(&self, datagram: impl AsRef<[u8]>) {
         self.socket.send_to(datagram.as_ref(), self.registry).unwrap();
     }
 
-    /// The next datagram of its registry, as it came. Another test's registry may still tell whoever
-    /// had this port before.
+    /// Receives the next datagram from the client's registry as text. Datagrams from others are
+    /// skipped: another test's registry may still send to a client that had this port before.
     pub fn receive_text(&self) -> String {
         let mut buffer = [0; 2048];
         loop {
@@ -65,13 +65,13 @@ impl UdpClient {
         }
     }
 
-    /// The next datagram of its registry.
+    /// Receives the next datagram from the client's registry as JSON.
     #[track_caller]
     pub fn receive(&self) -> Value {
         serde_json::from_str(&self.receive_text()).unwrap()
     }
 
-    /// The next datagram of that type, whatever comes before.
+    /// Receives the next datagram of type `kind`, and skips others.
     #[track_caller]
     pub fn receive_type(&self, kind: &str) -> Value {
         loop {
@@ -82,24 +82,24 @@ impl UdpClient {
         }
     }
 
-    /// Sends a datagram, and takes the next one that comes for its answer.
+    /// Sends a datagram, and returns the next one that comes as its answer.
     #[track_caller]
     pub fn ask(&self, datagram: impl AsRef<[u8]>) -> Value {
         self.send(datagram);
         self.receive()
     }
 
-    /// Registers; the window that it is registered for.
+    /// Sends REGISTER, and returns the window that the client is registered for.
     pub fn register(&self) -> String {
         self.register_with(r#"{"type":"REGISTER"}"#)
     }
 
-    /// Registers in that room by that name; the window that it is registered for.
+    /// Registers in `room` by `name`, and returns the window that the client is registered for.
     pub fn register_as(&self, room: &str, name: &str) -> String {
         self.register_with(format!(r#"{{"type":"REGISTER","room":"{room}","name":"{name}"}}"#))
     }
 
-    /// Sends that REGISTER; the window that it is registered for.
+    /// Sends the given REGISTER, and returns the window that the client is registered for.
     pub fn register_with(&self, register: impl AsRef<[u8]>) -> String {
         self.send(register);
         text(&self.receive_type("REGISTERED")["window"])

@@ -1,16 +1,16 @@
-use super::super::super::source::{MOST_SOCKETS, SPREAD};
+use super::super::super::source::{MOST_SOCKETS, SOCKETS_PER_ADDRESS};
 use super::*;
 use std::collections::HashMap;
 use std::iter;
 use std::mem::MaybeUninit;
 
-/// How many datagrams wait at a receiver, which are taken.
+/// Receives the datagrams that wait at a receiver, and returns how many there were.
 fn drain(sockets: &Sockets) -> usize {
     let io = &sockets.iter().next().unwrap().egress.io;
     iter::from_fn(|| io.recv(&mut [MaybeUninit::uninit(); 9]).ok()).count()
 }
 
-/// Sends from many ports of `from`, and counts what each receiver has.
+/// Sends from many ports of `from`, and returns how many datagrams each receiver got.
 fn spread(receivers: &[&Sockets], from: IpAddr, to: SocketAddr) -> Vec<usize> {
     const CLIENTS: usize = 96;
     let path = Path::new(to, from);
@@ -32,7 +32,7 @@ async fn sockets_that_send_receive_nothing_and_workers_share_what_comes() {
             use_all(&mut outbox, host).await;
             use_all(&mut other, host).await;
         }
-        // One that is opened when there are such sockets already has its share too.
+        // A receiver that is opened after the send-only sockets has its share too.
         let third = sockets.siblings().unwrap();
         let port = sockets.local_addrs()[0].port();
         for &host in &hosts {
@@ -70,14 +70,14 @@ async fn a_full_socket_holds_up_its_own_class_and_address_alone() {
         }
         outbox.flush();
     };
-    // The first of its sockets is full: what does not fit goes by another.
+    // The first socket is full: what does not fit goes by another.
     full(&outbox, 1);
     offer_all(&mut outbox);
     assert_eq!(outbox.unsent(), Unsent::default());
     for (client, _) in &ways {
         assert_eq!(take(client, 2).await.len(), 2);
     }
-    // All are: it is dropped and counted.
+    // All its sockets are full: the datagram is dropped and counted.
     for place in &outbox.sources[1].challenges.more.0 {
         if let Slot::Open(egress) = place {
             egress.room.store(0, Relaxed);
@@ -103,7 +103,7 @@ async fn a_full_socket_holds_up_the_trains_of_its_own_peers_alone() {
         take(client, 2).await;
     }
     let open = own_sockets(&outbox);
-    assert_eq!(open.len(), SPREAD, "64 peers use all");
+    assert_eq!(open.len(), SOCKETS_PER_ADDRESS, "64 peers use all");
     open[0].room.store(0, Relaxed);
     let mut told: HashMap<bool, usize> = HashMap::new();
     for (_, path) in &peers {
@@ -121,7 +121,7 @@ async fn a_full_socket_holds_up_the_trains_of_its_own_peers_alone() {
 }
 
 #[tokio::test]
-async fn it_opens_so_many_sockets_and_no_more_until_it_begins_anew() {
+async fn an_outbox_opens_limited_sockets_until_it_reopens_them() {
     let (_sockets, mut outbox) = outbox("0.0.0.0:0");
     let locals: Vec<IpAddr> = (1..=100).map(|host| [127, 0, 2, host].into()).collect();
     for &local in &locals {
@@ -134,7 +134,7 @@ async fn it_opens_so_many_sockets_and_no_more_until_it_begins_anew() {
         assert!(came.iter().all(|(path, _)| path.peer.ip() == local), "from where it was asked");
     }
     assert_eq!((outbox.sources.len(), own_sockets(&outbox).len()), (MOST_SOURCES, MOST_SOCKETS));
-    outbox.renew_at = outbox.flushes + 1;
+    outbox.reopen_at = outbox.flushes + 1;
     outbox.flush();
     assert_eq!(outbox.sources.len(), 1);
     let last = locals[99];
