@@ -244,7 +244,7 @@ pub(crate) struct Watch {
 /// and without one.
 #[derive(Debug, Args)]
 pub(crate) struct History {
-    /// A window like 2026-11-23T11:29:00Z: its document
+    /// Print the document of this window (2026-11-23T11:29:00Z), not the list
     pub(crate) window: Option<Window>,
     /// Folder of the registry
     #[arg(long, env = "HIT7_DATA", value_name = "DIR", default_value = "hit7-data")]

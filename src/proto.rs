@@ -67,7 +67,7 @@ messages! {
 
     /// The registry asks the client to repeat its request with this cookie.
     Challenge = Challenge {
-        /// The seq of the request.
+        /// The seq of the request that this answers, if it had one.
         seq: Option<u64> = Seq,
         /// The cookie, known only to a host that receives at the request's source address.
         cookie: String = Cookie,
@@ -75,9 +75,9 @@ messages! {
 
     /// The answer to REGISTER: the client is in a window.
     Registered = Registered<'a> {
-        /// The id of the request.
+        /// The id of the request that this answers, if it had one.
         id: Option<Id> = Id,
-        /// The seq of the request.
+        /// The seq of the request that this answers, if it had one.
         seq: Option<u64> = Seq,
         /// The room that the client is registered in.
         room: Room = Room,
@@ -95,9 +95,9 @@ messages! {
 
     /// The answer to LEAVE: the client is not in the next window.
     Left = Left {
-        /// The id of the request.
+        /// The id of the request that this answers, if it had one.
         id: Option<Id> = Id,
-        /// The seq of the request.
+        /// The seq of the request that this answers, if it had one.
         seq: Option<u64> = Seq,
         /// The next window, which the client is not in.
         window: Window = Window,
@@ -105,9 +105,9 @@ messages! {
 
     /// The answer to QUERY: the requested page of a list of peers.
     Peers = Peers<'a> {
-        /// The id of the request.
+        /// The id of the request that this answers, if it had one.
         id: Option<Id> = Id,
-        /// The seq of the request.
+        /// The seq of the request that this answers, if it had one.
         seq: Option<u64> = Seq,
         /// The room whose members are listed.
         room: Room = Room,
@@ -144,7 +144,7 @@ messages! {
 
     /// The registry refuses a request.
     Error = Refusal {
-        /// The seq of the request.
+        /// The seq of the request that this answers, if it had one.
         seq: Option<u64> = Seq,
         /// The reason for the refusal, for programs.
         code: Code = Code,

@@ -337,7 +337,7 @@ impl Registry {
     }
 
     /// Returns the window that a record proposed now is for, with its members so far.
-    fn filling(&self) -> &NextWindow {
+    fn window_to_fill(&self) -> &NextWindow {
         self.after.as_ref().unwrap_or(&self.next)
     }
 

@@ -68,7 +68,7 @@ impl Socket {
     /// Binds another socket to the same address and port: the system spreads peers over both
     /// (SO_REUSEPORT, since Linux 3.9). The first was bound without sharing, so that a port that is
     /// in use is an error.
-    pub fn sibling(&self) -> io::Result<Socket> {
+    pub fn bind_same_port(&self) -> io::Result<Socket> {
         let socket = open(Domain::for_address(self.local_addr()))?;
         share_port(&self.egress.io)?;
         share_port(&socket)?;
@@ -246,9 +246,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn siblings_share_a_port_among_them_and_with_nobody_else() {
+    async fn sockets_share_a_port_among_them_and_with_nobody_else() {
         let first = Socket::bind(addr("127.0.0.1:0")).unwrap();
-        let second = match first.sibling() {
+        let second = match first.bind_same_port() {
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 return skip(&format!("ports cannot be shared here: {error}"));
             }

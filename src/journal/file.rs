@@ -97,7 +97,7 @@ impl<S: Store> FileJournal<S> {
 
     /// Refuses a batch that found the queue full once all before it is reported. Batches that come
     /// before then are refused with it.
-    fn refuse_later(&mut self, epoch: Epoch, batch: Vec<Entry>) {
+    fn defer_refusal(&mut self, epoch: Epoch, batch: Vec<Entry>) {
         self.fence = self.fence.max(epoch.next());
         let (last, refused) = self.overflow.get_or_insert_default();
         *last = epoch.max(*last);
@@ -140,10 +140,10 @@ impl<S: Store> Journal for FileJournal<S> {
             return;
         }
         if self.overflow.is_some() || epoch < self.fence {
-            return self.refuse_later(epoch, batch);
+            return self.defer_refusal(epoch, batch);
         }
         match self.try_order(Order::Submit(epoch, batch)) {
-            Err(Order::Submit(epoch, batch)) => self.refuse_later(epoch, batch),
+            Err(Order::Submit(epoch, batch)) => self.defer_refusal(epoch, batch),
             _ => self.under_way += count,
         }
     }

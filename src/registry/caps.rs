@@ -76,7 +76,7 @@ impl Registry {
         let replaced = self.replaced_by(registration, holder);
         let from_here = replaced.is_some_and(|it| network(it.path.peer.ip()) == network(addr.ip()));
         let in_room = replaced.is_some_and(|it| it.profile.room == *room);
-        let census = self.filling().census();
+        let census = self.window_to_fill().census();
         let reaches = |cap: usize, count: usize| cap != 0 && count >= cap;
 
         if !trusted && !from_here && reaches(per_ip, census.members_from(addr)) {
@@ -102,7 +102,7 @@ impl Registry {
         addr: SocketAddr,
         trusted: bool,
     ) -> Option<Cap> {
-        let filling = self.filling();
+        let filling = self.window_to_fill();
         if filling.memory(id).is_some() {
             return None;
         }
@@ -133,7 +133,7 @@ impl Registry {
     ) -> Option<&'a Member> {
         match (&registration.id, holder) {
             (id, Some(holder)) if *id == holder.id => Some(holder),
-            (Some(id), holder) => self.filling().find(id).or(holder),
+            (Some(id), holder) => self.window_to_fill().find(id).or(holder),
             (None, holder) => holder,
         }
     }

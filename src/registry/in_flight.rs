@@ -89,8 +89,8 @@ impl InFlight {
         }
     }
 
-    /// Forgets a record that has become durable, and its id and address unless a later record of
-    /// theirs is in flight.
+    /// Removes a record that has become durable, and its place in the census of `window`. Forgets its
+    /// id unless a later record of that id is in flight, and its address likewise.
     pub(super) fn remove(&mut self, ticket: Ticket, record: &Record, window: &mut NextWindow) {
         let (id, addr) = match record {
             Record::Open(_) => return self.opening = None,

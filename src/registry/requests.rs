@@ -42,10 +42,10 @@ impl Registry {
             }
             Verdict::New => {}
         }
-        let (window, at) = (self.filling().window(), now.wall);
+        let (window, at) = (self.window_to_fill().window(), now.wall);
         profile.lan.take_if(|lan| *lan == path.peer);
         let registration = Registration { window, at, path, id, seq, profile };
-        let holder = self.filling().member_at(path.peer);
+        let holder = self.window_to_fill().member_at(path.peer);
         if self.changes_nothing(&registration, holder) {
             let answer = self.answer_registration(now, &registration);
             if let Some(id) = &registration.id {
@@ -72,7 +72,7 @@ impl Registry {
         (id, seq): (Option<Id>, Option<u64>),
         trusted: bool,
     ) -> Handled {
-        let window = self.filling().window();
+        let window = self.window_to_fill().window();
         match self.judge(now, Action::Leave, id.as_ref(), seq, path.peer) {
             Verdict::Drop(why) => return Handled::Dropped(why),
             Verdict::Retry(_, Some(_)) => return Handled::Dropped(DropReason::Old),
@@ -158,10 +158,10 @@ impl Registry {
         }
         match id {
             Some(id) => {
-                let memory = self.filling().memory(id);
+                let memory = self.window_to_fill().memory(id);
                 seq.is_some() || memory.is_some_and(|m| matches!(m.standing, Standing::In(_)))
             }
-            None => self.filling().member_at(addr).is_some_and(|member| member.id.is_none()),
+            None => self.window_to_fill().member_at(addr).is_some_and(|member| member.id.is_none()),
         }
     }
 }

@@ -141,16 +141,16 @@ impl Workers {
         let (passing, passed) = mpsc::channel(MAX_QUEUED_REQUEST_BATCHES);
         let start = |_| {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let siblings = {
+            let sockets_here = {
                 let _registered_there = runtime.enter();
-                Arc::new(sockets.siblings()?)
+                Arc::new(sockets.bind_same_ports()?)
             };
-            let gate = GateRunner::new(gate.clone(), siblings.clone());
+            let gate = GateRunner::new(gate.clone(), sockets_here.clone());
             let (answers, to_send) = mpsc::channel(MAX_QUEUED_ANSWER_BATCHES);
             let counts = Arc::default();
             let worker = Worker {
                 gate,
-                sockets: siblings,
+                sockets: sockets_here,
                 clock,
                 passing: passing.clone(),
                 to_send,

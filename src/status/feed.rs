@@ -30,10 +30,10 @@ use super::reply::Problem;
 const MAX_STREAMS: usize = 384;
 
 /// The shortest time between two events, except for an opening, which is sent at once.
-const MIN_INTERVAL: Duration = Duration::from_millis(500);
+const MIN_UPDATE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The longest time between two events.
-const MAX_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The first line of a stream: makes a browser wait 2000 ms before it reconnects.
 const RETRY_FIELD: &str = "retry: 2000\n\n";
@@ -117,7 +117,11 @@ impl Writer {
                 self.events.send_replace(event(&snapshot, now));
                 last = LastEvent::of(&snapshot, now);
             }
-            let wait = if snapshot.at == last.snapshot { MAX_INTERVAL } else { MIN_INTERVAL };
+            let wait = if snapshot.at == last.snapshot {
+                MAX_UPDATE_INTERVAL
+            } else {
+                MIN_UPDATE_INTERVAL
+            };
             drop(snapshot);
             tokio::select! {
                 changed = self.snapshots.changed() => match changed {
@@ -150,8 +154,8 @@ impl LastEvent {
     /// Returns whether the next event is due.
     fn is_outdated(&self, snapshot: &Snapshot, now: Now) -> bool {
         let since = now.mono.saturating_sub(self.at);
-        let changed = self.snapshot != snapshot.at && since >= MIN_INTERVAL;
-        self.urgent != urgent(snapshot) || changed || since >= MAX_INTERVAL
+        let changed = self.snapshot != snapshot.at && since >= MIN_UPDATE_INTERVAL;
+        self.urgent != urgent(snapshot) || changed || since >= MAX_UPDATE_INTERVAL
     }
 }
 

@@ -25,9 +25,9 @@ impl Sockets {
         Sockets { all, turn: AtomicUsize::new(0) }
     }
 
-    /// Binds as many more sockets to the same addresses and ports; see [`Socket::sibling`].
-    pub fn siblings(&self) -> io::Result<Sockets> {
-        Ok(Sockets::new(self.iter().map(Socket::sibling).collect::<io::Result<_>>()?))
+    /// Binds as many more sockets to the same addresses and ports; see [`Socket::bind_same_port`].
+    pub fn bind_same_ports(&self) -> io::Result<Sockets> {
+        Ok(Sockets::new(self.iter().map(Socket::bind_same_port).collect::<io::Result<_>>()?))
     }
 
     /// Returns the size of the smallest receive buffer and the size requested, in bytes; `None` if

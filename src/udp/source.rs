@@ -116,7 +116,7 @@ impl Opener {
         if !can_be_bound(local) {
             return None;
         }
-        let opened = self.try_open(local).inspect_err(|error| {
+        let opened = self.open_send_only(local).inspect_err(|error| {
             if !mem::replace(&mut self.open_failed, true) {
                 tracing::info!(%local, %error, "no socket of its own to send from there");
             }
@@ -125,7 +125,7 @@ impl Opener {
         opened.ok()
     }
 
-    fn try_open(&self, local: IpAddr) -> io::Result<Egress> {
+    fn open_send_only(&self, local: IpAddr) -> io::Result<Egress> {
         if self.opened >= MOST_SOCKETS {
             return Err(io::Error::other("as many are open as may be"));
         }

@@ -58,7 +58,7 @@ struct Wait {
     until: Duration,
 }
 
-/// The model of a client that takes part, updated by its events.
+/// What the live view of `hit7 join` shows, updated by the events of its client.
 #[derive(Clone, Debug)]
 pub struct Join {
     participant: Participant,

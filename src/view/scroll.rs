@@ -29,7 +29,7 @@ pub enum Motion {
 /// How far a list is scrolled, within the rows that it had when it was last drawn.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scroll {
-    /// The position is the index of the first row that is shown, the length how many there can be.
+    /// The position is the index of the first row shown; the length is the number of positions.
     state: ScrollbarState,
     rows: usize,
     page: usize,

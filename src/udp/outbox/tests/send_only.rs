@@ -26,14 +26,14 @@ fn spread(receivers: &[&Sockets], from: IpAddr, to: SocketAddr) -> Vec<usize> {
 #[tokio::test]
 async fn sockets_that_send_receive_nothing_and_workers_share_what_comes() {
     for (sockets, mut outbox, hosts) in outboxes() {
-        let second = Arc::new(sockets.siblings().unwrap());
+        let second = Arc::new(sockets.bind_same_ports().unwrap());
         let mut other = Outbox::new(second.clone());
         for &host in &hosts {
             use_all(&mut outbox, host).await;
             use_all(&mut other, host).await;
         }
         // A receiver that is opened after the send-only sockets has its share too.
-        let third = sockets.siblings().unwrap();
+        let third = sockets.bind_same_ports().unwrap();
         let port = sockets.local_addrs()[0].port();
         for &host in &hosts {
             // From the registry's own address and another port, among others.
