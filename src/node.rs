@@ -275,12 +275,16 @@ impl Node {
             Outcome::Refused { epoch, batch, why } => {
                 self.submitted -= batch.len();
                 self.tell_refused(&batch);
-                if epoch >= self.epoch {
-                    self.epoch = epoch.next();
+                let ends_epoch = epoch >= self.epoch;
+                self.epoch = self.epoch.max(epoch.next());
+                if self.stays_down() {
+                    return self.registry.forget(&batch);
+                }
+                if ends_epoch || self.journal_state == JournalState::Down {
                     let proposed = self.registry.refuse(now);
                     self.tell_refused(&proposed);
                 }
-                self.note_refused(why);
+                self.note_failing(JournalState::Refuses, why);
             }
             Outcome::Down(why) => {
                 let proposed = self.registry.suspend();
@@ -450,16 +454,6 @@ impl Node {
         self.registry.end_suspension();
         if std::mem::replace(&mut self.journal_state, JournalState::Works) != JournalState::Works {
             self.report(Event::JournalRecovered);
-        }
-    }
-
-    /// Retries after a while, unless an outage lasts.
-    fn note_refused(&mut self, why: String) {
-        if self.stays_down() {
-            self.registry.suspend();
-        } else {
-            self.registry.end_suspension();
-            self.note_failing(JournalState::Refuses, why);
         }
     }
 

@@ -296,27 +296,34 @@ impl Registry {
     /// ERROR.
     pub fn refuse(&mut self, now: Now) -> Vec<Entry> {
         self.proposes_from = Some(now.mono + REFUSAL_BACKOFF);
-        self.drop_in_flight()
+        self.in_flight.clear(&mut self.next);
+        self.after = None;
+        self.take_proposals()
     }
 
-    /// Stops proposing until [`Registry::end_suspension`], and drops everything in flight: the
-    /// journal cannot say what becomes of it. Returns the proposals that had not been taken: the
+    /// Stops proposing until [`Registry::end_suspension`]: the journal cannot say what becomes of
+    /// what it has taken, which stays in flight. Returns the proposals that had not been taken: the
     /// clients that sent them get an ERROR.
     pub fn suspend(&mut self) -> Vec<Entry> {
         self.proposes_from = None;
-        self.drop_in_flight()
+        let proposals = self.take_proposals();
+        self.forget(&proposals);
+        proposals
+    }
+
+    /// Drops the records of a refused batch alone, while the journal cannot say what becomes of
+    /// others.
+    pub fn forget(&mut self, gone: &[Entry]) {
+        self.in_flight.forget(gone, &mut self.next, self.after.as_mut());
+        if !self.is_opening() {
+            self.after = None;
+        }
     }
 
     /// Allows proposals again after [`Registry::suspend`]. Until then, the journal must have
     /// reported the outcome of every record that it had taken.
     pub fn end_suspension(&mut self) {
         self.proposes_from.get_or_insert(Duration::ZERO);
-    }
-
-    fn drop_in_flight(&mut self) -> Vec<Entry> {
-        self.in_flight.clear(&mut self.next);
-        self.after = None;
-        self.take_proposals()
     }
 
     fn is_due(&self, now: Now) -> bool {

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::proto::{Id, Room};
-use crate::record::{Opening, Record, Ticket};
+use crate::record::{Entry, Opening, Record, Ticket};
 use crate::roster::{Map, NextWindow};
 use crate::window::Window;
 
 /// The records that were proposed and are not durable yet.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    opening: Option<Opening>,
+    opening: Option<(Ticket, Opening)>,
     ids: Map<Id, Pending>,
     addrs: Map<SocketAddr, Ticket>,
     /// All records but openings, in the order of their tickets.
@@ -36,13 +36,26 @@ pub(super) enum Action {
     Leave,
 }
 
-/// The place of a proposed record in the census, the member counts, of its window.
+/// A proposed record, and its place in the census, the member counts, of its window.
 #[derive(Debug)]
 struct Claim {
     ticket: Ticket,
     window: Window,
-    /// The address and room that a registration is counted under; `None` for a LEAVE.
-    place: Option<(SocketAddr, Room)>,
+    id: Option<Id>,
+    seq: Option<u64>,
+    addr: SocketAddr,
+    counted: Counted,
+}
+
+/// What a record in flight is counted as in the census.
+#[derive(Debug)]
+enum Counted {
+    /// A registration: a member of this room.
+    Member(Room),
+    /// A LEAVE of an id that the window does not know: an id that left.
+    DepartedId,
+    /// A LEAVE of an id that is counted already, or without an id.
+    Nothing,
 }
 
 impl Pending {
@@ -53,11 +66,14 @@ impl Pending {
 }
 
 impl Claim {
-    fn release(self, window: &mut NextWindow) {
-        if let Some((addr, room)) = self.place
-            && self.window == window.window()
-        {
-            window.census_mut().remove(addr, &room);
+    fn release(&self, window: &mut NextWindow) {
+        if self.window != window.window() {
+            return;
+        }
+        match &self.counted {
+            Counted::Member(room) => window.census_mut().remove(self.addr, room),
+            Counted::DepartedId => window.census_mut().remove_departed(self.addr),
+            Counted::Nothing => {}
         }
     }
 }
@@ -65,27 +81,64 @@ impl Claim {
 impl InFlight {
     /// Returns the opening in flight, if any: records proposed after it are for the window after.
     pub(super) fn opening(&self) -> Option<&Opening> {
-        self.opening.as_ref()
+        self.opening.as_ref().map(|(_, opening)| opening)
     }
 
     /// Notes a record that has just been proposed for `window`.
     pub(super) fn insert(&mut self, ticket: Ticket, record: &Record, window: &mut NextWindow) {
-        let (id, addr, seq, action, place) = match record {
-            Record::Open(opening) => return self.opening = Some(*opening),
+        let (id, addr, seq, counted) = match record {
+            Record::Open(opening) => return self.opening = Some((ticket, *opening)),
             Record::Register(it) => {
                 window.census_mut().add(it.path.peer, &it.profile.room);
-                let place = Some((it.path.peer, it.profile.room.clone()));
-                (&it.id, it.path.peer, it.seq, Action::Register, place)
+                (&it.id, it.path.peer, it.seq, Counted::Member(it.profile.room.clone()))
             }
-            Record::Leave(it) => (&it.id, it.path.peer, it.seq, Action::Leave, None),
+            Record::Leave(it) => {
+                let is_unknown = it.id.as_ref().is_some_and(|id| window.memory(id).is_none());
+                let counted = if is_unknown { Counted::DepartedId } else { Counted::Nothing };
+                if is_unknown {
+                    window.census_mut().add_departed(it.path.peer);
+                }
+                (&it.id, it.path.peer, it.seq, counted)
+            }
         };
-        self.claims.push_back(Claim { ticket, window: record.window(), place });
+        self.note(Claim { ticket, window: record.window(), id: id.clone(), seq, addr, counted });
+    }
+
+    /// Adds a claim that is counted in the census already.
+    fn note(&mut self, claim: Claim) {
+        let Claim { ticket, seq, addr, .. } = claim;
         self.addrs.insert(addr, ticket);
-        if let Some(id) = id {
+        if let Some(id) = &claim.id {
             let before = self.last_of_id(id).and_then(|pending| pending.seq);
             let seq = seq.map(|seq| (ticket, seq)).or(before);
-            let pending = Pending { ticket, seq, addr, action };
-            self.ids.insert(id.clone(), pending);
+            let action = match claim.counted {
+                Counted::Member(_) => Action::Register,
+                Counted::DepartedId | Counted::Nothing => Action::Leave,
+            };
+            self.ids.insert(id.clone(), Pending { ticket, seq, addr, action });
+        }
+        self.claims.push_back(claim);
+    }
+
+    /// Forgets these records alone, and subtracts them from the counts of their windows.
+    pub(super) fn forget(
+        &mut self,
+        gone: &[Entry],
+        next: &mut NextWindow,
+        mut after: Option<&mut NextWindow>,
+    ) {
+        let mut tickets: Vec<Ticket> = gone.iter().filter_map(|entry| entry.ticket).collect();
+        tickets.sort_unstable();
+        let is_gone = |ticket: Ticket| tickets.binary_search(&ticket).is_ok();
+        let InFlight { opening, claims, .. } = std::mem::take(self);
+        self.opening = opening.filter(|(ticket, _)| !is_gone(*ticket));
+        for claim in claims {
+            if is_gone(claim.ticket) {
+                claim.release(next);
+                after.iter_mut().for_each(|after| claim.release(after));
+            } else {
+                self.note(claim);
+            }
         }
     }
 

@@ -46,7 +46,7 @@ impl Registry {
         profile.lan.take_if(|lan| *lan == path.peer);
         let registration = Registration { window, at, path, id, seq, profile };
         let holder = self.window_to_fill().member_at(path.peer);
-        if self.changes_nothing(&registration, holder) {
+        if !self.fills_what_is_due(now) && self.changes_nothing(&registration, holder) {
             let answer = self.answer_registration(now, &registration);
             if let Some(id) = &registration.id {
                 self.next.raise_seq(id, seq);
@@ -82,7 +82,9 @@ impl Registry {
             Verdict::New => {}
         }
         let unknown = |id| self.reached_cap_of_ids(id, path.peer, trusted).is_some();
-        if !self.leaves_a_trace(id.as_ref(), seq, path.peer) || id.as_ref().is_some_and(unknown) {
+        let changes_nothing =
+            !self.leaves_a_trace(id.as_ref(), seq, path.peer) || id.as_ref().is_some_and(unknown);
+        if changes_nothing && !self.fills_what_is_due(now) {
             return Handled::Answer(answers::left_answer(path, id, seq, window));
         }
         if self.cannot_propose(now) {
@@ -96,8 +98,13 @@ impl Registry {
     /// Returns whether no record may be proposed now: the journal has just refused one, is down or
     /// overloaded, or an opening that is due must come first.
     fn cannot_propose(&self, now: Now) -> bool {
-        let waits = self.is_due(now) && self.in_flight.opening().is_none();
-        self.is_backing_off(now) || self.is_overfull() || waits
+        self.is_backing_off(now) || self.is_overfull() || self.fills_what_is_due(now)
+    }
+
+    /// Returns whether the window that a record would be for is due to open: no new request may be
+    /// for that window any more (rule 1).
+    fn fills_what_is_due(&self, now: Now) -> bool {
+        now.wall >= self.window_to_fill().window().opens()
     }
 
     /// Applies rule 5: a request with a higher `seq` is new, with an equal one a retry, with a

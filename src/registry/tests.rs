@@ -628,3 +628,30 @@ fn while_the_journal_is_down_nothing_is_proposed() {
     it.tick(at("11:29:00"));
     assert_eq!(it.registry.current().window(), window("11:29"));
 }
+
+#[test]
+fn ids_of_leaves_in_flight_count() {
+    let mut it = capped(Caps { per_ip: 2, ..Caps::default() });
+    let now = at("11:28:30");
+    for n in 0..100 {
+        it.registry.handle(now, path(ANA), leave(&format!("x{n}"), 1), false);
+    }
+    it.sync(now);
+    assert!(it.registry.next.ids() <= 8, "{} ids from one address", it.registry.next.ids());
+}
+
+#[test]
+fn while_an_opening_is_in_flight_nobody_is_let_into_a_window_that_is_due() {
+    let mut it = Journaled::new(at("11:27:00"));
+    it.registry.handle_timeout(at("11:28:59.999"));
+    assert!(it.registry.is_opening());
+    let asked = it.registry.handle(at("11:29:00.001"), path(ANA), register("a", 1), false);
+    it.collect();
+    let windows: Vec<Window> = it
+        .waiting
+        .iter()
+        .filter(|e| !matches!(e.record, Record::Open(_)))
+        .map(|e| e.record.window())
+        .collect();
+    assert!(!windows.contains(&window("11:29")), "asked at 11:29:00.001: {asked:?} {windows:?}");
+}

@@ -47,13 +47,15 @@ impl Census {
         }
     }
 
-    /// Counts an id at `addr` that is remembered although it left or was displaced.
-    pub(super) fn add_departed(&mut self, addr: SocketAddr) {
+    /// Counts an id at `addr` that is remembered although it left or was displaced, also one whose
+    /// LEAVE is not durable yet.
+    pub fn add_departed(&mut self, addr: SocketAddr) {
         increase(&mut self.departed, &network(addr.ip()));
     }
 
-    /// Subtracts an id that [`Census::add_departed`] counted: it is in or left elsewhere.
-    pub(super) fn remove_departed(&mut self, addr: SocketAddr) {
+    /// Subtracts an id that [`Census::add_departed`] counted: it is in, left elsewhere, or its LEAVE
+    /// was refused.
+    pub fn remove_departed(&mut self, addr: SocketAddr) {
         decrease(&mut self.departed, &network(addr.ip()));
     }
 

@@ -355,3 +355,36 @@ fn refused_far_behind(home: &Path, told: &Told) {
     drop(FileJournal::open(options, &mut fold).unwrap());
     assert!(registry.resume(now).is_err(), "{opened} was opened, and it is {}", now.wall);
 }
+
+/// A LEAVE is written, and neither synced nor taken away: the journal is down. A REGISTER comes,
+/// then a crash that leaves what was written.
+#[test]
+fn what_is_acked_during_an_outage_is_in_after_a_crash() {
+    let disk = FailingDisk::new();
+    let wall: Wall = BEGINS.parse().unwrap();
+    let mut told = Told::default();
+    let mut first = Program::start(disk.clone(), disk.home(), at(wall)).ok().unwrap();
+    let a = |seq, leaves| ask("a", 1, seq, leaves);
+    assert!(first.live(vec![Step::Ask(vec![a(1, false)])], &mut told).is_ok());
+    disk.fail(1, usize::MAX);
+    first.request(&a(2, true), 2);
+    loop {
+        match first.node.poll(first.now) {
+            Some(Output::Append(epoch, batch)) => first.journal.submit(epoch, batch),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let outcome = block_on(first.journal.next());
+    assert!(matches!(outcome, Outcome::Down(_)), "{outcome:?}");
+    first.node.handle(first.now, Input::Journal(outcome));
+    while first.node.poll(first.now).is_some() {}
+    let answer = first.answered_at_once(&a(3, false), 3);
+    let text =
+        answer.map(|it| String::from_utf8_lossy(&it.payload).into_owned()).unwrap_or_default();
+    let crashed = disk.crashed();
+    let mut second = Program::start(crashed.clone(), disk.home(), at(wall)).ok().unwrap();
+    assert!(second.live(vec![Step::Boundary], &mut told).is_ok());
+    let is_in = second.node.current().find(&"a".parse().unwrap()).is_some();
+    assert!(is_in || !text.contains("REGISTERED"), "acked, and not in: {text}");
+}

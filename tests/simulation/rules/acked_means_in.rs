@@ -13,6 +13,8 @@ struct Promise {
     addr: SocketAddr,
     room: Room,
     after: usize,
+    /// How many records had been submitted up to the one that this answers.
+    submitted: usize,
 }
 
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub(crate) struct AckedMeansIn {
     told: BTreeSet<(Id, Window)>,
     /// Every record that was ever durable, in order.
     durable: Vec<Record>,
+    /// Every record that was ever submitted, in order.
+    submitted: Vec<Record>,
     /// Every record that was refused.
     refused: Vec<Record>,
     /// How many of the durable records have taken effect.
@@ -43,6 +47,7 @@ impl AckedMeansIn {
     /// Called when a record is proposed: a refused one may be proposed again.
     pub(crate) fn on_proposed(&mut self, record: &Record) {
         self.refused.retain(|refused| refused != record);
+        self.submitted.push(record.clone());
     }
 
     pub(crate) fn on_refused(&mut self, batch: &[Entry]) {
@@ -56,7 +61,14 @@ impl AckedMeansIn {
     pub(crate) fn on_promise(&mut self, to: SocketAddr, it: &Registered<'_>) {
         let (window, id, room) = (it.window, it.id.clone(), it.room.clone());
         self.told.extend(id.clone().map(|id| (id, window)));
-        self.promises.push(Promise { window, id, addr: to, room, after: self.committed });
+        let is_own = |record: &Record| {
+            matches!(record, Record::Register(own)
+                if own.window == window && own.path.peer == to && own.id == id && own.seq == it.seq)
+        };
+        let own = self.submitted.iter().rposition(is_own);
+        let submitted = own.map_or(self.submitted.len(), |own| own + 1);
+        let after = self.committed;
+        self.promises.push(Promise { window, id, addr: to, room, after, submitted });
     }
 
     /// Checks that a peer that believes to be registered for a window was acked for it.
@@ -85,7 +97,9 @@ impl AckedMeansIn {
             roster.members()[place].id == promise.id && *roster.room() == promise.room
         });
         let later = self.durable.get(promise.after..).unwrap_or_default();
-        let superseded = || later.iter().any(|record| supersedes(record, promise));
+        let behind = &self.submitted[promise.submitted..];
+        let superseded =
+            || later.iter().any(|record| supersedes(record, promise) && behind.contains(record));
         Rule::AckedMeansIn
             .require(found || superseded(), || format!("acked, and not in: {promise:?}"))
     }

@@ -7,7 +7,8 @@ use super::*;
 pub(crate) fn check_record(history: &History, record: &Record) -> Check {
     let Record::Register(it) = record else { return Ok(()) };
     let begins = it.window.opens().millis() - history.length.millis() as i64;
-    Rule::NextMinute.require(history.stepped || it.at.millis() >= begins, || {
+    let is_next = it.at.millis() >= begins && it.at < it.window.opens();
+    Rule::NextMinute.require(history.stepped || is_next, || {
         format!("at {} registered for {}", it.at, it.window)
     })
 }
