@@ -554,3 +554,19 @@ fn the_members_are_counted_right_after_an_outage() {
     it.sync();
     assert_eq!(it.node.next().1, 2);
 }
+
+#[test]
+fn during_an_outage_a_retry_is_not_for_a_window_that_has_closed() {
+    let mut it = Harness::new("11:28:00");
+    it.ask("a", ANA, 1);
+    it.sync();
+    it.take_sent();
+    it.wait_until("11:29:00");
+    it.go_down();
+    it.now = at("11:29:30");
+    it.ask("a", ANA, 1);
+    assert_eq!(it.take_sent(), [Kind::Registered]);
+    it.now = at("11:35:00");
+    it.ask("a", ANA, 1);
+    assert_eq!(it.take_sent(), [Kind::Error]);
+}

@@ -95,7 +95,8 @@ impl Registry {
         self.reached_cap_of_ids(id, addr, trusted)
     }
 
-    /// Returns the cap that remembering an id would exceed; `None` if the id is known already.
+    /// Returns the cap that remembering an id would exceed; `None` if the id is known already, or a
+    /// record of it is in flight, which is counted.
     pub(super) fn reached_cap_of_ids(
         &self,
         id: &Id,
@@ -103,7 +104,7 @@ impl Registry {
         trusted: bool,
     ) -> Option<Cap> {
         let filling = self.window_to_fill();
-        if filling.memory(id).is_some() {
+        if filling.memory(id).is_some() || self.in_flight.last_of_id(id).is_some() {
             return None;
         }
         let Caps { per_ip, window, .. } = self.config.caps;

@@ -131,7 +131,12 @@ impl Registry {
         // Later requests of the id without a `seq` do not order those that have one.
         if let Some(memory) = self.next.memory(id).filter(|memory| memory.seq.is_some()) {
             let window = self.next.window();
-            return verdict_of_memory(memory, seq, addr, window, |slot| self.next.member(slot));
+            let verdict =
+                verdict_of_memory(memory, seq, addr, window, |slot| self.next.member(slot));
+            let has_closed = now.wall >= self.next.length().closes(window);
+            // An answer would name a window that can only be missed.
+            let is_forgotten = has_closed && matches!(verdict, Verdict::Retry(..));
+            return if is_forgotten { Verdict::New } else { verdict };
         }
         match self.current.memory(id) {
             Some(memory) if !self.is_due(now) => {

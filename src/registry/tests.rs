@@ -655,3 +655,41 @@ fn while_an_opening_is_in_flight_nobody_is_let_into_a_window_that_is_due() {
         .collect();
     assert!(!windows.contains(&window("11:29")), "asked at 11:29:00.001: {asked:?} {windows:?}");
 }
+
+#[test]
+fn left_is_not_sent_at_the_cap_of_ids_while_the_registration_is_in_flight() {
+    let mut it = capped(Caps { per_ip: 2, ..Caps::default() });
+    let now = at("11:28:30");
+    for n in 0..7 {
+        it.ask(now, ANA, leave(&format!("x{n}"), 1));
+    }
+    assert_eq!(it.registry.handle(now, path(BO), register("b", 1), false), Handled::Proposed);
+    let left = it.registry.handle(now, path(BO), leave("b", 2), false);
+    assert_eq!(left, Handled::Proposed);
+    it.sync(now);
+    assert!(it.registry.next.is_empty());
+}
+
+#[test]
+fn leaves_of_neighbours_in_flight_keep_nobody_in() {
+    let mut it = capped(Caps { per_ip: 2, ..Caps::default() });
+    let now = at("11:28:30");
+    assert_eq!(it.registry.handle(now, path(BO), register("b", 1), false), Handled::Proposed);
+    for n in 0..7 {
+        it.registry.handle(now, path(ANA), leave(&format!("x{n}"), 1), false);
+    }
+    assert_eq!(it.registry.handle(now, path(BO), leave("b", 2), false), Handled::Proposed);
+    it.sync(now);
+    assert!(it.registry.next.is_empty());
+}
+
+#[test]
+fn an_id_in_flight_counts_once() {
+    let mut it = capped(Caps { per_ip: 2, ..Caps::default() });
+    let now = at("11:28:30");
+    for seq in 1..=8 {
+        it.registry.handle(now, path(ANA), leave("z", seq), false);
+    }
+    let asked = it.registry.handle(now, path(BO), register("b", 1), false);
+    assert_eq!(asked, Handled::Proposed, "one id is known");
+}

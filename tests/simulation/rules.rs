@@ -306,6 +306,9 @@ impl Rules {
     /// request.
     pub(crate) fn on_unsent(&mut self, transmit: &Transmit) {
         let Ok(datagram) = Datagram::decode(&transmit.payload) else { return };
+        if let Datagram::Registered(it) = &datagram {
+            self.acked_means_in.on_granted(transmit.path.peer, it);
+        }
         let check = self.history.model.check_answer(transmit.path.peer, &datagram);
         self.judge(check);
     }

@@ -13,7 +13,7 @@ struct Promise {
     addr: SocketAddr,
     room: Room,
     after: usize,
-    /// How many records had been submitted up to the one that this answers.
+    /// How many records had been submitted when the request was first granted.
     submitted: usize,
 }
 
@@ -26,6 +26,9 @@ pub(crate) struct AckedMeansIn {
     durable: Vec<Record>,
     /// Every record that was ever submitted, in order.
     submitted: Vec<Record>,
+    /// How many records had been submitted when a request was first granted, by its id, seq, window
+    /// and address.
+    granted: BTreeMap<(Id, u64, Window, SocketAddr), usize>,
     /// Every record that was refused.
     refused: Vec<Record>,
     /// How many of the durable records have taken effect.
@@ -61,14 +64,31 @@ impl AckedMeansIn {
     pub(crate) fn on_promise(&mut self, to: SocketAddr, it: &Registered<'_>) {
         let (window, id, room) = (it.window, it.id.clone(), it.room.clone());
         self.told.extend(id.clone().map(|id| (id, window)));
-        let is_own = |record: &Record| {
-            matches!(record, Record::Register(own)
-                if own.window == window && own.path.peer == to && own.id == id && own.seq == it.seq)
-        };
-        let own = self.submitted.iter().rposition(is_own);
-        let submitted = own.map_or(self.submitted.len(), |own| own + 1);
+        let submitted = self.on_granted(to, it);
         let after = self.committed;
         self.promises.push(Promise { window, id, addr: to, room, after, submitted });
+    }
+
+    /// Called with a REGISTERED, sent or not. Returns how many records had been submitted when the
+    /// request was first granted: those behind may supersede it, also before a retry is answered.
+    pub(crate) fn on_granted(&mut self, to: SocketAddr, it: &Registered<'_>) -> usize {
+        let request = it.id.clone().zip(it.seq).map(|(id, seq)| (id, seq, it.window, to));
+        if let Some(first) = request.as_ref().and_then(|request| self.granted.get(request)) {
+            return *first;
+        }
+        let is_own = |record: &Record| {
+            let Record::Register(own) = record else { return false };
+            (own.window, own.path.peer, &own.id, own.seq) == (it.window, to, &it.id, it.seq)
+        };
+        // The record that has just taken effect, or the last one that a retry can be answered with.
+        let last = self.committed.checked_sub(1).and_then(|last| self.durable.get(last));
+        let own = match last.filter(|record| is_own(record)) {
+            Some(last) => self.submitted.iter().position(|record| record == last),
+            None => self.submitted.iter().rposition(is_own),
+        };
+        let submitted = own.map_or(self.submitted.len(), |own| own + 1);
+        self.granted.extend(request.map(|request| (request, submitted)));
+        submitted
     }
 
     /// Checks that a peer that believes to be registered for a window was acked for it.
@@ -98,8 +118,10 @@ impl AckedMeansIn {
         });
         let later = self.durable.get(promise.after..).unwrap_or_default();
         let behind = &self.submitted[promise.submitted..];
+        // A retry may be answered while its address is taken over, never past its own next request.
+        let counts = |record: &Record| behind.contains(record) || !is_of_same_id(record, promise);
         let superseded =
-            || later.iter().any(|record| supersedes(record, promise) && behind.contains(record));
+            || later.iter().any(|record| supersedes(record, promise) && counts(record));
         Rule::AckedMeansIn
             .require(found || superseded(), || format!("acked, and not in: {promise:?}"))
     }
@@ -137,6 +159,15 @@ pub(crate) fn check_faithful(record: &Record, asked: Option<Asked>) -> Check {
         _ => false,
     };
     Rule::AckedMeansIn.require(faithful, || format!("nobody asked for {record:?}"))
+}
+
+/// Returns whether a record was asked for by the client of a promise.
+fn is_of_same_id(record: &Record, promise: &Promise) -> bool {
+    match record {
+        Record::Register(it) => it.id == promise.id,
+        Record::Leave(it) => it.id == promise.id,
+        Record::Open(_) => false,
+    }
 }
 
 /// Returns whether a later record cancels a promise: of the same id, or the same address.
