@@ -135,8 +135,11 @@ impl Registry {
                 verdict_of_memory(memory, seq, addr, window, |slot| self.next.member(slot));
             let has_closed = now.wall >= self.next.length().closes(window);
             // An answer would name a window that can only be missed.
-            let is_forgotten = has_closed && matches!(verdict, Verdict::Retry(..));
-            return if is_forgotten { Verdict::New } else { verdict };
+            return match (&verdict, action) {
+                (Verdict::Retry(_, Some(_)), Action::Register) if has_closed => Verdict::New,
+                (Verdict::Retry(_, None), Action::Leave) if has_closed => Verdict::New,
+                _ => verdict,
+            };
         }
         match self.current.memory(id) {
             Some(memory) if !self.is_due(now) => {

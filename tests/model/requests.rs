@@ -57,9 +57,9 @@ impl Model {
         let mut known = windows.filter_map(|it| Some((it.window?, it.memories.get(id)?)));
         match known.find(|(_, memory)| memory.seq == Some(seq)) {
             Some((_, memory)) if memory.addr != addr => Verdict::New,
+            Some((_, memory)) if memory.standing != standing => Verdict::Silence,
             Some((window, _)) if wall >= self.length.closes(window) => Verdict::New,
-            Some((window, memory)) if memory.standing == standing => Verdict::Retry(window),
-            Some(_) => Verdict::Silence,
+            Some((window, _)) => Verdict::Retry(window),
             None => Verdict::New,
         }
     }
