@@ -458,7 +458,7 @@ impl Node {
     }
 
     /// Returns whether the journal is still down: an outage ends when the outcome of all submitted
-    /// entries is known. Entries that were submitted earlier would wait without an answer.
+    /// entries is known. What is submitted before its end would wait without an answer.
     fn stays_down(&self) -> bool {
         self.journal_state == JournalState::Down && self.submitted > 0
     }
