@@ -284,6 +284,8 @@ pub(crate) struct Registry {
     #[arg(long, env = "HIT7_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Own address, or address and port, to send from [default: any]
+    ///
+    /// Peers of its kind alone, IPv4 or IPv6, are then met.
     #[arg(long, env = "HIT7_BIND", value_name = "ADDR", value_parser = parse_bind_addr)]
     pub(crate) bind: Option<SocketAddr>,
 }

@@ -1,4 +1,4 @@
-//! Runs the `Peer` state machine on a socket and a clock, and sends its events to a channel.
+//! Runs the `Peer` state machine on its sockets and a clock, and sends its events to a channel.
 //! Reading a room's roster without taking part is in `client/reader.rs`.
 
 mod reader;
@@ -21,7 +21,7 @@ use crate::events::EventSender;
 use crate::path::{Path, Transmit, canonical, is_private};
 use crate::peer::{self, Peer};
 use crate::proto::{Code, Id, Name, Room, Text};
-use crate::udp::{Inbox, Socket};
+use crate::udp::{BindError, Inbox, Sockets};
 
 pub use reader::{Roster, Watched, peers, watch};
 
@@ -134,18 +134,18 @@ pub async fn join(
     events: mpsc::Sender<Event>,
 ) -> Result<(), ClientError> {
     let config = Config { target: config.target.reachable()?, ..config };
-    let socket = open(&config.target)?;
+    let sockets = open(&config.target)?;
     let now = clock.now();
-    let peer = Peer::new(peer_config(&config, &socket)?, now);
+    let peer = Peer::new(peer_config(&config, &sockets)?, now);
     let next_address_at = now.mono + config.target.time_per_address();
     let (address, silent_until) = (0, Duration::ZERO);
     let events = EventSender::new(events, Event::NotShown);
     let runner =
-        Runner { config, clock, socket, peer, events, address, next_address_at, silent_until };
+        Runner { config, clock, sockets, peer, events, address, next_address_at, silent_until };
     runner.run(shutdown).await
 }
 
-fn peer_config(config: &Config, socket: &Socket) -> Result<peer::Config, ClientError> {
+fn peer_config(config: &Config, sockets: &Sockets) -> Result<peer::Config, ClientError> {
     let registry = config.target.registries[0];
     Ok(peer::Config {
         registry,
@@ -154,7 +154,7 @@ fn peer_config(config: &Config, socket: &Socket) -> Result<peer::Config, ClientE
         room: config.room.clone(),
         name: config.name.clone(),
         text: config.text.clone(),
-        lan: private_address(registry, socket.local_addr()),
+        lan: private_address(registry, sockets),
         interfaces: interfaces(),
         seed: getrandom::u64().map_err(ClientError::Random)?,
         renew: !config.once,
@@ -168,21 +168,24 @@ fn random_id() -> Result<Id, ClientError> {
     Ok(text.parse().expect("base64url is what ids are made of"))
 }
 
-fn open(target: &Target) -> Result<Socket, ClientError> {
+fn open(target: &Target) -> Result<Sockets, ClientError> {
     match target.bind {
-        Some(addr) => Socket::bind(addr).map_err(|source| ClientError::Bind { addr, source }),
-        None => Socket::bind_all(0).map_err(ClientError::Open),
+        Some(addr) => Sockets::bind(&[addr])
+            .map_err(|BindError { addr, source }| ClientError::Bind { addr, source }),
+        None => Sockets::bind_all(0).map_err(|error| ClientError::Open(error.source)),
     }
 }
 
 /// Returns the address from which this host reaches the registry, if that is a private one: peers
 /// behind the same NAT can try it. Connecting the UDP socket that finds it sends nothing.
-fn private_address(registry: SocketAddr, bound: SocketAddr) -> Option<SocketAddr> {
+fn private_address(registry: SocketAddr, sockets: &Sockets) -> Option<SocketAddr> {
+    let all = sockets.local_addrs();
+    let bound = all.iter().find(|addr| addr.is_ipv4() == registry.is_ipv4())?;
     let any = if registry.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
     let probe = UdpSocket::bind((any, 0)).ok()?;
     probe.connect(registry).ok()?;
     let own = probe.local_addr().ok()?.ip();
-    let ip = if bound.ip().is_unspecified() { own } else { bound.ip().to_canonical() };
+    let ip = if bound.ip().is_unspecified() { own } else { bound.ip() };
     is_private(ip).then(|| SocketAddr::new(ip, bound.port()))
 }
 
@@ -205,11 +208,11 @@ enum Next {
     Done,
 }
 
-/// Runs one `Peer` on its socket and clock until it stops.
+/// Runs one `Peer` on its sockets and clock until it stops.
 struct Runner {
     config: Config,
     clock: Clock,
-    socket: Socket,
+    sockets: Sockets,
     peer: Peer,
     events: EventSender<Event>,
     /// The index of the registry's address in use.
@@ -245,7 +248,7 @@ impl Runner {
         let transmits: Vec<Transmit> = std::iter::from_fn(|| self.peer.poll_transmit(now))
             .map(|(to, payload)| transmit(to, payload))
             .collect();
-        self.socket.send(&transmits);
+        self.sockets.send(&transmits);
     }
 
     /// Waits for datagrams, or until `alarm` on the monotonic clock, and passes either to the peer.
@@ -255,7 +258,7 @@ impl Runner {
         alarm: Option<Duration>,
     ) -> Result<(), ClientError> {
         tokio::select! {
-            received = self.socket.recv(inbox) => received.map_err(ClientError::Receive)?,
+            received = self.sockets.recv(inbox) => received.map_err(ClientError::Receive)?,
             () = self.clock.sleep(Alarm::mono(alarm)) => {
                 self.peer.handle_timeout(self.clock.now());
                 return Ok(());

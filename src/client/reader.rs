@@ -13,7 +13,7 @@ use crate::cookie::NO_COOKIE;
 use crate::events::EventSender;
 use crate::peer::{PartialList, WholeList};
 use crate::proto::{Code, Datagram, Peers, Refusal, Request, Room};
-use crate::udp::{Inbox, Socket};
+use crate::udp::{Inbox, Sockets};
 use crate::window::Window;
 
 /// The longest wait between two readings of a watched room.
@@ -96,7 +96,7 @@ fn next_reading(closes_in: Duration, random: u64) -> Duration {
 /// Reads the rosters of one room.
 struct Reader {
     target: Target,
-    socket: Socket,
+    sockets: Sockets,
     clock: Clock,
     room: Room,
     /// The latest cookie that a registry gave.
@@ -136,9 +136,9 @@ impl RosterPages {
 impl Reader {
     fn new(target: Target, room: Room, clock: Clock) -> Result<Reader, ClientError> {
         let target = target.reachable()?;
-        let socket = open(&target)?;
+        let sockets = open(&target)?;
         let seq = getrandom::u64().map_err(ClientError::Random)? >> 12;
-        Ok(Reader { target, socket, clock, room, cookie: NO_COOKIE.to_owned(), seq })
+        Ok(Reader { target, sockets, clock, room, cookie: NO_COOKIE.to_owned(), seq })
     }
 
     /// Reads all pages, from the first of the registry's addresses that answers.
@@ -187,9 +187,9 @@ impl Reader {
         let mut inbox = Inbox::new();
         loop {
             let next = ask.poll_transmit(self.clock.now()).map(|bytes| transmit(registry, bytes));
-            self.socket.send(next.as_slice());
+            self.sockets.send(next.as_slice());
             tokio::select! {
-                received = self.socket.recv(&mut inbox) => received.map_err(ClientError::Receive)?,
+                received = self.sockets.recv(&mut inbox) => received.map_err(ClientError::Receive)?,
                 () = self.clock.sleep(Alarm::mono(ask.poll_timeout())) => continue,
             }
             for (_, bytes) in inbox.datagrams().filter(|(path, _)| path.peer == registry) {

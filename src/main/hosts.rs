@@ -3,54 +3,25 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 
-use hit7::udp::{Socket, Sockets};
+use hit7::udp::{BindError, Sockets};
 use hit7::view;
 
 use super::Failure;
 
-/// With port 0: how many ports to try, as one that is free on the host's first address may be taken
-/// on another.
-const MAX_BIND_TRIES: usize = 16;
-
 /// Binds a UDP socket on every address of `host`, or on all addresses, all with the same port.
 pub(crate) fn bind(host: Option<&str>, port: u16) -> Result<Sockets, Failure> {
     let Some(host) = host else {
-        let socket =
-            Socket::bind_all(port).map_err(|error| cannot_listen("all addresses", port, &error))?;
-        return Ok(Sockets::new(vec![socket]));
+        let failed = |error: BindError| cannot_listen("all addresses", port, &error.source);
+        return Sockets::bind_all(port).map_err(failed);
     };
-    let addrs = resolve(host, port)?;
-    for _ in 0..MAX_BIND_TRIES {
-        match bind_each(&addrs) {
-            Err((_, error)) if port == 0 && error.kind() == ErrorKind::AddrInUse => {}
-            Err((addr, error)) => return Err(cannot_listen(&addr.ip().to_string(), port, &error)),
-            Ok(sockets) => return Ok(Sockets::new(sockets)),
+    Sockets::bind(&resolve(host, port)?).map_err(|BindError { addr, source }| {
+        if port == 0 && source.kind() == ErrorKind::AddrInUse {
+            let host = view::escape_controls(host);
+            let sentence = format!("no port is free on every address of {host}; name one");
+            return Failure::Message(sentence);
         }
-    }
-    Err(Failure::Message(format!(
-        "no port is free on every address of {}; name one",
-        view::escape_controls(host)
-    )))
-}
-
-fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, (SocketAddr, io::Error)> {
-    let mut sockets: Vec<Socket> = Vec::new();
-    let mut missing = None;
-    for &addr in addrs {
-        let port = sockets.first().map_or(addr.port(), |first| first.local_addr().port());
-        match Socket::bind(SocketAddr::new(addr.ip(), port)) {
-            Ok(socket) => sockets.push(socket),
-            // A host name may resolve to ::1 although this machine has no IPv6.
-            Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
-                missing = Some((addr, error))
-            }
-            Err(error) => return Err((addr, error)),
-        }
-    }
-    match missing {
-        Some(missing) if sockets.is_empty() => Err(missing),
-        _ => Ok(sockets),
-    }
+        cannot_listen(&addr.ip().to_string(), port, &source)
+    })
 }
 
 /// Returns the failure, with a remedy, for an address and port that cannot be listened on.

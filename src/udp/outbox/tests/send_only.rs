@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::iter;
 use std::mem::MaybeUninit;
 
-/// Receives the datagrams that wait at a receiver, and returns how many there were.
+/// Receives the datagrams that wait at the receivers, and returns how many there were.
 fn drain(sockets: &Sockets) -> usize {
-    let io = &sockets.iter().next().unwrap().egress.io;
-    iter::from_fn(|| io.recv(&mut [MaybeUninit::uninit(); 9]).ok()).count()
+    let drain = |io: &socket2::Socket| {
+        iter::from_fn(|| io.recv(&mut [MaybeUninit::uninit(); 9]).ok()).count()
+    };
+    sockets.iter().map(|socket| drain(&socket.egress.io)).sum()
 }
 
 /// Sends from many ports of `from`, and returns how many datagrams each receiver got.
