@@ -112,7 +112,7 @@ pub enum ReadError {
 /// A document that exists in the archive.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listed {
-    /// The window that the file name says.
+    /// The window that the name of the file states.
     pub window: Window,
     /// The file that holds it.
     pub path: PathBuf,

@@ -55,7 +55,7 @@ pub enum Outcome {
     },
     /// The engine cannot say yet whether pending entries are in the journal. They are reported
     /// later, as durable or refused, or never if the process ends before. Sent once per outage,
-    /// with the reason, for the operator of the registry.
+    /// while there are such entries, with the reason, for the operator of the registry.
     Down(String),
 }
 

@@ -281,9 +281,13 @@ impl Node {
                     return self.registry.forget(&batch);
                 }
                 if ends_epoch || self.journal_state == JournalState::Down {
-                    let proposed = self.registry.refuse(now);
-                    self.tell_refused(&proposed);
+                    self.back_off(now);
                 }
+                self.note_failing(JournalState::Refuses, why);
+            }
+            // No outcome is unknown, so none will end an outage: the next request tries again.
+            Outcome::Down(why) if self.submitted == 0 => {
+                self.back_off(now);
                 self.note_failing(JournalState::Refuses, why);
             }
             Outcome::Down(why) => {
@@ -444,6 +448,12 @@ impl Node {
         {
             self.refuse(transmit, Code::Unavailable);
         }
+    }
+
+    /// Stops proposing for a while, and tells who waits for a proposal not submitted yet.
+    fn back_off(&mut self, now: Now) {
+        let proposed = self.registry.refuse(now);
+        self.tell_refused(&proposed);
     }
 
     /// Takes records again, unless an outage lasts.

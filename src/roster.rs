@@ -47,16 +47,16 @@ pub struct Member {
 
 /// What the registry remembers of a client's id until the window that it registered for closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
+pub struct IdEntry {
     /// The highest `seq` that the id sent; `None` if it never sent one.
     pub seq: Option<u64>,
     /// Whether the id is a member, has left or was displaced.
-    pub standing: Standing,
+    pub state: IdState,
 }
 
 /// Whether a client's id is a member of the window, has left or was displaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum IdState {
     /// The id is a member, in this slot of the window.
     In(Slot),
     /// The id withdrew with a LEAVE from this address.
@@ -65,12 +65,12 @@ pub enum Standing {
     Displaced(Box<SocketAddr>),
 }
 
-impl Standing {
+impl IdState {
     /// Returns the last address of an id that is out; `None` if the id is a member.
     fn departed_from(&self) -> Option<SocketAddr> {
         match self {
-            Standing::In(_) => None,
-            Standing::Left(addr) | Standing::Displaced(addr) => Some(**addr),
+            IdState::In(_) => None,
+            IdState::Left(addr) | IdState::Displaced(addr) => Some(**addr),
         }
     }
 }
@@ -95,7 +95,7 @@ pub struct NextWindow {
     window: Window,
     length: Length,
     members: Slab<Member>,
-    by_id: Map<Id, Memory>,
+    by_id: Map<Id, IdEntry>,
     by_addr: SlotsByAddr,
     census: Census,
 }
@@ -134,7 +134,7 @@ impl NextWindow {
     }
 
     /// Returns what is remembered of a client's id; `None` if the id is unknown.
-    pub fn memory(&self, id: &Id) -> Option<&Memory> {
+    pub fn id_entry(&self, id: &Id) -> Option<&IdEntry> {
         self.by_id.get(id)
     }
 
@@ -155,8 +155,8 @@ impl NextWindow {
     }
 
     fn slot_of(&self, id: &Id) -> Option<Slot> {
-        match self.by_id.get(id)?.standing {
-            Standing::In(slot) => Some(slot),
+        match self.by_id.get(id)?.state {
+            IdState::In(slot) => Some(slot),
             _ => None,
         }
     }
@@ -204,7 +204,7 @@ impl NextWindow {
             self.displace(before);
         }
         if let Some(id) = id {
-            self.remember(id, seq, Standing::In(slot));
+            self.remember(id, seq, IdState::In(slot));
         }
     }
 
@@ -214,7 +214,7 @@ impl NextWindow {
         match id {
             Some(id) => {
                 self.remove_id(&id);
-                self.remember(id, seq, Standing::Left(Box::new(addr)));
+                self.remember(id, seq, IdState::Left(Box::new(addr)));
             }
             None if self.member_at(addr).is_some_and(|member| member.id.is_none()) => {
                 self.remove_at(addr);
@@ -233,23 +233,23 @@ impl NextWindow {
 
     /// Raises the highest `seq` known of an id whose request changed nothing else.
     pub fn raise_seq(&mut self, id: &Id, seq: Option<u64>) {
-        if let Some(memory) = self.by_id.get_mut(id) {
-            memory.seq = memory.seq.max(seq);
+        if let Some(entry) = self.by_id.get_mut(id) {
+            entry.seq = entry.seq.max(seq);
         }
     }
 
-    fn remember(&mut self, id: Id, seq: Option<u64>, standing: Standing) {
-        if let Some(addr) = standing.departed_from() {
+    fn remember(&mut self, id: Id, seq: Option<u64>, state: IdState) {
+        if let Some(addr) = state.departed_from() {
             self.census.add_departed(addr);
         }
         let before = match self.by_id.entry(id) {
             Entry::Occupied(known) => {
-                let memory = known.into_mut();
-                memory.seq = memory.seq.max(seq);
-                mem::replace(&mut memory.standing, standing)
+                let entry = known.into_mut();
+                entry.seq = entry.seq.max(seq);
+                mem::replace(&mut entry.state, state)
             }
             Entry::Vacant(place) => {
-                place.insert(Memory { seq, standing });
+                place.insert(IdEntry { seq, state });
                 return;
             }
         };
@@ -262,7 +262,7 @@ impl NextWindow {
     fn displace(&mut self, slot: Slot) {
         let Member { id, path, .. } = self.remove(slot);
         if let Some(id) = id {
-            self.remember(id, None, Standing::Displaced(Box::new(path.peer)));
+            self.remember(id, None, IdState::Displaced(Box::new(path.peer)));
         }
     }
 
@@ -346,7 +346,7 @@ pub struct FinalizedWindow {
     rosters: Vec<Roster>,
     /// The roster of each member and its number there, by slot.
     places: Vec<Place>,
-    by_id: Map<Id, Memory>,
+    by_id: Map<Id, IdEntry>,
     by_addr: SlotsByAddr,
 }
 
@@ -387,7 +387,7 @@ impl FinalizedWindow {
     }
 
     /// Returns what is remembered of a client's id; `None` if the id is unknown.
-    pub fn memory(&self, id: &Id) -> Option<&Memory> {
+    pub fn id_entry(&self, id: &Id) -> Option<&IdEntry> {
         self.by_id.get(id)
     }
 
@@ -405,8 +405,8 @@ impl FinalizedWindow {
 
     /// Returns the roster of the member with `id`, if any, and the member's index there.
     pub fn find(&self, id: &Id) -> Option<(&Roster, usize)> {
-        match self.by_id.get(id)?.standing {
-            Standing::In(slot) => Some(self.member(slot)),
+        match self.by_id.get(id)?.state {
+            IdState::In(slot) => Some(self.member(slot)),
             _ => None,
         }
     }
@@ -565,9 +565,9 @@ mod tests {
         let mut filling = NextWindow::new(window(), Length::MINUTE);
         filling.register(member("a", 1), Some(5));
         filling.register(member("b", 1), Some(1));
-        let memory = filling.memory(&id("a")).unwrap();
-        assert_eq!(memory.seq, Some(5));
-        assert!(matches!(memory.standing, Standing::Displaced(_)));
+        let entry = filling.id_entry(&id("a")).unwrap();
+        assert_eq!(entry.seq, Some(5));
+        assert!(matches!(entry.state, IdState::Displaced(_)));
         let frozen = finalize(filling);
         assert_eq!(frozen.len(), 1);
         assert!(frozen.find(&id("a")).is_none());
@@ -594,8 +594,8 @@ mod tests {
         filling.leave(Some(id("a")), addr(1), Some(2));
         filling.leave(Some(id("ghost")), addr(3), Some(9));
         assert!(filling.is_empty());
-        assert_eq!(filling.memory(&id("a")).unwrap().seq, Some(2));
-        assert_eq!(filling.memory(&id("ghost")).unwrap().seq, Some(9));
+        assert_eq!(filling.id_entry(&id("a")).unwrap().seq, Some(2));
+        assert_eq!(filling.id_entry(&id("ghost")).unwrap().seq, Some(9));
         assert!(finalize(filling).rosters().is_empty());
     }
 

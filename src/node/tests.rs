@@ -190,6 +190,20 @@ fn while_the_journal_is_down_clients_are_told_so() {
     assert_eq!(it.take_sent(), [Kind::Registered]);
 }
 
+#[test]
+fn a_journal_that_is_down_while_it_has_nothing_is_tried_again() {
+    let mut it = Harness::new("11:28:00");
+    it.input(Input::Journal(Outcome::Down("no answer".to_owned())));
+    assert!(!it.node.journal_works());
+    it.ask("a", ANA, 1);
+    assert_eq!(it.take_sent(), [Kind::Error]);
+    it.now.mono += Duration::from_secs(1);
+    it.ask("a", ANA, 1);
+    it.sync();
+    assert_eq!(it.take_sent(), [Kind::Registered]);
+    assert!(it.node.journal_works());
+}
+
 /// The engine refuses what was submitted behind a batch that it cannot speak of. Were more
 /// submitted then, it would wait for that batch without an answer.
 #[test]

@@ -104,7 +104,7 @@ impl Registry {
         trusted: bool,
     ) -> Option<Cap> {
         let filling = self.window_to_fill();
-        if filling.memory(id).is_some() || self.in_flight.last_of_id(id).is_some() {
+        if filling.id_entry(id).is_some() || self.in_flight.last_of_id(id).is_some() {
             return None;
         }
         let Caps { per_ip, window, .. } = self.config.caps;

@@ -93,7 +93,7 @@ impl InFlight {
                 (&it.id, it.path.peer, it.seq, Counted::Member(it.profile.room.clone()))
             }
             Record::Leave(it) => {
-                let is_new = |id| window.memory(id).is_none() && self.last_of_id(id).is_none();
+                let is_new = |id| window.id_entry(id).is_none() && self.last_of_id(id).is_none();
                 let is_unknown = it.id.as_ref().is_some_and(is_new);
                 let counted = if is_unknown { Counted::DepartedId } else { Counted::Nothing };
                 if is_unknown {

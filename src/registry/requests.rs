@@ -9,7 +9,7 @@ use crate::clock::Now;
 use crate::path::Path;
 use crate::proto::{Id, Profile};
 use crate::record::{Leaving, Record, Registration};
-use crate::roster::{Member, Memory, Slot, Standing};
+use crate::roster::{IdEntry, IdState, Member, Slot};
 use crate::tally::{Code, DropReason};
 use crate::window::Window;
 
@@ -129,10 +129,10 @@ impl Registry {
             };
         }
         // Later requests of the id without a `seq` do not order those that have one.
-        if let Some(memory) = self.next.memory(id).filter(|memory| memory.seq.is_some()) {
+        if let Some(entry) = self.next.id_entry(id).filter(|entry| entry.seq.is_some()) {
             let window = self.next.window();
             let verdict =
-                verdict_of_memory(memory, seq, addr, window, |slot| self.next.member(slot));
+                verdict_of_known_id(entry, seq, addr, window, |slot| self.next.member(slot));
             let has_closed = now.wall >= self.next.length().closes(window);
             // An answer would name a window that can only be missed.
             return match (&verdict, action) {
@@ -141,10 +141,10 @@ impl Registry {
                 _ => verdict,
             };
         }
-        match self.current.memory(id) {
-            Some(memory) if !self.is_due(now) => {
+        match self.current.id_entry(id) {
+            Some(entry) if !self.is_due(now) => {
                 let window = self.current.window();
-                verdict_of_memory(memory, seq, addr, window, |slot| self.current.member_in(slot))
+                verdict_of_known_id(entry, seq, addr, window, |slot| self.current.member_in(slot))
             }
             _ => Verdict::New,
         }
@@ -153,8 +153,8 @@ impl Registry {
     /// Returns the highest `seq` known of an id that has a record in flight. The current window is
     /// asked too even if it has closed, as the clock may be set back.
     fn highest_seq(&self, id: &Id, pending: &Pending) -> Option<u64> {
-        let filling = self.next.memory(id).and_then(|memory| memory.seq);
-        let current = self.current.memory(id).and_then(|memory| memory.seq);
+        let filling = self.next.id_entry(id).and_then(|entry| entry.seq);
+        let current = self.current.id_entry(id).and_then(|entry| entry.seq);
         pending.seq().max(filling).max(current)
     }
 
@@ -173,8 +173,8 @@ impl Registry {
         }
         match id {
             Some(id) => {
-                let memory = self.window_to_fill().memory(id);
-                seq.is_some() || memory.is_some_and(|m| matches!(m.standing, Standing::In(_)))
+                let entry = self.window_to_fill().id_entry(id);
+                seq.is_some() || entry.is_some_and(|m| matches!(m.state, IdState::In(_)))
             }
             None => self.window_to_fill().member_at(addr).is_some_and(|member| member.id.is_none()),
         }
@@ -182,24 +182,24 @@ impl Registry {
 }
 
 /// Returns what a request from `addr` with `seq` is, by what a window remembers of its id.
-fn verdict_of_memory<'a>(
-    memory: &Memory,
+fn verdict_of_known_id<'a>(
+    entry: &IdEntry,
     seq: u64,
     addr: SocketAddr,
     window: Window,
     member: impl Fn(Slot) -> &'a Member,
 ) -> Verdict<'a> {
-    match memory.seq {
+    match entry.seq {
         Some(known) if seq < known => return Verdict::Drop(DropReason::Old),
         Some(known) if seq == known => {}
         _ => return Verdict::New,
     }
-    match &memory.standing {
-        Standing::In(slot) if member(*slot).path.peer == addr => {
+    match &entry.state {
+        IdState::In(slot) if member(*slot).path.peer == addr => {
             Verdict::Retry(window, Some(member(*slot)))
         }
-        Standing::Left(from) if **from == addr => Verdict::Retry(window, None),
-        Standing::Displaced(from) if **from == addr => Verdict::Drop(DropReason::Displaced),
+        IdState::Left(from) if **from == addr => Verdict::Retry(window, None),
+        IdState::Displaced(from) if **from == addr => Verdict::Drop(DropReason::Displaced),
         _ => Verdict::New,
     }
 }

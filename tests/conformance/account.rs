@@ -95,6 +95,7 @@ impl<S: Subject> Account<S> {
             }
             Outcome::Down(why) => {
                 assert!(!self.is_down && !why.is_empty(), "told once an outage");
+                assert!(!self.under_way.is_empty(), "something has no outcome");
                 self.is_down = true;
             }
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 /// The time after which an answer counts as lost.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The factor on all time limits in an unoptimised build; the delays to detect are far longer.
 pub(crate) const SLOWER: u32 = if cfg!(debug_assertions) { 10 } else { 1 };
@@ -42,7 +42,7 @@ impl Client {
     pub(crate) fn new(own: IpAddr, registry: SocketAddr) -> Client {
         let socket = UdpSocket::bind((own, 0)).unwrap();
         socket.connect(registry).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(ANSWER_TIMEOUT)).unwrap();
         let id = format!("id-{}", own.to_string().replace('.', "-"));
         Client { socket, registry, id, seq: 0, cookie: "A".repeat(16) }
     }
@@ -61,7 +61,7 @@ impl Client {
         self.seq += 1;
         self.ask();
         let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
+        while begin.elapsed() < ANSWER_TIMEOUT {
             let answer = self.receive()?;
             match answer["type"].as_str() {
                 Some("CHALLENGE") => {

@@ -12,10 +12,10 @@ use crate::registry::Registry;
 use crate::spoofer::Spoofer;
 
 /// The rate of forged REGISTERs, per second.
-const RATE: u32 = 800;
+const FORGED_PER_SECOND: u32 = 800;
 
 /// How long forged REGISTERs are sent.
-const SPAN: Duration = Duration::from_secs(10);
+const FLOOD_TIME: Duration = Duration::from_secs(10);
 
 /// The last bytes of the absent neighbours' addresses.
 const ABSENT: [u8; 8] = [101, 102, 103, 104, 105, 106, 107, 108];
@@ -24,13 +24,15 @@ const ABSENT: [u8; 8] = [101, 102, 103, 104, 105, 106, 107, 108];
 fn forge(spoofer: &Spoofer, to: SocketAddr) {
     let text = r#"{"type":"REGISTER","id":"x","seq":1,"room":"main","cookie":"AAAAAAAAAAAAAAAA"}"#;
     let (begin, mut sent) = (Instant::now(), 0);
-    while begin.elapsed() < SPAN {
+    while begin.elapsed() < FLOOD_TIME {
         for absent in ABSENT {
             let from = SocketAddr::from(([10, 77, 0, absent], 1024 + (sent % 60_000) as u16));
             spoofer.send(from, to, text.as_bytes());
             sent += 1;
         }
-        thread::sleep((sent * Duration::from_secs(1) / RATE).saturating_sub(begin.elapsed()));
+        thread::sleep(
+            (sent * Duration::from_secs(1) / FORGED_PER_SECOND).saturating_sub(begin.elapsed()),
+        );
     }
 }
 
@@ -47,7 +49,10 @@ fn are_served_beside_absent_neighbours(workers: &str) -> bool {
     let local = lab.at("reg", || Client::new([127, 0, 0, 1].into(), home));
     let neighbour = lab.at("lan", || Client::new([10, 77, 0, 2].into(), subnet));
     let Some(spoofer) = lab.at("lan", Spoofer::new) else { return true };
-    println!("--workers {workers}, {RATE}/s forged from {} absent neighbours:", ABSENT.len());
+    println!(
+        "--workers {workers}, {FORGED_PER_SECOND}/s forged from {} absent neighbours:",
+        ABSENT.len()
+    );
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let clients = [local, neighbour].map(|it| scope.spawn(|| it.keep_asking(&over)));

@@ -16,7 +16,7 @@ const BEHIND: u8 = 31;
 const REQUEST_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long the clients behind the slow link send requests.
-const SPAN: Duration = Duration::from_secs(10);
+const ASKING_TIME: Duration = Duration::from_secs(10);
 
 /// Sends requests for all clients behind the slow link, and does not read the answers.
 fn ask_too_much(clients: &[Client]) {
@@ -24,7 +24,7 @@ fn ask_too_much(clients: &[Client]) {
     for round in 1.. {
         clients.iter().for_each(Client::ask);
         thread::sleep((round * REQUEST_INTERVAL).saturating_sub(begin.elapsed()));
-        if begin.elapsed() > SPAN {
+        if begin.elapsed() > ASKING_TIME {
             return;
         }
     }

@@ -64,12 +64,12 @@ impl Model {
         Rule::AckedMeansIn
             .require(is_in, || format!("REGISTERED for {} to {to}, who is not in", it.window))?;
         let id = it.id.as_ref();
-        let Some(memory) = id.and_then(|id| there.memories.get_mut(id)) else { return Ok(()) };
-        let seq = memory.seq;
+        let Some(entry) = id.and_then(|id| there.ids.get_mut(id)) else { return Ok(()) };
+        let seq = entry.seq;
         Rule::Once.require(it.seq.is_none() || seq <= it.seq, || {
             format!("REGISTERED answers seq {:?} after {seq:?}", it.seq)
         })?;
-        memory.seq = seq.max(it.seq);
+        entry.seq = seq.max(it.seq);
         Ok(())
     }
 

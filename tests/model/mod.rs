@@ -50,7 +50,7 @@ pub(crate) fn members_of(frozen: &FinalizedWindow) -> Members {
 
 /// Whether an id is a member, has left or was displaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum IdState {
     In,
     Left,
     /// The id's address was registered again by another client.
@@ -59,10 +59,10 @@ pub(crate) enum Standing {
 
 /// What the model remembers of an id: the highest `seq`, and the last address.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory {
+pub(crate) struct IdEntry {
     pub(crate) seq: Option<u64>,
     pub(crate) addr: SocketAddr,
-    pub(crate) standing: Standing,
+    pub(crate) state: IdState,
 }
 
 /// One window of the model: its members, and what is remembered of the ids that sent requests.
@@ -71,7 +71,7 @@ pub(crate) struct Filling {
     /// Which window this is; `None` until the first record.
     pub(crate) window: Option<Window>,
     pub(crate) members: Members,
-    pub(crate) memories: BTreeMap<Id, Memory>,
+    pub(crate) ids: BTreeMap<Id, IdEntry>,
 }
 
 impl Filling {
@@ -79,29 +79,23 @@ impl Filling {
         let addr = it.path.peer;
         self.members.retain(|_, member| member.id.is_none() || member.id != it.id);
         let displaced = self.members.insert(addr, Member::of(it)).and_then(|member| member.id);
-        if let Some(memory) = displaced.and_then(|id| self.memories.get_mut(&id)) {
-            (memory.addr, memory.standing) = (addr, Standing::Displaced);
+        if let Some(entry) = displaced.and_then(|id| self.ids.get_mut(&id)) {
+            (entry.addr, entry.state) = (addr, IdState::Displaced);
         }
-        self.remember(it.id.as_ref(), it.seq, addr, Standing::In);
+        self.remember(it.id.as_ref(), it.seq, addr, IdState::In);
     }
 
     fn leave(&mut self, it: &Leaving) {
         if let Some((addr, _)) = self.find(it.id.as_ref(), it.path.peer) {
             self.members.remove(&addr);
         }
-        self.remember(it.id.as_ref(), it.seq, it.path.peer, Standing::Left);
+        self.remember(it.id.as_ref(), it.seq, it.path.peer, IdState::Left);
     }
 
-    fn remember(
-        &mut self,
-        id: Option<&Id>,
-        seq: Option<u64>,
-        addr: SocketAddr,
-        standing: Standing,
-    ) {
+    fn remember(&mut self, id: Option<&Id>, seq: Option<u64>, addr: SocketAddr, state: IdState) {
         let Some(id) = id else { return };
-        let before = self.memories.get(id).and_then(|memory| memory.seq);
-        self.memories.insert(id.clone(), Memory { seq: before.max(seq), addr, standing });
+        let before = self.ids.get(id).and_then(|entry| entry.seq);
+        self.ids.insert(id.clone(), IdEntry { seq: before.max(seq), addr, state });
     }
 
     /// Returns the member with this id or, without an id, the one at this address.

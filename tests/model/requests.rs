@@ -7,7 +7,7 @@ use hit7::proto::{Datagram, Id, Request, RequestKind};
 use hit7::registry::Handled;
 use hit7::window::{Wall, Window};
 
-use super::{Check, Filling, Model, Rule, Standing};
+use super::{Check, Filling, IdState, Model, Rule};
 
 /// Whether a request is new, a retry or old, given the earlier requests of its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Model {
 
     /// Returns the highest `seq` that is remembered of an id.
     pub(crate) fn highest(&self, id: &Id, current_counts: bool) -> Option<u64> {
-        let seq = |of: &Filling| of.memories.get(id).and_then(|memory| memory.seq);
+        let seq = |of: &Filling| of.ids.get(id).and_then(|entry| entry.seq);
         seq(&self.next).max(if current_counts { seq(&self.current) } else { None })
     }
 
@@ -36,16 +36,16 @@ impl Model {
         Rule::Once.require(highest <= Some(seq), || {
             format!("{id} goes back from seq {highest:?} to {seq}")
         })?;
-        let before = self.next.memories.get(id);
+        let before = self.next.ids.get(id);
         let twice = before.is_some_and(|it| it.seq == Some(seq) && it.addr == addr);
         Rule::Once.require(!twice, || format!("{id} has seq {seq} twice from {addr}"))
     }
 
     /// Returns what a request is, if no record of its id is in flight.
     pub(crate) fn verdict(&self, request: &Request, addr: SocketAddr, wall: Wall) -> Verdict {
-        let standing = match request.kind {
-            RequestKind::Register(_) => Standing::In,
-            RequestKind::Leave => Standing::Left,
+        let state = match request.kind {
+            RequestKind::Register(_) => IdState::In,
+            RequestKind::Leave => IdState::Left,
             RequestKind::Query { .. } => return Verdict::New,
         };
         let (Some(id), Some(seq)) = (&request.id, request.seq) else { return Verdict::New };
@@ -54,10 +54,10 @@ impl Model {
             return Verdict::Silence;
         }
         let windows = [&self.next, &self.current].into_iter().take(if over { 1 } else { 2 });
-        let mut known = windows.filter_map(|it| Some((it.window?, it.memories.get(id)?)));
-        match known.find(|(_, memory)| memory.seq == Some(seq)) {
-            Some((_, memory)) if memory.addr != addr => Verdict::New,
-            Some((_, memory)) if memory.standing != standing => Verdict::Silence,
+        let mut known = windows.filter_map(|it| Some((it.window?, it.ids.get(id)?)));
+        match known.find(|(_, entry)| entry.seq == Some(seq)) {
+            Some((_, entry)) if entry.addr != addr => Verdict::New,
+            Some((_, entry)) if entry.state != state => Verdict::Silence,
             Some((window, _)) if wall >= self.length.closes(window) => Verdict::New,
             Some((window, _)) => Verdict::Retry(window),
             None => Verdict::New,

@@ -23,7 +23,7 @@ const FLAGS: [&str; 2] = ["--window", "2s"];
 const CLIENTS: u8 = 4;
 
 /// How long lines may still fit into the last allocated page of the journal, on a busy machine.
-const SLACK: Duration = Duration::from_millis(1500);
+const LAST_PAGE_TIME: Duration = Duration::from_millis(1500);
 
 /// A file system of 1 MB, unmounted when dropped.
 struct SmallDisk(PathBuf);
@@ -154,8 +154,10 @@ fn check_times(full: &Full, answers: &Answers) {
     let count = |from: Duration, to: Duration| {
         answers.acked.iter().filter(|acked| (from..to).contains(&acked.at)).count()
     };
-    let (before, slack) = (count(Duration::ZERO, full.from), count(full.from, full.from + SLACK));
-    let (while_full, after) = (count(full.from + SLACK, full.to), count(full.to, Duration::MAX));
+    let (before, slack) =
+        (count(Duration::ZERO, full.from), count(full.from, full.from + LAST_PAGE_TIME));
+    let (while_full, after) =
+        (count(full.from + LAST_PAGE_TIME, full.to), count(full.to, Duration::MAX));
     println!(
         "full for {:?}: acked {before} before, {slack} into the last page, {while_full} while \
          full, {after} after; {} told unavailable",

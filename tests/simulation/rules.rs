@@ -34,7 +34,7 @@ use serde_json::{Value, json};
 
 use crate::faults::Counts;
 use crate::journal::SimulatedJournal;
-use crate::model::{Broken, Check, List, Members, Model, Rule, Standing, Verdict, members_of};
+use crate::model::{Broken, Check, IdState, List, Members, Model, Rule, Verdict, members_of};
 use crate::network::Packet;
 
 pub(crate) use acked_means_in::Asked;

@@ -20,7 +20,7 @@ use crate::wire::{
 const SOCKETS: u32 = 800;
 
 /// The most time that a delayed flood may catch up on: more would be a burst, not a rate.
-const SLACK: Duration = Duration::from_millis(5);
+const MAX_CATCH_UP: Duration = Duration::from_millis(5);
 
 /// Returns the number of datagrams of the long run (`HIT7_FLOOD`), if that is asked for.
 fn long_run() -> Option<u64> {
@@ -115,7 +115,7 @@ fn flood(to: SocketAddr, rate: Option<u64>, count: u64) -> Duration {
     for n in 0..count {
         sources.send(n, to, &kinds[n as usize % kinds.len()]);
         if let Some(rate) = rate.filter(|_| n % 16 == 0) {
-            due = due.max(begin.elapsed().saturating_sub(SLACK));
+            due = due.max(begin.elapsed().saturating_sub(MAX_CATCH_UP));
             due += Duration::from_nanos(16_000_000_000 / rate);
             thread::sleep(due.saturating_sub(begin.elapsed()));
         }

@@ -3,12 +3,12 @@
 import { bars, curve } from "./plot.js";
 
 const SLOTS = 60; // windows that are plotted
-const SECONDS = 120; // seconds of registrations that are plotted at most
+const PLOTTED_SECONDS = 120; // seconds of registrations that are plotted at most
 const LEAST_SECONDS = 30; // the shortest time axis of that plot, in seconds
 const FIRST_ROOMS = 12; // rooms that stand on the page; the others are behind one more click
 const SHOWN_ROOMS = 200;
 const SHOWN_PEERS = 200;
-const FEW = 6; // up to this many rooms, all are unfolded at first
+const MAX_UNFOLDED = 6; // up to this many rooms, all are unfolded at first
 const OPEN_ROOMS = 3; // with more rooms, only this many of the largest are
 const TIMEOUT = 5000; // ms without an event until the page says that it is not connected
 const ANNOUNCE_EVERY = 30000; // ms between two announcements to a screen reader
@@ -151,7 +151,7 @@ function showRate(before, event) {
     if (more < 0 || passed > 10) rates = [];
     else if (passed > 0) rates.push({ passed, more: Math.max(0, more) });
   }
-  while (rates.reduce((sum, rate) => sum + rate.passed, 0) > SECONDS) rates.shift();
+  while (rates.reduce((sum, rate) => sum + rate.passed, 0) > PLOTTED_SECONDS) rates.shift();
   const seconds = perSecond();
   const last = seconds.slice(-5);
   const mean = last.length ? last.reduce((sum, rate) => sum + rate, 0) / last.length : 0;
@@ -232,7 +232,7 @@ function showMembers(window) {
     : "");
   const focused = document.activeElement;
   const shown = rooms.slice(0, SHOWN_ROOMS);
-  const all = shown.map((room, place) => card(room, place < (rooms.length > FEW ? OPEN_ROOMS : FEW)));
+  const all = shown.map((room, place) => card(room, place < (rooms.length > MAX_UNFOLDED ? OPEN_ROOMS : MAX_UNFOLDED)));
   if (all.length === 0) all.push(empty(window));
   arrange($("rooms"), all.slice(0, FIRST_ROOMS));
   arrange($("other-rooms"), all.slice(FIRST_ROOMS));

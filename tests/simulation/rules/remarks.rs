@@ -12,11 +12,11 @@ pub(crate) fn of_record(model: &Model, record: &Record) -> Option<&'static str> 
             None => "an address was taken over without an id",
         });
     }
-    let memory = model.next.memories.get(it.id.as_ref()?)?;
-    if memory.addr == it.path.peer {
+    let entry = model.next.ids.get(it.id.as_ref()?)?;
+    if entry.addr == it.path.peer {
         return None;
     }
-    let equal = memory.seq.is_some() && memory.seq == it.seq;
+    let equal = entry.seq.is_some() && entry.seq == it.seq;
     Some(if equal { "an equal seq came from another address" } else { "an id moved" })
 }
 
@@ -34,10 +34,10 @@ pub(crate) fn of_request(
         }
         Verdict::Silence => {
             let id = request.id.as_ref()?;
-            let memory = model.next.memories.get(id).or(model.current.memories.get(id))?;
-            match memory.standing {
-                Standing::Left => Some("an older copy came after a LEAVE"),
-                _ if memory.addr != addr => Some("an older copy came after a move"),
+            let entry = model.next.ids.get(id).or(model.current.ids.get(id))?;
+            match entry.state {
+                IdState::Left => Some("an older copy came after a LEAVE"),
+                _ if entry.addr != addr => Some("an older copy came after a move"),
                 _ => None,
             }
         }
