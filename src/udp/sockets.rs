@@ -16,13 +16,6 @@ use super::{Inbox, Path, RECV_BUFFER, SEND_BUFFER, Socket, Train, Transmit};
 /// another.
 const MAX_BIND_TRIES: usize = 16;
 
-/// The error number for an address family that the system lacks.
-#[cfg(not(windows))]
-const EAFNOSUPPORT: i32 = libc::EAFNOSUPPORT;
-/// The error number for an address family that the system lacks (Winsock's WSAEAFNOSUPPORT).
-#[cfg(windows)]
-const EAFNOSUPPORT: i32 = 10047;
-
 /// The reason why a socket could not be bound to an address.
 #[derive(Debug, Error)]
 #[error("cannot bind {addr}: {source}")]
@@ -182,8 +175,10 @@ impl Sockets {
 fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, BindError> {
     let (mut bound, mut missing): (Vec<Socket>, _) = (Vec::new(), None);
     for &addr in addrs {
-        let port = bound.first().map_or(addr.port(), |first| first.local_addr().port());
-        match Socket::bind(SocketAddr::new(addr.ip(), port)) {
+        // A link-local address keeps its scope, which says on which interface it is.
+        let mut own = addr;
+        own.set_port(bound.first().map_or(addr.port(), |first| first.local_addr().port()));
+        match Socket::bind(own) {
             Ok(socket) => bound.push(socket),
             Err(source) if is_missing(&source) => missing = Some(BindError { addr, source }),
             Err(source) => return Err(BindError { addr, source }),
@@ -197,7 +192,7 @@ fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, BindError> {
 
 /// Returns whether an error says that this machine lacks the address, or its whole family.
 fn is_missing(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
 fn unreached(path: &Path) -> io::Error {
@@ -209,7 +204,10 @@ fn unreached(path: &Path) -> io::Error {
 mod tests {
     use super::super::tests::{ASKED, addr, bind, ip, take, to, transmit};
     use super::*;
+    use hit7_support::skip;
     use std::collections::HashSet;
+    use std::fs;
+    use std::net::SocketAddrV6;
     use std::slice;
     use std::time::Duration;
     use tokio::time::timeout;
@@ -243,7 +241,10 @@ mod tests {
         }
         let BindError { addr, source } = Sockets::bind(&[lacking]).unwrap_err();
         assert_eq!((addr, source.kind()), (lacking, ErrorKind::AddrNotAvailable));
-        assert!(is_missing(&io::Error::from_raw_os_error(EAFNOSUPPORT)), "nor has it the family");
+        assert!(
+            is_missing(&io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+            "nor has it the family"
+        );
         assert!(!is_missing(&ErrorKind::AddrInUse.into()));
     }
 
@@ -255,6 +256,21 @@ mod tests {
             assert_eq!((again.addr, again.source.kind()), (addr, ErrorKind::AddrInUse));
         }
         assert!(Sockets::bind_all(first.local_addrs()[0].port()).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_link_local_address_is_bound_on_its_interface() {
+        // A line of Linux's list begins with an address and its interface's index, both in hex.
+        let list = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+        let mut own = list.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let ip = Ipv6Addr::from(u128::from_str_radix(words.next()?, 16).ok()?);
+            let index = u32::from_str_radix(words.next()?, 16).ok()?;
+            ip.is_unicast_link_local().then(|| SocketAddrV6::new(ip, 0, 0, index))
+        });
+        let Some(own) = own.next() else { return skip("no link-local address is known") };
+        let sockets = Sockets::bind(&[own.into()]).unwrap();
+        assert_eq!(sockets.local_addrs()[0].ip(), *own.ip());
     }
 
     #[tokio::test]
