@@ -285,7 +285,7 @@ pub(crate) struct Registry {
     pub(crate) key_file: Option<PathBuf>,
     /// Own address, or address and port, to send from [default: any]
     ///
-    /// Peers of its kind alone, IPv4 or IPv6, are then met.
+    /// What it sends then goes to addresses of its kind alone, IPv4 or IPv6.
     #[arg(long, env = "HIT7_BIND", value_name = "ADDR", value_parser = parse_bind_addr)]
     pub(crate) bind: Option<SocketAddr>,
 }

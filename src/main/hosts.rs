@@ -10,18 +10,20 @@ use super::Failure;
 
 /// Binds a UDP socket on every address of `host`, or on all addresses, all with the same port.
 pub(crate) fn bind(host: Option<&str>, port: u16) -> Result<Sockets, Failure> {
-    let Some(host) = host else {
-        let failed = |error: BindError| cannot_listen("all addresses", port, &error.source);
-        return Sockets::bind_all(port).map_err(failed);
+    let bound = match host {
+        Some(host) => Sockets::bind(&resolve(host, port)?),
+        None => Sockets::bind_all(port),
     };
-    Sockets::bind(&resolve(host, port)?).map_err(|BindError { addr, source }| {
-        if port == 0 && source.kind() == ErrorKind::AddrInUse {
-            let host = view::escape_controls(host);
-            let sentence = format!("no port is free on every address of {host}; name one");
-            return Failure::Message(sentence);
-        }
-        cannot_listen(&addr.ip().to_string(), port, &source)
+    bound.map_err(|BindError { addr, source }| match host {
+        _ if port == 0 && source.kind() == ErrorKind::AddrInUse => no_free_port(host),
+        Some(_) => cannot_listen(&addr.ip().to_string(), port, &source),
+        None => cannot_listen("all addresses", port, &source),
     })
+}
+
+fn no_free_port(host: Option<&str>) -> Failure {
+    let of = host.map(|host| format!(" of {}", view::escape_controls(host))).unwrap_or_default();
+    Failure::Message(format!("no port is free on every address{of}; name one"))
 }
 
 /// Returns the failure, with a remedy, for an address and port that cannot be listened on.
