@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use hit7::mesh::ListCap;
 use hit7::proto::{Name, Room, Text};
+use hit7::udp::all_addresses;
 use hit7::window::{Length, Window};
 use ipnet::IpNet;
 
@@ -283,12 +284,19 @@ pub(crate) struct Registry {
     /// Keys of a private registry, one a line; the first is used
     #[arg(long, env = "HIT7_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
-    /// Own address, or address and port, to send from [default: any]
+    /// Own address, port, or both, to send from [default: any]
     ///
-    /// What it sends then goes to addresses of its kind alone, IPv4 or IPv6.
-    #[arg(long, env = "HIT7_BIND", value_name = "ADDR", value_parser = parse_bind_addr)]
-    pub(crate) bind: Option<SocketAddr>,
+    /// An address reaches others of its kind alone, IPv4 or IPv6; a port alone reaches both.
+    #[arg(
+        long, env = "HIT7_BIND", value_name = "ADDR", value_parser = parse_own_addresses,
+        default_value = "0", hide_default_value = true
+    )]
+    pub(crate) bind: OwnAddresses,
 }
+
+/// The addresses that a client sends from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnAddresses(pub(crate) Vec<SocketAddr>);
 
 impl fmt::Display for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -352,9 +360,14 @@ fn parse_http_addr(text: &str) -> Result<SocketAddr, String> {
     addr.map_err(|_| "give an address and port like 127.0.0.1:8081, or a port".to_owned())
 }
 
-fn parse_bind_addr(text: &str) -> Result<SocketAddr, String> {
+fn parse_own_addresses(text: &str) -> Result<OwnAddresses, String> {
+    if let Ok(port) = text.parse() {
+        return Ok(OwnAddresses(all_addresses(port).to_vec()));
+    }
     let addr = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)));
-    addr.map_err(|_| "give an address like 192.168.1.7 or 192.168.1.7:5000".to_owned())
+    let addr =
+        addr.map_err(|_| "give an address, a port, or both: 192.168.1.7, 5000, [::]:5000")?;
+    Ok(OwnAddresses(vec![addr]))
 }
 
 #[cfg(test)]
@@ -417,6 +430,9 @@ mod tests {
         assert_eq!(parse_http_addr("8081"), parse_http_addr("localhost:8081"));
         assert_eq!(parse_http_addr("[::1]:0").unwrap().port(), 0);
         assert!(parse_http_addr("host:8081").is_err() && parse_http_addr("127.0.0.1").is_err());
-        assert!(parse_bind_addr("localhost").is_err() && parse_bind_addr("[::1]:5").is_ok());
+        let own = |text| parse_own_addresses(text).map(|own| own.0);
+        assert_eq!(own("::1").unwrap(), own("[::1]:0").unwrap());
+        assert_eq!(own("5000").unwrap(), all_addresses(5000));
+        assert!(own("localhost").is_err() && own("65536").is_err());
     }
 }

@@ -39,8 +39,10 @@ const LONGEST_DELAY: Duration = Duration::from_secs(1);
 pub struct Target {
     /// The registry's addresses, tried one after the other; at least one.
     pub registries: Vec<SocketAddr>,
-    /// The local address to send from; `None` lets the system choose one.
-    pub bind: Option<SocketAddr>,
+    /// The local addresses to send from, of one port: see [`all_addresses`].
+    ///
+    /// [`all_addresses`]: crate::udp::all_addresses
+    pub bind: Vec<SocketAddr>,
     /// The key that signs requests to a private registry.
     pub key: Option<Key>,
     /// How long the registry may be silent before the client reports it or gives up.
@@ -80,10 +82,11 @@ pub enum ClientError {
     #[error("cannot use {addr} as own address: {source}; give another --bind")]
     Bind { addr: SocketAddr, source: io::Error },
     #[error(
-        "cannot reach {} from {bind}: give a --bind of the same kind, IPv4 or IPv6",
-        addresses(.registries)
+        "cannot reach {} from {}: they are not of one kind, IPv4 or IPv6; give another address of \
+         the registry, or another --bind",
+        addresses(.registries), addresses(.own)
     )]
-    OtherFamily { bind: SocketAddr, registries: Vec<SocketAddr> },
+    OtherFamily { registries: Vec<SocketAddr>, own: Vec<SocketAddr> },
     #[error("cannot open a socket: {0}")]
     Open(io::Error),
     #[error("cannot receive any more: {0}")]
@@ -99,8 +102,17 @@ pub enum ClientError {
     Refused { code: Code, reason: String },
 }
 
-fn addresses(registries: &[SocketAddr]) -> String {
-    let texts: Vec<String> = registries.iter().map(SocketAddr::to_string).collect();
+impl ClientError {
+    fn of_bind(BindError { addr, source }: BindError) -> ClientError {
+        match addr.ip().is_unspecified() && addr.port() == 0 {
+            true => ClientError::Open(source),
+            false => ClientError::Bind { addr, source },
+        }
+    }
+}
+
+fn addresses(all: &[SocketAddr]) -> String {
+    let texts: Vec<String> = all.iter().map(SocketAddr::to_string).collect();
     texts.join(", ")
 }
 
@@ -111,17 +123,18 @@ impl Target {
         TIMEOUT_PER_ADDRESS.min(self.timeout / addresses).max(MIN_TIMEOUT_PER_ADDRESS)
     }
 
-    /// Removes the registry's addresses that `bind` cannot send to, being of the other IP version;
-    /// fails if none is left.
-    fn reachable(mut self) -> Result<Target, ClientError> {
+    /// Binds the sockets to send from, and removes the registry's addresses of a family that none of
+    /// them has; fails if no address is left.
+    fn open(mut self) -> Result<(Target, Sockets), ClientError> {
+        let sockets = Sockets::bind(&self.bind).map_err(ClientError::of_bind)?;
         // Answers come from addresses in this form: `::ffff:192.0.2.1` is 192.0.2.1.
-        self.registries.iter_mut().for_each(|addr| *addr = canonical(*addr));
-        let Some(bind) = self.bind else { return Ok(self) };
-        let all = self.registries.clone();
-        self.registries.retain(|addr| addr.is_ipv4() == canonical(bind).is_ipv4());
+        let all: Vec<SocketAddr> = self.registries.iter().copied().map(canonical).collect();
+        let own = sockets.local_addrs();
+        let is_reached = |addr: &SocketAddr| own.iter().any(|it| it.is_ipv4() == addr.is_ipv4());
+        self.registries = all.iter().copied().filter(is_reached).collect();
         match self.registries.is_empty() {
-            true => Err(ClientError::OtherFamily { bind, registries: all }),
-            false => Ok(self),
+            true => Err(ClientError::OtherFamily { registries: all, own }),
+            false => Ok((self, sockets)),
         }
     }
 }
@@ -133,8 +146,8 @@ pub async fn join(
     shutdown: impl Future<Output = ()>,
     events: mpsc::Sender<Event>,
 ) -> Result<(), ClientError> {
-    let config = Config { target: config.target.reachable()?, ..config };
-    let sockets = open(&config.target)?;
+    let (target, sockets) = config.target.open()?;
+    let config = Config { target, ..config };
     let now = clock.now();
     let peer = Peer::new(peer_config(&config, &sockets)?, now);
     let next_address_at = now.mono + config.target.time_per_address();
@@ -166,14 +179,6 @@ fn random_id() -> Result<Id, ClientError> {
     let bits = getrandom::u64().map_err(ClientError::Random)?;
     let text = URL_SAFE_NO_PAD.encode(bits.to_be_bytes());
     Ok(text.parse().expect("base64url is what ids are made of"))
-}
-
-fn open(target: &Target) -> Result<Sockets, ClientError> {
-    match target.bind {
-        Some(addr) => Sockets::bind(&[addr])
-            .map_err(|BindError { addr, source }| ClientError::Bind { addr, source }),
-        None => Sockets::bind_all(0).map_err(|error| ClientError::Open(error.source)),
-    }
 }
 
 /// Returns the address from which this host reaches the registry, if that is a private one: peers
@@ -370,7 +375,7 @@ mod tests {
     fn every_address_is_tried_before_the_timeout() {
         let time = |addresses: usize, timeout| {
             let registries = vec![SocketAddr::from(([127, 0, 0, 1], 8080)); addresses];
-            Target { registries, bind: None, key: None, timeout }.time_per_address()
+            Target { registries, bind: Vec::new(), key: None, timeout }.time_per_address()
         };
         assert_eq!(time(1, Duration::from_secs(30)), TIMEOUT_PER_ADDRESS);
         assert_eq!(time(2, Duration::from_secs(1)), Duration::from_millis(500));

@@ -285,7 +285,7 @@ impl Node {
                 }
                 self.note_failing(JournalState::Refuses, why);
             }
-            // No outcome is unknown, so none will end an outage: the next request tries again.
+            // No outcome is unknown, so none will end an outage: requests try again after a while.
             Outcome::Down(why) if self.submitted == 0 => {
                 self.back_off(now);
                 self.note_failing(JournalState::Refuses, why);

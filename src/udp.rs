@@ -30,7 +30,7 @@ use egress::{Egress, open, share_port};
 
 pub use inbox::Inbox;
 pub use outbox::{Class, Outbox, Unsent};
-pub use sockets::{BindError, Sockets};
+pub use sockets::{BindError, Sockets, all_addresses};
 
 /// The receive buffer to request from the kernel, in bytes: some thousands of datagrams, as each
 /// counts for up to 2 KiB, however short.
@@ -100,8 +100,8 @@ impl Socket {
     /// Returns whether this socket can send on `path`.
     fn reaches(&self, path: &Path) -> bool {
         let (own, Path { peer, local }) = (self.local_addr().ip(), path);
-        let any = own.is_unspecified() && local.is_ipv4() == own.is_ipv4();
-        own.is_ipv4() == peer.is_ipv4() && (any || own == *local || local.is_unspecified())
+        let is_ours = own.is_unspecified() || local.is_unspecified() || own == *local;
+        own.is_ipv4() == peer.is_ipv4() && is_ours
     }
 
     fn try_recv(&self, inbox: &mut Inbox) -> io::Result<()> {
@@ -286,6 +286,21 @@ mod tests {
                 assert_eq!(texts, ["part 0", "part 1", "part 2", "last"]);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn each_datagram_of_a_batch_leaves_from_its_own_address() {
+        if bind("127.0.0.2:0").is_none() {
+            return;
+        }
+        let server = Socket::bind(addr("0.0.0.0:0")).unwrap();
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        let from = ["127.0.0.1", ASKED, ASKED, "127.0.0.1"];
+        let batch = from.map(|host| transmit(Path::new(client.local_addr(), ip(host)), host));
+        assert_eq!(server.send(&batch), from.len());
+        let sources: Vec<String> =
+            take(&client, 4).await.iter().map(|(path, _)| path.peer.ip().to_string()).collect();
+        assert_eq!(sources, from);
     }
 
     #[tokio::test]

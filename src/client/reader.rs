@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{ClientError, LONGEST_DELAY, Target, open, transmit};
+use super::{ClientError, LONGEST_DELAY, Target, transmit};
 use crate::ask::{PendingRequest, Reply, RetryLimits};
 use crate::clock::{Alarm, Clock};
 use crate::cookie::NO_COOKIE;
@@ -135,8 +135,7 @@ impl RosterPages {
 
 impl Reader {
     fn new(target: Target, room: Room, clock: Clock) -> Result<Reader, ClientError> {
-        let target = target.reachable()?;
-        let sockets = open(&target)?;
+        let (target, sockets) = target.open()?;
         let seq = getrandom::u64().map_err(ClientError::Random)? >> 12;
         Ok(Reader { target, sockets, clock, room, cookie: NO_COOKIE.to_owned(), seq })
     }

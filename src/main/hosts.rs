@@ -3,21 +3,22 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 
-use hit7::udp::{BindError, Sockets};
+use hit7::udp::{BindError, Sockets, all_addresses};
 use hit7::view;
 
 use super::Failure;
 
 /// Binds a UDP socket on every address of `host`, or on all addresses, all with the same port.
 pub(crate) fn bind(host: Option<&str>, port: u16) -> Result<Sockets, Failure> {
-    let bound = match host {
-        Some(host) => Sockets::bind(&resolve(host, port)?),
-        None => Sockets::bind_all(port),
+    let addrs = match host {
+        Some(host) => resolve(host, port)?,
+        None => all_addresses(port).to_vec(),
     };
-    bound.map_err(|BindError { addr, source }| match host {
-        _ if port == 0 && source.kind() == ErrorKind::AddrInUse => no_free_port(host),
-        Some(_) => cannot_listen(&addr.ip().to_string(), port, &source),
-        None => cannot_listen("all addresses", port, &source),
+    Sockets::bind(&addrs).map_err(|BindError { addr, source }| {
+        if port == 0 && source.kind() == ErrorKind::AddrInUse {
+            return no_free_port(host);
+        }
+        cannot_listen(&addr.ip().to_string(), port, &source)
     })
 }
 

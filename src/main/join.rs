@@ -97,5 +97,5 @@ fn target(registry: &cli::Registry, timeout: Duration) -> Result<Target, Failure
     let registries = resolve(&registry.host, registry.port)?;
     let keys = registry.key_file.as_deref().map(keyfile::read).transpose()?;
     let key = keys.and_then(|keys| keys.into_iter().next());
-    Ok(Target { registries, bind: registry.bind, key, timeout })
+    Ok(Target { registries, bind: registry.bind.0.clone(), key, timeout })
 }

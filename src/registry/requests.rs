@@ -174,7 +174,7 @@ impl Registry {
         match id {
             Some(id) => {
                 let entry = self.window_to_fill().id_entry(id);
-                seq.is_some() || entry.is_some_and(|m| matches!(m.state, IdState::In(_)))
+                seq.is_some() || entry.is_some_and(|entry| matches!(entry.state, IdState::In(_)))
             }
             None => self.window_to_fill().member_at(addr).is_some_and(|member| member.id.is_none()),
         }

@@ -8,7 +8,7 @@ use socket2::Socket;
 /// The most datagrams that are sent by one system call (docs/BENCHMARKS.md has what that saves).
 pub(super) const MAX_BATCH: usize = 64;
 
-/// One datagram: its destination, in the form of the socket's family, and its payload.
+/// One datagram: its destination and its payload.
 pub(super) type Message<'a> = (SocketAddr, &'a [u8]);
 
 /// Sends up to [`MAX_BATCH`] of `messages` from `source`, without waiting, and returns how many the

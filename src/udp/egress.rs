@@ -26,9 +26,6 @@ pub(super) struct Egress {
     pub(super) state: UdpSocketState,
     /// The address that the socket is bound to.
     pub(super) addr: SocketAddr,
-    /// Whether this is an IPv6 socket bound to an IPv4 address, whose peers it knows as
-    /// `::ffff:0:0/96`.
-    mapped: bool,
     /// The most datagrams of one train. Our own count, because quinn-udp's falls to 1 at any
     /// EINVAL, which one datagram to our broadcast address would cause.
     pub(super) train: AtomicUsize,
@@ -49,7 +46,6 @@ impl Egress {
             io,
             state,
             addr,
-            mapped: addr.is_ipv4() && bound.is_ipv6(),
             train,
             #[cfg(test)]
             room: AtomicUsize::new(usize::MAX),
@@ -60,16 +56,17 @@ impl Egress {
     #[cfg(target_os = "linux")]
     pub(super) fn send_only(receiver: &Egress, local: IpAddr, buffer: usize) -> io::Result<Egress> {
         // Receivers bound to the same address form a group, over which the system spreads datagrams
-        // (SO_REUSEPORT). This socket must not join that group, nor a later receiver this socket's:
-        // a group has one address and one kind of socket, and no receiver is of IPv6 with IPv4.
-        let same = receiver.addr.ip() == local;
+        // (SO_REUSEPORT). This socket must not join that group, nor a later receiver this socket's.
+        // A group has one address and one family: so where a receiver has this address of IPv4, this
+        // is a socket of IPv6, bound to the same address. For IPv6 there is no such way: the socket
+        // is in the group, which passes over it once it is connected.
         let ip = match local {
-            IpAddr::V4(ip) if same => ip.to_ipv6_mapped().into(),
+            IpAddr::V4(ip) if receiver.addr.ip() == local => ip.to_ipv6_mapped().into(),
             ip => ip,
         };
         let socket = open(Domain::for_address((ip, 0).into()))?;
-        if ip.is_ipv6() {
-            socket.set_only_v6(!same)?;
+        if ip != local {
+            socket.set_only_v6(false)?;
         }
         share_port(&receiver.io)?;
         share_port(&socket)?;
@@ -119,7 +116,7 @@ impl Egress {
     fn put_many(&self, run: &[Transmit]) -> io::Result<usize> {
         #[cfg(test)]
         self.take_room()?;
-        let messages = run.iter().map(|it| (self.destination(it.path.peer), &it.payload[..]));
+        let messages = run.iter().map(|it| (it.path.peer, &it.payload[..]));
         batch::send(&self.io, self.source(run[0].path.local), messages)
     }
 
@@ -198,7 +195,7 @@ impl Egress {
     ) -> io::Result<()> {
         #[cfg(test)]
         self.take_room()?;
-        let (destination, src_ip) = (self.destination(path.peer), self.source(path.local));
+        let (destination, src_ip) = (path.peer, self.source(path.local));
         let asked = quinn_udp::Transmit { destination, ecn: None, contents, segment_size, src_ip };
         match self.state.try_send((&self.io).into(), &asked) {
             Err(error) if src_ip.is_some() && refuses_source(&error) => {
@@ -206,13 +203,6 @@ impl Egress {
                 self.state.try_send((&self.io).into(), &anyhow)
             }
             done => done,
-        }
-    }
-
-    fn destination(&self, peer: SocketAddr) -> SocketAddr {
-        match peer.ip() {
-            IpAddr::V4(ip) if self.mapped => (ip.to_ipv6_mapped(), peer.port()).into(),
-            _ => peer,
         }
     }
 
@@ -230,9 +220,16 @@ impl Egress {
     }
 }
 
-/// Opens a UDP socket, not bound yet.
+/// Opens a UDP socket, not bound yet. `AddrNotAvailable` means that this machine has no addresses of
+/// this family: systems and sandboxes say so in many ways.
 pub(super) fn open(domain: Domain) -> io::Result<Socket> {
-    Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
+    use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(|error| {
+        match error.raw_os_error() {
+            Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => error,
+            _ => io::Error::new(ErrorKind::AddrNotAvailable, error),
+        }
+    })
 }
 
 /// Lets other sockets of the same user share the port, if they allow it too (SO_REUSEPORT).

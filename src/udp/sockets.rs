@@ -38,22 +38,7 @@ impl Sockets {
     /// each. An address that the machine lacks is left out, unless it lacks all. Panics outside a
     /// tokio runtime.
     pub fn bind(addrs: &[SocketAddr]) -> Result<Sockets, BindError> {
-        let mut tries = 1..MAX_BIND_TRIES;
-        loop {
-            match bind_each(addrs) {
-                Err(BindError { addr, source })
-                    if addr.port() == 0
-                        && source.kind() == ErrorKind::AddrInUse
-                        && tries.next().is_some() => {}
-                bound => return bound.map(Sockets::new),
-            }
-        }
-    }
-
-    /// Binds to all addresses, of IPv4 and of IPv6 as far as the machine has them.
-    pub fn bind_all(port: u16) -> Result<Sockets, BindError> {
-        let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        Sockets::bind(&all.map(|ip| SocketAddr::new(ip, port)))
+        retry_other_ports(|| bind_each(addrs)).map(Sockets::new)
     }
 
     /// Combines bound sockets; where several reach a path, the first sends.
@@ -61,7 +46,8 @@ impl Sockets {
         Sockets { all, turn: AtomicUsize::new(0) }
     }
 
-    /// Binds as many more sockets to the same addresses and ports; see [`Socket::bind_same_port`].
+    /// Binds as many more sockets to the same addresses and ports: the system spreads peers over all
+    /// (SO_REUSEPORT).
     pub fn bind_same_ports(&self) -> io::Result<Sockets> {
         Ok(Sockets::new(self.iter().map(Socket::bind_same_port).collect::<io::Result<_>>()?))
     }
@@ -172,6 +158,25 @@ impl Sockets {
     }
 }
 
+/// Returns `port` on all addresses, of IPv4 and of IPv6.
+pub fn all_addresses(port: u16) -> [SocketAddr; 2] {
+    let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    all.map(|ip| SocketAddr::new(ip, port))
+}
+
+/// Binds again while port 0 gave a port that is in use on another of the addresses.
+fn retry_other_ports<T>(mut bind: impl FnMut() -> Result<T, BindError>) -> Result<T, BindError> {
+    let is_in_use =
+        |it: &BindError| it.addr.port() == 0 && it.source.kind() == ErrorKind::AddrInUse;
+    let mut tries = 1..MAX_BIND_TRIES;
+    loop {
+        match bind() {
+            Err(error) if is_in_use(&error) && tries.next().is_some() => {}
+            done => return done,
+        }
+    }
+}
+
 fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, BindError> {
     let (mut bound, mut missing): (Vec<Socket>, _) = (Vec::new(), None);
     for &addr in addrs {
@@ -180,7 +185,9 @@ fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, BindError> {
         own.set_port(bound.first().map_or(addr.port(), |first| first.local_addr().port()));
         match Socket::bind(own) {
             Ok(socket) => bound.push(socket),
-            Err(source) if is_missing(&source) => missing = Some(BindError { addr, source }),
+            Err(source) if source.kind() == ErrorKind::AddrNotAvailable => {
+                missing = Some(BindError { addr, source });
+            }
             Err(source) => return Err(BindError { addr, source }),
         }
     }
@@ -188,11 +195,6 @@ fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, BindError> {
         Some(missing) if bound.is_empty() => Err(missing),
         _ => Ok(bound),
     }
-}
-
-/// Returns whether an error says that this machine lacks the address, or its whole family.
-fn is_missing(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
 fn unreached(path: &Path) -> io::Error {
@@ -214,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_addresses_are_heard_on_one_port_each_family_by_its_own_socket() {
-        let sockets = Sockets::bind_all(0).unwrap();
+        let sockets = Sockets::bind(&all_addresses(0)).unwrap();
         let addrs = sockets.local_addrs();
         assert!(addrs.iter().all(|addr| addr.ip().is_unspecified() && addr.port() > 0));
         assert!(addrs.iter().all(|addr| addr.port() == addrs[0].port()), "{addrs:?}");
@@ -241,21 +243,17 @@ mod tests {
         }
         let BindError { addr, source } = Sockets::bind(&[lacking]).unwrap_err();
         assert_eq!((addr, source.kind()), (lacking, ErrorKind::AddrNotAvailable));
-        assert!(
-            is_missing(&io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
-            "nor has it the family"
-        );
-        assert!(!is_missing(&ErrorKind::AddrInUse.into()));
     }
 
     #[tokio::test]
     async fn a_busy_port_is_an_error_that_names_the_address() {
-        let first = Sockets::bind_all(0).unwrap();
+        let first = Sockets::bind(&all_addresses(0)).unwrap();
         for addr in first.local_addrs() {
             let again = Sockets::bind(&[addr]).unwrap_err();
             assert_eq!((again.addr, again.source.kind()), (addr, ErrorKind::AddrInUse));
         }
-        assert!(Sockets::bind_all(first.local_addrs()[0].port()).is_err());
+        let port = first.local_addrs()[0].port();
+        assert!(Sockets::bind(&all_addresses(port)).is_err());
     }
 
     #[tokio::test]
@@ -279,6 +277,24 @@ mod tests {
         // The second bind of the same address always fails, whatever the port.
         let failed = Sockets::bind(&own).unwrap_err();
         assert_eq!((failed.addr, failed.source.kind()), (own[1], ErrorKind::AddrInUse));
+    }
+
+    #[test]
+    fn another_port_is_tried_while_it_may_help() {
+        // How many of up to 100 tries are made if all before `works_at` fail, and with what result.
+        let tries = |own: &str, kind: ErrorKind, works_at| {
+            let mut count = 0;
+            let bound = retry_other_ports(|| {
+                count += 1;
+                let failed = || BindError { addr: addr(own), source: kind.into() };
+                if count < works_at { Err(failed()) } else { Ok(()) }
+            });
+            (count, bound.is_ok())
+        };
+        assert_eq!(tries("[::]:0", ErrorKind::AddrInUse, 5), (5, true));
+        assert_eq!(tries("[::]:0", ErrorKind::AddrInUse, 100), (MAX_BIND_TRIES, false));
+        assert_eq!(tries("[::]:8080", ErrorKind::AddrInUse, 5), (1, false));
+        assert_eq!(tries("[::]:0", ErrorKind::PermissionDenied, 5), (1, false));
     }
 
     #[tokio::test]

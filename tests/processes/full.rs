@@ -154,12 +154,12 @@ fn check_times(full: &Full, answers: &Answers) {
     let count = |from: Duration, to: Duration| {
         answers.acked.iter().filter(|acked| (from..to).contains(&acked.at)).count()
     };
-    let (before, slack) =
+    let (before, last_page) =
         (count(Duration::ZERO, full.from), count(full.from, full.from + LAST_PAGE_TIME));
     let (while_full, after) =
         (count(full.from + LAST_PAGE_TIME, full.to), count(full.to, Duration::MAX));
     println!(
-        "full for {:?}: acked {before} before, {slack} into the last page, {while_full} while \
+        "full for {:?}: acked {before} before, {last_page} into the last page, {while_full} while \
          full, {after} after; {} told unavailable",
         full.to - full.from,
         answers.refused.len()

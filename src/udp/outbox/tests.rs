@@ -1,9 +1,10 @@
 use super::super::Socket;
-use super::super::egress::Egress;
+use super::super::egress::{Egress, open};
 use super::super::source::Slot;
 use super::super::tests::{addr, ip, take, transmit};
 use super::*;
 use hit7_support::skip;
+use socket2::Domain;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -87,7 +88,14 @@ async fn use_all(outbox: &mut Outbox, local: IpAddr) {
 
 #[tokio::test]
 async fn each_class_leaves_from_the_address_that_was_asked_by_sockets_of_its_own() {
+    if open(Domain::IPV6).is_err() {
+        return skip("without IPv6, an address that a receiver is bound to has none");
+    }
     for (sockets, mut outbox, hosts) in outboxes() {
+        if cfg!(target_os = "linux") {
+            // What the receiving sockets would have to send is dropped and counted.
+            sockets.iter().for_each(|socket| socket.egress.room.store(0, Relaxed));
+        }
         for &host in &hosts {
             use_all(&mut outbox, host).await;
         }
