@@ -364,9 +364,9 @@ fn parse_own_addresses(text: &str) -> Result<OwnAddresses, String> {
     if let Ok(port) = text.parse() {
         return Ok(OwnAddresses(all_addresses(port).to_vec()));
     }
-    let addr = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)));
-    let addr =
-        addr.map_err(|_| "give an address, a port, or both: 192.168.1.7, 5000, [::]:5000")?;
+    let forms = [text.to_owned(), format!("{text}:0"), format!("[{text}]:0")];
+    let addr = forms.iter().find_map(|form| form.parse().ok());
+    let addr = addr.ok_or("give an address, a port, or both: 192.168.1.7, 5000, [::]:5000")?;
     Ok(OwnAddresses(vec![addr]))
 }
 
@@ -431,7 +431,12 @@ mod tests {
         assert_eq!(parse_http_addr("[::1]:0").unwrap().port(), 0);
         assert!(parse_http_addr("host:8081").is_err() && parse_http_addr("127.0.0.1").is_err());
         let own = |text| parse_own_addresses(text).map(|own| own.0);
-        assert_eq!(own("::1").unwrap(), own("[::1]:0").unwrap());
+        for (text, whole) in
+            [("::1", "[::1]:0"), ("fe80::1%2", "[fe80::1%2]:0"), ("1.2.3.4", "1.2.3.4:0")]
+        {
+            assert_eq!(own(text).unwrap(), [whole.parse().unwrap()]);
+        }
+        assert_eq!(own("[::1]:5").unwrap(), ["[::1]:5".parse().unwrap()]);
         assert_eq!(own("5000").unwrap(), all_addresses(5000));
         assert!(own("localhost").is_err() && own("65536").is_err());
     }

@@ -79,16 +79,14 @@ pub enum Event {
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum ClientError {
-    #[error("cannot use {addr} as own address: {source}; give another --bind")]
-    Bind { addr: SocketAddr, source: io::Error },
+    #[error("{0}; another own address or port can be given with --bind")]
+    Bind(#[from] BindError),
     #[error(
-        "cannot reach {} from {}: they are not of one kind, IPv4 or IPv6; give another address of \
-         the registry, or another --bind",
+        "cannot reach {}: the only own address, {}, is of the other kind, IPv4 or IPv6; give an \
+         address of the registry of that kind, or another --bind",
         addresses(.registries), addresses(.own)
     )]
     OtherFamily { registries: Vec<SocketAddr>, own: Vec<SocketAddr> },
-    #[error("cannot open a socket: {0}")]
-    Open(io::Error),
     #[error("cannot receive any more: {0}")]
     Receive(io::Error),
     #[error("this system gives no random numbers: {0}")]
@@ -100,15 +98,6 @@ pub enum ClientError {
     NoAnswer { registries: Vec<SocketAddr>, waited: Duration },
     #[error("the registry refused ({code}): {reason}")]
     Refused { code: Code, reason: String },
-}
-
-impl ClientError {
-    fn of_bind(BindError { addr, source }: BindError) -> ClientError {
-        match addr.ip().is_unspecified() && addr.port() == 0 {
-            true => ClientError::Open(source),
-            false => ClientError::Bind { addr, source },
-        }
-    }
 }
 
 fn addresses(all: &[SocketAddr]) -> String {
@@ -126,7 +115,7 @@ impl Target {
     /// Binds the sockets to send from, and removes the registry's addresses of a family that none of
     /// them has; fails if no address is left.
     fn open(mut self) -> Result<(Target, Sockets), ClientError> {
-        let sockets = Sockets::bind(&self.bind).map_err(ClientError::of_bind)?;
+        let sockets = Sockets::bind(&self.bind)?;
         // Answers come from addresses in this form: `::ffff:192.0.2.1` is 192.0.2.1.
         let all: Vec<SocketAddr> = self.registries.iter().copied().map(canonical).collect();
         let own = sockets.local_addrs();

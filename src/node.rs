@@ -120,7 +120,7 @@ pub struct Counts {
 enum JournalState {
     /// The journal accepts records.
     Works,
-    /// The journal refused the last batch.
+    /// The journal refused the last batch, or was down without one.
     Refuses,
     /// The journal cannot say what becomes of the batches that it has taken.
     Down,
@@ -285,7 +285,7 @@ impl Node {
                 }
                 self.note_failing(JournalState::Refuses, why);
             }
-            // No outcome is unknown, so none will end an outage: requests try again after a while.
+            // No engine should say so: no outcome is unknown, and none would end an outage.
             Outcome::Down(why) if self.submitted == 0 => {
                 self.back_off(now);
                 self.note_failing(JournalState::Refuses, why);
@@ -450,7 +450,8 @@ impl Node {
         }
     }
 
-    /// Stops proposing for a while, and tells who waits for a proposal not submitted yet.
+    /// Drops everything in flight and proposes nothing for a while; tells those who wait for a
+    /// proposal that was not submitted yet.
     fn back_off(&mut self, now: Now) {
         let proposed = self.registry.refuse(now);
         self.tell_refused(&proposed);

@@ -291,8 +291,8 @@ impl Registry {
         }
     }
 
-    /// Drops everything in flight, as the journal has refused a batch and all that was proposed
-    /// after it. Returns the proposals that had not been taken: the clients that sent them get an
+    /// Drops everything in flight, after the journal has refused a batch and all that was proposed
+    /// after it, and proposes nothing for a while. Returns the proposals that had not been taken: the clients that sent them get an
     /// ERROR.
     pub fn refuse(&mut self, now: Now) -> Vec<Entry> {
         self.proposes_from = Some(now.mono + REFUSAL_BACKOFF);

@@ -58,7 +58,7 @@ pub struct IdEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdState {
     /// The id is a member, in this slot of the window.
-    In(Slot),
+    Member(Slot),
     /// The id withdrew with a LEAVE from this address.
     Left(Box<SocketAddr>),
     /// The address of the id, given here, was registered again with another id or none.
@@ -69,7 +69,7 @@ impl IdState {
     /// Returns the last address of an id that is out; `None` if the id is a member.
     fn departed_from(&self) -> Option<SocketAddr> {
         match self {
-            IdState::In(_) => None,
+            IdState::Member(_) => None,
             IdState::Left(addr) | IdState::Displaced(addr) => Some(**addr),
         }
     }
@@ -156,7 +156,7 @@ impl NextWindow {
 
     fn slot_of(&self, id: &Id) -> Option<Slot> {
         match self.by_id.get(id)?.state {
-            IdState::In(slot) => Some(slot),
+            IdState::Member(slot) => Some(slot),
             _ => None,
         }
     }
@@ -204,7 +204,7 @@ impl NextWindow {
             self.displace(before);
         }
         if let Some(id) = id {
-            self.remember(id, seq, IdState::In(slot));
+            self.remember(id, seq, IdState::Member(slot));
         }
     }
 
@@ -406,7 +406,7 @@ impl FinalizedWindow {
     /// Returns the roster of the member with `id`, if any, and the member's index there.
     pub fn find(&self, id: &Id) -> Option<(&Roster, usize)> {
         match self.by_id.get(id)?.state {
-            IdState::In(slot) => Some(self.member(slot)),
+            IdState::Member(slot) => Some(self.member(slot)),
             _ => None,
         }
     }

@@ -61,8 +61,12 @@ pub(crate) fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure>
     Ok(addrs)
 }
 
-/// Strips the brackets of an IPv6 address like `[::1]`; returns any other host unchanged.
+/// Strips the brackets of an IPv6 address like `[::1]` or `[fe80::1%eth0]`; returns any other host unchanged.
 fn without_brackets(host: &str) -> &str {
     let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    inside.filter(|inside| inside.parse::<Ipv6Addr>().is_ok()).unwrap_or(host)
+    let is_ipv6 = |inside: &&str| {
+        let (ip, _scope) = inside.split_once('%').unwrap_or((inside, ""));
+        ip.parse::<Ipv6Addr>().is_ok()
+    };
+    inside.filter(is_ipv6).unwrap_or(host)
 }

@@ -174,7 +174,8 @@ impl Registry {
         match id {
             Some(id) => {
                 let entry = self.window_to_fill().id_entry(id);
-                seq.is_some() || entry.is_some_and(|entry| matches!(entry.state, IdState::In(_)))
+                seq.is_some()
+                    || entry.is_some_and(|entry| matches!(entry.state, IdState::Member(_)))
             }
             None => self.window_to_fill().member_at(addr).is_some_and(|member| member.id.is_none()),
         }
@@ -195,7 +196,7 @@ fn verdict_of_known_id<'a>(
         _ => return Verdict::New,
     }
     match &entry.state {
-        IdState::In(slot) if member(*slot).path.peer == addr => {
+        IdState::Member(slot) if member(*slot).path.peer == addr => {
             Verdict::Retry(window, Some(member(*slot)))
         }
         IdState::Left(from) if **from == addr => Verdict::Retry(window, None),

@@ -223,13 +223,15 @@ impl Egress {
 /// Opens a UDP socket, not bound yet. `AddrNotAvailable` means that this machine has no addresses of
 /// this family: systems and sandboxes say so in many ways.
 pub(super) fn open(domain: Domain) -> io::Result<Socket> {
+    Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(explain_unopened)
+}
+
+fn explain_unopened(error: io::Error) -> io::Error {
     use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(|error| {
-        match error.raw_os_error() {
-            Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => error,
-            _ => io::Error::new(ErrorKind::AddrNotAvailable, error),
-        }
-    })
+    match error.raw_os_error() {
+        Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => error,
+        _ => io::Error::new(ErrorKind::AddrNotAvailable, error),
+    }
 }
 
 /// Lets other sockets of the same user share the port, if they allow it too (SO_REUSEPORT).
@@ -279,6 +281,18 @@ mod tests {
     fn send_train(egress: &Egress, train: &Train) -> (usize, usize) {
         let mut refused = 0;
         (egress.send_train(train, &mut |_, _, _| refused += 1), refused)
+    }
+
+    #[test]
+    fn a_family_that_is_refused_is_one_that_the_machine_lacks() {
+        use libc::{EACCES, EAFNOSUPPORT, EMFILE, EPERM, EPROTONOSUPPORT};
+        for number in [EAFNOSUPPORT, EPROTONOSUPPORT, EPERM, EACCES] {
+            let error = explain_unopened(io::Error::from_raw_os_error(number));
+            assert_eq!(error.kind(), ErrorKind::AddrNotAvailable, "{error}");
+            assert!(error.to_string().contains(&number.to_string()), "{error}");
+        }
+        let too_many = explain_unopened(io::Error::from_raw_os_error(EMFILE));
+        assert_eq!(too_many.raw_os_error(), Some(EMFILE));
     }
 
     #[tokio::test]

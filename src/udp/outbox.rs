@@ -15,8 +15,8 @@
 //! and port, from which nobody else can send: so it receives nothing, and can still send to anyone.
 //! Only what arrives between the bind and the connect is lost. Sockets are opened when first used,
 //! up to a limit; without one, the receiving socket sends, as it does on other systems than Linux,
-//! and never waits either. (Nor is there one on a machine without IPv6 for an address of IPv4 that
-//! the registry is bound to: it is a socket of IPv6.)
+//! and never waits either. On a machine without IPv6, an IPv4 address that the registry is bound to
+//! has no send-only socket, because that would have to be one of IPv6.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr};

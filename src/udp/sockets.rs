@@ -1,6 +1,6 @@
-//! Uses all receiving sockets of one program as if they were one.
+//! Uses several receiving sockets as if they were one.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -25,7 +25,7 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// The receiving sockets of a registry or a client.
+/// Receiving sockets that are used as one: those of a client, or of one thread of a registry.
 #[derive(Debug)]
 pub struct Sockets {
     all: Vec<Socket>,
@@ -117,7 +117,7 @@ impl Sockets {
     }
 
     /// Waits for datagrams on any socket and receives a batch from one, each in turn; cancelling
-    /// loses none.
+    /// loses none. One task may wait at a time.
     pub async fn recv(&self, inbox: &mut Inbox) -> io::Result<()> {
         loop {
             // Under load nothing here ever waits: without this line no other task would run.
@@ -146,19 +146,15 @@ impl Sockets {
     }
 
     async fn readable(&self) -> io::Result<()> {
-        if let [only] = &self.all[..] {
-            return only.io.readable().await;
-        }
-        let mut waits: Vec<_> = self.iter().map(|socket| Box::pin(socket.io.readable())).collect();
         poll_fn(|context| {
-            let mut polls = waits.iter_mut().map(|wait| wait.as_mut().poll(context));
+            let mut polls = self.iter().map(|socket| socket.io.poll_recv_ready(context));
             polls.find(Poll::is_ready).unwrap_or(Poll::Pending)
         })
         .await
     }
 }
 
-/// Returns `port` on all addresses, of IPv4 and of IPv6.
+/// Returns `0.0.0.0` and `::`, which stand for all addresses of IPv4 and of IPv6, with this port.
 pub fn all_addresses(port: u16) -> [SocketAddr; 2] {
     let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     all.map(|ip| SocketAddr::new(ip, port))
@@ -180,10 +176,8 @@ fn retry_other_ports<T>(mut bind: impl FnMut() -> Result<T, BindError>) -> Resul
 fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, BindError> {
     let (mut bound, mut missing): (Vec<Socket>, _) = (Vec::new(), None);
     for &addr in addrs {
-        // A link-local address keeps its scope, which says on which interface it is.
-        let mut own = addr;
-        own.set_port(bound.first().map_or(addr.port(), |first| first.local_addr().port()));
-        match Socket::bind(own) {
+        let port = bound.first().map_or(addr.port(), |first| first.local_addr().port());
+        match Socket::bind(with_port(addr, port)) {
             Ok(socket) => bound.push(socket),
             Err(source) if source.kind() == ErrorKind::AddrNotAvailable => {
                 missing = Some(BindError { addr, source });
@@ -197,6 +191,12 @@ fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, BindError> {
     }
 }
 
+/// Changes the port alone: a link-local address keeps its scope, the interface that it belongs to.
+fn with_port(mut addr: SocketAddr, port: u16) -> SocketAddr {
+    addr.set_port(port);
+    addr
+}
+
 fn unreached(path: &Path) -> io::Error {
     let sentence = format!("no socket reaches {} from {}", path.peer, path.local);
     io::Error::new(ErrorKind::AddrNotAvailable, sentence)
@@ -206,10 +206,7 @@ fn unreached(path: &Path) -> io::Error {
 mod tests {
     use super::super::tests::{ASKED, addr, bind, ip, take, to, transmit};
     use super::*;
-    use hit7_support::skip;
     use std::collections::HashSet;
-    use std::fs;
-    use std::net::SocketAddrV6;
     use std::slice;
     use std::time::Duration;
     use tokio::time::timeout;
@@ -256,25 +253,17 @@ mod tests {
         assert!(Sockets::bind(&all_addresses(port)).is_err());
     }
 
-    #[tokio::test]
-    async fn a_link_local_address_is_bound_on_its_interface() {
-        // A line of Linux's list begins with an address and its interface's index, both in hex.
-        let list = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
-        let mut own = list.lines().filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let ip = Ipv6Addr::from(u128::from_str_radix(words.next()?, 16).ok()?);
-            let index = u32::from_str_radix(words.next()?, 16).ok()?;
-            ip.is_unicast_link_local().then(|| SocketAddrV6::new(ip, 0, 0, index))
-        });
-        let Some(own) = own.next() else { return skip("no link-local address is known") };
-        let sockets = Sockets::bind(&[own.into()]).unwrap();
-        assert_eq!(sockets.local_addrs()[0].ip(), *own.ip());
+    #[test]
+    fn a_link_local_address_keeps_its_interface() {
+        let own = |text| with_port(addr(text), 5000);
+        assert_eq!(own("[fe80::1%7]:0"), addr("[fe80::1%7]:5000"));
+        assert_eq!(own("192.0.2.1:9"), addr("192.0.2.1:5000"));
     }
 
     #[tokio::test]
-    async fn a_port_that_is_free_on_one_address_alone_is_not_chosen() {
+    async fn every_address_gets_the_port_of_the_first() {
         let own = [addr("127.0.0.1:0"), addr("127.0.0.1:0")];
-        // The second bind of the same address always fails, whatever the port.
+        // So the second of two equal addresses is in use, whatever the port.
         let failed = Sockets::bind(&own).unwrap_err();
         assert_eq!((failed.addr, failed.source.kind()), (own[1], ErrorKind::AddrInUse));
     }

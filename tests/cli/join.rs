@@ -87,8 +87,9 @@ fn clients_of_ipv4_and_ipv6_meet() {
     }
     let home = HIT7.home();
     let registry = home.start(home.with_data(&["serve", "0", "--window", "2s"]));
-    let mut clients = ["127.0.0.1", "::1"]
-        .map(|host| HIT7.start(&["join", host, &registry.port(), "--json", "--name", "ana"]));
+    let mut clients = ["127.0.0.1", "::1"].map(|host| {
+        HIT7.start(&["join", host, &registry.port(), "--json", "--name", "ana", "--bind", "0"])
+    });
     for client in &mut clients {
         let lines = window_of(client, 1);
         assert_has(lines.last().unwrap(), &[r#""met":1,"of":1,"missing":[]}"#]);

@@ -73,6 +73,20 @@ fn an_ipv6_address() {
 }
 
 #[test]
+fn all_of_ipv6_is_no_ipv4() {
+    if !has_ipv6() {
+        return;
+    }
+    let home = HIT7.home();
+    let (program, addrs) = serve(&home, &["::", "0"]);
+    assert!(addrs.len() == 1 && addrs[0].is_ipv6(), "{addrs:?}");
+    let port = addrs[0].port();
+    UdpSocket::bind(("127.0.0.1", port)).expect("the port is free for IPv4");
+    UdpClient::to(format!("[::1]:{port}").parse().unwrap()).register();
+    program.stop("INT").succeeded();
+}
+
+#[test]
 fn a_window_with_members_is_a_line() {
     let mut registry = HIT7.serve(&["--window", "1s"]);
     let (ana, ben) = (registry.client(), registry.client());

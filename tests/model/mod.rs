@@ -51,7 +51,7 @@ pub(crate) fn members_of(frozen: &FinalizedWindow) -> Members {
 /// Whether an id is a member, has left or was displaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IdState {
-    In,
+    Member,
     Left,
     /// The id's address was registered again by another client.
     Displaced,
@@ -82,7 +82,7 @@ impl Filling {
         if let Some(entry) = displaced.and_then(|id| self.ids.get_mut(&id)) {
             (entry.addr, entry.state) = (addr, IdState::Displaced);
         }
-        self.remember(it.id.as_ref(), it.seq, addr, IdState::In);
+        self.remember(it.id.as_ref(), it.seq, addr, IdState::Member);
     }
 
     fn leave(&mut self, it: &Leaving) {

@@ -44,7 +44,7 @@ impl Model {
     /// Returns what a request is, if no record of its id is in flight.
     pub(crate) fn verdict(&self, request: &Request, addr: SocketAddr, wall: Wall) -> Verdict {
         let state = match request.kind {
-            RequestKind::Register(_) => IdState::In,
+            RequestKind::Register(_) => IdState::Member,
             RequestKind::Leave => IdState::Left,
             RequestKind::Query { .. } => return Verdict::New,
         };
