@@ -112,8 +112,8 @@ impl Target {
         TIMEOUT_PER_ADDRESS.min(self.timeout / addresses).max(MIN_TIMEOUT_PER_ADDRESS)
     }
 
-    /// Binds the sockets to send from, and removes the registry's addresses of a family that none of
-    /// them has; fails if no address is left.
+    /// Binds the sockets to send from, and removes the registry's addresses of a family that none
+    /// of them has; fails if no address is left.
     fn open(mut self) -> Result<(Target, Sockets), ClientError> {
         let sockets = Sockets::bind(&self.bind)?;
         // Answers come from addresses in this form: `::ffff:192.0.2.1` is 192.0.2.1.
@@ -242,7 +242,7 @@ impl Runner {
         let transmits: Vec<Transmit> = std::iter::from_fn(|| self.peer.poll_transmit(now))
             .map(|(to, payload)| transmit(to, payload))
             .collect();
-        self.sockets.send(&transmits);
+        self.sockets.send_or_drop(&transmits);
     }
 
     /// Waits for datagrams, or until `alarm` on the monotonic clock, and passes either to the peer.

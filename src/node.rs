@@ -285,7 +285,7 @@ impl Node {
                 }
                 self.note_failing(JournalState::Refuses, why);
             }
-            // No engine should say so: no outcome is unknown, and none would end an outage.
+            // Against the contract: with nothing pending, no outcome would ever end the outage.
             Outcome::Down(why) if self.submitted == 0 => {
                 self.back_off(now);
                 self.note_failing(JournalState::Refuses, why);

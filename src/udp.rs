@@ -4,11 +4,12 @@
 //! was asked. So each received datagram comes with its [`Path`], and its answer takes that path
 //! back: `peer → local`, then `local → peer`, also from a socket that is bound to all addresses.
 //!
-//! Each receiving socket is of one address family: to listen on all addresses takes two, one of IPv4 and one
-//! of IPv6, and [`Sockets`] uses them as one. One system call receives up to 32 datagrams and sends
-//! up to 64, each to another peer. Datagrams of one size to one peer leave as a [`Train`] that the
-//! kernel or the network card splits (GSO). A registry sends through an [`Outbox`]; a client, which
-//! has few peers, by its [`Sockets`].
+//! Each receiving socket is of one address family: to listen on all addresses takes two, one of
+//! IPv4 and one of IPv6, and [`Sockets`] uses them as one. A registry sends through an [`Outbox`];
+//! a client, which has few peers, by its [`Sockets`].
+//!
+//! One system call receives up to 32 datagrams and sends up to 64, each to another peer. Datagrams
+//! of one size to one peer leave as a [`Train`] that the kernel or the network card splits (GSO).
 
 mod batch;
 mod egress;

@@ -186,7 +186,7 @@ impl Reader {
         let mut inbox = Inbox::new();
         loop {
             let next = ask.poll_transmit(self.clock.now()).map(|bytes| transmit(registry, bytes));
-            self.sockets.send(next.as_slice());
+            self.sockets.send_or_drop(next.as_slice());
             tokio::select! {
                 received = self.sockets.recv(&mut inbox) => received.map_err(ClientError::Receive)?,
                 () = self.clock.sleep(Alarm::mono(ask.poll_timeout())) => continue,

@@ -57,9 +57,9 @@ impl Egress {
     pub(super) fn send_only(receiver: &Egress, local: IpAddr, buffer: usize) -> io::Result<Egress> {
         // Receivers bound to the same address form a group, over which the system spreads datagrams
         // (SO_REUSEPORT). This socket must not join that group, nor a later receiver this socket's.
-        // A group has one address and one family: so where a receiver has this address of IPv4, this
-        // is a socket of IPv6, bound to the same address. For IPv6 there is no such way: the socket
-        // is in the group, which passes over it once it is connected.
+        // A group has one address and one family: so where a receiver has this address of IPv4,
+        // this is a socket of IPv6, bound to the same address. For IPv6 there is no such way: the
+        // socket is in the group, which passes over it once it is connected.
         let ip = match local {
             IpAddr::V4(ip) if receiver.addr.ip() == local => ip.to_ipv6_mapped().into(),
             ip => ip,
@@ -220,13 +220,14 @@ impl Egress {
     }
 }
 
-/// Opens a UDP socket, not bound yet. `AddrNotAvailable` means that this machine has no addresses of
-/// this family: systems and sandboxes say so in many ways.
+/// Opens a UDP socket, not bound yet. `AddrNotAvailable` means that this machine has no addresses
+/// of this family: systems and sandboxes say so in many ways.
 pub(super) fn open(domain: Domain) -> io::Result<Socket> {
-    Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(explain_unopened)
+    Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(to_open_error)
 }
 
-fn explain_unopened(error: io::Error) -> io::Error {
+/// Converts the error of a socket that was not opened: only a lack of resources keeps its kind.
+fn to_open_error(error: io::Error) -> io::Error {
     use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
     match error.raw_os_error() {
         Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => error,
@@ -287,11 +288,11 @@ mod tests {
     fn a_family_that_is_refused_is_one_that_the_machine_lacks() {
         use libc::{EACCES, EAFNOSUPPORT, EMFILE, EPERM, EPROTONOSUPPORT};
         for number in [EAFNOSUPPORT, EPROTONOSUPPORT, EPERM, EACCES] {
-            let error = explain_unopened(io::Error::from_raw_os_error(number));
+            let error = to_open_error(io::Error::from_raw_os_error(number));
             assert_eq!(error.kind(), ErrorKind::AddrNotAvailable, "{error}");
             assert!(error.to_string().contains(&number.to_string()), "{error}");
         }
-        let too_many = explain_unopened(io::Error::from_raw_os_error(EMFILE));
+        let too_many = to_open_error(io::Error::from_raw_os_error(EMFILE));
         assert_eq!(too_many.raw_os_error(), Some(EMFILE));
     }
 

@@ -178,7 +178,7 @@ impl Outbox {
             }),
             None => {
                 let refused = &mut |path, _: &[u8], error| losses.answer(class, &path, &error);
-                opener.sockets.try_send(batch, refused);
+                opener.sockets.send(batch, refused);
             }
         }
         batch.clear();

@@ -19,9 +19,10 @@ const MAX_BIND_TRIES: usize = 16;
 /// The reason why a socket could not be bound to an address.
 #[derive(Debug, Error)]
 #[error("cannot bind {addr}: {source}")]
-#[allow(missing_docs)]
 pub struct BindError {
+    /// The address as it was asked for, with port 0 if any port was.
     pub addr: SocketAddr,
+    /// The error of the system.
     pub source: io::Error,
 }
 
@@ -46,8 +47,8 @@ impl Sockets {
         Sockets { all, turn: AtomicUsize::new(0) }
     }
 
-    /// Binds as many more sockets to the same addresses and ports: the system spreads peers over all
-    /// (SO_REUSEPORT).
+    /// Binds as many more sockets to the same addresses and ports: the system spreads peers over
+    /// all (SO_REUSEPORT).
     pub fn bind_same_ports(&self) -> io::Result<Sockets> {
         Ok(Sockets::new(self.iter().map(Socket::bind_same_port).collect::<io::Result<_>>()?))
     }
@@ -82,12 +83,12 @@ impl Sockets {
     }
 
     /// Sends a batch in order, without waiting; what the system does not take is dropped.
-    pub fn send(&self, batch: &[Transmit]) {
-        self.try_send(batch, &mut |_, _, _| ());
+    pub fn send_or_drop(&self, batch: &[Transmit]) {
+        self.send(batch, &mut |_, _, _| ());
     }
 
     /// Sends a batch in order, each datagram by the first socket that reaches its peer.
-    pub(super) fn try_send(&self, batch: &[Transmit], refused: &mut Refused<'_>) {
+    pub(super) fn send(&self, batch: &[Transmit], refused: &mut Refused<'_>) {
         let by = |transmit: &Transmit| self.iter().position(|it| it.reaches(&transmit.path));
         for run in batch.chunk_by(|one, next| by(one) == by(next)) {
             match by(&run[0]) {
@@ -226,7 +227,7 @@ mod tests {
             timeout(Duration::from_secs(10), sockets.recv(&mut inbox)).await.unwrap().unwrap();
             let paths: Vec<Path> = inbox.datagrams().map(|(path, _)| path).collect();
             assert_eq!(paths, [Path::new(client.local_addr(), ip(host))]);
-            sockets.send(&[transmit(paths[0], "me")]);
+            sockets.send_or_drop(&[transmit(paths[0], "me")]);
             assert_eq!(take(&client, 1).await[0].0.peer, path.peer, "from where it was asked");
         }
     }
@@ -263,7 +264,7 @@ mod tests {
     #[tokio::test]
     async fn every_address_gets_the_port_of_the_first() {
         let own = [addr("127.0.0.1:0"), addr("127.0.0.1:0")];
-        // So the second of two equal addresses is in use, whatever the port.
+        // The port that the first was given is in use when the second asks for it.
         let failed = Sockets::bind(&own).unwrap_err();
         assert_eq!((failed.addr, failed.source.kind()), (own[1], ErrorKind::AddrInUse));
     }
@@ -333,7 +334,7 @@ mod tests {
         let from = |host| Path::new(client.local_addr(), ip(host));
         let batch = [ASKED, "127.0.0.1", "127.0.0.3", ASKED].map(|host| transmit(from(host), host));
         let mut why = Vec::new();
-        sockets.try_send(&batch, &mut |path, _, error| why.push((path, error.to_string())));
+        sockets.send(&batch, &mut |path, _, error| why.push((path, error.to_string())));
         let unreached = format!("no socket reaches {} from 127.0.0.3", client.local_addr());
         assert_eq!(why, [(from("127.0.0.3"), unreached)]);
         let [one, two] = sockets.local_addrs()[..] else { panic!("two sockets") };

@@ -89,7 +89,7 @@ async fn use_all(outbox: &mut Outbox, local: IpAddr) {
 #[tokio::test]
 async fn each_class_leaves_from_the_address_that_was_asked_by_sockets_of_its_own() {
     if open(Domain::IPV6).is_err() {
-        return skip("without IPv6, an address that a receiver is bound to has none");
+        return skip("no IPv6, of which the send-only socket of a bound IPv4 address is");
     }
     for (sockets, mut outbox, hosts) in outboxes() {
         if cfg!(target_os = "linux") {
