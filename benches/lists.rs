@@ -27,7 +27,7 @@ fn window() -> Window {
 }
 
 fn filling() -> NextWindow {
-    let mut filling = NextWindow::new(window(), Length::MINUTE);
+    let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(200));
     for member in 0..MEMBERS {
         let member = Member {
             path: Path::new(addr(member), IpAddr::from([198, 51, 100, 10])),
@@ -42,7 +42,7 @@ fn filling() -> NextWindow {
 }
 
 fn frozen(filling: NextWindow) -> FinalizedWindow {
-    filling.finalize(Some(window().opens()), &Secret::from_bytes([7; 32]), ListCap::new(200))
+    filling.finalize(Some(window().opens()), &Secret::from_bytes([7; 32]))
 }
 
 fn paging(criterion: &mut Criterion) {

@@ -99,7 +99,7 @@ impl World {
     fn commit(&mut self) -> Vec<Transmit> {
         let batch = self.registry.take_proposals();
         self.lines.clear();
-        batch.iter().for_each(|entry| entry.record.write_line(&mut self.lines));
+        batch.iter().for_each(|entry| entry.record.write_line(&mut self.lines, 0));
         let commit = |entry| self.registry.commit(self.now, entry);
         batch.into_iter().filter_map(commit).collect()
     }

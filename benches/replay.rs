@@ -19,7 +19,7 @@ const MEMBERS: u32 = 20_000;
 
 fn header() -> Header {
     let window = "2026-11-23T11:29:00Z".parse().expect("a window");
-    Header { window, length: Length::MINUTE }
+    Header { window, length: Length::MINUTE, cap: Some(ListCap::default()) }
 }
 
 fn registration(member: u32) -> Record {
@@ -37,7 +37,7 @@ fn registration(member: u32) -> Record {
 fn file() -> Vec<u8> {
     let mut file = Vec::new();
     header().write_line(&mut file);
-    (0..MEMBERS).for_each(|member| registration(member).write_line(&mut file));
+    (0..MEMBERS).for_each(|member| registration(member).write_line(&mut file, 0));
     file
 }
 
@@ -57,13 +57,13 @@ fn replay(criterion: &mut Criterion) {
         bench.iter(|| {
             let mut registry = Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), now);
             let mut fold = |replayed| match replayed {
-                Replayed::Begin(header) => registry.begin(header.window, header.length),
+                Replayed::Begin(header) => registry.begin(header),
                 Replayed::Record(record) => {
                     drop(registry.commit(now, Entry { ticket: None, record }));
                 }
             };
-            let (dir, length) = (dir.path().to_owned(), Length::MINUTE);
-            let options = FileOptions { store: Disk, dir, length, accept_damage: false };
+            let (dir, Config { length, cap, .. }) = (dir.path().to_owned(), config);
+            let options = FileOptions { store: Disk, dir, length, cap, accept_damage: false };
             FileJournal::open(options, &mut fold).expect("it is whole");
             assert_eq!(registry.next().1, MEMBERS as usize);
         });

@@ -325,7 +325,7 @@ mod tests {
     }
 
     fn opened(members: usize, cap: usize) -> Arc<FinalizedWindow> {
-        let mut filling = NextWindow::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(cap));
         for member in 0..members {
             let known = Member {
                 path: Path::new(addr(member), [198, 51, 100, 10].into()),
@@ -337,7 +337,7 @@ mod tests {
             filling.register(known, None);
         }
         let secret = Secret::from_bytes([7; 32]);
-        Arc::new(filling.finalize(Some(window().opens()), &secret, ListCap::new(cap)))
+        Arc::new(filling.finalize(Some(window().opens()), &secret))
     }
 
     /// Returns each datagram that is sent at `now`, with its destination.
@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn an_ack_finds_its_room() {
-        let mut filling = NextWindow::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(200));
         for (k, room) in ["sala", "a", "lab", "main"].into_iter().enumerate() {
             let (id, room) = (Some(format!("id{k}").parse().unwrap()), room.parse().unwrap());
             let (path, registered) = (path(k), window().opens());
@@ -442,7 +442,7 @@ mod tests {
             filling.register(Member { path, id, profile, registered, heard: 0 }, None);
         }
         let secret = Secret::from_bytes([7; 32]);
-        let frozen = filling.finalize(Some(window().opens()), &secret, ListCap::new(200));
+        let frozen = filling.finalize(Some(window().opens()), &secret);
         for (place, roster) in frozen.rosters().iter().enumerate() {
             let id = roster.members()[0].id.clone();
             let right = Ack { id, window: window(), pass: roster.pass().clone() };
@@ -483,7 +483,7 @@ mod tests {
     /// Makes a window of which only some members were heard from recently, at 100 s of the
     /// monotonic clock.
     fn heard(recently: impl Fn(usize) -> bool) -> (Arc<FinalizedWindow>, Now) {
-        let mut filling = NextWindow::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(200));
         for member in 0..6 {
             let heard = if recently(member) { 950 } else { 500 };
             let (path, registered) = (path(member), window().opens());
@@ -492,7 +492,7 @@ mod tests {
             filling.register(known, None);
         }
         let secret = Secret::from_bytes([7; 32]);
-        let finalized = filling.finalize(Some(window().opens()), &secret, ListCap::new(200));
+        let finalized = filling.finalize(Some(window().opens()), &secret);
         (Arc::new(finalized), Now { mono: Duration::from_secs(100), ..after(0) })
     }
 

@@ -48,7 +48,8 @@ pub enum Outcome {
         /// The last epoch that is refused: what was submitted in it or an earlier one, and has not
         /// been reported durable, is refused here or in a following outcome.
         epoch: Epoch,
-        /// The refused entries, in the order of submission.
+        /// The refused entries, in the order of submission; none if the journal has just lost its
+        /// storage.
         batch: Vec<Entry>,
         /// The reason, for the operator of the registry.
         why: String,
@@ -91,6 +92,10 @@ pub struct Found {
 ///   any crash, the journal holds no record without all that were submitted before it.
 /// - **Refused is final.** What was refused never comes back at a replay. What was never reported,
 ///   because the process ended, may be there or not.
+/// - **Not too late.** An opening that is not durable before its window closes is refused, by its
+///   `at` and the time since it was submitted.
+/// - **Nothing is written elsewhere.** While its storage is gone or was replaced, the engine refuses
+///   what is submitted, and reports that also when nothing is: as a refusal of no entries.
 /// - **Nothing waits.** `submit` and `discard` return at once, whatever the disk or a peer does.
 pub trait Journal: Send + Sized {
     /// The options that the engine is opened with.

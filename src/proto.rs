@@ -259,6 +259,7 @@ pub(crate) enum Key {
     Text,
     // Keys of journal lines only.
     Format,
+    Batch,
     At,
     Addr,
     Local,

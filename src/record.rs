@@ -1,15 +1,16 @@
 //! A record of the journal, one fact, as one line of JSON with a checksum.
 //!
 //! ```text
-//! {"type":"window","format":1,"window":"2026-11-23T11:29:00Z","window_ms":60000,"crc":"…"}
-//! {"type":"register","at":"2026-11-23T11:28:34.120Z","id":"…","seq":1,"room":"main","name":"ana",
-//!  "addr":"127.0.0.1:40112","local":"127.0.0.1","crc":"…"}
-//! {"type":"leave","at":"2026-11-23T11:28:40.002Z","id":"…","seq":2,"addr":"…","local":"…","crc":"…"}
-//! {"type":"open","at":"2026-11-23T11:29:00.001Z","crc":"…"}
+//! {"type":"window","format":2,"window":"2026-11-23T11:29:00Z","window_ms":60000,"peers":200,"crc":"…"}
+//! {"type":"register","batch":0,"at":"2026-11-23T11:28:34.120Z","id":"…","seq":1,"room":"main",
+//!  "name":"ana","addr":"127.0.0.1:40112","local":"127.0.0.1","crc":"…"}
+//! {"type":"leave","batch":312,"at":"…","id":"…","seq":2,"addr":"…","local":"…","crc":"…"}
+//! {"type":"open","batch":468,"at":"…","window_ms":60000,"peers":200,"crc":"…"}
 //! ```
 //!
 //! The registry's state is a fold over these lines. The checksum shows whether a line is as it was
-//! written.
+//! written, and the batch which lines were synced together. Format 1, which had neither `batch` nor
+//! `peers`, is read too.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use strum::{EnumString, IntoStaticStr};
 use thiserror::Error;
 
+use crate::mesh::ListCap;
 use crate::path::Path;
 use crate::proto::fields::Fields;
 use crate::proto::object::Object;
@@ -24,8 +26,11 @@ use crate::proto::value::Group;
 use crate::proto::{DecodeError, Id, Key, Profile};
 use crate::window::{Length, Wall, Window};
 
-/// The version of the journal's file format that this program writes and reads.
-const JOURNAL_FORMAT: u32 = 1;
+/// The version of the journal's file format that this program writes.
+const JOURNAL_FORMAT: u32 = 2;
+
+/// The oldest version of the journal's file format that this program reads.
+const OLDEST_FORMAT: u32 = 1;
 
 /// The number of a proposed record, until the record is durable or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +56,7 @@ pub struct Entry {
     pub record: Record,
 }
 
-/// One fact of the journal: a registration, a withdrawal or an opening.
+/// One fact of the journal: a registration, a withdrawal, an opening or a missed window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// A client is in a window.
@@ -60,6 +65,8 @@ pub enum Record {
     Leave(Leaving),
     /// A window has opened.
     Open(Opening),
+    /// A window with records has ended without being opened.
+    Missed(Missing),
 }
 
 /// The fact that a client is in a window.
@@ -101,17 +108,39 @@ pub struct Opening {
     pub window: Window,
     /// How long the window is.
     pub length: Length,
+    /// The most peers in an own list of the window; `None` in a journal of format 1.
+    pub cap: Option<ListCap>,
     /// When the registry opened the window.
     pub at: Wall,
 }
 
-/// The first line of a journal file: which window the file's records are of, and its length.
+/// The fact that a window has ended without being opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The window that was never opened.
+    pub window: Window,
+    /// When the registry noticed that the window's time had passed.
+    pub at: Wall,
+}
+
+/// The first line of a journal file: which window the file's records are of, and its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The window whose records the file holds.
     pub window: Window,
     /// How long the window is.
     pub length: Length,
+    /// The most peers in an own list of the window; `None` in a journal of format 1.
+    pub cap: Option<ListCap>,
+}
+
+/// A record as it is read back, with the batch in which it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchedRecord {
+    /// The fact that the line states.
+    pub record: Record,
+    /// The offset in the file at which the line's batch begins, in bytes; `None` in format 1.
+    pub batch: Option<u64>,
 }
 
 /// Why a line of the journal cannot be read.
@@ -124,7 +153,7 @@ pub enum LineError {
     #[error("not a line of a journal: {0}")]
     Shape(String),
     /// The file was written by another version of the program.
-    #[error("its format is {0}, and this program knows {JOURNAL_FORMAT}")]
+    #[error("its format is {0}, and this program knows {OLDEST_FORMAT} to {JOURNAL_FORMAT}")]
     Format(u32),
 }
 
@@ -146,6 +175,7 @@ enum LineKind {
     Register,
     Leave,
     Open,
+    Missed,
 }
 
 /// Appends a line: its type, its fields, its checksum and a newline.
@@ -180,7 +210,7 @@ fn open_line<'a>(line: &'a [u8], fields: &mut Fields<'a>) -> Result<LineKind, Li
         return shape(format!("{} is given twice", key.name()));
     }
     let kind = fields.text(Key::Type)?.and_then(|name| name.parse().ok());
-    kind.map_or_else(|| shape("the type is none of window, register, leave and open"), Ok)
+    kind.map_or_else(|| shape("the type is none of window, register, leave, open and missed"), Ok)
 }
 
 /// Parses the checksum at the end of a line; `None` if it is written in any other way than ours.
@@ -196,7 +226,7 @@ impl Header {
         write_line(out, LineKind::Window, |line| {
             line.put(Key::Format, &JOURNAL_FORMAT);
             line.put(Key::Window, &self.window);
-            line.put(Key::WindowMs, &self.length.millis());
+            write_settings(line, self.length, self.cap);
         });
     }
 
@@ -207,13 +237,27 @@ impl Header {
             return shape("it should name the window");
         };
         let format = fields.get(Key::Format)?;
-        if format != JOURNAL_FORMAT {
+        if !(OLDEST_FORMAT..=JOURNAL_FORMAT).contains(&format) {
             return Err(LineError::Format(format));
         }
-        let length = Length::new(Duration::from_millis(fields.get(Key::WindowMs)?));
-        let length = length.or_else(|error| shape(error.to_string()))?;
-        Ok(Header { window: fields.get(Key::Window)?, length })
+        let cap = read_cap(&fields)?;
+        Ok(Header { window: fields.get(Key::Window)?, length: read_length(&fields)?, cap })
     }
+}
+
+fn write_settings(line: &mut Object, length: Length, cap: Option<ListCap>) {
+    line.put(Key::WindowMs, &length.millis());
+    line.put(Key::Peers, &cap.map(|cap| cap.peers() as u64));
+}
+
+fn read_length(fields: &Fields<'_>) -> Result<Length, LineError> {
+    let length = Length::new(Duration::from_millis(fields.get(Key::WindowMs)?));
+    length.or_else(|error| shape(error.to_string()))
+}
+
+fn read_cap(fields: &Fields<'_>) -> Result<Option<ListCap>, LineError> {
+    let peers: Option<u64> = fields.get(Key::Peers)?;
+    Ok(peers.map(|peers| ListCap::new(usize::try_from(peers).unwrap_or(usize::MAX))))
 }
 
 fn write_path(line: &mut Object, path: &Path) {
@@ -232,14 +276,17 @@ impl Record {
             Record::Register(registration) => registration.window,
             Record::Leave(leaving) => leaving.window,
             Record::Open(opening) => opening.window,
+            Record::Missed(missing) => missing.window,
         }
     }
 
-    /// Appends the record to `out` as a line.
-    pub fn write_line(&self, out: &mut Vec<u8>) {
+    /// Appends the record to `out` as a line of the batch that begins at the offset `batch` of its
+    /// file.
+    pub fn write_line(&self, out: &mut Vec<u8>, batch: u64) {
         match self {
             Record::Register(it) => write_line(out, LineKind::Register, |line| {
                 let Profile { room, name, lan } = &it.profile;
+                line.put(Key::Batch, &batch);
                 line.put(Key::At, &it.at);
                 line.put(Key::Id, &it.id);
                 line.put(Key::Seq, &it.seq);
@@ -249,25 +296,34 @@ impl Record {
                 line.put(Key::Lan, lan);
             }),
             Record::Leave(it) => write_line(out, LineKind::Leave, |line| {
+                line.put(Key::Batch, &batch);
                 line.put(Key::At, &it.at);
                 line.put(Key::Id, &it.id);
                 line.put(Key::Seq, &it.seq);
                 write_path(line, &it.path);
             }),
-            Record::Open(it) => {
-                write_line(out, LineKind::Open, |line| line.put(Key::At, &it.at));
-            }
+            Record::Open(it) => write_line(out, LineKind::Open, |line| {
+                line.put(Key::Batch, &batch);
+                line.put(Key::At, &it.at);
+                write_settings(line, it.length, it.cap);
+            }),
+            Record::Missed(it) => write_line(out, LineKind::Missed, |line| {
+                line.put(Key::Batch, &batch);
+                line.put(Key::At, &it.at);
+            }),
         }
     }
 
     /// Reads a record from a line without its newline, in a file with that header.
-    pub fn read_line(line: &[u8], header: Header) -> Result<Record, LineError> {
-        let Header { window, length } = header;
+    pub fn read_line(line: &[u8], header: Header) -> Result<BatchedRecord, LineError> {
+        let window = header.window;
         let mut fields = Fields::NONE;
-        Ok(match open_line(line, &mut fields)? {
+        let kind = open_line(line, &mut fields)?;
+        let at = fields.get(Key::At);
+        let record = match kind {
             LineKind::Register => Record::Register(Registration {
                 window,
-                at: fields.get(Key::At)?,
+                at: at?,
                 path: read_path(&fields)?,
                 id: fields.get(Key::Id)?,
                 seq: fields.get(Key::Seq)?,
@@ -275,15 +331,27 @@ impl Record {
             }),
             LineKind::Leave => Record::Leave(Leaving {
                 window,
-                at: fields.get(Key::At)?,
+                at: at?,
                 path: read_path(&fields)?,
                 id: fields.get(Key::Id)?,
                 seq: fields.get(Key::Seq)?,
             }),
-            LineKind::Open => Record::Open(Opening { window, length, at: fields.get(Key::At)? }),
+            LineKind::Open => Record::Open(read_opening(&fields, header, at?)?),
+            LineKind::Missed => Record::Missed(Missing { window, at: at? }),
             LineKind::Window => return shape("only the first line names the window"),
-        })
+        };
+        Ok(BatchedRecord { record, batch: fields.get(Key::Batch)? })
     }
+}
+
+/// Reads an opening; in format 1 the settings of the window are those of the file's header.
+fn read_opening(fields: &Fields<'_>, header: Header, at: Wall) -> Result<Opening, LineError> {
+    let Header { window, length, cap } = header;
+    let length = match fields.json(Key::WindowMs) {
+        Some(_) => read_length(fields)?,
+        None => length,
+    };
+    Ok(Opening { window, length, cap: read_cap(fields)?.or(cap), at })
 }
 
 #[cfg(test)]
@@ -291,7 +359,11 @@ mod tests {
     use super::*;
 
     fn header() -> Header {
-        Header { window: "2026-11-23T11:29:00Z".parse().unwrap(), length: Length::MINUTE }
+        Header {
+            window: "2026-11-23T11:29:00Z".parse().unwrap(),
+            length: Length::MINUTE,
+            cap: Some(ListCap::default()),
+        }
     }
 
     fn registration() -> Record {
@@ -307,8 +379,15 @@ mod tests {
 
     fn written(record: &Record) -> Vec<u8> {
         let mut line = Vec::new();
-        record.write_line(&mut line);
+        record.write_line(&mut line, 118);
         line
+    }
+
+    /// Reads a line, with its newline, that was written in the batch at offset 118.
+    fn read(line: &[u8]) -> Record {
+        let read = Record::read_line(&line[..line.len() - 1], header()).unwrap();
+        assert_eq!(read.batch, Some(118));
+        read.record
     }
 
     #[test]
@@ -316,9 +395,9 @@ mod tests {
         assert_eq!(
             String::from_utf8(written(&registration())).unwrap(),
             concat!(
-                r#"{"type":"register","at":"2026-11-23T11:28:34.120Z","id":"s3cret","seq":1,"#,
+                r#"{"type":"register","batch":118,"at":"2026-11-23T11:28:34.120Z","id":"s3cret","seq":1,"#,
                 r#""room":"main","name":"ana","addr":"127.0.0.1:40112","local":"127.0.0.1","#,
-                r#""crc":"2502dbcb"}"#,
+                r#""crc":"89b1812b"}"#,
                 "\n"
             )
         );
@@ -328,14 +407,14 @@ mod tests {
     fn what_is_written_is_read_back() {
         let at = "2026-11-23T11:28:59.999Z".parse().unwrap();
         let path = Path::new("[2001:db8::1]:5".parse().unwrap(), "::1".parse().unwrap());
-        let Header { window, length } = header();
+        let Header { window, length, .. } = header();
         for record in [
             registration(),
             Record::Leave(Leaving { window, at, path, id: None, seq: Some(0) }),
-            Record::Open(Opening { window, length, at }),
+            Record::Open(Opening { window, length, cap: Some(ListCap::new(8)), at }),
+            Record::Missed(Missing { window, at }),
         ] {
-            let line = written(&record);
-            assert_eq!(Record::read_line(&line[..line.len() - 1], header()), Ok(record));
+            assert_eq!(read(&written(&record)), record);
         }
         let mut line = Vec::new();
         header().write_line(&mut line);
@@ -358,8 +437,8 @@ mod tests {
             fields.replace(",\"", " , \""),
             fields.replace("\"room\"", "\"later\":[{}],\"room\""),
         ] {
-            let record = Record::read_line(&with_checksum(&other), header());
-            assert_eq!(record, Ok(registration()), "{other}");
+            let read = Record::read_line(&with_checksum(&other), header()).unwrap();
+            assert_eq!(read.record, registration(), "{other}");
         }
     }
 
@@ -409,14 +488,28 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_of_format_1_is_read() {
+        let Header { window, length, .. } = header();
+        let line =
+            r#"{"type":"window","format":1,"window":"2026-11-23T11:29:00Z","window_ms":60000"#;
+        let header = Header::read_line(&with_checksum(line)).unwrap();
+        assert_eq!(header, Header { window, length, cap: None });
+        let line = r#"{"type":"open","at":"2026-11-23T11:29:00.001Z""#;
+        let at = "2026-11-23T11:29:00.001Z".parse().unwrap();
+        let record = Record::Open(Opening { window, length, cap: None, at });
+        let read = Record::read_line(&with_checksum(line), header);
+        assert_eq!(read, Ok(BatchedRecord { record, batch: None }));
+    }
+
+    #[test]
     fn a_header_of_another_format_is_a_format_error() {
         let mut line = Vec::new();
         write_line(&mut line, LineKind::Window, |line| {
-            line.put(Key::Format, &2_u32);
+            line.put(Key::Format, &3_u32);
             line.put(Key::Window, &header().window);
             line.put(Key::WindowMs, &60_000_u64);
         });
-        assert_eq!(Header::read_line(&line[..line.len() - 1]), Err(LineError::Format(2)));
+        assert_eq!(Header::read_line(&line[..line.len() - 1]), Err(LineError::Format(3)));
         let line = written(&registration());
         assert!(matches!(Header::read_line(&line[..line.len() - 1]), Err(LineError::Shape(_))));
     }

@@ -11,6 +11,9 @@
 //!   is for        11:29          11:29                           11:30
 //! ```
 //!
+//! A window whose whole time passes before it could be opened is missed: its last record is then
+//! `missed`, and not `open`.
+//!
 //! The effect of a request is decided once, when its record takes its place in the journal's
 //! order; replaying the journal runs the same `commit`. Nothing else changes a roster.
 
@@ -32,7 +35,7 @@ use crate::cookie::Secret;
 use crate::mesh::ListCap;
 use crate::path::{Path, Transmit};
 use crate::proto::{Request, RequestKind};
-use crate::record::{Entry, Leaving, Opening, Record, Registration, Ticket};
+use crate::record::{Entry, Header, Leaving, Missing, Opening, Record, Registration, Ticket};
 use crate::roster::{FinalizedWindow, Member, NextWindow};
 use crate::tally::{Code, DropReason};
 use crate::window::{Length, Wall, Window};
@@ -44,12 +47,13 @@ use in_flight::InFlight;
 /// How long after a refused batch the next one is proposed; sent to clients as `retry_in_ms`.
 const REFUSAL_BACKOFF: Duration = Duration::from_millis(250);
 
-/// The settings of a registry.
+/// The settings of a registry. After a restart, length and list cap hold from the first window on
+/// that has no record yet: what clients were told of the windows before stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// The length of new windows.
     pub length: Length,
-    /// The most peers in an own list, the list that one member is sent.
+    /// The most peers in an own list, the list that one member is sent, in new windows.
     pub cap: ListCap,
     /// The limits of members and rooms of a window.
     pub caps: Caps,
@@ -92,25 +96,6 @@ pub enum ResumeError {
         /// The time of the wall clock.
         now: Wall,
     },
-    /// Clients are registered for a window of another length than `--window`: they must be in that
-    /// window, so the length cannot change before it has opened.
-    #[error(
-        "{} for window {window}, made with --window {was}s: start with that until it has opened, or \
-         with another --data",
-        waiting(*.members)
-    )]
-    OtherLength {
-        /// The window that the clients are registered for.
-        window: Window,
-        /// The number of clients that are registered for the window.
-        members: usize,
-        /// The length of the window in seconds.
-        was: u32,
-    },
-}
-
-fn waiting(members: usize) -> String {
-    if members == 1 { "1 member waits".to_owned() } else { format!("{members} members wait") }
 }
 
 /// A registry without sockets, disk or clock: time is passed in, answers and events are returned.
@@ -128,6 +113,9 @@ pub struct Registry {
     last_opened: Option<Window>,
     /// The window that the journal is filling.
     next: NextWindow,
+    /// Whether the journal has a record of `next`, which holds its settings and is to be ended by
+    /// `open` or `missed`.
+    next_has_begun: bool,
     /// The window after `next`, with what is proposed for it while the opening of `next` is in
     /// flight.
     after: Option<NextWindow>,
@@ -147,10 +135,11 @@ impl Registry {
     pub fn new(config: Config, secret: Arc<Secret>, now: Now) -> Registry {
         let window = config.length.window_at(now.wall);
         let before = config.length.window_at(Wall::from_millis(window.opens().millis() - 1));
-        let nobody = NextWindow::new(before, config.length);
+        let nobody = NextWindow::new(before, config.length, config.cap);
         Registry {
-            current: Arc::new(nobody.finalize(None, &secret, config.cap)),
-            next: NextWindow::new(window, config.length),
+            current: Arc::new(nobody.finalize(None, &secret)),
+            next: NextWindow::new(window, config.length, config.cap),
+            next_has_begun: false,
             after: None,
             config,
             secret,
@@ -164,34 +153,23 @@ impl Registry {
         }
     }
 
-    /// Notes in a replay that the journal of `window`, which is `length` long, begins.
-    pub fn begin(&mut self, window: Window, length: Length) {
+    /// Notes in a replay that the journal of a window begins, with the settings of that window.
+    pub fn begin(&mut self, Header { window, length, cap }: Header) {
         self.miss_before(window);
         if self.next.is_empty() {
-            self.next = NextWindow::new(window, length);
+            self.next = NextWindow::new(window, length, cap.unwrap_or(self.config.cap));
+            self.next_has_begun = true;
         }
     }
 
-    /// Checks, after the replay, that the clock and the length of windows fit the journal.
+    /// Checks, after the replay, that the clock fits the journal.
     pub fn resume(&mut self, now: Now) -> Result<(), ResumeError> {
-        let Config { length, .. } = self.config;
-        if let Some(last) = self.last_opened {
-            if now.wall.plus(length.span()) < last.opens() {
-                return Err(ResumeError::ClockBehind { last, now: now.wall });
+        match self.last_opened {
+            Some(last) if now.wall.plus(self.current.length().span()) < last.opens() => {
+                Err(ResumeError::ClockBehind { last, now: now.wall })
             }
-            let first = length.first_from(self.current.closes());
-            if self.next.is_empty() && (self.next.window(), self.next.length()) != (first, length) {
-                self.next = NextWindow::new(first, length);
-            }
+            _ => Ok(()),
         }
-        if self.next.is_empty() || self.next.length() == length {
-            return Ok(());
-        }
-        Err(ResumeError::OtherLength {
-            window: self.next.window(),
-            members: self.next.len(),
-            was: self.next.length().seconds(),
-        })
     }
 
     /// Returns the current window, whose rosters are frozen.
@@ -204,12 +182,13 @@ impl Registry {
         (self.next.window(), self.next.len())
     }
 
-    /// Returns whether the opening of a window has been proposed and is not durable yet.
+    /// Returns whether the end of a window's registrations, `open` or `missed`, has been proposed
+    /// and is not durable yet.
     pub fn is_opening(&self) -> bool {
-        self.in_flight.opening().is_some()
+        self.in_flight.has_ending()
     }
 
-    /// Returns whether an opening is among the proposals that have not been taken yet.
+    /// Returns whether `open` or `missed` is among the proposals that have not been taken yet.
     pub fn proposes_opening(&self) -> bool {
         self.proposes_opening
     }
@@ -228,18 +207,38 @@ impl Registry {
         }
     }
 
-    /// Proposes `open` when the next window's time has come.
+    /// Proposes `open` when the next window's time has come; once that has passed, `missed`, and
+    /// `open` for the window whose time it is.
     pub fn handle_timeout(&mut self, now: Now) {
         if !self.is_due(now) || self.is_opening() || self.is_backing_off(now) {
             return;
         }
-        let length = self.config.length;
-        // No earlier than the window being filled, which follows the last opened one (rule 6).
-        let window = length.window_at(now.wall).max(self.next.window());
-        let opening = Opening { window, length, at: now.wall };
-        self.propose(Record::Open(opening));
+        let (window, at) = (self.next.window(), now.wall);
+        let (length, cap) = (self.next.length(), self.next.cap());
+        if at < self.next.closes() {
+            return self.propose_opening(Opening { window, length, cap: Some(cap), at });
+        }
+        if self.next_has_begun || self.in_flight.records() > 0 {
+            self.propose_end(Record::Missed(Missing { window, at }), self.next.closes());
+        }
+        let Config { length, cap, .. } = self.config;
+        let window = length.window_at(at);
+        // After a window of another length, the next one may be yet to come.
+        if window.opens() >= self.next.closes() {
+            self.propose_opening(Opening { window, length, cap: Some(cap), at });
+        }
+    }
+
+    fn propose_opening(&mut self, opening: Opening) {
+        self.propose_end(Record::Open(opening), opening.length.closes(opening.window));
+    }
+
+    /// Proposes the last record of a window; what is proposed from now on is for the first window
+    /// that begins when that one has closed, or later.
+    fn propose_end(&mut self, end: Record, closes: Wall) {
+        self.propose(end);
         self.proposes_opening = true;
-        self.after = Some(self.window_after(&opening));
+        self.after = Some(self.window_from(closes));
     }
 
     /// Takes the proposed records, which must be appended to the journal in this order.
@@ -276,16 +275,24 @@ impl Registry {
                 self.open(opening);
                 None
             }
+            Record::Missed(Missing { window, .. }) => {
+                if self.next.window() == window {
+                    self.miss();
+                }
+                None
+            }
             Record::Register(it) => {
                 let answer = ticket.map(|_| self.answer_registration(now, &it));
                 let heard = if ticket.is_some() { now.tenths() } else { 0 };
                 let Registration { at, path, id, seq, profile, .. } = it;
                 let member = Member { path, id, profile, registered: at, heard };
                 self.next.register(member, seq);
+                self.next_has_begun = true;
                 answer
             }
             Record::Leave(Leaving { window, path, id, seq, .. }) => {
                 self.next.leave(id.clone(), path.peer, seq);
+                self.next_has_begun = true;
                 ticket.map(|_| answers::left_answer(path, id, seq, window))
             }
         }
@@ -348,36 +355,58 @@ impl Registry {
         self.after.as_ref().unwrap_or(&self.next)
     }
 
-    /// Makes the empty window that is filled after the one of `opening`.
-    fn window_after(&self, opening: &Opening) -> NextWindow {
-        let Config { length, .. } = self.config;
-        NextWindow::new(length.first_from(opening.length.closes(opening.window)), length)
+    /// Makes an empty window: the first one that begins at `moment` or later.
+    fn window_from(&self, moment: Wall) -> NextWindow {
+        let Config { length, cap, .. } = self.config;
+        NextWindow::new(length.first_from(moment), length, cap)
     }
 
     fn open(&mut self, opening: Opening) {
-        let Opening { window, length, at } = opening;
-        let own = self.after.take();
-        let after = own.unwrap_or_else(|| self.window_after(&opening));
+        let Opening { window, length, cap, at } = opening;
+        let after = self.take_after(length.closes(window));
+        let cap = cap.unwrap_or(self.config.cap);
         let filling = match self.next.window() == window {
-            true => std::mem::replace(&mut self.next, after),
-            false => NextWindow::new(window, length),
+            true => self.fill(after).with_cap(cap),
+            false => NextWindow::new(window, length, cap),
         };
-        self.current = Arc::new(filling.finalize(Some(at), &self.secret, self.config.cap));
+        self.current = Arc::new(filling.finalize(Some(at), &self.secret));
         self.last_opened = Some(window);
         self.events.push_back(Event::Opened(self.current.clone()));
     }
 
+    /// Marks the window being filled as missed.
+    fn miss(&mut self) {
+        let after = self.take_after(self.next.closes());
+        let missed = self.fill(after);
+        self.report_missed(missed);
+    }
+
     /// If the window being filled is earlier than `window`, which the journal has reached, marks it
-    /// as missed and fills `window`.
+    /// as missed and fills `window`. A journal of format 1 has no `missed`.
     fn miss_before(&mut self, window: Window) {
-        if self.next.window() >= window {
-            return;
+        if self.next.window() < window {
+            let missed = self.fill(NextWindow::new(window, self.config.length, self.config.cap));
+            self.report_missed(missed);
         }
-        let next = NextWindow::new(window, self.config.length);
-        let missed = std::mem::replace(&mut self.next, next);
+    }
+
+    fn report_missed(&mut self, missed: NextWindow) {
         if !missed.is_empty() {
-            let missed = missed.finalize(None, &self.secret, self.config.cap);
+            let missed = missed.finalize(None, &self.secret);
             self.events.push_back(Event::Missed(Arc::new(missed)));
         }
+    }
+
+    /// Takes the window to fill after the one that closes then, with what has been proposed for it;
+    /// while another `open` or `missed` is in flight, that is a later one.
+    fn take_after(&mut self, closes: Wall) -> NextWindow {
+        let own = if self.is_opening() { None } else { self.after.take() };
+        own.unwrap_or_else(|| self.window_from(closes))
+    }
+
+    /// Fills `window` from now on, and returns the one that was being filled.
+    fn fill(&mut self, window: NextWindow) -> NextWindow {
+        self.next_has_begun = false;
+        std::mem::replace(&mut self.next, window)
     }
 }

@@ -94,6 +94,7 @@ impl Slot {
 pub struct NextWindow {
     window: Window,
     length: Length,
+    cap: ListCap,
     members: Slab<Member>,
     by_id: Map<Id, IdEntry>,
     by_addr: SlotsByAddr,
@@ -101,11 +102,12 @@ pub struct NextWindow {
 }
 
 impl NextWindow {
-    /// Makes a window without members.
-    pub fn new(window: Window, length: Length) -> NextWindow {
+    /// Makes a window without members, whose own lists will have at most `cap` peers.
+    pub fn new(window: Window, length: Length, cap: ListCap) -> NextWindow {
         NextWindow {
             window,
             length,
+            cap,
             members: Slab::new(),
             by_id: Map::default(),
             by_addr: SlotsByAddr::default(),
@@ -121,6 +123,21 @@ impl NextWindow {
     /// Returns the length of the window.
     pub fn length(&self) -> Length {
         self.length
+    }
+
+    /// Returns the most peers that an own list of the window will have.
+    pub fn cap(&self) -> ListCap {
+        self.cap
+    }
+
+    /// Returns the window with another cap of its own lists.
+    pub fn with_cap(self, cap: ListCap) -> NextWindow {
+        NextWindow { cap, ..self }
+    }
+
+    /// Returns the moment at which the window closes.
+    pub fn closes(&self) -> Wall {
+        self.length.closes(self.window)
     }
 
     /// Returns the number of members in all rooms.
@@ -189,7 +206,9 @@ impl NextWindow {
 
     /// Replaces a member that registered again with the same id from the same address.
     fn renew(&mut self, slot: Slot, member: Member, seq: Option<u64>) {
-        member.id.iter().for_each(|id| self.raise_seq(id, seq));
+        if let Some(entry) = member.id.as_ref().and_then(|id| self.by_id.get_mut(id)) {
+            entry.seq = entry.seq.max(seq);
+        }
         let own = &mut self.members[slot.key()];
         let before = mem::replace(own, member);
         self.census.change_room(&before.profile.room, &own.profile.room);
@@ -228,13 +247,6 @@ impl NextWindow {
     pub fn note_heard(&mut self, addr: SocketAddr, at: u32) {
         if let Some(slot) = self.by_addr.find(addr, |slot| self.member(slot).path.peer) {
             self.members[slot.key()].heard = at;
-        }
-    }
-
-    /// Raises the highest `seq` known of an id whose request changed nothing else.
-    pub fn raise_seq(&mut self, id: &Id, seq: Option<u64>) {
-        if let Some(entry) = self.by_id.get_mut(id) {
-            entry.seq = entry.seq.max(seq);
         }
     }
 
@@ -285,13 +297,8 @@ impl NextWindow {
 
     /// Ends the registrations and builds the rosters, which never change. `opened` is when the
     /// window opened, or `None` if it was missed.
-    pub fn finalize(
-        mut self,
-        opened: Option<Wall>,
-        secret: &Secret,
-        cap: ListCap,
-    ) -> FinalizedWindow {
-        let (window, length) = (self.window, self.length);
+    pub fn finalize(mut self, opened: Option<Wall>, secret: &Secret) -> FinalizedWindow {
+        let NextWindow { window, length, cap, .. } = self;
         let slots = self.members.iter().map(|(slot, _)| slot + 1).max().unwrap_or(0);
         let mut places = vec![Place::default(); slots];
         let mut rosters = Vec::with_capacity(self.census.rooms());
@@ -530,7 +537,7 @@ mod tests {
     }
 
     fn finalize(filling: NextWindow) -> FinalizedWindow {
-        filling.finalize(Some(window().opens()), &Secret::from_bytes([7; 32]), ListCap::new(4))
+        filling.finalize(Some(window().opens()), &Secret::from_bytes([7; 32]))
     }
 
     fn ports(roster: &Roster) -> Vec<u16> {
@@ -539,7 +546,7 @@ mod tests {
 
     #[test]
     fn a_roster_is_ordered_by_address() {
-        let mut filling = NextWindow::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(4));
         for port in [30, 9, 200] {
             filling.register(member("", port), Some(0));
         }
@@ -552,7 +559,7 @@ mod tests {
 
     #[test]
     fn an_id_that_moves_has_one_address() {
-        let mut filling = NextWindow::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(4));
         filling.register(member("a", 1), Some(1));
         filling.register(member("a", 2), Some(2));
         let frozen = finalize(filling);
@@ -562,7 +569,7 @@ mod tests {
 
     #[test]
     fn an_address_that_is_taken_over_has_one_member() {
-        let mut filling = NextWindow::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(4));
         filling.register(member("a", 1), Some(5));
         filling.register(member("b", 1), Some(1));
         let entry = filling.id_entry(&id("a")).unwrap();
@@ -577,7 +584,7 @@ mod tests {
 
     #[test]
     fn swapped_addresses_leave_no_ghost() {
-        let mut filling = NextWindow::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(4));
         filling.register(member("a", 1), Some(1));
         filling.register(member("b", 2), Some(1));
         filling.register(member("a", 2), Some(2));
@@ -589,7 +596,7 @@ mod tests {
 
     #[test]
     fn who_left_is_remembered_and_not_in() {
-        let mut filling = NextWindow::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(4));
         filling.register(member("a", 1), Some(1));
         filling.leave(Some(id("a")), addr(1), Some(2));
         filling.leave(Some(id("ghost")), addr(3), Some(9));
@@ -601,7 +608,7 @@ mod tests {
 
     #[test]
     fn without_an_id_only_its_own_kind_leaves_by_address() {
-        let mut filling = NextWindow::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(4));
         filling.register(member("a", 1), Some(1));
         filling.register(member("", 2), Some(1));
         filling.leave(None, addr(1), Some(0));
@@ -611,7 +618,7 @@ mod tests {
 
     #[test]
     fn rooms_are_apart_and_empty_ones_have_a_page() {
-        let mut filling = NextWindow::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(4));
         let room: Room = "sala".parse().unwrap();
         filling.register(member("a", 1), Some(1));
         let profile = Profile { room: room.clone(), ..Profile::default() };
@@ -627,7 +634,7 @@ mod tests {
 
     #[test]
     fn only_own_lists_have_second_candidates() {
-        let mut filling = NextWindow::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(4));
         let lan = Some("192.168.1.7:40".parse().unwrap());
         let profile = Profile { lan, ..Profile::default() };
         filling.register(Member { profile, ..member("a", 1) }, Some(1));
@@ -641,7 +648,7 @@ mod tests {
 
     #[test]
     fn a_share_of_a_larger_room_is_without_oneself() {
-        let mut filling = NextWindow::new(window(), Length::MINUTE);
+        let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(4));
         for port in 1..=20 {
             filling.register(member("", port), Some(0));
         }

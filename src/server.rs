@@ -191,14 +191,14 @@ fn replay(
 ) -> Result<(Registry, FileJournal, Found), StartError> {
     let (began, mut records) = (clock.now().mono, 0_u64);
     let mut fold = |replayed| match replayed {
-        Replayed::Begin(header) => registry.begin(header.window, header.length),
+        Replayed::Begin(header) => registry.begin(header),
         Replayed::Record(record) => {
             records += 1;
             registry.commit(clock.now(), Entry { ticket: None, record });
         }
     };
-    let Config { length, accept_damage, .. } = *config;
-    let options = FileOptions { store: Disk, dir: data.journal(), length, accept_damage };
+    let Config { length, cap, accept_damage, .. } = *config;
+    let options = FileOptions { store: Disk, dir: data.journal(), length, cap, accept_damage };
     let (journal, found) = FileJournal::open(options, &mut fold)?;
     registry.resume(clock.now())?;
     let took_ms = (clock.now().mono - began).as_millis() as u64;

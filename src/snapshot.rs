@@ -95,12 +95,12 @@ mod tests {
     #[test]
     fn an_hour_of_minutes_is_remembered() {
         let window = |minute: i64| Length::MINUTE.window_at(Wall::from_millis(minute * 60_000));
-        let nobody = NextWindow::new(window(0), Length::MINUTE);
+        let nobody = NextWindow::new(window(0), Length::MINUTE, ListCap::default());
         let secret = Secret::from_bytes([7; 32]);
         let mut snapshot = Snapshot {
             at: Wall::from_millis(0),
             length: Length::MINUTE,
-            current: Arc::new(nobody.finalize(None, &secret, ListCap::default())),
+            current: Arc::new(nobody.finalize(None, &secret)),
             next: window(1),
             waiting: 0,
             past: VecDeque::new(),

@@ -62,7 +62,7 @@ pub fn run(hit7: &Path, core: usize, data: &Path, members: usize) -> io::Result<
     let window = Length::MINUTE.first_from(clock.now().wall.plus(AHEAD));
     let ports =
         sinks.iter().map(|it| Ok(it.local_addr()?.port())).collect::<io::Result<Vec<_>>>()?;
-    let header = Header { window, length: Length::MINUTE };
+    let header = Header { window, length: Length::MINUTE, cap: None };
     write_journal(data, header, members, &ports)?;
     let registry = Process::start(hit7, core, data, &[])?;
     let document = data.join("windows").join(file_of(window)).with_extension("json");

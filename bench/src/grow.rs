@@ -50,7 +50,7 @@ pub struct Report {
 
 fn header() -> Header {
     let window: Window = "2026-11-23T11:29:00Z".parse().expect("a window");
-    Header { window, length: Length::MINUTE }
+    Header { window, length: Length::MINUTE, cap: None }
 }
 
 fn registration(member: usize, rooms: usize) -> Record {
@@ -132,13 +132,13 @@ fn replay(dir: &std::path::Path, peers: usize) -> io::Result<Registry> {
     let config = Config { length: Length::MINUTE, cap: ListCap::new(peers), caps };
     let mut registry = Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), opening());
     let mut fold = |replayed| match replayed {
-        Replayed::Begin(header) => registry.begin(header.window, header.length),
+        Replayed::Begin(header) => registry.begin(header),
         Replayed::Record(record) => {
             drop(registry.commit(opening(), Entry { ticket: None, record }));
         }
     };
-    let (dir, length) = (dir.to_owned(), Length::MINUTE);
-    let options = FileOptions { store: Disk, dir, length, accept_damage: false };
+    let (dir, Config { length, cap, .. }) = (dir.to_owned(), config);
+    let options = FileOptions { store: Disk, dir, length, cap, accept_damage: false };
     FileJournal::open(options, &mut fold).map_err(io::Error::other)?;
     Ok(registry)
 }
@@ -177,6 +177,6 @@ fn write_journal(dir: &std::path::Path, members: usize, rooms: usize) -> io::Res
     std::fs::create_dir_all(&day)?;
     let mut log = Vec::new();
     header().write_line(&mut log);
-    (0..members).for_each(|member| registration(member, rooms).write_line(&mut log));
+    (0..members).for_each(|member| registration(member, rooms).write_line(&mut log, 0));
     std::fs::write(day.join("11-29.jsonl"), log)
 }

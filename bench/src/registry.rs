@@ -40,7 +40,7 @@ pub fn write_journal(data: &Path, header: Header, members: usize, ports: &[u16])
                 lan: None,
             },
         };
-        Record::Register(registration).write_line(&mut lines);
+        Record::Register(registration).write_line(&mut lines, 0);
     }
     let mut file = BufWriter::new(File::create(path)?);
     file.write_all(&lines)?;

@@ -34,7 +34,7 @@ pub struct Report {
 pub fn run(hit7: &Path, core: usize, data: &Path, members: usize) -> io::Result<Report> {
     let (clock, length) = (Clock::start(), Length::new(WINDOW).expect("a day is a length"));
     let window = length.first_from(clock.now().wall.plus(AHEAD));
-    write_journal(data, Header { window, length }, members, &[40_000])?;
+    write_journal(data, Header { window, length, cap: None }, members, &[40_000])?;
     let begun = clock.now().mono;
     let registry = Process::start(hit7, core, data, &["--window", "1day"])?;
     let replay = clock.now().mono - begun;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use arbitrary::{Arbitrary, Unstructured};
 use hit7::journal::{FileJournal, FileOptions, Journal, OpenError, Replayed};
+use hit7::mesh::ListCap;
 use hit7::proto::Profile;
 use hit7::record::{Header, Leaving, LineError, Opening, Record, Registration};
 use hit7::store::{Handle, Store};
@@ -14,6 +15,9 @@ use hit7::window::{Length, Window};
 use crate::disk::{FlakyDisk, ROOT};
 
 const FIRST: &str = "2026-11-23T11:29:00Z";
+/// What is said of a last batch that a crash damaged.
+const CRASHED: &str = "the last batch was damaged";
+
 const COPIED: &str = ": a damaged journal was copied here, and its good lines were kept";
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -54,16 +58,18 @@ fn window() -> Window {
 }
 
 fn header() -> Header {
-    Header { window: window(), length: Length::MINUTE }
+    Header { window: window(), length: Length::MINUTE, cap: Some(ListCap::default()) }
 }
 
-/// A journal file as it is written: so many registrations and a LEAVE, and perhaps the opening.
+/// A journal file as it is written: so many registrations and a LEAVE, and perhaps the opening, in
+/// batches of two.
 fn file(Valid { records, opened }: Valid) -> Vec<u8> {
     let (window, at) = (window(), "2026-11-23T11:28:34.120Z".parse().unwrap());
     let path = hit7::path::Path::new("[2001:db8::7]:40112".parse().unwrap(), [127, 0, 0, 1].into());
     let id = Some("s3cret".parse().unwrap());
     let mut file = Vec::new();
     header().write_line(&mut file);
+    let mut batch = 0;
     for seq in 0..u64::from(records % 8) {
         let (id, seq, room) = (id.clone(), Some(seq), "lab".parse().unwrap());
         let record = match seq {
@@ -77,11 +83,15 @@ fn file(Valid { records, opened }: Valid) -> Vec<u8> {
                 profile: Profile { room, name: Some("ana".parse().unwrap()), ..Profile::default() },
             }),
         };
-        record.write_line(&mut file);
+        if seq.is_some_and(|seq| seq > 0 && seq % 2 == 0) {
+            batch = file.len() as u64;
+        }
+        record.write_line(&mut file, batch);
     }
     if opened {
-        let opening = Opening { window, length: Length::MINUTE, at: window.opens() };
-        Record::Open(opening).write_line(&mut file);
+        let Header { window, length, cap } = header();
+        let opening = Opening { window, length, cap, at: window.opens() };
+        Record::Open(opening).write_line(&mut file, batch);
     }
     file
 }
@@ -144,28 +154,46 @@ fn open(disk: &FlakyDisk, accept_damage: bool) -> Opened {
         Replayed::Record(record) => seen.push(record),
     };
     let (store, dir) = (disk.clone(), Path::new(ROOT).join("journal"));
-    let options = FileOptions { store, dir, length: Length::MINUTE, accept_damage };
+    let (length, cap) = (Length::MINUTE, ListCap::default());
+    let options = FileOptions { store, dir, length, cap, accept_damage };
     let (_, found) = FileJournal::open(options, &mut fold)?;
     Ok((found.notes, seen))
 }
 
-/// The records of the whole valid lines before the first that is not, and whether that is all.
-fn good_start(file: &[u8]) -> (Vec<Record>, bool) {
-    let mut records = Vec::new();
-    let mut opened = false;
+/// The records of the whole valid lines before the first that is not, and where that begins.
+fn good_start(file: &[u8]) -> (Vec<Record>, usize) {
+    let (mut records, mut end) = (Vec::new(), 0);
+    let (mut header, mut has_ended) = (header(), false);
     for (number, line) in file.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let Some(line) = line.strip_suffix(b"\n") else { return (records, false) };
-        match (number, Record::read_line(line, header())) {
-            (0, _) if Header::read_line(line) == Ok(header()) => {}
-            (0, _) | (_, Err(_)) => return (records, false),
-            (_, Ok(_)) if opened => return (records, false),
-            (_, Ok(record)) => {
-                opened = matches!(record, Record::Open(_));
-                records.push(record);
+        let Some(text) = line.strip_suffix(b"\n") else { break };
+        match (number, Record::read_line(text, header)) {
+            (0, _) => match Header::read_line(text) {
+                Ok(read) if read == Header { cap: read.cap, ..header } => header = read,
+                _ => break,
+            },
+            (_, Err(_)) => break,
+            (_, Ok(_)) if has_ended => break,
+            (_, Ok(read)) => {
+                has_ended = matches!(read.record, Record::Open(_) | Record::Missed(_));
+                records.push(read.record);
             }
         }
+        end += line.len();
     }
-    (records, true)
+    (records, end)
+}
+
+/// Where the batch of the last valid record begins.
+fn last_batch(file: &[u8]) -> u64 {
+    let (mut last, mut has_ended) = (0, false);
+    for line in file.split_inclusive(|byte| *byte == b'\n').skip(1) {
+        let read = line.strip_suffix(b"\n").map(|text| Record::read_line(text, header()));
+        if let (false, Some(Ok(read))) = (has_ended, read) {
+            has_ended = matches!(read.record, Record::Open(_) | Record::Missed(_));
+            last = read.batch.unwrap_or(u64::MAX);
+        }
+    }
+    last
 }
 
 /// The bytes up to where the file was changed, or the end of the last line before that.
@@ -177,20 +205,22 @@ fn untouched<'a>(file: &'a [u8], whole: &[u8]) -> &'a [u8] {
 
 /// `whole` is what it was before the damage, if that is known.
 fn check_file(file: &[u8], whole: &[u8]) {
-    let (good, is_whole) = good_start(file);
+    let (good, end) = good_start(file);
+    let is_whole = end == file.len();
     let (before, _) = good_start(untouched(file, whole));
     assert!(good.starts_with(&before));
     let disk = disk_with(file);
     match open(&disk, false) {
         Ok((notes, seen)) => {
             assert!(seen == good, "{seen:?} of {good:?}");
-            assert!(notes.iter().all(|note| note.contains("torn")), "{notes:?}");
-            let end = file.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            assert_eq!(is_whole, end == file.len(), "only a torn last line is cut off");
+            let is_crash = |note: &String| note.contains("torn") || note.contains(CRASHED);
+            assert!(notes.iter().all(is_crash), "{notes:?}");
+            let is_torn = !file[end..].contains(&b'\n');
+            assert!(is_torn || end as u64 >= last_batch(file), "cut off before the last batch");
             assert_eq!(read(&disk, &path()).unwrap_or_default(), file[..end]);
         }
         Err(OpenError::Damaged { copy, .. }) => {
-            assert!(!is_whole);
+            assert!(!is_whole && (end as u64) < last_batch(file));
             assert_eq!(read(&disk, &copy).as_deref(), Some(file));
             assert_eq!(read(&disk, &path()).as_deref(), Some(file), "it is left as it is");
         }

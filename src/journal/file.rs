@@ -27,6 +27,8 @@ use std::thread::{Builder, JoinHandle};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use crate::clock::Clock;
+use crate::mesh::ListCap;
 use crate::record::Entry;
 use crate::store::{Disk, Store};
 use crate::window::{Length, Window};
@@ -53,6 +55,8 @@ pub struct FileOptions<S = Disk> {
     pub dir: PathBuf,
     /// The length of new windows.
     pub length: Length,
+    /// The most peers in an own list of new windows.
+    pub cap: ListCap,
     /// Whether to start without damaged lines; otherwise a damaged line is an error.
     pub accept_damage: bool,
 }
@@ -75,6 +79,7 @@ pub struct FileJournal<S = Disk> {
     fence: Epoch,
     /// Windows whose discard found the queue full and is retried.
     discards: Vec<Window>,
+    clock: Clock,
     store: PhantomData<fn() -> S>,
 }
 
@@ -114,11 +119,11 @@ impl<S: Store> Journal for FileJournal<S> {
     ) -> Result<(FileJournal<S>, Found), OpenError> {
         let (headers, notes) = Replay::new(&options).run(fold)?;
         let windows = headers.iter().map(|header| header.window).collect();
-        let FileOptions { store, dir, length, .. } = options;
-        let files = Files::new(store, dir, length, &headers);
+        let files = Files::new(options, &headers)?;
         let (orders, queue) = sync_channel(MAX_QUEUED_ORDERS);
         let (told, outcomes) = unbounded_channel();
-        let engine = Engine::new(files, queue, told);
+        let clock = Clock::start();
+        let engine = Engine::new(files, queue, told, clock);
         let thread = Builder::new().name("journal".into());
         let thread = thread.spawn(move || engine.run()).map_err(OpenError::Thread)?;
         let journal = FileJournal {
@@ -128,6 +133,7 @@ impl<S: Store> Journal for FileJournal<S> {
             overflow: None,
             fence: Epoch::default(),
             discards: Vec::new(),
+            clock,
             store: PhantomData,
         };
         Ok((journal, Found { windows, notes }))
@@ -142,8 +148,8 @@ impl<S: Store> Journal for FileJournal<S> {
         if self.overflow.is_some() || epoch < self.fence {
             return self.defer_refusal(epoch, batch);
         }
-        match self.try_order(Order::Submit(epoch, batch)) {
-            Err(Order::Submit(epoch, batch)) => self.defer_refusal(epoch, batch),
+        match self.try_order(Order::Submit(epoch, batch, self.clock.now())) {
+            Err(Order::Submit(epoch, batch, _)) => self.defer_refusal(epoch, batch),
             _ => self.under_way += count,
         }
     }

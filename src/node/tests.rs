@@ -305,9 +305,9 @@ fn registration(time: &str, of: &str) -> Entry {
 
 /// Returns the opening of window `of`, as a replay yields it.
 fn opening(of: &str) -> Entry {
-    let at = at(&format!("{of}:00.007")).wall;
-    let record =
-        Record::Open(crate::record::Opening { window: window(of), length: Length::MINUTE, at });
+    let (window, at) = (window(of), at(&format!("{of}:00.007")).wall);
+    let opening = crate::record::Opening { window, length: Length::MINUTE, cap: None, at };
+    let record = Record::Open(opening);
     Entry { ticket: None, record }
 }
 
@@ -319,7 +319,11 @@ fn replayed(starts: &str, windows: &[&str], entries: Vec<Entry>) -> Harness {
     let journals: Vec<Window> = windows.clone().collect();
     for entry in entries {
         while let Some(begun) = windows.next_if(|it| *it <= entry.record.window()) {
-            registry.begin(begun, Length::MINUTE);
+            registry.begin(crate::record::Header {
+                window: begun,
+                length: Length::MINUTE,
+                cap: None,
+            });
         }
         registry.commit(now, entry);
     }

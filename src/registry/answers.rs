@@ -11,7 +11,7 @@ use crate::proto::{
 };
 use crate::record::{Record, Registration};
 use crate::roster::Roster;
-use crate::window::Window;
+use crate::window::{Length, Window};
 
 impl Registry {
     pub(super) fn answer_registration(&self, now: Now, registration: &Registration) -> Transmit {
@@ -37,11 +37,19 @@ impl Registry {
             room,
             window,
             opens_in_ms: now.wall.millis_to(window.opens()),
-            window_ms: self.config.length.millis(),
+            window_ms: self.length_of(window).millis(),
             you: path.peer,
             current,
         };
         Transmit { path, payload: registered.encode() }
+    }
+
+    /// Returns the length of a window that clients are told.
+    fn length_of(&self, window: Window) -> Length {
+        let filling = [Some(&self.next), self.after.as_ref()].into_iter().flatten();
+        let mut lengths = filling.map(|filling| (filling.window(), filling.length()));
+        let found = lengths.find(|(filling, _)| *filling == window);
+        found.map_or(self.current.length(), |(_, length)| length)
     }
 
     fn closes_in_ms(&self, now: Now) -> u64 {
@@ -142,15 +150,15 @@ pub(super) fn unavailable_error(path: Path, seq: Option<u64>) -> Transmit {
     Transmit { path, payload: refusal.encode() }
 }
 
-/// Makes the ERROR `unavailable` for the client whose record the journal refused; `None` for an
-/// opening, which no client asked for.
+/// Makes the ERROR `unavailable` for the client whose record the journal refused; `None` for the
+/// end of a window, which no client asked for.
 pub fn unavailable_answer(record: &Record) -> Option<Transmit> {
     match record {
         Record::Register(registration) => {
             Some(unavailable_error(registration.path, registration.seq))
         }
         Record::Leave(leaving) => Some(unavailable_error(leaving.path, leaving.seq)),
-        Record::Open(_) => None,
+        Record::Open(_) | Record::Missed(_) => None,
     }
 }
 

@@ -4,17 +4,18 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::proto::{Id, Room};
-use crate::record::{Entry, Opening, Record, Ticket};
+use crate::record::{Entry, Record, Ticket};
 use crate::roster::{Map, NextWindow};
 use crate::window::Window;
 
 /// The records that were proposed and are not durable yet.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    opening: Option<(Ticket, Opening)>,
+    /// The last `open` or `missed` that was proposed.
+    ending: Option<Ticket>,
     ids: Map<Id, Pending>,
     addrs: Map<SocketAddr, Ticket>,
-    /// All records but openings, in the order of their tickets.
+    /// The registrations and LEAVEs, in the order of their tickets.
     claims: VecDeque<Claim>,
 }
 
@@ -79,15 +80,16 @@ impl Claim {
 }
 
 impl InFlight {
-    /// Returns the opening in flight, if any: records proposed after it are for the window after.
-    pub(super) fn opening(&self) -> Option<&Opening> {
-        self.opening.as_ref().map(|(_, opening)| opening)
+    /// Returns whether the last record of a window, `open` or `missed`, is in flight: records
+    /// proposed after it are for the window after.
+    pub(super) fn has_ending(&self) -> bool {
+        self.ending.is_some()
     }
 
     /// Notes a record that has just been proposed for `window`.
     pub(super) fn insert(&mut self, ticket: Ticket, record: &Record, window: &mut NextWindow) {
         let (id, addr, seq, counted) = match record {
-            Record::Open(opening) => return self.opening = Some((ticket, *opening)),
+            Record::Open(_) | Record::Missed(_) => return self.ending = Some(ticket),
             Record::Register(it) => {
                 window.census_mut().add(it.path.peer, &it.profile.room);
                 (&it.id, it.path.peer, it.seq, Counted::Member(it.profile.room.clone()))
@@ -131,8 +133,8 @@ impl InFlight {
         let mut tickets: Vec<Ticket> = gone.iter().filter_map(|entry| entry.ticket).collect();
         tickets.sort_unstable();
         let is_gone = |ticket: Ticket| tickets.binary_search(&ticket).is_ok();
-        let InFlight { opening, claims, .. } = std::mem::take(self);
-        self.opening = opening.filter(|(ticket, _)| !is_gone(*ticket));
+        let InFlight { ending, claims, .. } = std::mem::take(self);
+        self.ending = ending.filter(|ticket| !is_gone(*ticket));
         for claim in claims {
             if is_gone(claim.ticket) {
                 claim.release(next);
@@ -147,7 +149,10 @@ impl InFlight {
     /// id unless a later record of that id is in flight, and its address likewise.
     pub(super) fn remove(&mut self, ticket: Ticket, record: &Record, window: &mut NextWindow) {
         let (id, addr) = match record {
-            Record::Open(_) => return self.opening = None,
+            Record::Open(_) | Record::Missed(_) => {
+                self.ending.take_if(|of| *of == ticket);
+                return;
+            }
             Record::Register(it) => (&it.id, it.path.peer),
             Record::Leave(it) => (&it.id, it.path.peer),
         };
@@ -184,7 +189,7 @@ impl InFlight {
         self.addrs.contains_key(&addr) || id.is_some_and(|id| self.ids.contains_key(id))
     }
 
-    /// Returns the number of records in flight, without openings.
+    /// Returns the number of registrations and LEAVEs in flight.
     pub(super) fn records(&self) -> usize {
         self.claims.len()
     }

@@ -48,9 +48,6 @@ impl Registry {
         let holder = self.window_to_fill().member_at(path.peer);
         if !self.fills_what_is_due(now) && self.changes_nothing(&registration, holder) {
             let answer = self.answer_registration(now, &registration);
-            if let Some(id) = &registration.id {
-                self.next.raise_seq(id, seq);
-            }
             self.next.note_heard(path.peer, now.tenths());
             return Handled::Answer(answer);
         }
@@ -159,9 +156,13 @@ impl Registry {
     }
 
     /// Returns whether the same registration is in the next window already, as the `holder` of its
-    /// address, and no record in flight can change that.
+    /// address, and no record in flight can change that. A higher `seq` of an id is a change: after
+    /// a crash, an older request must not be obeyed (rule 5).
     fn changes_nothing(&self, registration: &Registration, holder: Option<&Member>) -> bool {
-        let Registration { at: _, window: _, path, id, seq: _, profile } = registration;
+        let Registration { at: _, window: _, path, id, seq, profile } = registration;
+        if id.is_some() && seq.is_some() {
+            return false;
+        }
         let same = |known: &Member| (&known.path, &known.id, &known.profile) == (path, id, profile);
         holder.is_some_and(same) && !self.in_flight.has_record_of(id.as_ref(), path.peer)
     }

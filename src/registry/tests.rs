@@ -10,7 +10,10 @@ const BO: &str = "203.0.113.9:2";
 
 /// A registry with a journal in memory, which accepts proposals when the test says so.
 struct Journaled {
+    config: Config,
     registry: Registry,
+    /// The header of each window's journal, with the settings that held when it began.
+    headers: Vec<Header>,
     journal: Vec<Record>,
     waiting: Vec<Entry>,
 }
@@ -43,16 +46,16 @@ fn leave(id: &str, seq: u64) -> Request {
     Request::leave(id, Some(seq))
 }
 
-/// Replays a journal of one-minute windows into a new registry, as a restart does.
-fn replayed(journal: &[Record], config: Config, now: Now) -> Result<Registry, ResumeError> {
+/// Replays a journal into a new registry, as a restart does.
+fn replayed(it: &Journaled, config: Config, now: Now) -> Result<Registry, ResumeError> {
     let mut registry = Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), now);
-    let mut begun = None;
-    for record in journal {
-        if begun.replace(record.window()) != Some(record.window()) {
-            registry.begin(record.window(), Length::MINUTE);
+    for header in &it.headers {
+        let mut records = it.journal.iter().filter(|record| record.window() == header.window);
+        if records.clone().next().is_some() {
+            registry.begin(*header);
         }
-        let entry = Entry { ticket: None, record: record.clone() };
-        assert_eq!(registry.commit(now, entry), None);
+        let entry = |record: &Record| Entry { ticket: None, record: record.clone() };
+        assert!(records.all(|record| registry.commit(now, entry(record)).is_none()));
     }
     registry.resume(now).map(|()| registry)
 }
@@ -60,17 +63,17 @@ fn replayed(journal: &[Record], config: Config, now: Now) -> Result<Registry, Re
 impl Journaled {
     fn new(now: Now) -> Journaled {
         let secret = Arc::new(Secret::from_bytes([7; 32]));
-        let registry = Registry::new(config(), secret, now);
-        let mut it = Journaled { registry, journal: Vec::new(), waiting: Vec::new() };
+        let (config, registry) = (config(), Registry::new(config(), secret, now));
+        let (headers, journal, waiting) = (Vec::new(), Vec::new(), Vec::new());
+        let mut it = Journaled { config, registry, headers, journal, waiting };
         it.tick(now);
         it
     }
 
     fn restarted(&self, now: Now) -> Result<Journaled, ResumeError> {
-        let registry = replayed(&self.journal, config(), now)?;
-        let mut it = Journaled { registry, journal: self.journal.clone(), waiting: Vec::new() };
-        it.tick(now);
-        Ok(it)
+        replayed(self, self.config, now)?;
+        let Config { length, cap, .. } = self.config;
+        Ok(self.restarted_with(length.seconds().into(), cap.peers(), now))
     }
 
     fn tick(&mut self, now: Now) {
@@ -83,11 +86,20 @@ impl Journaled {
         self.collect();
         let mut answers = Vec::new();
         for entry in std::mem::take(&mut self.waiting) {
+            self.begin(entry.record.window());
             self.journal.push(entry.record.clone());
             let answer = self.registry.commit(now, entry);
             answers.extend(answer.map(|transmit| transmit.payload));
         }
         answers
+    }
+
+    /// Notes the settings of a window whose journal begins, as the engine does.
+    fn begin(&mut self, window: Window) {
+        if !self.headers.iter().any(|header| header.window == window) {
+            let Config { length, cap, .. } = self.config;
+            self.headers.push(Header { window, length, cap: Some(cap) });
+        }
     }
 
     fn collect(&mut self) {
@@ -190,8 +202,10 @@ fn a_retry_changes_nothing() {
     let id = Some("a".parse().unwrap());
     let retry = Request::register(id, Some(1), Profile { room, ..Profile::default() });
     it.told_window(at("11:28:11"), ANA, retry);
-    it.told_window(at("11:28:20"), ANA, register("a", 2));
-    assert_eq!(it.journal.len(), lines, "neither a retry nor a keep-alive is written");
+    it.told_window(at("11:28:20"), BO, Request::register(None, Some(2), Profile::default()));
+    let written = it.journal.len();
+    it.told_window(at("11:28:21"), BO, Request::register(None, Some(3), Profile::default()));
+    assert_eq!((lines + 1, it.journal.len()), (written, written), "neither is written again");
     it.tick(at("11:29:00"));
     assert_eq!(it.registry.current().rosters()[0].room(), &Room::default());
 }
@@ -359,22 +373,23 @@ fn opened_windows_only_grow_whatever_the_clock_does() {
 
 #[test]
 fn before_the_first_opening_a_clock_set_back_opens_nothing_early() {
-    let now = at("11:28:00");
-    let mut registry = replayed(&[], config(), now).unwrap();
-    assert_eq!(
-        registry.handle(at("11:27:00"), path(ANA), register("a", 1), false),
-        Handled::Proposed
-    );
-    let proposed = registry.take_proposals().into_iter();
-    let journal: Vec<Record> = proposed.map(|entry| entry.record).collect();
-    let mut registry = replayed(&journal, config(), at("11:30:01")).unwrap();
+    let secret = Arc::new(Secret::from_bytes([7; 32]));
+    let registry = Registry::new(config(), secret, at("11:28:00"));
+    let (headers, journal, waiting) = (Vec::new(), Vec::new(), Vec::new());
+    let mut it = Journaled { config: config(), registry, headers, journal, waiting };
+    assert_eq!(it.told_window(at("11:27:00"), ANA, register("a", 1)), window("11:28"));
+    let mut registry = replayed(&it, config(), at("11:30:01")).unwrap();
     registry.handle_timeout(at("11:29:59"));
-    match &registry.take_proposals()[..] {
-        [Entry { record: Record::Open(opening), .. }] => {
-            assert_eq!(opening.window, window("11:29"));
-        }
-        other => panic!("{other:?}"),
-    }
+    let now = at("11:29:59").wall;
+    let proposed = registry.take_proposals().into_iter().map(|entry| entry.record);
+    let opening = Opening {
+        window: window("11:29"),
+        length: Length::MINUTE,
+        cap: Some(config().cap),
+        at: now,
+    };
+    let missing = Missing { window: window("11:28"), at: now };
+    assert_eq!(proposed.collect::<Vec<_>>(), [Record::Missed(missing), Record::Open(opening)]);
 }
 
 #[test]
@@ -386,21 +401,154 @@ fn a_start_far_behind_the_log_is_refused() {
     assert_eq!(error, Some(ResumeError::ClockBehind { last, now }));
 }
 
-fn resumed_with(it: &Journaled, seconds: u64, now: Now) -> Result<Registry, ResumeError> {
-    let length = Length::new(Duration::from_secs(seconds)).unwrap();
-    replayed(&it.journal, Config { length, ..config() }, now)
+impl Journaled {
+    /// Restarts the registry with other settings of new windows.
+    fn restarted_with(&self, seconds: u64, peers: usize, now: Now) -> Journaled {
+        let length = Length::new(Duration::from_secs(seconds)).unwrap();
+        let config = Config { length, cap: ListCap::new(peers), ..config() };
+        let (registry, headers) = (replayed(self, config, now).unwrap(), self.headers.clone());
+        let (journal, waiting) = (self.journal.clone(), Vec::new());
+        let mut it = Journaled { config, registry, headers, journal, waiting };
+        it.tick(now);
+        it
+    }
+
+    /// Returns the window being filled and its length in seconds.
+    fn filling(&self) -> (Window, u32) {
+        (self.registry.next.window(), self.registry.next.length().seconds())
+    }
+
+    fn members_on_the_list_of(&self, addr: &str) -> u32 {
+        let (roster, member) = self.registry.current().find_at(addr.parse().unwrap()).unwrap();
+        roster.own_list(member).len() as u32
+    }
 }
 
 #[test]
-fn another_length_waits_for_those_who_were_told_a_window() {
+fn another_length_holds_from_the_first_window_that_has_no_record() {
+    let mut it = Journaled::new(at("11:28:00"));
+    let mut other = it.restarted_with(90, 200, at("11:28:20"));
+    assert_eq!(other.registry.current().closes(), window("11:29").opens(), "it is open");
+    assert_eq!(other.filling(), (window("11:30"), 90), "the first that begins after that");
+    let opened = other.told_window(at("11:28:30"), ANA, register("a", 1));
+    assert_eq!(opened, window("11:30"));
+
+    it.told_window(at("11:28:30"), ANA, register("a", 1));
+    let mut it = it.restarted_with(90, 200, at("11:28:40"));
+    assert_eq!(it.filling(), (window("11:29"), 60), "clients were told of it");
+    it.tick(at("11:29:00"));
+    assert_eq!((it.members(), it.registry.current().length()), (vec![ANA.into()], Length::MINUTE));
+    assert_eq!(it.filling(), (window("11:30"), 90));
+    let it = it.restarted_with(60, 200, at("11:29:10"));
+    assert_eq!(it.registry.current().closes(), window("11:30").opens());
+    assert_eq!(it.filling(), (window("11:30"), 60), "it had no record");
+}
+
+#[test]
+fn a_window_that_all_members_left_keeps_its_length() {
     let mut it = Journaled::new(at("11:28:00"));
     it.told_window(at("11:28:30"), ANA, register("a", 1));
-    let error = resumed_with(&it, 2, at("11:28:40")).err();
-    let window = window("11:29");
-    assert_eq!(error, Some(ResumeError::OtherLength { window, members: 1, was: 60 }));
     it.told_window(at("11:28:41"), ANA, leave("a", 2));
-    let registry = resumed_with(&it, 2, at("11:28:42")).unwrap();
-    assert_eq!(registry.next().0, window, "the current window keeps its length to its end");
+    let it = it.restarted_with(2, 200, at("11:28:42"));
+    assert_eq!(it.filling(), (window("11:29"), 60), "its journal begins with that length");
+}
+
+#[test]
+fn a_window_is_told_with_its_own_length() {
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:30"), ANA, register("a", 1));
+    let mut it = it.restarted_with(90, 200, at("11:28:40"));
+    let told = |answer: Vec<u8>| String::from_utf8(answer).unwrap();
+    let retried = told(it.ask(at("11:28:41"), ANA, register("a", 1)).unwrap());
+    assert!(
+        retried
+            .contains(r#""window":"2026-11-23T11:29:00Z","opens_in_ms":19000,"window_ms":60000"#)
+    );
+    let next = told(it.ask(at("11:29:10"), BO, register("b", 1)).unwrap());
+    assert!(
+        next.contains(r#""window":"2026-11-23T11:30:00Z","opens_in_ms":50000,"window_ms":90000"#)
+    );
+    assert!(next.contains(r#""current":{"window":"2026-11-23T11:29:00Z","closes_in_ms":50000"#));
+}
+
+#[test]
+fn after_a_missed_window_of_another_length_the_next_one_may_be_yet_to_come() {
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:30"), ANA, register("a", 1));
+    // 11:29 closes at 11:30, and windows of two minutes begin at 11:28 and 11:30.
+    let mut it = it.restarted_with(120, 200, at("11:30:00"));
+    assert_eq!(it.events()[1..], [(false, window("11:29"), 1), (true, window("11:30"), 0)]);
+
+    let mut it = Journaled::new(at("11:29:00"));
+    it.told_window(at("11:29:30"), ANA, register("a", 1));
+    let mut it = it.restarted_with(120, 200, at("11:31:10"));
+    assert_eq!(it.events()[1..], [(false, window("11:30"), 1)], "11:30 is no window of its own");
+    assert_eq!(it.filling(), (window("11:32"), 120));
+    assert_eq!(it.told_window(at("11:31:20"), BO, register("b", 1)), window("11:32"));
+    let mut it = it.restarted_with(120, 200, at("11:32:05"));
+    assert_eq!(it.events()[1..], [(false, window("11:30"), 1), (true, window("11:32"), 1)]);
+}
+
+#[test]
+fn another_list_cap_changes_no_list_that_was_told() {
+    let mut it = Journaled::new(at("11:28:00"));
+    let members: Vec<String> = (1..10).map(|port| format!("203.0.113.9:{port}")).collect();
+    let register_all = |it: &mut Journaled, time: &str| {
+        for (number, addr) in members.iter().enumerate() {
+            it.told_window(
+                at(time),
+                addr,
+                register(&format!("m{number}"), it.journal.len() as u64),
+            );
+        }
+    };
+    register_all(&mut it, "11:28:30");
+    let mut it = it.restarted_with(60, 4, at("11:28:40"));
+    it.tick(at("11:29:00"));
+    assert_eq!(it.members_on_the_list_of(ANA), 9, "11:29 had records when the cap was 200");
+    let mut it = it.restarted_with(60, 4, at("11:29:10"));
+    assert_eq!(it.members_on_the_list_of(ANA), 9, "it is open");
+    register_all(&mut it, "11:29:30");
+    it.tick(at("11:30:00"));
+    assert_eq!(it.members_on_the_list_of(ANA), 4);
+    assert_eq!(it.restarted_with(60, 200, at("11:30:10")).members_on_the_list_of(ANA), 4);
+}
+
+#[test]
+fn a_seq_that_was_obeyed_is_in_the_journal_also_if_nothing_else_changed() {
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:10"), ANA, register("a", 1));
+    it.told_window(at("11:28:11"), ANA, register("a", 3));
+    let mut it = it.restarted(at("11:28:20")).unwrap();
+    assert_eq!(it.ask(at("11:28:21"), ANA, leave("a", 2)), None, "an older request");
+    it.tick(at("11:29:00"));
+    assert_eq!(it.members(), [ANA]);
+}
+
+#[test]
+fn that_a_window_is_missed_is_decided_in_the_journal() {
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:30"), ANA, register("a", 1));
+    let it = it.restarted(at("11:30:20")).unwrap();
+    let last = |of: &str| it.journal.iter().rfind(|record| record.window() == window(of));
+    let at = at("11:30:20").wall;
+    assert_eq!(last("11:29"), Some(&Record::Missed(Missing { window: window("11:29"), at })));
+    // Without what came after, and with the clock set back into the window.
+    let kept = it.journal.iter().filter(|record| record.window() <= window("11:29"));
+    let it = Journaled { journal: kept.cloned().collect(), ..it };
+    let mut it = it.restarted(self::at("11:29:30")).unwrap();
+    assert_eq!(it.events(), [(true, window("11:28"), 0), (false, window("11:29"), 1)]);
+    assert_eq!(it.told_window(self::at("11:29:31"), BO, register("b", 1)), window("11:30"));
+}
+
+#[test]
+fn a_journal_of_format_1_has_no_missed() {
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:30"), ANA, register("a", 1));
+    let mut it = it.restarted(at("11:30:20")).unwrap();
+    it.journal.retain(|record| !matches!(record, Record::Missed(_)));
+    let events = it.events();
+    assert_eq!(it.restarted(at("11:30:30")).unwrap().events(), events);
 }
 
 #[test]
@@ -408,11 +556,11 @@ fn another_length_begins_when_the_current_window_closes() {
     let mut it = Journaled::new(at("11:28:00"));
     it.told_window(at("11:28:30"), ANA, register("a", 1));
     it.tick(at("11:29:00"));
-    let mut registry = resumed_with(&it, 7, at("11:29:10")).unwrap();
-    assert_eq!(registry.current().window(), window("11:29"));
-    assert_eq!(registry.next().0.to_string(), "2026-11-23T11:30:02Z");
-    registry.handle_timeout(at("11:30:01"));
-    assert!(registry.take_proposals().is_empty());
+    let mut it = it.restarted_with(7, 200, at("11:29:10"));
+    assert_eq!(it.registry.current().window(), window("11:29"));
+    assert_eq!(it.registry.next().0.to_string(), "2026-11-23T11:30:02Z");
+    it.registry.handle_timeout(at("11:30:01"));
+    assert!(it.registry.take_proposals().is_empty());
 }
 
 #[test]

@@ -43,13 +43,18 @@ fn a_folder_in_use_is_refused_until_its_registry_stops() {
 }
 
 #[test]
-fn another_window_waits_until_the_pending_one_has_opened() {
+fn another_window_holds_from_the_first_that_nobody_registered_for() {
     let (home, _) = with_members(2);
-    let other = home.refused(&["--window", "12h"]);
-    other.failed(1, &["2 members wait", "--window 86400s", "--data"]);
-    home.serve(&["--window", "86400s"]).serves();
-    let (home, _) = with_members(1);
-    home.refused(&["--window", "12h"]).failed(1, &["1 member waits"]);
+    let told = |args: &[&str]| {
+        let registry = home.serve(args);
+        let answer = registry.client().ask(r#"{"type":"REGISTER"}"#);
+        registry.stop("TERM").succeeded();
+        (answer["window"].clone(), answer["window_ms"].clone())
+    };
+    let before = told(&["--window", "1day"]);
+    assert_eq!(told(&["--window", "12h", "--peers", "8"]), before);
+    let text = fs::read_to_string(home.journals().pop().unwrap()).unwrap();
+    assert!(text.contains(r#""window_ms":86400000,"peers":200"#), "{text}");
 }
 
 #[test]

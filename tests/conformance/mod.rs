@@ -47,7 +47,7 @@ pub(crate) fn script() -> Vec<Step> {
     vec![
         Submit(vec![vec![register(0, 1)]]),
         Submit(vec![vec![register(0, 2), leave(0, 3)]]),
-        Submit(vec![vec![register(0, 4)], vec![register(1, 5), open(0), register(1, 6)]]),
+        Submit(vec![vec![register(0, 4)], vec![open(0), register(1, 5), register(1, 6)]]),
         Discard(0),
         Submit(vec![vec![register(1, 7)], vec![leave(1, 8), open(1), register(2, 9)]]),
         Submit(vec![vec![register(2, 10)]]),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hit7::mesh::ListCap;
 use hit7::proto::Profile;
 use hit7::record::{Leaving, Opening, Record, Registration};
 use hit7::window::{Length, Window};
@@ -38,5 +39,6 @@ pub(crate) fn leave(index: u64, seq: u64) -> Record {
 /// Returns the opening of the window with this index.
 pub(crate) fn open(index: u64) -> Record {
     let window = window(index);
-    Record::Open(Opening { window, length: Length::MINUTE, at: window.opens() })
+    let cap = Some(ListCap::default());
+    Record::Open(Opening { window, length: Length::MINUTE, cap, at: window.opens() })
 }

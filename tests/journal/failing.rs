@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use hit7::store::{Disk, Handle, Item, Store};
+use hit7::store::{Disk, Handle, Identity, Item, Store};
 
 use crate::disk::TestDisk;
 
@@ -128,6 +128,10 @@ impl Store for FailingDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.step()?;
         Disk.sync_dir(dir)
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Identity> {
+        Disk.identity(path)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hit7::journal::{FileJournal, FileOptions, Journal, Replayed};
+use hit7::mesh::ListCap;
 use hit7::record::Record;
 use hit7::store::{Disk, Store};
 use hit7::window::Length;
@@ -20,9 +21,13 @@ struct Home {
 impl Home {
     fn new() -> Home {
         let home = tempfile::tempdir().unwrap();
-        let records = vec![register(0, 1), leave(0, 2), open(0), register(1, 3), register(1, 4)];
+        let mut records = vec![register(0, 1), leave(0, 2), open(0)];
+        records.extend([register(1, 3), register(1, 4), register(1, 5), leave(1, 6)]);
         let home = Home { home, records };
-        home.write(&home.records);
+        // Of the second window, four batches: a header and a record, and one or two more records.
+        for batch in [0..3, 3..4, 4..5, 5..7] {
+            home.write(&home.records[batch]);
+        }
         home
     }
 
@@ -97,6 +102,78 @@ fn damage_is_copied_and_refused_and_with_the_flag_only_it_is_lost() {
 }
 
 #[test]
+fn damage_within_the_last_batch_is_a_crash_and_is_cut_off() {
+    // The last batch is lines 4 and 5. A hole is what a power failure leaves of unwritten pages.
+    for (first, last, kept) in [(4, 4, 5), (4, 5, 5), (5, 5, 6)] {
+        let home = Home::new();
+        home.edit("23-59", |lines| lines[first - 1..last].iter_mut().for_each(make_hole));
+        let damaged = std::fs::read(home.file("23-59")).unwrap();
+        let (_, found, seen) = home.open(false).unwrap();
+        assert_eq!(seen, home.records[..kept], "lines {first} to {last}");
+        let copy = home.file("23-59.jsonl.damaged-1").with_extension("");
+        assert!(found.notes[0].contains("the last batch was damaged"), "{:?}", found.notes);
+        assert!(found.notes[0].ends_with(copy.to_str().unwrap()), "{:?}", found.notes);
+        assert_eq!(std::fs::read(copy).unwrap(), damaged);
+        home.write(&[register(1, 7)]);
+        let (_, found, seen) = home.open(false).unwrap();
+        assert_eq!((seen.len(), found.notes.len()), (kept + 1, 0));
+    }
+}
+
+/// Fills the middle of a line with zeros.
+fn make_hole(line: &mut String) {
+    let hole = 20..line.len() - 5;
+    line.replace_range(hole.clone(), &"\0".repeat(hole.len()));
+}
+
+#[test]
+fn damage_before_the_last_batch_is_refused_also_if_it_reaches_into_that() {
+    let home = Home::new();
+    home.edit("23-59", |lines| lines[2..4].iter_mut().for_each(make_hole));
+    let said = home.open(false).unwrap_err().to_string();
+    assert!(said.contains("23-59.jsonl: line 3 is damaged"), "{said}");
+}
+
+#[test]
+fn what_was_written_before_a_later_window_was_synced() {
+    let torn = |lines: &mut Vec<String>| lines[3].truncate(40);
+    let damaged = |lines: &mut Vec<String>| make_hole(&mut lines[3]);
+    for edit in [torn as fn(&mut Vec<String>), damaged] {
+        let home = Home::new();
+        home.edit("23-58", edit);
+        let said = home.open(false).unwrap_err().to_string();
+        assert!(said.contains("23-58.jsonl: line 4 is damaged"), "{said}");
+    }
+}
+
+#[test]
+fn a_journal_of_format_1_has_no_batches_and_is_continued() {
+    let home = Home::new();
+    let format_1 = |lines: &mut Vec<String>| {
+        for line in lines {
+            let mut fields =
+                line.split(",\"crc\"").next().unwrap().replace("\"format\":2", "\"format\":1");
+            while let Some(start) = fields.find(",\"batch\":").or(fields.find(",\"peers\":")) {
+                let end = fields[start + 1..]
+                    .find([',', '}'])
+                    .map_or(fields.len(), |len| start + 1 + len);
+                fields.replace_range(start..end, "");
+            }
+            *line = format!("{fields},\"crc\":\"{:08x}\"}}\n", crc32fast::hash(fields.as_bytes()));
+        }
+    };
+    home.edit("23-59", format_1);
+    assert_eq!(home.open(false).unwrap().2, home.records);
+    home.edit("23-59", |lines| make_hole(&mut lines[4]));
+    let said = home.open(false).unwrap_err().to_string();
+    assert!(said.contains("23-59.jsonl: line 5 is damaged"), "{said}");
+    home.open(true).unwrap();
+    home.write(&[register(1, 7), leave(1, 8)]);
+    home.edit("23-59", |lines| make_hole(&mut lines[4]));
+    assert_eq!(home.open(false).unwrap().2, home.records[..6], "this batch has a number");
+}
+
+#[test]
 fn a_torn_end_is_cut_off_and_written_over() {
     let home = Home::new();
     let path = home.file("23-59");
@@ -116,7 +193,7 @@ fn nothing_comes_after_an_opening() {
     let home = Home::new();
     home.write(&[register(0, 9)]);
     let said = home.open(false).unwrap_err().to_string();
-    assert!(said.contains("line 5") && said.contains("after the opening"), "{said}");
+    assert!(said.contains("line 5") && said.contains("after the last record"), "{said}");
     assert_eq!(home.open(true).unwrap().2, home.records);
 }
 
@@ -125,7 +202,7 @@ fn a_newer_format_is_refused_even_with_damage_accepted() {
     let home = Home::new();
     home.edit("23-59", |lines| {
         let body =
-            lines[0].split(",\"crc\"").next().unwrap().replace("\"format\":1", "\"format\":9");
+            lines[0].split(",\"crc\"").next().unwrap().replace("\"format\":2", "\"format\":9");
         lines[0] = format!("{body},\"crc\":\"{:08x}\"}}\n", crc32fast::hash(body.as_bytes()));
     });
     for accept_damage in [false, true] {
@@ -174,7 +251,8 @@ fn windows_of_another_length_are_read_written_and_discarded_under_their_names() 
             Replayed::Record(_) => seen += 1,
         };
         let dir = dir.clone();
-        let options = FileOptions { store: Disk, dir, length, accept_damage: false };
+        let cap = ListCap::default();
+        let options = FileOptions { store: Disk, dir, length, cap, accept_damage: false };
         let (journal, _) = FileJournal::open(options, &mut fold).unwrap();
         (journal, lengths, seen)
     };

@@ -119,11 +119,11 @@ impl<S: Store + Clone> Program<S> {
     fn start(store: S, home: &Path, now: Now) -> Result<Program<S>, Stopped> {
         let mut registry = Registry::new(config(), secret(), now);
         let mut fold = |replayed| match replayed {
-            Replayed::Begin(header) => registry.begin(header.window, header.length),
+            Replayed::Begin(header) => registry.begin(header),
             Replayed::Record(record) => drop(registry.commit(now, Entry { ticket: None, record })),
         };
-        let (dir, accept_damage) = (home.join("journal"), false);
-        let options = FileOptions { store: store.clone(), dir, length: LENGTH, accept_damage };
+        let (dir, cap, accept_damage) = (home.join("journal"), config().cap, false);
+        let options = FileOptions { store: store.clone(), dir, length: LENGTH, cap, accept_damage };
         let Ok((journal, found)) = FileJournal::open(options, &mut fold) else {
             return Err(Stopped);
         };
@@ -347,11 +347,11 @@ fn refused_far_behind(home: &Path, told: &Told) {
     let now = at(Wall::from_millis(opened.opens().millis() - 61_000));
     let mut registry = Registry::new(config(), secret(), now);
     let mut fold = |replayed| match replayed {
-        Replayed::Begin(header) => registry.begin(header.window, header.length),
+        Replayed::Begin(header) => registry.begin(header),
         Replayed::Record(record) => drop(registry.commit(now, Entry { ticket: None, record })),
     };
-    let dir: PathBuf = home.join("journal");
-    let options = FileOptions { store: Disk, dir, length: LENGTH, accept_damage: false };
+    let (dir, cap): (PathBuf, _) = (home.join("journal"), config().cap);
+    let options = FileOptions { store: Disk, dir, length: LENGTH, cap, accept_damage: false };
     drop(FileJournal::open(options, &mut fold).unwrap());
     assert!(registry.resume(now).is_err(), "{opened} was opened, and it is {}", now.wall);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hit7::journal::{
     Epoch, FileJournal, FileOptions, Found, Journal, OpenError, Outcome, Replayed,
 };
+use hit7::mesh::ListCap;
 use hit7::record::{Entry, Record, Ticket};
 use hit7::store::Store;
 use hit7::window::{Length, Window};
@@ -37,7 +38,13 @@ fn replay<S: Store>(
     accept_damage: bool,
 ) -> Result<(FileJournal<S>, Found, Vec<Replayed>), OpenError> {
     let mut replayed = Vec::new();
-    let options = FileOptions { store, dir: dir.into(), length: Length::MINUTE, accept_damage };
+    let options = FileOptions {
+        store,
+        dir: dir.into(),
+        length: Length::MINUTE,
+        cap: ListCap::default(),
+        accept_damage,
+    };
     let (journal, found) = FileJournal::open(options, &mut |it| replayed.push(it))?;
     Ok((journal, found, replayed))
 }

@@ -2,13 +2,16 @@
 
 use std::io::ErrorKind;
 use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use hit7::journal::{Epoch, FileJournal, Journal, Outcome};
-use hit7::record::{Entry, Record, Ticket};
+use hit7::record::{Entry, Missing, Opening, Record, Ticket};
+use hit7::store::Disk;
+use hit7::window::Wall;
 
 use crate::conformance::records::{open, register, window};
 use crate::disk::{After, Fault, FlakyDisk, Plan};
-use crate::subjects::{block_on, reopen, try_flaky};
+use crate::subjects::{block_on, reopen, try_flaky, try_open, write};
 
 /// A number of orders, more than fit into the queue of the journal's thread.
 const MANY: u64 = 100;
@@ -198,4 +201,107 @@ fn a_panic_of_the_thread_ends_who_waits_for_it() {
     let (mut journal, ..) = try_flaky(&disk).unwrap();
     journal.submit(Epoch::default(), batch([1]));
     block_on(journal.next());
+}
+
+/// Returns an opening that is proposed `left` before the window closes.
+fn late_opening(left: Duration) -> Entry {
+    let Record::Open(opening) = open(0) else { unreachable!() };
+    let closes = opening.length.closes(opening.window);
+    let at = Wall::from_millis(closes.millis() - left.as_millis() as i64);
+    Entry { ticket: None, record: Record::Open(Opening { at, ..opening }) }
+}
+
+#[test]
+fn an_opening_that_is_durable_only_after_its_window_has_closed_is_taken_back() {
+    let (disk, mut journal, entered, go) = held();
+    let (first, second) = (Epoch::default(), Epoch::default().next());
+    go.send(()).unwrap();
+    journal.submit(first, batch([1]));
+    assert_eq!(durable(&mut journal), batch([1]));
+    entered.recv().unwrap();
+    let left = Duration::from_millis(5);
+    journal.submit(first, vec![late_opening(left)]);
+    entered.recv().unwrap();
+    std::thread::sleep(2 * left);
+    drop(go);
+    let (epoch, refused, why) = refused(&mut journal);
+    assert_eq!((epoch, refused), (first, vec![late_opening(left)]));
+    assert!(why.contains("only when the window had closed"), "{why}");
+    let missed = Record::Missed(Missing { window: window(0), at: window(1).opens() });
+    journal.submit(second, vec![Entry { ticket: None, record: missed.clone() }]);
+    assert_eq!(durable(&mut journal).len(), 1);
+    drop(journal);
+    assert_eq!(reopen(&disk), [records([1]), vec![missed]].concat());
+}
+
+#[test]
+fn an_opening_within_its_window_is_durable_however_late() {
+    let disk = FlakyDisk::new();
+    let (mut journal, ..) = try_flaky(&disk).unwrap();
+    let opening = late_opening(Duration::from_secs(30));
+    journal.submit(Epoch::default(), vec![opening.clone()]);
+    assert_eq!(durable(&mut journal), [opening]);
+}
+
+/// Checks that nothing is acked while `moved` is elsewhere, and that it is told without being asked.
+fn lost_and_found(moved: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data/journal");
+    std::fs::create_dir(home.path().join("data")).unwrap();
+    let (mut journal, ..) = try_open(Disk, &dir, false).unwrap();
+    write(&mut journal, &records([1]));
+    let (here, there) = (home.path().join(moved), home.path().join("elsewhere"));
+    std::fs::rename(&here, &there).unwrap();
+    let said = match block_on(journal.next()) {
+        Outcome::Refused { batch, why, .. } if batch.is_empty() => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(said.contains("it was removed or moved away; put it back"), "{said}");
+    let mut epoch = Epoch::default().next();
+    for replaced in [false, true] {
+        if replaced && there.is_file() {
+            std::fs::copy(&there, &here).unwrap();
+        } else if replaced {
+            std::fs::create_dir_all(dir.join("2026-11-23")).unwrap();
+        }
+        journal.submit(epoch, batch([2]));
+        match block_on(journal.next()) {
+            Outcome::Refused { batch: refused, .. } => assert_eq!(refused, batch([2])),
+            other => panic!("{moved}: {other:?}"),
+        }
+        epoch = epoch.next();
+    }
+    match there.is_dir() {
+        true => std::fs::remove_dir_all(&here).unwrap(),
+        false => std::fs::remove_file(&here).unwrap(),
+    }
+    std::fs::rename(&there, &here).unwrap();
+    journal.submit(epoch, batch([3]));
+    match block_on(journal.next()) {
+        Outcome::Durable(told) => assert_eq!(told, batch([3])),
+        other => panic!("{moved}: {other:?}"),
+    }
+    drop(journal);
+    assert_eq!(try_open(Disk, &dir, false).unwrap().2, records([1, 3]));
+}
+
+#[test]
+fn while_the_files_are_gone_or_others_nothing_is_acked() {
+    for moved in ["data", "data/journal", "data/journal/2026-11-23/23-58.jsonl"] {
+        lost_and_found(moved);
+    }
+}
+
+#[test]
+fn a_file_that_was_removed_after_a_start_is_not_made_anew() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("journal");
+    write(&mut try_open(Disk, &dir, false).unwrap().0, &records([1]));
+    let (mut journal, ..) = try_open(Disk, &dir, false).unwrap();
+    std::fs::remove_file(dir.join("2026-11-23/23-58.jsonl")).unwrap();
+    journal.submit(Epoch::default(), batch([2]));
+    match block_on(journal.next()) {
+        Outcome::Refused { why, .. } => assert!(why.contains("23-58.jsonl"), "{why}"),
+        other => panic!("{other:?}"),
+    }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use hit7::proto::{Id, Profile, Room};
-use hit7::record::{Leaving, Opening, Record, Registration};
+use hit7::record::{Leaving, Missing, Opening, Record, Registration};
 use hit7::roster::FinalizedWindow;
 use hit7::window::{Length, Wall, Window};
 
@@ -119,6 +119,8 @@ pub(crate) struct Model {
     /// The most peers in an own list.
     pub(crate) cap: usize,
     pub(crate) last_open: Option<Window>,
+    /// The last window whose registrations were ended by an opening, or by being missed.
+    last_ended: Option<Window>,
     pub(crate) current: Filling,
     pub(crate) next: Filling,
 }
@@ -126,20 +128,21 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn new(length: Length, cap: usize) -> Model {
         let (current, next) = (Filling::default(), Filling::default());
-        Model { length, cap, last_open: None, current, next }
+        Model { length, cap, last_open: None, last_ended: None, current, next }
     }
 
-    /// Returns the window that follows the last opened one.
+    /// Returns the window that follows the last one that was opened or missed.
     fn following(&self) -> Option<Window> {
-        self.last_open.map(|last| self.length.first_from(self.length.closes(last)))
+        self.last_ended.map(|last| self.length.first_from(self.length.closes(last)))
     }
 
-    /// Applies a record of the journal. If an `open` passes over a window, that one is missed, and
-    /// is returned with its members.
+    /// Applies a record of the journal. Returns a window that is missed, with its members.
     pub(crate) fn apply(&mut self, record: &Record) -> Result<Option<(Window, Members)>, Broken> {
         let window = record.window();
-        if let Record::Open(opening) = record {
-            return self.open(opening);
+        match record {
+            Record::Open(opening) => return self.open(opening),
+            Record::Missed(missing) => return self.miss(missing),
+            Record::Register(_) | Record::Leave(_) => {}
         }
         let expected = self.following().or(self.next.window).unwrap_or(window);
         Rule::NextMinute.require(window == expected, || {
@@ -155,9 +158,21 @@ impl Model {
                 self.check_seq(it.id.as_ref(), it.seq, it.path.peer)?;
                 self.next.leave(it);
             }
-            Record::Open(_) => unreachable!("handled above"),
+            Record::Open(_) | Record::Missed(_) => unreachable!("handled above"),
         }
         Ok(None)
+    }
+
+    fn miss(&mut self, missing: &Missing) -> Result<Option<(Window, Members)>, Broken> {
+        let Missing { window, at } = *missing;
+        let rule = Rule::TimeNeverRunsBack;
+        let filled = self.next.window;
+        rule.require(filled == Some(window), || format!("{window} is missed, and not {filled:?}"))?;
+        let closes = self.length.closes(window);
+        rule.require(at >= closes, || format!("{window} is missed at {at}, before it closes"))?;
+        self.last_ended = Some(window);
+        let following = Filling { window: self.following(), ..Filling::default() };
+        Ok(Some((window, std::mem::replace(&mut self.next, following).members)))
     }
 
     fn open(&mut self, opening: &Opening) -> Result<Option<(Window, Members)>, Broken> {
@@ -166,7 +181,12 @@ impl Model {
         let last = self.last_open;
         rule.require(last < Some(window), || format!("{window} opens after {last:?}"))?;
         rule.require(at == window, || format!("{window} opens outside its time, at {at}"))?;
-        self.last_open = Some(window);
+        let passed = self.next.window.filter(|filled| *filled < window);
+        let members = self.next.members.len();
+        rule.require(passed.is_none() || members == 0, || {
+            format!("{passed:?} is passed over without a word")
+        })?;
+        (self.last_open, self.last_ended) = (Some(window), Some(window));
         let following = Filling { window: self.following(), ..Filling::default() };
         let filled = std::mem::replace(&mut self.next, following);
         if filled.window == Some(window) {
@@ -174,6 +194,6 @@ impl Model {
             return Ok(None);
         }
         self.current = Filling { window: Some(window), ..Filling::default() };
-        Ok(filled.window.filter(|missed| *missed < window).map(|missed| (missed, filled.members)))
+        Ok(None)
     }
 }

@@ -152,7 +152,7 @@ impl World {
         let config = Config { length: self.host.length, cap: self.host.cap, caps: Caps::default() };
         let mut registry = Registry::new(config, secret, now);
         self.host.journal.replay(|header, record| match record {
-            None => registry.begin(header.window, header.length),
+            None => registry.begin(header),
             Some(record) => drop(registry.commit(now, Entry { ticket: None, record })),
         });
         let resumed = registry.resume(now);
@@ -472,9 +472,9 @@ impl World {
             {
                 it.profile.room = Room::default();
             }
-            let is_open = matches!(record, Record::Open(_));
+            let ends = matches!(record, Record::Open(_) | Record::Missed(_));
             let asked = &mut self.process().asked;
-            let asked = if is_open { None } else { asked.pop_front() };
+            let asked = if ends { None } else { asked.pop_front() };
             self.rules.on_proposed(record, asked, wall);
         }
         batch

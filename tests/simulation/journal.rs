@@ -170,7 +170,8 @@ impl SimulatedJournal {
     /// Returns whether an opening is being written.
     pub(crate) fn is_opening(&self) -> bool {
         let written = self.files.written.iter().flat_map(|(_, run)| run);
-        written.chain(&self.queue).any(|entry| matches!(entry.record, Record::Open(_)))
+        let ends = |record: &Record| matches!(record, Record::Open(_) | Record::Missed(_));
+        written.chain(&self.queue).any(|entry| ends(&entry.record))
     }
 
     pub(crate) fn advance(
@@ -289,7 +290,7 @@ impl SimulatedJournal {
             seen.note("a group was committed at once");
         }
         let opens = run.iter().any(|entry| matches!(entry.record, Record::Open(_)));
-        let done = t + self.sync_takes(if opens { 0.3 } else { 0.1 }, dice, seen);
+        let done = t + self.sync_takes(if opens { 0.5 } else { 0.1 }, dice, seen);
         if dice.roll(Fault::Hang, 0.002) {
             return self.hang(t, run, dice, seen);
         }
@@ -366,14 +367,14 @@ impl SimulatedJournal {
     pub(crate) fn replay(&self, mut fold: impl FnMut(Header, Option<Record>)) {
         let mut last = None;
         for record in &self.synced {
-            let header = Header { window: record.window(), length: self.length };
+            let header = Header { window: record.window(), length: self.length, cap: None };
             if last.replace(header) != Some(header) {
                 fold(header, None);
             }
             let mut line = Vec::new();
-            record.write_line(&mut line);
+            record.write_line(&mut line, 0);
             line.pop();
-            let mut read = Record::read_line(&line, header).unwrap();
+            let mut read = Record::read_line(&line, header).unwrap().record;
             assert_eq!(read, *record, "what is written is read back");
             match (self.mutation, &mut read) {
                 (Some(Mutation::SeqForgotten), Record::Register(it)) => it.seq = None,
@@ -416,9 +417,9 @@ fn keep_some(
     if let Some(torn) = written.get(kept).filter(|_| dice.roll(Fault::Torn, 0.8)) {
         seen.note("a line was torn");
         let mut line = Vec::new();
-        torn.write_line(&mut line);
+        torn.write_line(&mut line, 0);
         let end = dice.draw(Fault::Torn, 0, line.len() as u64 - 1) as usize;
-        let header = Header { window: torn.window(), length };
+        let header = Header { window: torn.window(), length, cap: None };
         assert!(Record::read_line(&line[..end], header).is_err(), "a torn line is told apart");
     }
     written.truncate(kept);

@@ -29,7 +29,7 @@ fn window(text: &str) -> Window {
 
 fn finalized(rooms: usize, members: usize, opened: bool) -> FinalizedWindow {
     let window = window("2026-11-23T11:29:00Z");
-    let mut filling = NextWindow::new(window, Length::MINUTE);
+    let mut filling = NextWindow::new(window, Length::MINUTE, ListCap::default());
     for room in 0..rooms {
         for member in 0..members {
             let number = (room * members + member) as u32;
@@ -42,7 +42,7 @@ fn finalized(rooms: usize, members: usize, opened: bool) -> FinalizedWindow {
         }
     }
     let opened = opened.then(|| window.opens().plus(Duration::from_millis(3)));
-    filling.finalize(opened, &Secret::from_bytes([7; 32]), ListCap::default())
+    filling.finalize(opened, &Secret::from_bytes([7; 32]))
 }
 
 fn snapshot(current: FinalizedWindow) -> Snapshot {

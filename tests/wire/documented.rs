@@ -68,9 +68,9 @@ fn the_journal_is_what_the_program_writes() {
     let mut written = Vec::new();
     header.write_line(&mut written);
     for line in records {
-        let record = Record::read_line(line.as_bytes(), header);
-        let record = record.unwrap_or_else(|error| panic!("{error}: {line}"));
-        record.write_line(&mut written);
+        let read = Record::read_line(line.as_bytes(), header);
+        let read = read.unwrap_or_else(|error| panic!("{error}: {line}"));
+        read.record.write_line(&mut written, read.batch.expect("the line names its batch"));
     }
     assert_eq!(String::from_utf8(written).unwrap(), lines.join("\n") + "\n");
     for kind in ["register", "leave", "open"] {

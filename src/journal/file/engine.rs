@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::record::{Entry, Record};
 use crate::store::Store;
 use crate::window::Window;
@@ -22,13 +22,16 @@ const MIN_SYNC_INTERVAL: Duration = Duration::from_millis(1);
 /// The first and the longest delay before mending a file is retried; the delay doubles each time.
 const MEND_RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(250)];
 
+/// How often the journal's files are looked for while nothing is written.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
 const STALE_EPOCH: &str = "it was submitted before a refusal was known";
 
 /// An order to the journal's thread.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Write these entries, or refuse them if their epoch has ended.
-    Submit(Epoch, Vec<Entry>),
+    /// Write these entries, which were submitted then, or refuse them if their epoch has ended.
+    Submit(Epoch, Vec<Entry>, Now),
     /// Remove the journal file of this window.
     Discard(Window),
 }
@@ -45,8 +48,12 @@ pub(super) struct Engine<S: Store> {
     group: Vec<Entry>,
     /// The epoch of the group's last batch.
     epoch: Epoch,
-    /// Whether an opening is in the group.
+    /// Whether the end of a window is in the group.
     opens: bool,
+    /// The moment of the monotonic clock at which the window closes whose opening is in the group.
+    deadline: Option<Duration>,
+    /// Whether the journal's files were gone when they were last looked for.
+    is_lost: bool,
     /// Batches of epochs before this one are refused.
     fence: Epoch,
     /// Closed windows whose files are removed once the group is written.
@@ -59,16 +66,19 @@ impl<S: Store> Engine<S> {
         files: Files<S>,
         queue: Receiver<Order>,
         outcomes: UnboundedSender<Outcome>,
+        clock: Clock,
     ) -> Engine<S> {
         Engine {
             files,
             queue,
             outcomes,
-            clock: Clock::start(),
+            clock,
             due: Duration::ZERO,
             group: Vec::new(),
             epoch: Epoch::default(),
             opens: false,
+            deadline: None,
+            is_lost: false,
             fence: Epoch::default(),
             discards: Vec::new(),
         }
@@ -76,8 +86,12 @@ impl<S: Store> Engine<S> {
 
     /// Carries out orders until the sender of the queue is dropped and the queue is empty.
     pub(super) fn run(mut self) {
-        while let Ok(order) = self.queue.recv() {
-            self.take_order(order);
+        loop {
+            match self.queue.recv_timeout(CHECK_INTERVAL) {
+                Ok(order) => self.take_order(order),
+                Err(RecvTimeoutError::Timeout) => self.check_files(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
             if !self.group.is_empty() {
                 self.wait_for_due();
                 self.take_queued();
@@ -91,12 +105,22 @@ impl<S: Store> Engine<S> {
 
     fn take_order(&mut self, order: Order) {
         match order {
-            Order::Submit(epoch, batch) if epoch < self.fence => {
+            Order::Submit(epoch, batch, _) if epoch < self.fence => {
                 self.refuse(epoch, batch, STALE_EPOCH.to_owned());
             }
-            Order::Submit(epoch, batch) => {
+            Order::Submit(epoch, batch, submitted) => {
                 self.epoch = epoch;
-                self.opens |= batch.iter().any(|entry| matches!(entry.record, Record::Open(_)));
+                for entry in &batch {
+                    match &entry.record {
+                        Record::Open(it) => {
+                            let left = it.at.until(it.length.closes(it.window));
+                            self.deadline = Some(submitted.mono + left);
+                            self.opens = true;
+                        }
+                        Record::Missed(_) => self.opens = true,
+                        _ => {}
+                    }
+                }
                 match self.group.is_empty() {
                     true => self.group = batch,
                     false => self.group.extend(batch),
@@ -130,10 +154,16 @@ impl<S: Store> Engine<S> {
     /// that run and all after it are refused.
     fn commit(&mut self) {
         self.opens = false;
+        let deadline = self.deadline.take();
         while let Some((window, count)) = first_run(&self.group) {
-            if let Err(error) = self.files.append(window, &self.group[..count]) {
+            let run = &self.group[..count];
+            let opens = run.iter().any(|entry| matches!(entry.record, Record::Open(_)));
+            let deadline = deadline.filter(|_| opens);
+            let in_time = || deadline.is_none_or(|deadline| self.clock.now().mono < deadline);
+            if let Err(error) = self.files.append(window, run, in_time) {
                 return self.refuse_group(error.to_string());
             }
+            self.is_lost = false;
             let rest = self.group.split_off(count);
             let run = std::mem::replace(&mut self.group, rest);
             self.report(Outcome::Durable(run));
@@ -176,7 +206,7 @@ impl<S: Store> Engine<S> {
             && !left.is_zero()
         {
             match self.queue.recv_timeout(left) {
-                Ok(Order::Submit(epoch, batch)) => self.refuse(epoch, batch, why.to_owned()),
+                Ok(Order::Submit(epoch, batch, _)) => self.refuse(epoch, batch, why.to_owned()),
                 // Kept for later: the disk fails now.
                 Ok(Order::Discard(window)) => self.discards.push(window),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -184,6 +214,17 @@ impl<S: Store> Engine<S> {
             }
         }
         true
+    }
+
+    /// Looks for the journal's files, and reports the first time that they are gone.
+    fn check_files(&mut self) {
+        let found = self.files.check();
+        let is_lost = found.is_err();
+        if !std::mem::replace(&mut self.is_lost, is_lost)
+            && let Err(error) = found
+        {
+            self.refuse(self.epoch.max(self.fence), Vec::new(), error.to_string());
+        }
     }
 
     /// Refuses a batch, and whatever is submitted before the submitter knows of that: such a batch

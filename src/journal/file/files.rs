@@ -5,10 +5,10 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::record::{Entry, Header};
-use crate::store::{ErrorContext, Handle, Store, StoreError, parent, remove_if_there};
+use crate::store::{ErrorContext, Handle, Identity, Store, StoreError, parent, remove_if_there};
 use crate::window::{Length, Window};
 
-use super::{mend, names};
+use super::{FileOptions, mend, names};
 
 /// The most files kept open: of the window being filled and the one that opens. Others are opened
 /// again when needed.
@@ -16,12 +16,11 @@ const MAX_OPEN_FILES: usize = 2;
 
 /// The journal files of all windows.
 pub(super) struct Files<S: Store> {
-    store: S,
-    dir: PathBuf,
-    /// The length of new windows.
-    length: Length,
-    /// The length of each window whose file was found at the start.
-    found: BTreeMap<Window, Length>,
+    options: FileOptions<S>,
+    /// The identity of the journal's folder.
+    dir: Identity,
+    /// The length of each window that has a file.
+    existing: BTreeMap<Window, Length>,
     open: BTreeMap<Window, OpenFile<S::File>>,
     /// The file in which a write failed, until it is mended.
     broken: Option<Broken>,
@@ -32,6 +31,7 @@ pub(super) struct Files<S: Store> {
 struct OpenFile<F> {
     file: F,
     path: PathBuf,
+    identity: Identity,
     /// How many bytes of the file are durable.
     synced: u64,
 }
@@ -43,24 +43,44 @@ struct Broken {
 }
 
 impl<S: Store> Files<S> {
-    /// Makes the set of files in `dir`; files with these headers exist already.
-    pub(super) fn new(store: S, dir: PathBuf, length: Length, headers: &[Header]) -> Files<S> {
-        let found = headers.iter().map(|header| (header.window, header.length)).collect();
+    /// Makes the set of files of a journal; files with these headers exist already.
+    pub(super) fn new(options: FileOptions<S>, headers: &[Header]) -> Result<Files<S>, StoreError> {
+        let dir = options.store.identity(&options.dir).at("read", &options.dir)?;
+        let existing = headers.iter().map(|header| (header.window, header.length)).collect();
         let (open, buffer) = (BTreeMap::new(), Vec::new());
-        Files { store, dir, length, found, open, broken: None, buffer }
+        Ok(Files { options, dir, existing, open, broken: None, buffer })
     }
 
-    /// Appends records of one window to its file, and makes them durable. After an error any part
-    /// of them may be in the file until [`Files::mend`] succeeds, which must be called next.
-    pub(super) fn append(&mut self, window: Window, run: &[Entry]) -> Result<(), StoreError> {
+    /// Returns an error if the journal's folder or one of its files is gone, or is another one now.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let FileOptions { store, dir, .. } = &self.options;
+        check_identity(store, dir, Some(self.dir))?;
+        self.existing.keys().try_for_each(|window| {
+            let was = self.open.get(window).map(|file| file.identity);
+            check_identity(store, &self.path(*window), was)
+        })
+    }
+
+    /// Appends records of one window to its file, and makes them durable. They are durable too late
+    /// unless `in_time` returns `true` then. After an error any part of them may be in the file
+    /// until [`Files::mend`] succeeds, which must be called next.
+    pub(super) fn append(
+        &mut self,
+        window: Window,
+        run: &[Entry],
+        in_time: impl FnOnce() -> bool,
+    ) -> Result<(), StoreError> {
         let mut file = self.take_or_open(window)?;
-        self.encode(window, file.synced == 0, run);
-        if let Err(error) = file.append(&self.store, &self.buffer) {
+        self.encode(window, file.synced, run);
+        let appended = file.append(&self.options.store, &self.buffer);
+        if let Err(error) = appended.and_then(|()| file.check_time(in_time())) {
             // The file is closed here. A sync that failed is never tried again: the kernel may have
             // dropped the pages and would say that all is well.
             self.broken = Some(Broken { path: file.path, synced: file.synced });
             return Err(error);
         }
+        file.synced += self.buffer.len() as u64;
+        self.existing.insert(window, self.length(window));
         self.open.insert(window, file);
         if self.open.len() > MAX_OPEN_FILES {
             self.open.pop_first();
@@ -73,7 +93,7 @@ impl<S: Store> Files<S> {
         match &self.broken {
             None => return Ok(()),
             Some(Broken { path, synced: 0 }) => self.remove_new_file(path)?,
-            Some(Broken { path, synced }) => mend::cut(&self.store, path, *synced)?,
+            Some(Broken { path, synced }) => mend::cut(&self.options.store, path, *synced)?,
         }
         self.broken = None;
         Ok(())
@@ -83,12 +103,13 @@ impl<S: Store> Files<S> {
     /// crash brings back what was refused; the folder is removed if empty, so that a failed sync of
     /// the folder is not simply repeated.
     fn remove_new_file(&self, path: &Path) -> Result<(), StoreError> {
-        match mend::cut(&self.store, path, 0) {
+        let store = &self.options.store;
+        match mend::cut(store, path, 0) {
             Err(error) if error.is_missing() => {}
             cut => cut?,
         }
-        remove_if_there(&self.store, path)?;
-        let _ = self.store.remove_dir(parent(path));
+        remove_if_there(store, path)?;
+        let _ = store.remove_dir(parent(path));
         Ok(())
     }
 
@@ -97,55 +118,90 @@ impl<S: Store> Files<S> {
     pub(super) fn discard(&mut self, window: Window) {
         self.open.remove(&window);
         let path = self.path(window);
-        if let Err(error) = remove_if_there(&self.store, &path) {
+        if let Err(error) = remove_if_there(&self.options.store, &path) {
             return tracing::warn!("{error}; it is tried again at the next start");
         }
-        self.found.remove(&window);
-        let _ = self.store.remove_dir(parent(&path));
+        self.existing.remove(&window);
+        let _ = self.options.store.remove_dir(parent(&path));
     }
 
     fn length(&self, window: Window) -> Length {
-        self.found.get(&window).copied().unwrap_or(self.length)
+        self.existing.get(&window).copied().unwrap_or(self.options.length)
     }
 
     fn path(&self, window: Window) -> PathBuf {
-        names::path(&self.dir, window, self.length(window))
+        names::path(&self.options.dir, window, self.length(window))
     }
 
     /// Takes the window's file out of the open ones, or opens or creates it. In a file that was not
     /// open everything is durable.
     fn take_or_open(&mut self, window: Window) -> Result<OpenFile<S::File>, StoreError> {
+        let FileOptions { store, dir, .. } = &self.options;
+        if let Some(file) = self.open.get(&window) {
+            check_identity(store, &file.path, Some(file.identity))?;
+        }
         if let Some(file) = self.open.remove(&window) {
             return Ok(file);
         }
+        check_identity(store, dir, Some(self.dir))?;
         let path = self.path(window);
-        match self.store.append(&path) {
+        if self.existing.contains_key(&window) {
+            check_identity(store, &path, None)?;
+        }
+        match store.append(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => self.create(path),
-            file => {
-                let file = file.at("open", &path)?;
-                let synced = file.length().at("open", &path)?;
-                Ok(OpenFile { file, path, synced })
-            }
+            file => self.open_file(path, file, "open"),
         }
     }
 
     fn create(&self, path: PathBuf) -> Result<OpenFile<S::File>, StoreError> {
         let day = parent(&path);
-        self.store.make_dir(day).at("create the folder", day)?;
-        let file = self.store.create(&path).at("create", &path)?;
-        Ok(OpenFile { file, path, synced: 0 })
+        self.options.store.make_dir(day).at("create the folder", day)?;
+        let file = self.options.store.create(&path);
+        self.open_file(path, file, "create")
     }
 
-    fn encode(&mut self, window: Window, new: bool, run: &[Entry]) {
+    fn open_file(
+        &self,
+        path: PathBuf,
+        file: io::Result<S::File>,
+        doing: &'static str,
+    ) -> Result<OpenFile<S::File>, StoreError> {
+        let file = file.at(doing, &path)?;
+        let synced = file.length().at(doing, &path)?;
+        let identity = self.options.store.identity(&path).at(doing, &path)?;
+        Ok(OpenFile { file, path, identity, synced })
+    }
+
+    /// Encodes records as one batch, which begins at the offset `start` of the window's file.
+    fn encode(&mut self, window: Window, start: u64, run: &[Entry]) {
         self.buffer.clear();
-        if new {
-            let length = self.length(window);
-            Header { window, length }.write_line(&mut self.buffer);
+        if start == 0 {
+            let (length, cap) = (self.length(window), Some(self.options.cap));
+            Header { window, length, cap }.write_line(&mut self.buffer);
         }
         for entry in run {
-            entry.record.write_line(&mut self.buffer);
+            entry.record.write_line(&mut self.buffer, start);
         }
     }
+}
+
+/// Returns an error if nothing is at `path`, or another file or folder than the one that `was`
+/// there, if that is known.
+fn check_identity(
+    store: &impl Store,
+    path: &Path,
+    was: Option<Identity>,
+) -> Result<(), StoreError> {
+    let why = match store.identity(path) {
+        Ok(found) if was.is_none_or(|was| was == found) => return Ok(()),
+        Ok(_) => io::Error::other("something else was put in its place; put it back"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            io::Error::new(ErrorKind::NotFound, "it was removed or moved away; put it back")
+        }
+        Err(error) => error,
+    };
+    Err(StoreError::new("find", path, why))
 }
 
 impl<F: Handle> OpenFile<F> {
@@ -160,7 +216,14 @@ impl<F: Handle> OpenFile<F> {
         if self.synced == 0 {
             mend::sync_names(store, &self.path)?;
         }
-        self.synced += lines.len() as u64;
         Ok(())
+    }
+
+    fn check_time(&self, is_in_time: bool) -> Result<(), StoreError> {
+        if is_in_time {
+            return Ok(());
+        }
+        let why = "it was done only when the window had closed; its opening is taken back";
+        Err(StoreError::new("sync", &self.path, io::Error::other(why)))
     }
 }

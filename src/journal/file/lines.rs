@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use crate::record::{Header, LineError, Record};
+use crate::record::{BatchedRecord, Header, LineError, Record};
 
 use super::names::JournalFileName;
 
@@ -31,7 +31,9 @@ pub(super) struct Lines<R> {
     line: Vec<u8>,
     number: u64,
     start: u64,
-    opened: bool,
+    batch: u64,
+    /// Whether the last record of the window, `open` or `missed`, was read.
+    has_ended: bool,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -39,7 +41,8 @@ impl<R: BufRead> Lines<R> {
     /// damaged.
     pub(super) fn new(reader: R, named: &JournalFileName, assumed: Header) -> Lines<R> {
         let (named, line) = (named.clone(), Vec::new());
-        Lines { reader, named, header: assumed, line, number: 0, start: 0, opened: false }
+        let (batch, has_ended) = (0, false);
+        Lines { reader, named, header: assumed, line, number: 0, start: 0, batch, has_ended }
     }
 
     /// Reads the next line; `None` at the end.
@@ -51,35 +54,45 @@ impl<R: BufRead> Lines<R> {
             return Ok(None);
         }
         let line = match self.line.split_last() {
-            Some((b'\n', line)) => self.judge(line).unwrap_or_else(Line::Bad),
+            Some((b'\n', line)) => self.judge(line),
             // A whole line with another byte in place of its newline: no crash leaves that.
-            Some((1.., line)) if self.judge(line).is_ok() => Line::Bad(LineError::Checksum),
-            _ => Line::Torn,
+            Some((1.., line)) if self.judge(line).is_ok() => Err(LineError::Checksum),
+            _ => Ok((Line::Torn, self.batch)),
         };
+        let (line, batch) = line.unwrap_or_else(|why| (Line::Bad(why), self.batch));
+        self.batch = batch;
         match line {
             Line::Header(header) => self.header = header,
-            Line::Record(Record::Open(_)) => self.opened = true,
+            Line::Record(Record::Open(_) | Record::Missed(_)) => self.has_ended = true,
             _ => {}
         }
         Ok(Some(line))
     }
 
-    fn judge(&self, line: &[u8]) -> Result<Line, LineError> {
+    /// Checks a line without its newline, and returns the offset at which its batch begins.
+    fn judge(&self, line: &[u8]) -> Result<(Line, u64), LineError> {
         let shape = |why: &str| Err(LineError::Shape(why.to_owned()));
         if self.number == 1 {
             return match Header::read_line(line)? {
-                header if self.is_of_this_file(header) => Ok(Line::Header(header)),
+                header if self.is_of_this_file(header) => Ok((Line::Header(header), 0)),
                 _ => shape("its window or length does not fit the file's name"),
             };
         }
-        match Record::read_line(line, self.header)? {
-            _ if self.opened => shape("it comes after the opening"),
-            record => Ok(Line::Record(record)),
+        let BatchedRecord { record, batch } = Record::read_line(line, self.header)?;
+        if self.has_ended {
+            return shape("it comes after the last record of the window");
         }
+        Ok((Line::Record(record), batch.unwrap_or(u64::MAX)))
     }
 
     fn is_of_this_file(&self, header: Header) -> bool {
         header.window == self.named.window && self.named.fits(header.length)
+    }
+
+    /// Returns the offset at which the batch of the last undamaged line begins, in bytes. In format
+    /// 1, which has no batches, no offset is as large.
+    pub(super) fn batch(&self) -> u64 {
+        self.batch
     }
 
     /// Returns the file's header, or the assumed one if the file's own is damaged.
@@ -106,24 +119,29 @@ impl<R: BufRead> Lines<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::ListCap;
     use crate::record::Opening;
     use crate::window::Length;
     use std::path::PathBuf;
 
     fn header() -> Header {
-        Header { window: "2026-11-23T11:29:00Z".parse().unwrap(), length: Length::MINUTE }
+        Header {
+            window: "2026-11-23T11:29:00Z".parse().unwrap(),
+            length: Length::MINUTE,
+            cap: Some(ListCap::default()),
+        }
     }
 
     fn opening() -> Record {
-        let Header { window, length } = header();
-        Record::Open(Opening { window, length, at: window.opens() })
+        let Header { window, length, cap } = header();
+        Record::Open(Opening { window, length, cap, at: window.opens() })
     }
 
     /// Returns a file with a header and an opening.
     fn file() -> Vec<u8> {
         let mut file = Vec::new();
         header().write_line(&mut file);
-        opening().write_line(&mut file);
+        opening().write_line(&mut file, 0);
         file
     }
 
@@ -144,7 +162,8 @@ mod tests {
     #[test]
     fn an_opening_is_the_last_line() {
         let mut file = file();
-        opening().write_line(&mut file);
+        let start = file.len() as u64;
+        opening().write_line(&mut file, start);
         file.extend_from_slice(b"{\"type");
         let lines = judged("11-29", &file);
         assert!(matches!(lines[2..], [Line::Bad(LineError::Shape(_)), Line::Torn]), "{lines:?}");

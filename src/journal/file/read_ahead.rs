@@ -74,16 +74,17 @@ mod tests {
     const MORE_THAN_QUEUED: usize = BATCH_LINES * (MAX_WAITING_BATCHES + 3) + 1;
 
     fn header() -> Header {
-        Header { window: "2026-11-23T11:29:00Z".parse().unwrap(), length: Length::MINUTE }
+        let window = "2026-11-23T11:29:00Z".parse().unwrap();
+        Header { window, length: Length::MINUTE, cap: None }
     }
 
     /// Returns a file with a header and many openings, all but the first of which are misplaced.
     fn file() -> Vec<u8> {
-        let (Header { window, length }, mut file) = (header(), Vec::new());
+        let (Header { window, length, cap }, mut file) = (header(), Vec::new());
         header().write_line(&mut file);
         for n in 1..MORE_THAN_QUEUED {
             let at = Wall::from_millis(n as i64);
-            Record::Open(Opening { window, length, at }).write_line(&mut file);
+            Record::Open(Opening { window, length, cap, at }).write_line(&mut file, 0);
         }
         file
     }

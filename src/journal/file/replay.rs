@@ -4,6 +4,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use crate::mesh::ListCap;
 use crate::record::{Header, LineError};
 use crate::store::{ErrorContext, Store, StoreError, make_dir_durably, remove_if_there};
 use crate::window::Length;
@@ -22,6 +23,7 @@ pub(super) struct Replay<'a, S> {
     store: &'a S,
     dir: &'a Path,
     length: Length,
+    cap: ListCap,
     accept_damage: bool,
     /// The headers of the files read so far, oldest window first.
     headers: Vec<Header>,
@@ -34,16 +36,17 @@ pub(super) struct Replay<'a, S> {
 struct Faults {
     /// The number of the first damaged line, from 1, and what is wrong with it.
     bad: Option<(u64, LineError)>,
-    /// The offset of a torn last line, in bytes.
-    torn: Option<u64>,
+    /// The offset of the first line that a crash has torn or damaged, in bytes, and whether the line
+    /// is only not written to its end.
+    torn: Option<(u64, bool)>,
 }
 
 impl<'a, S: Store> Replay<'a, S> {
     /// Makes a replay that has not read anything yet.
     pub(super) fn new(options: &'a FileOptions<S>) -> Replay<'a, S> {
-        let FileOptions { store, dir, length, accept_damage } = options;
-        let (length, accept_damage) = (*length, *accept_damage);
-        Replay { store, dir, length, accept_damage, headers: Vec::new(), notes: Vec::new() }
+        let FileOptions { store, dir, length, cap, accept_damage } = options;
+        let (length, cap, accept_damage) = (*length, *cap, *accept_damage);
+        Replay { store, dir, length, cap, accept_damage, headers: Vec::new(), notes: Vec::new() }
     }
 
     /// Folds over all files, the oldest window first, and leaves them mended and durable. Returns
@@ -54,8 +57,9 @@ impl<'a, S: Store> Replay<'a, S> {
         for path in &survey.leftovers {
             remove_if_there(self.store, path)?;
         }
-        for named in &survey.files {
-            self.read_file(named, fold)?;
+        for (place, named) in survey.files.iter().enumerate() {
+            let is_last = place + 1 == survey.files.len();
+            self.read_file(named, is_last, fold)?;
         }
         for path in &survey.foreign {
             self.note(path, "not a file of the journal; left alone");
@@ -67,18 +71,23 @@ impl<'a, S: Store> Replay<'a, S> {
         self.notes.push(format!("{}: {what}", path.display()));
     }
 
-    fn read_file(&mut self, named: &JournalFileName, fold: Fold<'_>) -> Result<(), OpenError> {
+    /// Reads one file back; `is_last` tells that no file is of a later window.
+    fn read_file(
+        &mut self,
+        named: &JournalFileName,
+        is_last: bool,
+        fold: Fold<'_>,
+    ) -> Result<(), OpenError> {
         let mut lines = self.lines(named)?;
-        let faults = self.fold(named, &mut lines, fold)?;
+        let faults = self.fold(named, is_last, &mut lines, fold)?;
         let header = lines.header();
         if let Some((line, why)) = faults.bad {
             let copy = self.copy_and_repair(named, line, why)?;
             self.note(&copy, "a damaged journal was copied here, and its good lines were kept");
-        } else if let Some(start) = faults.torn {
-            mend::cut(self.store, &named.path, start)?;
-            self.note(&named.path, "a torn last line was cut off; nothing that was acked");
+        } else if let Some((start, is_torn)) = faults.torn {
+            self.cut_last_batch(named, start, is_torn)?;
         }
-        if lines.number() == 1 || faults.torn == Some(0) {
+        if lines.number() == 1 || faults.torn.is_some_and(|(start, _)| start == 0) {
             // Not even the header was written to its end.
             return Ok(mend::remove(self.store, &named.path)?);
         }
@@ -86,10 +95,47 @@ impl<'a, S: Store> Replay<'a, S> {
         Ok(self.make_durable(&named.path)?)
     }
 
-    /// Folds over one file and returns its faults; stops at damage that is not accepted.
+    /// Cuts off what a crash left of the last batch, which was never synced: nothing in it was
+    /// acked. What is more than a torn last line is copied aside.
+    fn cut_last_batch(
+        &mut self,
+        named: &JournalFileName,
+        start: u64,
+        is_torn: bool,
+    ) -> Result<(), StoreError> {
+        if is_torn {
+            self.note(&named.path, "a torn last line was cut off; nothing that was acked");
+        } else {
+            let copy = mend::copy_aside(self.store, &named.path)?;
+            let copy = copy.display();
+            let what = format!(
+                "the last batch was damaged, as by a crash while it was written: cut off; nothing \
+                 that was acked, if so; a copy is {copy}"
+            );
+            self.note(&named.path, &what);
+        }
+        mend::cut(self.store, &named.path, start)
+    }
+
+    /// Returns whether damage at the offset `start` of a file is within the last batch of the
+    /// journal.
+    fn is_in_last_batch(
+        &self,
+        named: &JournalFileName,
+        is_last: bool,
+        start: u64,
+    ) -> Result<bool, StoreError> {
+        let mut lines = self.lines(named)?;
+        while is_last && lines.next().at("read", &named.path)?.is_some() {}
+        Ok(is_last && start >= lines.batch())
+    }
+
+    /// Folds over one file and returns its faults; stops at damage that is not accepted, and at
+    /// damage within the last batch of the journal.
     fn fold(
         &self,
         named: &JournalFileName,
+        is_last: bool,
         lines: &mut FileLines,
         fold: Fold<'_>,
     ) -> Result<Faults, OpenError> {
@@ -100,8 +146,18 @@ impl<'a, S: Store> Replay<'a, S> {
                 match line {
                     Line::Header(header) => fold(Replayed::Begin(header)),
                     Line::Record(record) => fold(Replayed::Record(record)),
-                    Line::Torn => faults.torn = Some(start),
+                    Line::Torn if is_last => faults.torn = Some((start, true)),
+                    Line::Torn => {
+                        faults.bad.get_or_insert((number, LineError::Checksum));
+                    }
                     Line::Bad(why) => {
+                        let is_crash = !matches!(why, LineError::Format(_))
+                            && faults.bad.is_none()
+                            && self.is_in_last_batch(named, is_last, start)?;
+                        if is_crash {
+                            faults.torn = Some((start, false));
+                            break;
+                        }
                         if number == 1 {
                             self.check_bad_header(named, &why)?;
                             fold(Replayed::Begin(assumed));
@@ -149,7 +205,7 @@ impl<'a, S: Store> Replay<'a, S> {
 
     fn lines(&self, named: &JournalFileName) -> Result<FileLines, StoreError> {
         let file = self.store.read(&named.path).at("read", &named.path)?;
-        let assumed = Header { window: named.window, length: self.length };
+        let assumed = Header { window: named.window, length: self.length, cap: Some(self.cap) };
         Ok(Lines::new(BufReader::with_capacity(1 << 16, file), named, assumed))
     }
 

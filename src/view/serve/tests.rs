@@ -25,7 +25,7 @@ fn member(k: u16, room: &str) -> Member {
 }
 
 fn snapshot(minute: u32, rooms: &[(&str, u16)]) -> Snapshot {
-    let mut next = NextWindow::new(window(minute), Length::MINUTE);
+    let mut next = NextWindow::new(window(minute), Length::MINUTE, ListCap::default());
     let mut k = 0;
     for (room, members) in rooms {
         for _ in 0..*members {
@@ -34,7 +34,7 @@ fn snapshot(minute: u32, rooms: &[(&str, u16)]) -> Snapshot {
         }
     }
     let opened = Some(window(minute).opens());
-    let current = next.finalize(opened, &Secret::from_bytes([7; 32]), ListCap::default());
+    let current = next.finalize(opened, &Secret::from_bytes([7; 32]));
     let (members, rooms) = (usize::from(k), rooms.len());
     let late = Some(Duration::from_millis(1));
     Snapshot {

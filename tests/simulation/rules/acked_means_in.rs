@@ -166,7 +166,7 @@ fn is_of_same_id(record: &Record, promise: &Promise) -> bool {
     match record {
         Record::Register(it) => it.id == promise.id,
         Record::Leave(it) => it.id == promise.id,
-        Record::Open(_) => false,
+        Record::Open(_) | Record::Missed(_) => false,
     }
 }
 
@@ -183,6 +183,6 @@ fn supersedes(record: &Record, promise: &Promise) -> bool {
             Some(_) => it.id == promise.id,
             None => it.id.is_none() && it.path.peer == promise.addr,
         },
-        Record::Open(_) => false,
+        Record::Open(_) | Record::Missed(_) => false,
     }
 }

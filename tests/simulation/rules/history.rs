@@ -35,10 +35,6 @@ impl History {
         for file in files.filter(|file| Some(file[0].window()) < last) {
             self.restart_model();
             file.iter().try_for_each(|record| self.apply(record))?;
-            if !matches!(file.last(), Some(Record::Open(_))) {
-                let missed = std::mem::take(&mut self.model.next.members);
-                self.enter(file[0].window(), missed)?;
-            }
         }
         self.restart_model();
         let mut counts = journal.iter().filter(|record| Some(record.window()) >= last);
@@ -51,12 +47,11 @@ impl History {
 
     /// Applies a record in the journal's order.
     pub(crate) fn apply(&mut self, record: &Record) -> Result<(), Broken> {
-        let missed = self.model.apply(record)?;
+        if let Some((window, members)) = self.model.apply(record)? {
+            return self.enter(window, members);
+        }
         let Record::Open(opening) = record else { return Ok(()) };
         self.opened_at.insert(opening.window, opening.at);
-        if let Some((window, members)) = missed {
-            self.enter(window, members)?;
-        }
         self.enter(opening.window, self.model.current.members.clone())
     }
 

@@ -50,7 +50,7 @@ impl NoAmplifier {
             let peer = match record {
                 Record::Register(it) => it.path.peer,
                 Record::Leave(it) => it.path.peer,
-                Record::Open(_) => return Ok(()),
+                Record::Open(_) | Record::Missed(_) => return Ok(()),
             };
             RULE.require(self.is_proven(peer), || format!("{peer} is in the journal, unproven"))
         })

@@ -47,7 +47,7 @@ fn a_member_that_is_not_told_in_time_is_held_up() {
 fn two_opened() -> [Record; 3] {
     let open = |minute| {
         let at = window(minute).opens();
-        Record::Open(Opening { window: window(minute), length: LENGTH, at })
+        Record::Open(Opening { window: window(minute), length: LENGTH, cap: None, at })
     };
     let (at, path) = (window(0).opens(), Path::new(addr(1), [192, 0, 2, 1].into()));
     let (id, seq, profile) = (None, None, Default::default());
