@@ -11,13 +11,14 @@
 //! exists as a whole or not at all, so that others can read it while a registry runs.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_json::ser::{Formatter, Serializer};
 use thiserror::Error;
 
 use crate::proto::{Name, Room};
@@ -59,26 +60,52 @@ pub struct Entry {
     pub registered: Wall,
 }
 
+impl Document {
+    /// Makes the document of a window with these members: each room's in the order in which they
+    /// registered.
+    pub fn new<'a>(
+        window: Window,
+        closes: Wall,
+        opened: Option<Wall>,
+        members: impl Iterator<Item = &'a Member>,
+    ) -> Document {
+        let mut rooms: BTreeMap<Room, Vec<Entry>> = BTreeMap::new();
+        for Member { profile, path, registered, .. } in members {
+            let (name, addr, registered) = (profile.name.clone(), path.peer, *registered);
+            let entry = Entry { name, addr, registered };
+            match rooms.get_mut(&profile.room) {
+                Some(room) => room.push(entry),
+                None => drop(rooms.insert(profile.room.clone(), vec![entry])),
+            }
+        }
+        let order = |entry: &Entry| (entry.registered, entry.addr);
+        rooms.values_mut().for_each(|room| room.sort_unstable_by_key(order));
+        Document { window, closes, opened, rooms }
+    }
+}
+
 impl From<&FinalizedWindow> for Document {
     fn from(window: &FinalizedWindow) -> Document {
-        let entry = |member: &Member| Entry {
-            name: member.profile.name.clone(),
-            addr: member.path.peer,
-            registered: member.registered,
-        };
-        let room =
-            |roster: &Roster| (roster.room().clone(), roster.members().iter().map(entry).collect());
-        Document {
-            window: window.window(),
-            closes: window.closes(),
-            opened: window.opened(),
-            rooms: window.rosters().iter().map(room).collect(),
-        }
+        let members = window.rosters().iter().flat_map(Roster::members);
+        Document::new(window.window(), window.closes(), window.opened(), members)
+    }
+}
+
+/// Writes a document as JSON, with a line break before each member.
+struct MemberLines;
+
+impl Formatter for MemberLines {
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        is_first: bool,
+    ) -> io::Result<()> {
+        out.write_all(if is_first { b"\n" } else { b",\n" })
     }
 }
 
 /// Serializes a moment that is a whole second, without its milliseconds.
-pub(crate) fn whole_seconds<S: Serializer>(
+pub(crate) fn whole_seconds<S: serde::Serializer>(
     moment: &Wall,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
@@ -151,7 +178,7 @@ impl<S: Store> Archive<S> {
         make_dir_durably(&self.store, &day)?;
         let path = day.join(format!("{}.json", document.window.stem(length)));
         write_whole(&self.store, &path, |file| {
-            serde_json::to_writer(&mut *file, document)?;
+            document.serialize(&mut Serializer::with_formatter(&mut *file, MemberLines))?;
             file.write_all(b"\n")
         })
     }
@@ -234,7 +261,7 @@ impl<S: Store> Archive<S> {
         for stem in stems(window) {
             let path = dir.join(format!("{stem}.json"));
             match self.store.read(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 file => {
                     let file = file.at("read", &path)?;
                     return Ok((path, file));
@@ -338,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_one_line_for_people_and_jq() {
+    fn a_document_has_a_line_a_member_for_people_and_jq() {
         let (home, archive) = archive();
         archive.write(&document("2026-11-23T11:29:00Z"), Length::MINUTE).unwrap();
         let path = home.path().join("windows/2026-11-23/11-29.json");
@@ -346,8 +373,9 @@ mod tests {
             fs::read_to_string(&path).unwrap(),
             concat!(
                 r#"{"window":"2026-11-23T11:29:00Z","closes":"2026-11-23T11:30:00Z","#,
-                r#""opened":"2026-11-23T11:29:00.001Z","rooms":{"main":[{"name":"ana","#,
-                r#""addr":"127.0.0.1:40112","registered":"2026-11-23T11:28:34.120Z"}]}}"#,
+                r#""opened":"2026-11-23T11:29:00.001Z","rooms":{"main":["#,
+                "\n",
+                r#"{"name":"ana","addr":"127.0.0.1:40112","registered":"2026-11-23T11:28:34.120Z"}]}}"#,
                 "\n"
             )
         );

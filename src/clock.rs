@@ -6,8 +6,10 @@
 //!           now   but read at least every second                     handle_timeout
 //! ```
 //!
-//! The wall clock can be stepped during a sleep, so it is read again at least every second.
+//! The wall clock can be stepped during a sleep, so it is read again at least every second. A step of
+//! more than ten minutes is not believed before it has stood for two minutes ([`Belief`]).
 
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::window::Wall;
@@ -18,10 +20,16 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// shortened by this; a caller that wakes too early sleeps again.
 const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
+/// The largest step of the wall clock that is believed at once.
+const MAX_STEP: Duration = Duration::from_secs(600);
+
+/// How long a larger step must stand until it is believed.
+const PROBATION: Duration = Duration::from_secs(120);
+
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// The reading of the wall clock.
+    /// The reading of the wall clock, or what it would be without a step that is not believed.
     pub wall: Wall,
     /// The reading of the monotonic clock: the time since its start, which never steps.
     pub mono: Duration,
@@ -58,6 +66,58 @@ impl Alarm {
     }
 }
 
+/// Judges the steps of a wall clock by a clock that is never stepped and counts suspends.
+///
+/// A clock that jumps by days is more often wrong than right: a dead battery, a wrong command, a
+/// virtual machine that was resumed. Windows of a time that never was would be opened, and none
+/// when the clock is set right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Belief {
+    /// How far the wall clock was ahead of the boot-time clock when last believed, in milliseconds.
+    offset: i64,
+    /// The offset that is not believed, and when it was first read by the boot-time clock.
+    doubted: Option<(i64, Duration)>,
+}
+
+impl Belief {
+    /// Believes a first reading of the wall clock and the boot-time clock.
+    pub fn new(wall: Wall, boot: Duration) -> Belief {
+        Belief { offset: wall.millis() - millis(boot), doubted: None }
+    }
+
+    /// Judges a reading of both clocks, and returns the time to go by.
+    pub fn read(&mut self, wall: Wall, boot: Duration) -> Wall {
+        let offset = wall.millis() - millis(boot);
+        let is_small = |step: i64| step.unsigned_abs() <= millis(MAX_STEP).unsigned_abs();
+        let since = match self.doubted {
+            _ if is_small(offset - self.offset) => None,
+            Some((doubted, since)) if is_small(offset - doubted) => Some(since),
+            _ => Some(boot),
+        };
+        self.doubted = since.filter(|since| boot < *since + PROBATION).map(|since| (offset, since));
+        if self.doubted.is_none() {
+            self.offset = offset;
+        }
+        Wall::from_millis(millis(boot) + self.offset)
+    }
+
+    /// Returns by how many milliseconds the wall clock was stepped, while that is not believed.
+    pub fn doubted_step(&self) -> Option<i64> {
+        self.doubted.map(|(offset, _)| offset - self.offset)
+    }
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What this process believes of the machine's wall clock, from its first reading on.
+static BELIEF: Mutex<Option<Belief>> = Mutex::new(None);
+
+fn belief() -> MutexGuard<'static, Option<Belief>> {
+    BELIEF.lock().expect("nobody panics while reading a clock")
+}
+
 /// The two clocks of this machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -74,11 +134,17 @@ impl Clock {
     /// Reads both clocks at once.
     #[allow(clippy::disallowed_methods)]
     pub fn now(&self) -> Now {
-        let wall = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-            Err(_) => 0,
-        };
-        Now { wall: Wall::from_millis(wall), mono: self.origin.elapsed() }
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
+        let (wall, mono) = (Wall::from_millis(wall), self.origin.elapsed());
+        let boot = boot_time().unwrap_or_else(monotonic);
+        let mut belief = belief();
+        let wall = belief.get_or_insert_with(|| Belief::new(wall, boot)).read(wall, boot);
+        Now { wall, mono }
+    }
+
+    /// Returns by how many milliseconds the wall clock was stepped, while that is not believed.
+    pub fn doubted_step(&self) -> Option<i64> {
+        belief().as_ref().and_then(Belief::doubted_step)
     }
 
     /// Sleeps until `alarm`, at most for a second: the caller reads the clock and sleeps again.
@@ -87,9 +153,89 @@ impl Clock {
     }
 }
 
+/// Returns the time since the machine started, with the time in which it was suspended; `None` where
+/// the system does not tell.
+fn boot_time() -> Option<Duration> {
+    #[cfg(target_os = "linux")]
+    return nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).ok().map(Duration::from);
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+/// Returns the time since the first call. Where this stands still in a suspend, the step of the wall
+/// clock after that is judged as any other.
+#[allow(clippy::disallowed_methods)]
+fn monotonic() -> Duration {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    ORIGIN.get_or_init(Instant::now).elapsed()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const START: i64 = 1_795_433_340_000;
+    const DAY: i64 = 86_400_000;
+
+    fn wall(millis: i64) -> Wall {
+        Wall::from_millis(START + millis)
+    }
+
+    /// Reads a clock that is `off` milliseconds wrong, `seconds` after the start.
+    fn read(belief: &mut Belief, seconds: u64, off: i64) -> i64 {
+        let reading = wall(seconds as i64 * 1000 + off);
+        belief.read(reading, Duration::from_secs(1_000 + seconds)).millis() - START
+    }
+
+    fn belief() -> Belief {
+        Belief::new(wall(0), Duration::from_secs(1_000))
+    }
+
+    #[test]
+    fn a_step_of_up_to_ten_minutes_is_believed_at_once() {
+        for off in [600_000, -600_000, 1] {
+            let mut belief = belief();
+            assert_eq!(read(&mut belief, 5, off), 5_000 + off);
+            assert_eq!(belief.doubted_step(), None);
+        }
+    }
+
+    #[test]
+    fn a_larger_step_is_believed_when_it_has_stood_for_two_minutes() {
+        for off in [40 * DAY, -40 * DAY, 600_001] {
+            let mut belief = belief();
+            assert_eq!(read(&mut belief, 5, off), 5_000);
+            assert_eq!(belief.doubted_step(), Some(off));
+            assert_eq!(read(&mut belief, 124, off + 70), 124_000);
+            assert_eq!(read(&mut belief, 125, off + 70), 125_000 + off + 70);
+            assert_eq!(belief.doubted_step(), None);
+        }
+    }
+
+    #[test]
+    fn a_step_that_is_taken_back_leaves_nothing() {
+        let mut belief = belief();
+        assert_eq!(read(&mut belief, 5, 40 * DAY), 5_000);
+        assert_eq!(read(&mut belief, 20, 30), 20_030);
+        assert_eq!(belief.doubted_step(), None);
+        assert_eq!(read(&mut belief, 200, 40 * DAY), 200_030, "the time begins anew");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_about_is_not_believed() {
+        let mut belief = belief();
+        for minute in 1..10 {
+            let off = if minute % 2 == 0 { 2 * DAY } else { -DAY };
+            assert_eq!(read(&mut belief, 60 * minute, off), 60_000 * minute as i64);
+        }
+    }
+
+    #[test]
+    fn a_suspend_is_no_step() {
+        let mut belief = belief();
+        assert_eq!(read(&mut belief, 8 * 3600, 0), 8 * 3_600_000);
+        assert_eq!(belief.doubted_step(), None);
+    }
 
     fn now(wall: i64, mono: u64) -> Now {
         Now { wall: Wall::from_millis(wall), mono: Duration::from_millis(mono) }

@@ -119,6 +119,39 @@ pub trait Journal: Send + Sized {
     /// Removes the journal of a window that has closed and whose document is durable. After a crash
     /// the window's journal may be back, as a whole.
     fn discard(&mut self, window: Window);
+
+    /// Returns a reader of windows that have ended, for another thread.
+    fn reader(&self) -> impl WindowReader + 'static;
+}
+
+/// Reads back the journal of one window, while the engine goes on with others.
+pub trait WindowReader: Send {
+    /// Calls `fold` with the header and the records of a window that has ended and is not discarded.
+    fn read(&self, window: Window, fold: &mut dyn FnMut(Replayed)) -> Result<(), ReadError>;
+}
+
+/// The reason the journal of one window cannot be read back.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// An operation of the file system failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The window has no journal any more.
+    #[error("no journal of {window} in {}: it was removed or moved away; put it back", dir.display())]
+    Missing {
+        /// The window that was asked for.
+        window: Window,
+        /// The folder that its file would be in.
+        dir: PathBuf,
+    },
+    /// A line is damaged.
+    #[error("{}: line {line} is damaged; restart the registry", path.display())]
+    Damaged {
+        /// The damaged file.
+        path: PathBuf,
+        /// The number of the line, from 1.
+        line: u64,
+    },
 }
 
 /// The reason a journal cannot be opened.

@@ -31,10 +31,11 @@ use crate::path::{Path, Transmit};
 use crate::proto::{Ack, Request};
 use crate::record::Entry;
 use crate::registry::{self, Handled, Registry};
-use crate::roster::FinalizedWindow;
+use crate::roster::{Ended, FinalizedWindow};
 use crate::tally::{Code, DropReason, Tally};
 use crate::window::Window;
 
+pub use documents::DocumentSource;
 use documents::Documents;
 
 /// A request that passed the gate.
@@ -74,8 +75,8 @@ pub enum Output {
     SendTrain(Push),
     /// Submit these entries to the journal, in this order.
     Append(Epoch, Vec<Entry>),
-    /// Write this window's document. The next such output comes after [`Input::Archived`].
-    Archive(Arc<FinalizedWindow>),
+    /// Write a window's document. The next such output comes after [`Input::Archived`].
+    Archive(DocumentSource),
     /// Discard the journal of this window, which is no longer needed.
     Discard(Window),
     /// Report this to the operator of the registry, in the log and on the status page.
@@ -90,7 +91,7 @@ pub enum Event {
     /// A window with members has ended without being opened.
     Missed(Arc<FinalizedWindow>),
     /// A window was read back at the start that had been opened or missed before.
-    Replayed(Arc<FinalizedWindow>),
+    Replayed(Ended),
     /// The journal refuses records, or cannot say what becomes of them: clients get the ERROR
     /// `unavailable`.
     JournalRefuses(String),
@@ -100,8 +101,6 @@ pub enum Event {
     DocumentWritten(Window),
     /// A window's document could not be written, for this reason; the write is retried.
     DocumentFails(String),
-    /// Too many documents wait to be written: this window's is written at the next start.
-    DocumentPostponed(Window),
 }
 
 /// Counts of requests and records since the node's start.
@@ -162,7 +161,7 @@ impl Node {
             durable: VecDeque::new(),
             journal_state: JournalState::Works,
             journals: journals.into_iter().collect(),
-            documents: Documents::new(),
+            documents: Documents::default(),
             outputs: VecDeque::new(),
             counts: Counts::default(),
         };
@@ -240,9 +239,14 @@ impl Node {
         }
     }
 
-    /// Returns whether no document waits to be written.
+    /// Returns whether each document is written that can be.
     pub fn is_archived(&self) -> bool {
-        self.documents.is_empty()
+        self.documents.is_settled()
+    }
+
+    /// Returns the number of documents that could not be written when they were last tried.
+    pub fn failing_documents(&self) -> usize {
+        self.documents.failing()
     }
 
     fn handle_request(&mut self, now: Now, Inbound { path, request, trusted }: Inbound) {
@@ -330,11 +334,16 @@ impl Node {
 
     fn follow_replay(&mut self, now: Now) {
         while let Some(event) = self.registry.poll_event() {
-            let (registry::Event::Opened(window) | registry::Event::Missed(window)) = &event;
-            self.report(Event::Replayed(window.clone()));
-            self.follow_event(now, event);
+            let registry::Event::Replayed(ended) = event else { continue };
+            if ended.members > 0 {
+                self.documents.push_replayed(ended.window);
+            }
+            self.report(Event::Replayed(ended));
         }
-        self.documents.end_replay();
+        let current = self.registry.current();
+        if current.opened().is_some() && now.wall < current.closes() {
+            self.announce(now, current.clone());
+        }
         self.discard_closed();
     }
 
@@ -350,6 +359,7 @@ impl Node {
                     Event::Opened(window.clone(), window.window().opens().until(now.wall))
                 }
                 registry::Event::Missed(window) => Event::Missed(window.clone()),
+                registry::Event::Replayed(ended) => Event::Replayed(*ended),
             });
             self.follow_event(now, event);
             next = self.registry.poll_event();
@@ -361,11 +371,11 @@ impl Node {
         match event {
             registry::Event::Opened(window) => self.announce(now, window),
             registry::Event::Missed(window) => self.archive(window),
+            registry::Event::Replayed(_) => {}
         }
     }
 
-    /// Starts to tell the members of a window that it has opened; a replayed window that has closed
-    /// already is only archived.
+    /// Starts to tell the members of a window that it has opened, unless it has closed already.
     fn announce(&mut self, now: Now, window: Arc<FinalizedWindow>) {
         self.finish_announcement();
         if window.is_empty() {
@@ -386,8 +396,8 @@ impl Node {
     }
 
     fn archive(&mut self, window: Arc<FinalizedWindow>) {
-        if let Some(postponed) = self.documents.push(window) {
-            self.report(Event::DocumentPostponed(postponed));
+        if !window.is_empty() {
+            self.documents.push(window);
         }
     }
 

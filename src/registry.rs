@@ -36,7 +36,7 @@ use crate::mesh::ListCap;
 use crate::path::{Path, Transmit};
 use crate::proto::{Request, RequestKind};
 use crate::record::{Entry, Header, Leaving, Missing, Opening, Record, Registration, Ticket};
-use crate::roster::{FinalizedWindow, Member, NextWindow};
+use crate::roster::{Ended, FinalizedWindow, Member, NextWindow};
 use crate::tally::{Code, DropReason};
 use crate::window::{Length, Wall, Window};
 
@@ -80,6 +80,8 @@ pub enum Event {
     Opened(Arc<FinalizedWindow>),
     /// A window with members has ended without being opened.
     Missed(Arc<FinalizedWindow>),
+    /// A window was read back, in a replay, that had been opened or missed before.
+    Replayed(Ended),
 }
 
 /// Why a registry cannot start from its journal.
@@ -111,6 +113,8 @@ pub struct Registry {
     secret: Arc<Secret>,
     current: Arc<FinalizedWindow>,
     last_opened: Option<Window>,
+    /// Whether the journal is being read back: closed windows are then not kept.
+    is_replaying: bool,
     /// The window that the journal is filling.
     next: NextWindow,
     /// Whether the journal has a record of `next`, which holds its settings and is to be ended by
@@ -129,6 +133,39 @@ pub struct Registry {
     events: VecDeque<Event>,
 }
 
+/// One window as its journal tells it, without a registry around it: for its document.
+#[derive(Debug)]
+pub struct WindowReplay {
+    /// The window with its members.
+    pub filling: NextWindow,
+    /// When the window opened; `None` if it was missed.
+    pub opened: Option<Wall>,
+}
+
+impl WindowReplay {
+    /// Makes a window whose journal begins with this header.
+    pub fn new(Header { window, length, cap }: Header) -> WindowReplay {
+        let filling = NextWindow::new(window, length, cap.unwrap_or_default());
+        WindowReplay { filling, opened: None }
+    }
+
+    /// Applies a record of the window's journal.
+    pub fn commit(&mut self, record: Record) {
+        match record {
+            Record::Open(opening) => self.opened = Some(opening.at),
+            Record::Missed(_) => {}
+            Record::Register(it) => enter(&mut self.filling, it, 0),
+            Record::Leave(it) => self.filling.leave(it.id, it.path.peer, it.seq),
+        }
+    }
+}
+
+/// Adds the member of a registration, which was `heard` of then, to its window.
+fn enter(window: &mut NextWindow, registration: Registration, heard: u32) {
+    let Registration { at, path, id, seq, profile, .. } = registration;
+    window.register(Member { path, id, profile, registered: at, heard }, seq);
+}
+
 impl Registry {
     /// Makes an empty registry. A journal is then replayed through [`commit`](Registry::commit)
     /// without tickets, and [`resume`](Registry::resume) is called.
@@ -144,6 +181,7 @@ impl Registry {
             config,
             secret,
             last_opened: None,
+            is_replaying: true,
             in_flight: InFlight::default(),
             ticket: Ticket::FIRST,
             proposes_from: Some(Duration::ZERO),
@@ -164,6 +202,7 @@ impl Registry {
 
     /// Checks, after the replay, that the clock fits the journal.
     pub fn resume(&mut self, now: Now) -> Result<(), ResumeError> {
+        self.is_replaying = false;
         match self.last_opened {
             Some(last) if now.wall.plus(self.current.length().span()) < last.opens() => {
                 Err(ResumeError::ClockBehind { last, now: now.wall })
@@ -284,9 +323,7 @@ impl Registry {
             Record::Register(it) => {
                 let answer = ticket.map(|_| self.answer_registration(now, &it));
                 let heard = if ticket.is_some() { now.tenths() } else { 0 };
-                let Registration { at, path, id, seq, profile, .. } = it;
-                let member = Member { path, id, profile, registered: at, heard };
-                self.next.register(member, seq);
+                enter(&mut self.next, it, heard);
                 self.next_has_begun = true;
                 answer
             }
@@ -371,7 +408,10 @@ impl Registry {
         };
         self.current = Arc::new(filling.finalize(Some(at), &self.secret));
         self.last_opened = Some(window);
-        self.events.push_back(Event::Opened(self.current.clone()));
+        self.events.push_back(match self.is_replaying {
+            true => Event::Replayed(self.current.ended()),
+            false => Event::Opened(self.current.clone()),
+        });
     }
 
     /// Marks the window being filled as missed.
@@ -391,10 +431,14 @@ impl Registry {
     }
 
     fn report_missed(&mut self, missed: NextWindow) {
-        if !missed.is_empty() {
-            let missed = missed.finalize(None, &self.secret);
-            self.events.push_back(Event::Missed(Arc::new(missed)));
+        let (window, members, rooms) = (missed.window(), missed.len(), missed.census().rooms());
+        if members == 0 {
+            return;
         }
+        self.events.push_back(match self.is_replaying {
+            true => Event::Replayed(Ended { window, opened: None, members, rooms }),
+            false => Event::Missed(Arc::new(missed.finalize(None, &self.secret))),
+        });
     }
 
     /// Takes the window to fill after the one that closes then, with what has been proposed for it;

@@ -155,6 +155,11 @@ impl NextWindow {
         self.by_id.get(id)
     }
 
+    /// Returns all members, in no order.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().map(|(_, member)| member)
+    }
+
     /// Returns the member in a slot.
     pub fn member(&self, slot: Slot) -> &Member {
         &self.members[slot.key()]
@@ -343,6 +348,19 @@ struct Place {
     member: u32,
 }
 
+/// The counts of a window whose registrations have ended, without its members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The window itself, by its start.
+    pub window: Window,
+    /// When the window opened; `None` if it was missed.
+    pub opened: Option<Wall>,
+    /// The number of members in all rooms.
+    pub members: usize,
+    /// The number of rooms that had members.
+    pub rooms: usize,
+}
+
 /// A window whose registrations have ended: its rosters never change.
 #[derive(Debug)]
 pub struct FinalizedWindow {
@@ -358,6 +376,12 @@ pub struct FinalizedWindow {
 }
 
 impl FinalizedWindow {
+    /// Returns the counts of the window.
+    pub fn ended(&self) -> Ended {
+        let FinalizedWindow { window, opened, .. } = *self;
+        Ended { window, opened, members: self.len(), rooms: self.rosters.len() }
+    }
+
     /// Returns which window this is.
     pub fn window(&self) -> Window {
         self.window

@@ -34,7 +34,7 @@ use crate::mesh::ListCap;
 use crate::node::Node;
 use crate::record::Entry;
 use crate::registry::{self, Caps, Registry, ResumeError};
-use crate::snapshot::{Past, Snapshot};
+use crate::snapshot::{Past, Snapshot, Trouble};
 use crate::store::Disk;
 use crate::tally::Tally;
 use crate::udp::Sockets;
@@ -83,8 +83,10 @@ pub enum Event {
     DocumentWritten(Window),
     /// A document could not be written, or old ones not removed, for this reason; both are retried.
     DocumentFails(String),
-    /// Too many documents are queued: this window's is written at the next start.
-    DocumentPostponed(Window),
+    /// The clock is in doubt, or behind the last opened window.
+    ClockWrong(Trouble),
+    /// The clock is neither in doubt nor behind any more.
+    ClockRight,
     /// Datagrams dropped or refused since the last such event, by reason; at most every 10 s.
     Rejected(Tally),
     /// This many events were dropped: the receiver was too slow.
@@ -167,8 +169,8 @@ impl Server {
     ) -> Result<(), RunError> {
         let Server { config, clock, data, gate, node, journal, shown, .. } = self;
         let archive = Archive::new(Disk, data.windows());
-        let archive =
-            ArchiveThread::start(archive, config.keep, clock).map_err(RunError::Thread)?;
+        let archive = ArchiveThread::start(archive, journal.reader(), config.keep);
+        let archive = archive.map_err(RunError::Thread)?;
         let more = config.workers.max(1) - 1;
         let workers = Workers::start(more, &sockets, &gate, keys.clone(), clock);
         let workers = workers.map_err(RunError::Workers)?;

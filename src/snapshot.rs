@@ -5,6 +5,7 @@
 //! the window opens.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,63 @@ pub struct Snapshot {
     pub rejected: Tally,
     /// Whether the journal takes records.
     pub journal_works: bool,
+    /// What else is wrong with the registry now.
+    pub troubles: Vec<Trouble>,
+}
+
+/// A state in which a registry does not do all that it should, besides a journal that refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// This many documents could not be written when they were last tried.
+    Documents(usize),
+    /// The wall clock was stepped by this many milliseconds, which is not believed.
+    ClockInDoubt(i64),
+    /// The wall clock is behind the last opened window, so that none opens until it has caught up.
+    ClockBehind {
+        /// The last opened window.
+        last: Window,
+        /// The window that opens next.
+        next: Window,
+    },
+}
+
+impl Trouble {
+    /// Returns the code of the trouble, for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Trouble::Documents(_) => "documents_not_writable",
+            Trouble::ClockInDoubt(_) => "clock_in_doubt",
+            Trouble::ClockBehind { .. } => "clock_behind",
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Documents(1) => f.write_str(
+                "1 document cannot be written, and is tried again: see what the program says on \
+                 stderr",
+            ),
+            Trouble::Documents(count) => write!(
+                f,
+                "{count} documents cannot be written, and are tried again: see what the program \
+                 says on stderr"
+            ),
+            Trouble::ClockInDoubt(step) => write!(
+                f,
+                "the clock was set {} by {}; windows go on by the old time until that has stood \
+                 for two minutes: set the clock right, or wait",
+                if *step < 0 { "back" } else { "forward" },
+                humantime::format_duration(Duration::from_secs(step.unsigned_abs() / 1000)),
+            ),
+            Trouble::ClockBehind { last, next } => write!(
+                f,
+                "the clock is behind window {last}, which has been opened already; the next one \
+                 opens at {next}: set the clock right, or start with another --data"
+            ),
+        }
+    }
 }
 
 /// A window that has opened, or was missed.
@@ -107,6 +165,7 @@ mod tests {
             totals: Totals::default(),
             rejected: Tally::default(),
             journal_works: true,
+            troubles: Vec::new(),
         };
         for minute in 0..100 {
             let window = window(minute);

@@ -140,6 +140,7 @@ fn replay(dir: &std::path::Path, peers: usize) -> io::Result<Registry> {
     let (dir, Config { length, cap, .. }) = (dir.to_owned(), config);
     let options = FileOptions { store: Disk, dir, length, cap, accept_damage: false };
     FileJournal::open(options, &mut fold).map_err(io::Error::other)?;
+    registry.resume(opening()).map_err(io::Error::other)?;
     Ok(registry)
 }
 

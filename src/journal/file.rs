@@ -10,7 +10,7 @@
 //!
 //! The thread is in `engine`, and the files that it writes in `files`. At the start `replay` reads
 //! the files back, line by line as `lines` checks them, a few batches ahead of the caller
-//! (`read_ahead`). `mend` removes what a crash, a failed write or damage left.
+//! (`read_ahead`); `reader` reads one, for its document. `mend` removes what a crash, a failed write or damage left.
 
 mod engine;
 mod files;
@@ -18,9 +18,9 @@ mod lines;
 mod mend;
 mod names;
 mod read_ahead;
+mod reader;
 mod replay;
 
-use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::{Builder, JoinHandle};
@@ -33,9 +33,10 @@ use crate::record::Entry;
 use crate::store::{Disk, Store};
 use crate::window::{Length, Window};
 
-use super::{Epoch, Found, Journal, OpenError, Outcome, Replayed};
+use super::{Epoch, Found, Journal, OpenError, Outcome, Replayed, WindowReader};
 use engine::{Engine, Order};
 use files::Files;
+use reader::Reader;
 use replay::Replay;
 
 /// The most orders that may wait for the journal's thread. A registry has one batch and one opening
@@ -80,7 +81,7 @@ pub struct FileJournal<S = Disk> {
     /// Windows whose discard found the queue full and is retried.
     discards: Vec<Window>,
     clock: Clock,
-    store: PhantomData<fn() -> S>,
+    reader: Reader<S>,
 }
 
 impl<S: Store> FileJournal<S> {
@@ -119,6 +120,7 @@ impl<S: Store> Journal for FileJournal<S> {
     ) -> Result<(FileJournal<S>, Found), OpenError> {
         let (headers, notes) = Replay::new(&options).run(fold)?;
         let windows = headers.iter().map(|header| header.window).collect();
+        let reader = Reader::new(options.store.clone(), options.dir.clone());
         let files = Files::new(options, &headers)?;
         let (orders, queue) = sync_channel(MAX_QUEUED_ORDERS);
         let (told, outcomes) = unbounded_channel();
@@ -134,7 +136,7 @@ impl<S: Store> Journal for FileJournal<S> {
             fence: Epoch::default(),
             discards: Vec::new(),
             clock,
-            store: PhantomData,
+            reader,
         };
         Ok((journal, Found { windows, notes }))
     }
@@ -171,6 +173,10 @@ impl<S: Store> Journal for FileJournal<S> {
     fn discard(&mut self, window: Window) {
         self.discards.push(window);
         self.order_discards();
+    }
+
+    fn reader(&self) -> impl WindowReader + 'static {
+        self.reader.clone()
     }
 }
 

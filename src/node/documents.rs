@@ -1,6 +1,12 @@
 //! Tracks which documents are still to be written, and so which journals are still needed.
+//!
+//! ```text
+//!   opened, missed ─▶ held in memory ─▶ written ──────────────────▶ its journal is discarded
+//!                          │ failed, or too many held                        ▲
+//!                          └─▶ from its journal, again and again ─▶ written ─┘
+//! ```
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,47 +14,66 @@ use crate::clock::Now;
 use crate::roster::FinalizedWindow;
 use crate::window::Window;
 
-/// The most windows kept in memory until their document is written, besides replayed ones. The
-/// documents of those beyond are written from their journals at the next start.
-const MAX_WAITING_WINDOWS: usize = 16;
+/// The most windows kept in memory until their document is written; those of the others are made
+/// from their journals.
+const MAX_HELD_WINDOWS: usize = 2;
 
-/// How long after a failed write of a document the next write is tried.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The first and the longest delay after which a document that could not be written is tried again;
+/// the delay doubles each time. Meanwhile other documents are written.
+const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+
+/// The least time between two reports of documents that cannot be written, while each minute adds
+/// one.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What a window's document is made from.
+#[derive(Clone, Debug)]
+pub enum DocumentSource {
+    /// The window itself, which is still in memory.
+    Held(Arc<FinalizedWindow>),
+    /// The window's journal, which is read back.
+    Journal(Window),
+}
+
+impl DocumentSource {
+    /// Returns the window whose document it is.
+    pub fn window(&self) -> Window {
+        match self {
+            DocumentSource::Held(window) => window.window(),
+            DocumentSource::Journal(window) => *window,
+        }
+    }
+}
+
+/// A document that is not durable yet.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// The moment of the monotonic clock from which it may be written.
+    due: Duration,
+    /// The delay before the last retry; zero before the first failure.
+    delay: Duration,
+}
 
 /// The windows whose documents are not durable yet.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Documents {
-    /// Windows with members whose document is not durable: their journals are kept.
-    unarchived: BTreeSet<Window>,
     /// The window that is being announced and has not been handed in for writing yet.
     expected: Option<Window>,
-    waiting: VecDeque<Arc<FinalizedWindow>>,
-    most_waiting: usize,
+    waiting: BTreeMap<Window, Waiting>,
+    /// The newest of the waiting windows, oldest first.
+    held: Vec<Arc<FinalizedWindow>>,
     /// The window whose document is being written.
-    writing: Option<Arc<FinalizedWindow>>,
-    /// The moment of the monotonic clock before which no document is written.
-    resumes_at: Duration,
-    /// The windows whose failed write has been reported.
-    failed: BTreeSet<Window>,
+    writing: Option<Window>,
+    /// The windows whose document could not be written the last time.
+    failing: BTreeSet<Window>,
+    /// The moment of the monotonic clock from which failures are reported again.
+    reports_from: Duration,
 }
 
 impl Documents {
-    /// Makes an empty queue, without a limit until [`Documents::end_replay`].
-    pub(super) fn new() -> Documents {
-        Documents {
-            unarchived: BTreeSet::new(),
-            expected: None,
-            waiting: VecDeque::new(),
-            most_waiting: usize::MAX,
-            writing: None,
-            resumes_at: Duration::ZERO,
-            failed: BTreeSet::new(),
-        }
-    }
-
     /// Notes that a window has opened that will have a document: its journal is kept until then.
     pub(super) fn expect(&mut self, window: Window) {
-        self.unarchived.insert(window);
+        self.waiting.remove(&window);
         self.expected = Some(window);
     }
 
@@ -57,61 +82,78 @@ impl Documents {
         self.expected == Some(window)
     }
 
-    /// Queues a window's document for writing. If too many wait, drops the oldest window from
-    /// memory and returns it.
-    pub(super) fn push(&mut self, window: Arc<FinalizedWindow>) -> Option<Window> {
-        self.expected.take_if(|expected| *expected == window.window());
-        if window.is_empty() {
+    /// Queues the document of a window with members. If too many windows are held, releases the
+    /// oldest from memory.
+    pub(super) fn push(&mut self, window: Arc<FinalizedWindow>) {
+        self.push_replayed(window.window());
+        self.held.push(window);
+        if self.held.len() > MAX_HELD_WINDOWS {
+            self.held.remove(0);
+        }
+    }
+
+    /// Queues the document of a window that was read back at the start, and is in its journal.
+    pub(super) fn push_replayed(&mut self, window: Window) {
+        self.expected.take_if(|expected| *expected == window);
+        self.waiting.insert(window, Waiting { due: Duration::ZERO, delay: Duration::ZERO });
+    }
+
+    /// Returns the next document to write, if none is being written: the oldest that is due.
+    pub(super) fn poll(&mut self, now: Now) -> Option<DocumentSource> {
+        if self.writing.is_some() {
             return None;
         }
-        self.unarchived.insert(window.window());
-        self.waiting.push_back(window);
-        let too_many = self.waiting.len() > self.most_waiting;
-        too_many.then(|| self.waiting.pop_front()).flatten().map(|oldest| oldest.window())
+        let due = self.waiting.iter().find(|(_, waiting)| waiting.due <= now.mono);
+        let window = due.map(|(window, _)| *window)?;
+        self.writing = Some(window);
+        let held = self.held.iter().position(|held| held.window() == window);
+        Some(held.map_or(DocumentSource::Journal(window), |place| {
+            DocumentSource::Held(self.held.remove(place))
+        }))
     }
 
-    /// Ends the replay: all windows queued so far will be written, and from now on the queue is
-    /// limited.
-    pub(super) fn end_replay(&mut self) {
-        self.most_waiting = self.waiting.len() + MAX_WAITING_WINDOWS;
-    }
-
-    /// Returns the next window to write, if none is being written.
-    pub(super) fn poll(&mut self, now: Now) -> Option<Arc<FinalizedWindow>> {
-        if self.writing.is_some() || now.mono < self.resumes_at {
-            return None;
-        }
-        self.writing = self.waiting.pop_front();
-        self.writing.clone()
-    }
-
-    /// Returns when [`Documents::poll`] will return a window, by the monotonic clock, if any waits.
+    /// Returns when [`Documents::poll`] will return a document, by the monotonic clock, if any
+    /// waits.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        (self.writing.is_none() && !self.waiting.is_empty()).then_some(self.resumes_at)
+        let due = self.waiting.values().map(|waiting| waiting.due).min();
+        due.filter(|_| self.writing.is_none())
     }
 
     /// Notes that the document of a window is durable.
     pub(super) fn note_written(&mut self, window: Window) {
-        self.unarchived.remove(&window);
-        self.failed.remove(&window);
         self.writing = None;
+        self.waiting.remove(&window);
+        self.failing.remove(&window);
     }
 
-    /// Notes that the document of a window could not be written, and queues it again behind all
-    /// others. Returns whether this is the first failure of that window.
+    /// Notes that the document of a window could not be written; it is tried again later. Returns
+    /// whether to report that: the first time, but not more often than each `REPORT_INTERVAL`.
     pub(super) fn note_failed(&mut self, now: Now, window: Window) -> bool {
-        self.resumes_at = now.mono + RETRY_DELAY;
-        self.waiting.extend(self.writing.take());
-        self.failed.insert(window)
+        self.writing = None;
+        if let Some(waiting) = self.waiting.get_mut(&window) {
+            let [first, longest] = RETRY_DELAYS;
+            waiting.delay = (2 * waiting.delay).clamp(first, longest);
+            waiting.due = now.mono + waiting.delay;
+        }
+        let reports = self.failing.insert(window) && now.mono >= self.reports_from;
+        if reports {
+            self.reports_from = now.mono + REPORT_INTERVAL;
+        }
+        reports
     }
 
     /// Returns whether the journal of a closed window is still needed for its document.
     pub(super) fn needs_journal(&self, window: Window) -> bool {
-        self.unarchived.contains(&window)
+        self.is_expected(window) || self.waiting.contains_key(&window)
     }
 
-    /// Returns whether no document waits to be written or is being written.
-    pub(super) fn is_empty(&self) -> bool {
-        self.writing.is_none() && self.waiting.is_empty()
+    /// Returns the number of documents that could not be written when they were last tried.
+    pub(super) fn failing(&self) -> usize {
+        self.failing.len()
+    }
+
+    /// Returns whether every document is durable, or could not be written the last time.
+    pub(super) fn is_settled(&self) -> bool {
+        self.writing.is_none() && self.waiting.len() == self.failing.len()
     }
 }

@@ -63,7 +63,8 @@ fn replayed(it: &Journaled, config: Config, now: Now) -> Result<Registry, Resume
 impl Journaled {
     fn new(now: Now) -> Journaled {
         let secret = Arc::new(Secret::from_bytes([7; 32]));
-        let (config, registry) = (config(), Registry::new(config(), secret, now));
+        let (config, mut registry) = (config(), Registry::new(config(), secret, now));
+        registry.resume(now).unwrap();
         let (headers, journal, waiting) = (Vec::new(), Vec::new(), Vec::new());
         let mut it = Journaled { config, registry, headers, journal, waiting };
         it.tick(now);
@@ -142,6 +143,7 @@ impl Journaled {
         let event = |event| match event {
             Event::Opened(frozen) => (true, frozen.window(), frozen.len()),
             Event::Missed(frozen) => (false, frozen.window(), frozen.len()),
+            Event::Replayed(it) => (it.opened.is_some(), it.window, it.members),
         };
         std::iter::from_fn(|| self.registry.poll_event()).map(event).collect()
     }

@@ -2,7 +2,6 @@
 //! thread starts with the registry: later, the system may have none to give.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -10,8 +9,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::archive::{Archive, Document};
-use crate::clock::Clock;
-use crate::roster::FinalizedWindow;
+use crate::journal::{Replayed, WindowReader};
+use crate::node::DocumentSource;
+use crate::registry::WindowReplay;
 use crate::store::Disk;
 use crate::window::Window;
 
@@ -28,7 +28,7 @@ pub(super) enum Outcome {
 /// that it was given.
 #[derive(Debug)]
 pub(super) struct ArchiveThread {
-    windows: SyncSender<Arc<FinalizedWindow>>,
+    sources: SyncSender<DocumentSource>,
     outcomes: mpsc::Receiver<Outcome>,
 }
 
@@ -36,22 +36,21 @@ impl ArchiveThread {
     /// Starts the thread, which also removes documents older than `keep`; `None` keeps all.
     pub(super) fn start(
         archive: Archive<Disk>,
+        journal: impl WindowReader + 'static,
         keep: Option<Duration>,
-        clock: Clock,
     ) -> io::Result<ArchiveThread> {
         // One window at a time, and at most two outcomes of it: neither queue is ever full.
-        let (windows, to_write) = sync_channel(1);
+        let (sources, to_write) = sync_channel(1);
         let (report, outcomes) = mpsc::channel(2);
-        let writer = Writer { archive, keep, clock, report };
+        let writer = Writer { archive, journal, keep, newest: None, report };
         thread::Builder::new().name("archive".into()).spawn(move || writer.run(to_write))?;
-        Ok(ArchiveThread { windows, outcomes })
+        Ok(ArchiveThread { sources, outcomes })
     }
 
-    /// Queues a window whose document is to be written. The outcome of the window before must have
-    /// been received.
-    pub(super) fn write(&self, window: Arc<FinalizedWindow>) {
-        self.windows
-            .try_send(window)
+    /// Queues a document to be written. The outcome of the one before must have been received.
+    pub(super) fn write(&self, source: DocumentSource) {
+        self.sources
+            .try_send(source)
             .expect("one window at a time, and the thread only ends after us");
     }
 
@@ -62,30 +61,58 @@ impl ArchiveThread {
 }
 
 /// The state of the archive thread.
-struct Writer {
+struct Writer<R> {
     archive: Archive<Disk>,
+    journal: R,
     keep: Option<Duration>,
-    clock: Clock,
+    /// The newest window whose document was written.
+    newest: Option<Window>,
     report: mpsc::Sender<Outcome>,
 }
 
-impl Writer {
-    fn run(self, to_write: Receiver<Arc<FinalizedWindow>>) {
-        for window in to_write {
-            let written = self.archive.write(&Document::from(&*window), window.length());
-            let written = written.map_err(|error| error.to_string());
+impl<R: WindowReader> Writer<R> {
+    fn run(mut self, to_write: Receiver<DocumentSource>) {
+        for source in to_write {
+            let window = source.window();
+            let written = self.write(source);
             let prunes = written.is_ok();
-            self.tell(Outcome::Written(window.window(), written));
+            self.tell(Outcome::Written(window, written));
             if prunes {
-                self.prune();
+                self.prune(window);
             }
         }
     }
 
-    /// Removes the documents of one day that is older than `keep`.
-    fn prune(&self) {
-        let Some(keep) = self.keep else { return };
-        match self.archive.prune(self.clock.now().wall, keep) {
+    fn write(&self, source: DocumentSource) -> Result<(), String> {
+        let (document, length) = match source {
+            DocumentSource::Held(window) => (Document::from(&*window), window.length()),
+            DocumentSource::Journal(window) => {
+                let WindowReplay { filling, opened } = self.replay(window)?;
+                let (closes, members) = (filling.closes(), filling.members());
+                (Document::new(window, closes, opened, members), filling.length())
+            }
+        };
+        self.archive.write(&document, length).map_err(|error| error.to_string())
+    }
+
+    /// Reads a window back from its journal.
+    fn replay(&self, window: Window) -> Result<WindowReplay, String> {
+        let mut replay: Option<WindowReplay> = None;
+        let mut fold = |replayed| match (replayed, &mut replay) {
+            (Replayed::Begin(header), _) => replay = Some(WindowReplay::new(header)),
+            (Replayed::Record(record), Some(replay)) => replay.commit(record),
+            (Replayed::Record(_), None) => {}
+        };
+        self.journal.read(window, &mut fold).map_err(|error| error.to_string())?;
+        replay.ok_or_else(|| format!("the journal of {window} has no header"))
+    }
+
+    /// Removes the documents of one day that is older than `keep`, counted from the newest window
+    /// that was written: a clock that is wrong for a while removes nothing.
+    fn prune(&mut self, written: Window) {
+        self.newest = self.newest.max(Some(written));
+        let (Some(keep), Some(newest)) = (self.keep, self.newest) else { return };
+        match self.archive.prune(newest.opens(), keep) {
             Ok(None) => {}
             Ok(Some(day)) => {
                 tracing::info!(day = %day.display(), "documents removed: older than --keep");

@@ -171,7 +171,7 @@ impl RegistryTask {
             workers.add_counts(&mut counts);
             counts
         };
-        reporter.report(self.clock.now(), &self.node, counts);
+        reporter.report(self.clock.now(), &self.node, self.clock.doubted_step(), counts);
     }
 
     /// Shuts down: waits up to `SHUTDOWN_TIMEOUT` until what was given to the journal is answered

@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, watch};
 use crate::clock::{Clock, Now};
 use crate::events::EventSender;
 use crate::node::{self, Node};
-use crate::roster::FinalizedWindow;
-use crate::snapshot::{Past, Snapshot, Totals};
+use crate::roster::Ended;
+use crate::snapshot::{Past, Snapshot, Totals, Trouble};
 use crate::tally::Tally;
 use crate::window::Length;
 
@@ -19,6 +19,9 @@ use super::workers::GateCounts;
 
 /// The shortest time between two published snapshots, unless a window opens or is missed.
 const SHOW_EVERY: Duration = Duration::from_millis(250);
+
+/// How far the clock may be set back behind the last opening before that is reported.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// The shortest time between two reports of rejected datagrams: with a line for each, their sender
 /// could fill the log.
@@ -49,7 +52,21 @@ pub(super) fn snapshot(node: &Node, length: Length, clock: Clock) -> Snapshot {
         totals: Totals::default(),
         rejected: Tally::default(),
         journal_works: true,
+        troubles: Vec::new(),
     }
+}
+
+/// Returns what is wrong with a registry besides its journal; `doubted_step` is the step of the
+/// wall clock that is not believed, in milliseconds.
+fn troubles(now: Now, node: &Node, doubted_step: Option<i64>) -> Vec<Trouble> {
+    let (current, (next, _)) = (node.current(), node.next());
+    let is_behind =
+        current.opened().is_some() && now.wall.plus(CLOCK_TOLERANCE) < current.window().opens();
+    let behind = is_behind.then(|| Trouble::ClockBehind { last: current.window(), next });
+    let failing = node.failing_documents();
+    let documents = (failing > 0).then_some(Trouble::Documents(failing));
+    let doubt = doubted_step.map(Trouble::ClockInDoubt);
+    [doubt, behind, documents].into_iter().flatten().collect()
 }
 
 impl Reporter {
@@ -74,30 +91,29 @@ impl Reporter {
         let event = match event {
             node::Event::Opened(window, late) => {
                 self.snapshot.totals.opened += 1;
-                Event::Window(self.remember(&window, Some(late)))
+                Event::Window(self.remember(window.ended(), Some(late)))
             }
             node::Event::Missed(window) => {
                 self.snapshot.totals.missed += 1;
-                Event::Window(self.remember(&window, None))
+                Event::Window(self.remember(window.ended(), None))
             }
-            node::Event::Replayed(window) => {
-                let late = window.opened().map(|opened| window.window().opens().until(opened));
-                self.remember(&window, late);
+            node::Event::Replayed(ended) => {
+                let late = ended.opened.map(|opened| ended.window.opens().until(opened));
+                self.remember(ended, late);
                 return;
             }
             node::Event::JournalRefuses(why) => Event::JournalRefuses(why),
             node::Event::JournalRecovered => Event::JournalRecovered,
             node::Event::DocumentWritten(window) => Event::DocumentWritten(window),
             node::Event::DocumentFails(why) => Event::DocumentFails(why),
-            node::Event::DocumentPostponed(window) => Event::DocumentPostponed(window),
         };
         self.tell(event);
     }
 
     /// Adds a window to the snapshot's past windows, and makes the next snapshot due at once.
-    fn remember(&mut self, window: &FinalizedWindow, late: Option<Duration>) -> Past {
-        let (members, rooms) = (window.len(), window.rosters().len());
-        let past = Past { window: window.window(), members, rooms, late };
+    fn remember(&mut self, ended: Ended, late: Option<Duration>) -> Past {
+        let Ended { window, members, rooms, .. } = ended;
+        let past = Past { window, members, rooms, late };
         self.snapshot.remember(past);
         self.show_at = Duration::ZERO;
         past
@@ -115,7 +131,14 @@ impl Reporter {
 
     /// Publishes the snapshot and the counts of rejected datagrams if they are due; `counts`
     /// returns the sum of all gates.
-    pub(super) fn report(&mut self, now: Now, node: &Node, counts: impl FnOnce() -> GateCounts) {
+    pub(super) fn report(
+        &mut self,
+        now: Now,
+        node: &Node,
+        doubted_step: Option<i64>,
+        counts: impl FnOnce() -> GateCounts,
+    ) {
+        self.note_troubles(troubles(now, node, doubted_step));
         let shows = now.mono >= self.show_at && !self.shown.is_closed();
         let reports = now.mono >= self.report_at;
         if !shows && !reports {
@@ -128,6 +151,21 @@ impl Reporter {
         }
         if shows {
             self.show(now, node, &counts);
+        }
+    }
+
+    /// Sends an event when the clock is in trouble, or no more. (The node reports documents.)
+    fn note_troubles(&mut self, troubles: Vec<Trouble>) {
+        let of_clock = |troubles: &[Trouble]| {
+            troubles.iter().copied().find(|trouble| !matches!(trouble, Trouble::Documents(_)))
+        };
+        let (before, after) = (of_clock(&self.snapshot.troubles), of_clock(&troubles));
+        self.snapshot.troubles = troubles;
+        match (before, after) {
+            (None, None) => {}
+            (Some(_), None) => self.tell(Event::ClockRight),
+            (Some(was), Some(trouble)) if was.code() == trouble.code() => {}
+            (_, Some(trouble)) => self.tell(Event::ClockWrong(trouble)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Health checks: whether the registry is alive, and whether it can store registrations.
+//! Health checks: whether the registry is alive, and whether it serves and writes all that it should.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) async fn alive(State(site): State<Arc<Site>>) -> Response {
     }
 }
 
-/// Answers `/readyz`: 200 if registrations can be stored, else 503.
+/// Answers `/readyz`: 200 if the registry serves and writes all that it should, else 503.
 pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response {
     if let Some(problem) = silence_problem(&site) {
         return problem.into_response();
@@ -36,6 +36,9 @@ pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response {
         let reason = "the journal cannot be written, so that no registration is taken: make room on \
                       the disk of --data, or see what the program says on stderr";
         return Problem::busy("log_not_writable", reason).into_response();
+    }
+    if let Some(trouble) = site.feed.snapshot().troubles.first() {
+        return Problem::busy(trouble.code(), trouble.to_string()).into_response();
     }
     reply::json(StatusCode::OK, &Healthy { status: "ready" })
 }

@@ -109,10 +109,8 @@ pub fn log(event: &Event) {
         Event::JournalRecovered => tracing::warn!("the journal is written again"),
         Event::DocumentWritten(window) => tracing::info!(%window, "document written"),
         Event::DocumentFails(why) => tracing::error!("{why}; trying again"),
-        Event::DocumentPostponed(window) => tracing::error!(
-            %window,
-            "too many documents wait to be written: this window's is written at the next start"
-        ),
+        Event::ClockWrong(trouble) => tracing::error!("{trouble}"),
+        Event::ClockRight => tracing::warn!("windows go by the clock again"),
         Event::Rejected(tally) => {
             tracing::warn!(counts = rejected(tally), "datagrams turned away")
         }

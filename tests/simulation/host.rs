@@ -14,12 +14,12 @@ use hit7::gate::{Admit, Gate};
 use hit7::journal::{Epoch, Outcome};
 use hit7::limit::Rate;
 use hit7::mesh::ListCap;
-use hit7::node::{Event, Inbound, Input, Node, Output};
+use hit7::node::{DocumentSource, Event, Inbound, Input, Node, Output};
 use hit7::path::{Path, Transmit};
 use hit7::proto::{Kind, MAX_DATAGRAM, Request, RequestKind, Room};
 use hit7::record::{Entry, Record};
 use hit7::registry::{Caps, Config, Handled, Registry};
-use hit7::roster::FinalizedWindow;
+use hit7::roster::{Ended, FinalizedWindow};
 use hit7::tally::{Code, DropReason, RejectReason};
 use hit7::window::{Length, Wall, Window};
 
@@ -68,7 +68,7 @@ pub(crate) struct Process {
     epoch: Epoch,
     /// The window whose document is being written, and when that is done; `None` once the archive's
     /// thread has died.
-    archive: Option<Option<(Duration, Arc<FinalizedWindow>)>>,
+    archive: Option<Option<(Duration, DocumentSource)>>,
     /// The windows whose document was written by this process, or that had no members.
     archived: BTreeSet<Window>,
     /// Until when the process waits for a full socket, as a mutation makes it do.
@@ -483,20 +483,31 @@ impl World {
     fn follow(&mut self, event: Event, now: Now) {
         match event {
             Event::Opened(window, _) => self.follow_opening(&window, now),
-            Event::Missed(window) => self.follow_missed(&window),
-            Event::Replayed(window) => match window.opened() {
-                Some(_) => self.follow_opening(&window, now),
-                None => self.follow_missed(&window),
-            },
+            Event::Missed(window) => {
+                self.follow_missed(window.window());
+                self.rules.on_ended(&window);
+            }
+            Event::Replayed(ended) => self.follow_replayed(ended, now),
             Event::DocumentFails(..) => self.seen.note("a document had to wait for the disk"),
-            Event::DocumentPostponed(_) => self.seen.note("too many documents waited"),
             Event::JournalRefuses(_) | Event::JournalRecovered | Event::DocumentWritten(_) => {}
         }
     }
 
-    fn follow_missed(&mut self, window: &FinalizedWindow) {
+    fn follow_replayed(&mut self, ended: Ended, now: Now) {
+        let current = self.process().node.current().clone();
+        if current.window() == ended.window {
+            return self.follow_opening(&current, now);
+        }
+        match (ended.members, ended.opened) {
+            (0, _) => drop(self.process().archived.insert(ended.window)),
+            (_, None) => self.follow_missed(ended.window),
+            (_, Some(_)) => {}
+        }
+    }
+
+    fn follow_missed(&mut self, window: Window) {
         self.seen.note("a window was missed");
-        self.trace(|| format!("missed {}", window.window()));
+        self.trace(|| format!("missed {window}"));
         let steady = self.t.saturating_sub(self.host.steady_since);
         self.rules.on_missed(window, steady);
     }
@@ -545,34 +556,41 @@ impl World {
         }
     }
 
-    fn archive(&mut self, window: Arc<FinalizedWindow>) {
+    fn archive(&mut self, source: DocumentSource) {
         let due = self.t + self.dice.millis(Fault::Chance, 1, 50);
         if let Some(writing) = &mut self.process().archive {
             assert!(writing.is_none(), "one document at a time");
-            *writing = Some((due, window));
+            *writing = Some((due, source));
         }
     }
 
     fn write_document(&mut self) {
         let t = self.t;
         let Some(Some(writing)) = self.host.up.as_mut().map(|it| &mut it.archive) else { return };
-        let Some((_, window)) = writing.take_if(|(due, _)| *due <= t) else { return };
+        let Some((_, source)) = writing.take_if(|(due, _)| *due <= t) else { return };
         if self.setup.mutation == Some(Mutation::HelperDiesInSilence) {
             self.process().archive = None;
             return;
         }
-        let (window, result) = (window.window(), self.document_of(&window));
+        let (window, result) = (source.window(), self.write_document_of(source));
         let now = self.now().expect("the registry is up");
         self.trace(|| format!("the document of {window}: {result:?}"));
         self.process().node.handle(now, Input::Archived(window, result));
     }
 
-    fn document_of(&mut self, window: &FinalizedWindow) -> Result<(), String> {
+    fn write_document_of(&mut self, source: DocumentSource) -> Result<(), String> {
         if self.t < self.host.journal.full_until {
             return Err("the disk is full".to_owned());
         }
-        let document = serde_json::to_string(&Document::from(window)).unwrap();
-        let window = window.window();
+        let window = source.window();
+        let document = match source {
+            DocumentSource::Held(window) => Document::from(&*window),
+            DocumentSource::Journal(window) => {
+                self.seen.note("a document was made from its journal");
+                self.host.journal.document(window)
+            }
+        };
+        let document = serde_json::to_string(&document).unwrap();
         self.process().archived.insert(window);
         self.rules.on_document(window, &document);
         self.host.documents.insert(window, document);

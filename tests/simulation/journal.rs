@@ -9,8 +9,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use hit7::archive::Document;
 use hit7::journal::Epoch;
 use hit7::record::{Entry, Header, Record};
+use hit7::registry::WindowReplay;
 use hit7::window::{Length, Window};
 
 use crate::faults::{Counts, Dice, Fault};
@@ -330,6 +332,15 @@ impl SimulatedJournal {
         let all = std::mem::take(&mut self.synced);
         let (gone, kept) = all.into_iter().partition(|record| record.window() == window);
         (self.files.discarded, self.synced) = (gone, kept);
+    }
+
+    /// Makes the document of a window that has ended, as the archive does from the journal's file.
+    pub(crate) fn document(&self, window: Window) -> Document {
+        let mut replay = WindowReplay::new(Header { window, length: self.length, cap: None });
+        let of_it = self.synced.iter().filter(|record| record.window() == window);
+        of_it.for_each(|record| replay.commit(record.clone()));
+        let WindowReplay { filling, opened } = replay;
+        Document::new(window, filling.closes(), opened, filling.members())
     }
 
     /// Crashes the host: pending records are lost, or kept as far as they were written. Returns

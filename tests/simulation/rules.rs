@@ -188,14 +188,16 @@ impl Rules {
         }
         let members = members_of(frozen).into_keys();
         self.never_held_up.on_opened((frozen.window(), frozen.closes()), members, self.t);
-        let kept = self.acked_means_in.on_ended(&self.history, frozen);
-        self.judge(kept);
+        self.on_ended(frozen);
     }
 
     /// Called when a window was missed.
-    pub(crate) fn on_missed(&mut self, frozen: &FinalizedWindow, steady: Duration) {
-        let window = frozen.window();
+    pub(crate) fn on_missed(&mut self, window: Window, steady: Duration) {
         self.judge(time_never_runs_back::check_missed(&self.history, window, steady));
+    }
+
+    /// Called with the rosters of a window that was opened or missed.
+    pub(crate) fn on_ended(&mut self, frozen: &FinalizedWindow) {
         let kept = self.acked_means_in.on_ended(&self.history, frozen);
         self.judge(kept);
     }

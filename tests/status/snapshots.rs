@@ -56,6 +56,7 @@ fn snapshot(current: FinalizedWindow) -> Snapshot {
         totals: Totals::default(),
         rejected: Tally::default(),
         journal_works: true,
+        troubles: Vec::new(),
     }
 }
 

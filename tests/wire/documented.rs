@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-use hit7::archive::Document;
+use hit7::archive::{Archive, Document};
 use hit7::cookie::Key;
 use hit7::proto::{Datagram, Envelope, Kind};
 use hit7::record::{Header, Record};
+use hit7::store::Disk;
+use hit7::window::Length;
 use serde_json::{Map, Value};
 
 use super::samples::full;
@@ -81,10 +83,13 @@ fn the_journal_is_what_the_program_writes() {
 
 #[test]
 fn the_document_is_what_the_program_writes() {
-    let lines = fenced("json document");
-    assert_eq!(lines.len(), 1);
-    let document: Document = serde_json::from_str(&lines[0]).unwrap();
-    assert_eq!(serde_json::to_string(&document).unwrap(), lines[0]);
+    let text = fenced("json document").join("\n") + "\n";
+    let document: Document = serde_json::from_str(&text).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let archive = Archive::new(Disk, home.path().to_owned());
+    archive.write(&document, Length::MINUTE).unwrap();
+    let written = home.path().join("2026-11-23/11-29.json");
+    assert_eq!(fs::read_to_string(written).unwrap(), text);
 }
 
 /// Returns the value of `name` in the worked example of a `mac`.

@@ -57,6 +57,20 @@ pub(super) fn survey(store: &impl Store, dir: &Path) -> Result<Survey, StoreErro
     Ok(survey)
 }
 
+/// Finds the journal file of `window` by its name, whatever the length of the window is.
+pub(super) fn find(
+    store: &impl Store,
+    dir: &Path,
+    window: Window,
+) -> Result<Option<JournalFileName>, StoreError> {
+    let (mut survey, day) = (Survey::default(), dir.join(window.day()));
+    match store.list(&day).at("list", &day) {
+        Err(error) if error.is_missing() => {}
+        listed => listed?.into_iter().for_each(|item| survey.place(&window.day(), item)),
+    }
+    Ok(survey.files.into_iter().find(|named| named.window == window))
+}
+
 fn is_day(item: &Item) -> bool {
     let name = item.name().unwrap_or_default();
     item.kind == Kind::Dir && Window::named(name, "00-00").is_some()

@@ -47,6 +47,7 @@ fn snapshot(minute: u32, rooms: &[(&str, u16)]) -> Snapshot {
         totals: Totals::default(),
         rejected: Tally::default(),
         journal_works: true,
+        troubles: Vec::new(),
     }
 }
 

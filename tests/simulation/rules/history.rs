@@ -75,7 +75,9 @@ impl History {
     /// Returns the content that the document of a window must have.
     pub(crate) fn document(&self, window: Window) -> Value {
         let mut rooms: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-        for (addr, member) in self.members.get(&window).into_iter().flatten() {
+        let mut members: Vec<_> = self.members.get(&window).into_iter().flatten().collect();
+        members.sort_by_key(|(addr, member)| (member.registered, **addr));
+        for (addr, member) in members {
             let mut entry = json!({ "addr": addr, "registered": member.registered.to_string() });
             if let Some(name) = &member.profile.name {
                 entry["name"] = json!(name.as_str());
