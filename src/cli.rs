@@ -130,6 +130,9 @@ pub(crate) struct Serve {
     /// Start although lines of the journal are damaged, without them; the damaged file is copied aside
     #[arg(long, env = "HIT7_ACCEPT_DAMAGE", value_parser = FalseyValueParser::new())]
     pub(crate) accept_damage: bool,
+    /// Start although the file system of --data cannot lock files or sync folders: what was acked may be lost
+    #[arg(long, env = "HIT7_ACCEPT_WEAK_DISK", value_parser = FalseyValueParser::new())]
+    pub(crate) accept_weak_disk: bool,
     /// Print lines, also in a terminal
     #[arg(long, env = "HIT7_PLAIN", value_parser = FalseyValueParser::new())]
     pub(crate) plain: bool,

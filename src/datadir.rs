@@ -7,6 +7,7 @@
 //!   journal/  windows/   see `journal` and `archive`
 //! ```
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -16,7 +17,8 @@ use thiserror::Error;
 
 use crate::cookie::Secret;
 use crate::store::{
-    Disk, ErrorContext, Store, StoreError, make_dir_durably, open_regular, parent, write_whole,
+    Disk, ErrorContext, Store, StoreError, is_unsupported, make_dir_durably, open_regular, parent,
+    write_whole,
 };
 
 /// A locked data directory, which no other registry can use until this is dropped.
@@ -26,6 +28,24 @@ pub struct DataDir {
     secret: Secret,
     /// The lock is held as long as this file is open.
     _lock: File,
+}
+
+/// An operation without which a registry's promises do not hold, and that some file systems lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weakness {
+    /// Files cannot be locked.
+    Lock,
+    /// A file or a folder cannot be synced.
+    Sync,
+}
+
+impl fmt::Display for Weakness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Weakness::Lock => "lock a file: nothing keeps a second registry from writing there too",
+            Weakness::Sync => "sync a folder: what was acked may be gone after a power failure",
+        })
+    }
 }
 
 /// The reason why a data directory cannot be used.
@@ -40,6 +60,18 @@ pub enum DataDirError {
         .0.display()
     )]
     InUse(PathBuf),
+    /// The file system cannot do what the registry's promises need.
+    #[error(
+        "{} is on a file system that cannot {weakness}; choose another folder with --data, or start \
+         with --accept-weak-disk",
+        path.display()
+    )]
+    Weak {
+        /// The data directory.
+        path: PathBuf,
+        /// What the file system cannot do.
+        weakness: Weakness,
+    },
     /// The file `secret` does not have the length of a secret.
     #[error(
         "{} is not the 32 bytes that hit7 keeps there; restore it, or remove it: a new one is made, \
@@ -58,12 +90,23 @@ pub enum DataDirError {
 }
 
 impl DataDir {
-    /// Opens and locks the directory at `path`; it is made with mode 0700 if it is missing.
-    pub fn open(path: &Path) -> Result<DataDir, DataDirError> {
+    /// Opens and locks the directory at `path`; it is made with mode 0700 if it is missing. With
+    /// `accept_weak`, what its file system cannot do is only logged.
+    pub fn open(path: &Path, accept_weak: bool) -> Result<DataDir, DataDirError> {
+        let accept = |weakness| match accept_weak {
+            true => Ok(tracing::warn!("{}: the file system cannot {weakness}", path.display())),
+            false => Err(DataDirError::Weak { path: path.to_owned(), weakness }),
+        };
         make_dir(path)?;
         restrict_data_dir(path)?;
-        let lock = lock(path)?;
-        restrict_journal_dir(&path.join("journal"))?;
+        let (lock, is_locked) = lock(path)?;
+        if !is_locked {
+            accept(Weakness::Lock)?;
+        }
+        if !can_sync(path, &lock)? {
+            accept(Weakness::Sync)?;
+        }
+        restrict_journal_dir(&path.join("journal"));
         let secret = open_secret(&path.join("secret"))?;
         // Made now, so that a file in its place is found at the start, not with the first document.
         make_dir_durably(&Disk, &path.join("windows"))?;
@@ -130,24 +173,48 @@ fn has_only_our_files(dir: &Path) -> Result<bool, StoreError> {
 
 /// Sets the journal's folder to mode 0700 if others can access it, as after a restore: the journal
 /// names the members of the next window, and their ids.
-fn restrict_journal_dir(dir: &Path) -> Result<(), StoreError> {
+fn restrict_journal_dir(dir: &Path) {
     let is_open = |data: fs::Metadata| data.is_dir() && data.permissions().mode() & 0o077 != 0;
     if fs::symlink_metadata(dir).is_ok_and(is_open) {
-        tracing::warn!("{} was open to others: its mode is 0700 now", dir.display());
-        fs::set_permissions(dir, Permissions::from_mode(0o700)).at("protect", dir)?;
+        restrict(dir, 0o700);
     }
-    Ok(())
 }
 
-fn lock(dir: &Path) -> Result<File, DataDirError> {
+/// Sets the mode of a file or folder that others can access, and logs that.
+fn restrict(path: &Path, mode: u32) {
+    match fs::set_permissions(path, Permissions::from_mode(mode)) {
+        Ok(()) => {
+            tracing::warn!("others could read {}: its mode is {mode:04o} now", path.display());
+        }
+        Err(error) => tracing::warn!(
+            "others on this machine may read {}, and its file system keeps no modes ({error}): they \
+             could forge cookies, and see who is in the next window; mount it with umask=077, or \
+             choose another folder with --data",
+            path.display()
+        ),
+    }
+}
+
+/// Locks the directory; returns the file that holds the lock, and whether its file system has locks.
+fn lock(dir: &Path) -> Result<(File, bool), DataDirError> {
     let path = dir.join("lock");
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false).mode(0o600);
     let file = open_regular(options, &path).at("open", &path)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok((file, true)),
+        Err(TryLockError::Error(error)) if is_unsupported(&error) => Ok((file, false)),
         Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(dir.to_owned())),
         Err(TryLockError::Error(error)) => Err(StoreError::new("lock", &path, error).into()),
+    }
+}
+
+/// Returns whether the file system of the directory can sync a folder and a file in it.
+fn can_sync(dir: &Path, file: &File) -> Result<bool, StoreError> {
+    let folder = File::open(dir).at("open", dir)?;
+    match folder.sync_all().and_then(|()| file.sync_data()) {
+        Err(error) if is_unsupported(&error) => Ok(false),
+        synced => synced.at("sync", dir).map(|()| true),
     }
 }
 
@@ -172,8 +239,7 @@ fn read_secret(path: &Path, file: File) -> Result<Secret, DataDirError> {
 fn restrict_secret(path: &Path, file: &File) -> Result<(), StoreError> {
     let mode = file.metadata().at("read", path)?.permissions().mode();
     if mode & 0o077 != 0 {
-        tracing::warn!("{} could be read by others: its mode is 0600 now", path.display());
-        file.set_permissions(Permissions::from_mode(0o600)).at("protect", path)?;
+        restrict(path, 0o600);
     }
     Ok(())
 }
@@ -197,7 +263,7 @@ mod tests {
     fn a_missing_directory_is_made_for_its_owner_alone() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("srv/hit7-data");
-        let data = DataDir::open(&path).unwrap();
+        let data = DataDir::open(&path, false).unwrap();
         assert_eq!(mode(&path), 0o700);
         assert_eq!((mode(&path.join("lock")), mode(&path.join("secret"))), (0o600, 0o600));
         assert_eq!(data.journal(), path.join("journal"));
@@ -208,26 +274,26 @@ mod tests {
     fn an_existing_directory_keeps_its_mode() {
         let home = tempfile::tempdir().unwrap();
         fs::set_permissions(home.path(), Permissions::from_mode(0o750)).unwrap();
-        DataDir::open(home.path()).unwrap();
+        DataDir::open(home.path(), false).unwrap();
         assert_eq!(mode(home.path()), 0o750);
     }
 
     #[test]
     fn a_second_registry_is_refused_until_the_first_is_gone() {
         let home = tempfile::tempdir().unwrap();
-        let first = DataDir::open(home.path()).unwrap();
-        let said = DataDir::open(home.path()).unwrap_err().to_string();
+        let first = DataDir::open(home.path(), false).unwrap();
+        let said = DataDir::open(home.path(), false).unwrap_err().to_string();
         assert!(said.contains("another registry") && said.contains(home.path().to_str().unwrap()));
         drop(first);
-        DataDir::open(home.path()).unwrap();
+        DataDir::open(home.path(), false).unwrap();
     }
 
     #[test]
     fn the_secret_is_made_once() {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("secret.tmp"), "left by a crash").unwrap();
-        let made = *DataDir::open(home.path()).unwrap().secret().as_bytes();
-        assert_eq!(DataDir::open(home.path()).unwrap().secret().as_bytes(), &made);
+        let made = *DataDir::open(home.path(), false).unwrap().secret().as_bytes();
+        assert_eq!(DataDir::open(home.path(), false).unwrap().secret().as_bytes(), &made);
         assert_eq!(fs::read(home.path().join("secret")).unwrap(), made);
         assert!(!home.path().join("secret.tmp").exists());
     }
@@ -238,7 +304,7 @@ mod tests {
         let path = home.path().join("secret");
         for length in [0, 31, 33, 1000] {
             fs::write(&path, vec![7; length]).unwrap();
-            let said = DataDir::open(home.path()).unwrap_err().to_string();
+            let said = DataDir::open(home.path(), false).unwrap_err().to_string();
             assert!(said.contains(path.to_str().unwrap()) && said.contains("restore it"), "{said}");
             assert_eq!(fs::read(&path).unwrap().len(), length);
         }
@@ -247,10 +313,10 @@ mod tests {
     #[test]
     fn a_secret_that_others_could_read_is_closed_to_them() {
         let home = tempfile::tempdir().unwrap();
-        drop(DataDir::open(home.path()).unwrap());
+        drop(DataDir::open(home.path(), false).unwrap());
         let path = home.path().join("secret");
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        DataDir::open(home.path()).unwrap();
+        DataDir::open(home.path(), false).unwrap();
         assert_eq!(mode(&path), 0o600);
     }
 
@@ -260,11 +326,11 @@ mod tests {
         let path = home.path().join("made before");
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
-        DataDir::open(&path).unwrap();
+        DataDir::open(&path, false).unwrap();
         assert_eq!(mode(&path), 0o755);
         fs::set_permissions(&path, Permissions::from_mode(0o770)).unwrap();
         fs::write(path.join("of somebody else"), "").unwrap();
-        DataDir::open(&path).unwrap();
+        DataDir::open(&path, false).unwrap();
         assert_eq!(mode(&path), 0o770, "it is not ours to change");
     }
 
@@ -274,7 +340,7 @@ mod tests {
         let log = home.path().join("journal");
         fs::create_dir(&log).unwrap();
         fs::set_permissions(&log, Permissions::from_mode(0o755)).unwrap();
-        DataDir::open(home.path()).unwrap();
+        DataDir::open(home.path(), false).unwrap();
         assert_eq!(mode(&log), 0o700);
     }
 
@@ -283,12 +349,12 @@ mod tests {
         for name in ["lock", "secret"] {
             let home = tempfile::tempdir().unwrap();
             let (target, data) = (home.path().join("target"), home.path().join("data"));
-            DataDir::open(&data).unwrap();
+            DataDir::open(&data, false).unwrap();
             fs::write(&target, [7; 32]).unwrap();
             fs::set_permissions(&target, Permissions::from_mode(0o644)).unwrap();
             fs::remove_file(data.join(name)).unwrap();
             std::os::unix::fs::symlink(&target, data.join(name)).unwrap();
-            let said = DataDir::open(&data).unwrap_err().to_string();
+            let said = DataDir::open(&data, false).unwrap_err().to_string();
             assert!(said.contains(name) && said.contains("a link"), "{said}");
             assert_eq!((mode(&target), fs::read(&target).unwrap()), (0o644, vec![7; 32]));
         }
@@ -300,7 +366,7 @@ mod tests {
         let path = home.path().join("file");
         fs::write(&path, "").unwrap();
         for path in [path.clone(), path.join("below")] {
-            let said = DataDir::open(&path).unwrap_err().to_string();
+            let said = DataDir::open(&path, false).unwrap_err().to_string();
             assert!(said.contains(path.to_str().unwrap()) && said.contains("--data"), "{said}");
         }
     }
@@ -310,7 +376,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("windows");
         fs::write(&path, "").unwrap();
-        let said = DataDir::open(home.path()).unwrap_err().to_string();
+        let said = DataDir::open(home.path(), false).unwrap_err().to_string();
         assert!(said.contains(path.to_str().unwrap()) && said.contains("--data"), "{said}");
     }
 }

@@ -66,6 +66,8 @@ pub struct Config {
     pub keep: Option<Duration>,
     /// Whether to start without the damaged lines of the journal, instead of failing.
     pub accept_damage: bool,
+    /// Whether to start on a file system that cannot do what the registry's promises need.
+    pub accept_weak_disk: bool,
     /// Threads that receive and send, each with sockets of its own; at least 1.
     pub workers: usize,
 }
@@ -135,7 +137,7 @@ pub struct Server {
 impl Server {
     /// Locks the data folder and replays the journal.
     pub fn start(config: Config, clock: Clock) -> Result<Server, StartError> {
-        let data = DataDir::open(&config.data)?;
+        let data = DataDir::open(&config.data, config.accept_weak_disk)?;
         let secret = Arc::new(Secret::from_bytes(*data.secret().as_bytes()));
         let mut gate = Gate::new(secret.cookie_issuer(), config.trust.clone(), config.rate);
         gate.set_keys(config.keys.clone());

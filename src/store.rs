@@ -138,7 +138,11 @@ impl Store for Disk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::File::open(dir)?.sync_all()
+        match fs::File::open(dir)?.sync_all() {
+            // The start has tried the file system, and the operator has accepted that.
+            Err(error) if is_unsupported(&error) => Ok(()),
+            synced => synced,
+        }
     }
 
     fn identity(&self, path: &Path) -> io::Result<Identity> {
@@ -161,10 +165,21 @@ pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<fs::Fi
     }
 }
 
+/// Returns whether an error means that this file system cannot do what was asked, ever: some of
+/// FUSE, CIFS and 9p have no sync of folders, or no locks.
+pub fn is_unsupported(error: &io::Error) -> bool {
+    let numbers = [libc::ENOLCK, libc::ENOTTY];
+    matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput)
+        || error.raw_os_error().is_some_and(|number| numbers.contains(&number))
+}
+
 impl Handle for fs::File {
     fn sync(&mut self) -> io::Result<()> {
         // fdatasync(2): a changed length is flushed with the data, times are not.
-        self.sync_data()
+        match self.sync_data() {
+            Err(error) if is_unsupported(&error) => Ok(()),
+            synced => synced,
+        }
     }
 
     fn cut(&mut self, length: u64) -> io::Result<()> {
@@ -204,7 +219,9 @@ impl StoreError {
 fn remedy(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::PermissionDenied => "; give the user that runs hit7 access to it",
-        ErrorKind::NotADirectory => "; choose another folder with --data",
+        ErrorKind::NotADirectory | ErrorKind::CrossesDevices | ErrorKind::Unsupported => {
+            "; choose another folder with --data"
+        }
         ErrorKind::ReadOnlyFilesystem => "; mount it writable, or choose another with --data",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; make room on the disk",
         _ => "",

@@ -90,6 +90,7 @@ fn server_config(args: cli::Serve) -> Result<server::Config, Failure> {
         trust,
         keep: args.keep.0,
         accept_damage: args.accept_damage,
+        accept_weak_disk: args.accept_weak_disk,
         workers: args.workers.unwrap_or_else(default_workers),
     })
 }
