@@ -93,9 +93,12 @@ impl DataDir {
     /// Opens and locks the directory at `path`; it is made with mode 0700 if it is missing. With
     /// `accept_weak`, what its file system cannot do is only logged.
     pub fn open(path: &Path, accept_weak: bool) -> Result<DataDir, DataDirError> {
-        let accept = |weakness| match accept_weak {
-            true => Ok(tracing::warn!("{}: the file system cannot {weakness}", path.display())),
-            false => Err(DataDirError::Weak { path: path.to_owned(), weakness }),
+        let accept = |weakness| {
+            if !accept_weak {
+                return Err(DataDirError::Weak { path: path.to_owned(), weakness });
+            }
+            tracing::warn!("{}: the file system cannot {weakness}", path.display());
+            Ok(())
         };
         make_dir(path)?;
         restrict_data_dir(path)?;
