@@ -27,7 +27,7 @@ faults! {
     Loss Delay Double Stale Partition NatTimeout NatChange Drift Step PeerStep
     Crash Down SyncFail Short Full Slow Hang Kept Torn
     PeerDeath Leaving Scripts Outsiders Forgers Crowd
-    FullSocket HelperDeath
+    FullSocket HelperDeath Jump
 }
 
 /// The kinds of fault that are switched on, as a bit set.

@@ -34,6 +34,9 @@ use crate::world::{Agenda, REGISTRY, TRUSTED, World, addr};
 /// The longest time until the registry's wall clock is read again.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a jump of the wall clock has stood when it may be believed, and when it must be.
+const JUMP_PROBATION: [Duration; 2] = [Duration::from_secs(119), Duration::from_secs(123)];
+
 /// No limit on the rate of requests, which other tests cover.
 const NO_LIMIT: Rate = Rate { per_second: 0, burst: 0 };
 
@@ -51,6 +54,9 @@ pub(crate) struct Host {
     pub(crate) documents: BTreeMap<Window, String>,
     pub(crate) secret: u8,
     pub(crate) up: Option<Process>,
+    /// A jump of the wall clock, which has not been taken back: when it came, and by how many
+    /// milliseconds.
+    pub(crate) jump: Option<(Duration, i64)>,
     /// Since when the registry has been free of faults.
     pub(crate) steady_since: Duration,
     /// Sockets that are full, and until when.
@@ -108,6 +114,7 @@ impl Host {
             documents: BTreeMap::new(),
             secret: 7,
             up: None,
+            jump: None,
             steady_since: Duration::ZERO,
             full: BTreeMap::new(),
         }
@@ -133,6 +140,15 @@ impl Host {
         Some(next.max(soon).min(t + CLOCK_CHECK_INTERVAL))
     }
 
+    /// Returns the times that the registry may go by: the wall clock without a jump that may not be
+    /// believed yet, and without one that need not be.
+    fn trusted_walls(&self, t: Duration) -> [Wall; 2] {
+        JUMP_PROBATION.map(|span| {
+            let young = self.jump.filter(|(since, _)| t < *since + span);
+            Wall::from_millis(self.clock.reading(t).millis() - young.map_or(0, |(_, by)| by))
+        })
+    }
+
     fn is_full(&self, socket: Socket, t: Duration) -> bool {
         self.full.get(&socket).is_some_and(|until| t < *until)
     }
@@ -145,6 +161,8 @@ impl World {
         if self.setup.mutation == Some(Mutation::NewSecret) {
             self.host.secret += 1;
         }
+        self.host.clock.believe(t);
+        self.host.jump = None;
         let born = self.host.clock.mono(t);
         let now = self.host.now(t, born);
         let secret = Arc::new(Secret::from_bytes([self.host.secret; 32]));
@@ -336,6 +354,7 @@ impl World {
 
     /// Runs the registry's timers, and hands it the outcomes of the journal and the archive.
     pub(crate) fn wake_registry(&mut self) {
+        self.look_at_clock();
         let Some(mut now) = self.now() else { return };
         if self.setup.mutation == Some(Mutation::OpensEarly) {
             now.wall = now.wall.plus(Duration::from_millis(700));
@@ -466,6 +485,7 @@ impl World {
     /// Checks that a batch for the journal matches the requests, and returns that batch.
     fn as_asked(&mut self, mut batch: Vec<Entry>) -> Vec<Entry> {
         let wall = self.host.clock.wall(self.t);
+        let trusted = self.host.trusted_walls(self.t);
         for Entry { record, .. } in &mut batch {
             if let Record::Register(it) = record
                 && self.setup.mutation == Some(Mutation::RoomForgotten)
@@ -476,6 +496,7 @@ impl World {
             let asked = &mut self.process().asked;
             let asked = if ends { None } else { asked.pop_front() };
             self.rules.on_proposed(record, asked, wall);
+            self.rules.on_time(record, trusted);
         }
         batch
     }

@@ -18,7 +18,7 @@ macro_rules! mutations {
 
 mutations! {
     WindowTooFar [NextMinute] "registrations are written for the window after the next"
-    OpenFirst [NextMinute, AckedMeansIn] "`open` is written before the registrations that wait with it"
+    OpenFirst [NextMinute, AckedMeansIn, TimeNeverRunsBack] "`open` is written before the registrations that wait with it"
     AckBeforeSync [AckedMeansIn, TimeNeverRunsBack] "the journal says durable before the sync"
     LastNotWritten [AckedMeansIn] "the journal drops the last record of a batch"
     RoomForgotten [AckedMeansIn] "the journal is handed another room than was asked for"
@@ -33,7 +33,8 @@ mutations! {
     ResumeUnchecked [TimeNeverRunsBack] "a start with the clock far behind is not refused"
     OpenForgotten [Frozen, TimeNeverRunsBack] "a restart forgets that windows were opened"
     OpensTheFirst [TimeNeverRunsBack] "`open` names the window before"
-    OpensLate [TimeNeverRunsBack] "the registry's clock is 20 s late"
+    OpensLate [NextMinute, TimeNeverRunsBack] "the registry's clock is 20 s late"
+    BelievesAtOnce [TimeNeverRunsBack] "each jump of the clock is believed at once"
     Mute [EveryoneMeets, NeverHeldUp] "WINDOW and PEERS are never sent"
     NoGreeted [EveryoneMeets] "peers do not answer GREET"
     PaddedChallenge [NoAmplifier] "CHALLENGE is padded to 1232 bytes"

@@ -149,6 +149,11 @@ impl Rules {
         });
     }
 
+    /// Called with the times that the registry may go by when a record is proposed.
+    pub(crate) fn on_time(&mut self, record: &Record, trusted: [Wall; 2]) {
+        self.judge(time_never_runs_back::check_time(record, trusted));
+    }
+
     /// Called when records have become durable.
     pub(crate) fn on_synced(&mut self, records: &[Record]) {
         self.judge(self.no_amplifier.on_synced(records));

@@ -8,6 +8,7 @@ use hit7::roster::{FinalizedWindow, Member, Roster};
 use hit7::window::{Length, Wall};
 
 use crate::faults::{Dice, Fault, Faults};
+use crate::mutations::Mutation;
 use crate::rules::everyone_meets::Pair;
 use crate::world::{Agenda, REGISTRY, Setup, World, addr, secs};
 
@@ -49,6 +50,7 @@ impl World {
             self.plan(Fault::Crash, 0.6, Agenda::Crash);
             self.plan(Fault::Down, 0.15, Agenda::Crash);
             self.plan(Fault::Step, 0.5, Agenda::Step);
+            self.plan(Fault::Jump, 0.3, Agenda::Jump);
             self.plan(Fault::Full, 0.4, Agenda::DiskFull);
             self.plan(Fault::Partition, 0.5, Agenda::Partition);
             for place in 0..self.peers.len() {
@@ -85,6 +87,8 @@ impl World {
         match fault {
             Agenda::Crash => self.crash(),
             Agenda::Step => self.step_clock(),
+            Agenda::Jump => self.jump_clock(),
+            Agenda::JumpBack => self.jump_back(),
             Agenda::SetClockRight => self.set_clock_right(),
             Agenda::DiskFull => {
                 self.host.journal.full_until = self.t + self.dice.millis(Fault::Full, 200, 20_000);
@@ -104,7 +108,8 @@ impl World {
     }
 
     fn set_clock_right(&mut self) {
-        self.host.clock.stepped = 0;
+        self.host.jump = None;
+        self.set_clock(0);
         self.disturb_registry();
         if self.host.up.is_none() {
             self.boot();
@@ -138,21 +143,68 @@ impl World {
         }
     }
 
-    /// Steps the registry's wall clock: a little, some windows, an hour, or back to the right time.
+    /// Reads the registry's wall clock; what is believed of it may change.
+    pub(crate) fn look_at_clock(&mut self) {
+        self.set_clock(self.host.clock.stepped);
+    }
+
+    /// Sets how far the registry's wall clock is wrong, in milliseconds, and reads it.
+    fn set_clock(&mut self, stepped: i64) {
+        let (t, before) = (self.t, self.host.clock.wall(self.t));
+        self.host.clock.stepped = stepped;
+        match self.setup.mutation {
+            Some(Mutation::BelievesAtOnce) => self.host.clock.believe(t),
+            _ => self.host.clock.look(t),
+        }
+        let after = self.host.clock.wall(t);
+        if after.millis().abs_diff(before.millis()) > 1 {
+            self.rules.on_step(before, after);
+            self.disturb_registry();
+        }
+    }
+
+    /// Sets the registry's wall clock hours or days wrong, in most cases for a while only.
+    fn jump_clock(&mut self) {
+        const HOUR: i64 = 3_600_000;
+        if self.host.jump.is_some() {
+            return;
+        }
+        let far = *self.dice.pick(Fault::Jump, &[2 * HOUR, 40 * 24 * HOUR, 365 * 24 * HOUR]);
+        let back = self.dice.draw(Fault::Jump, 0, 2) == 0;
+        self.seen.note(if back { "the clock jumped back" } else { "the clock jumped ahead" });
+        let by = if back { -far } else { far };
+        self.host.jump = Some((self.t, by));
+        self.set_clock(self.host.clock.stepped + by);
+        if self.dice.draw(Fault::Jump, 0, 5) > 0 {
+            let later = self.t + self.dice.millis(Fault::Jump, 20, 180_000);
+            self.agenda(later, Agenda::JumpBack);
+        }
+    }
+
+    fn jump_back(&mut self) {
+        let Some((since, by)) = self.host.jump.take() else { return };
+        self.seen.note(match self.t < since + secs(120) {
+            true => "a jump of the clock was taken back before it was believed",
+            false => "a jump of the clock was taken back after it was believed",
+        });
+        if self.t >= since + secs(119) {
+            self.host.jump = Some((self.t, -by));
+        }
+        self.set_clock(self.host.clock.stepped - by);
+    }
+
+    /// Steps the registry's wall clock: a little, some windows, minutes, or back to the right time.
     fn step_clock(&mut self) {
         let length = self.setup.length.millis() as i64;
         let far = match self.dice.draw(Fault::Step, 0, 6) {
-            0 => 3_600_000,
+            0 => 540_000,
             1 => length * 5 / 2,
             2 => length,
             _ => 900,
         };
         let back = self.dice.draw(Fault::Step, 0, 2) == 0;
         self.seen.note(if back { "the clock was set back" } else { "the clock was set forward" });
-        let from = self.host.clock.wall(self.t);
-        self.host.clock.stepped += if back { -far } else { far };
-        self.rules.on_step(from, self.host.clock.wall(self.t));
-        self.disturb_registry();
+        self.set_clock(self.host.clock.stepped + if back { -far } else { far });
     }
 
     fn cut_network(&mut self) {

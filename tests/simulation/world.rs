@@ -76,6 +76,8 @@ pub(crate) enum Agenda {
     Crash,
     Step,
     SetClockRight,
+    Jump,
+    JumpBack,
     DiskFull,
     Partition,
     NatChange(usize),
@@ -208,7 +210,7 @@ impl World {
             seed: 0,
             renew: true,
         };
-        let clock = HostClock { ppm: self.drift(), ..HostClock::right(self.setup.begins) };
+        let clock = HostClock::new(self.setup.begins, self.drift());
         let steady_since = Duration::ZERO;
         let host = PeerHost { config, clock, addr: own, nat, peer: None, steady_since, lives: 0 };
         self.peers.push(host);

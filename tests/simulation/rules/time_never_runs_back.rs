@@ -57,3 +57,21 @@ pub(crate) fn check_announced(history: &History, window: Window, wall: Wall) -> 
     let open = wall < history.length.closes(window);
     RULE.require(open, || format!("{window} is announced at {wall}"))
 }
+
+/// The largest step of the clock that is believed at once, and a little more.
+const MAX_STEP_MS: u64 = 601_000;
+
+/// Checks that the registry goes by no jump of its clock that has not stood for a while.
+pub(crate) fn check_time(record: &Record, trusted: [Wall; 2]) -> Check {
+    let at = match record {
+        Record::Register(it) => it.at,
+        Record::Leave(it) => it.at,
+        Record::Open(it) => it.at,
+        Record::Missed(it) => it.at,
+    };
+    let is_near = |wall: &Wall| at.millis().abs_diff(wall.millis()) <= MAX_STEP_MS;
+    RULE.require(trusted.iter().any(is_near), || {
+        let [may, must] = trusted;
+        format!("a record of {at} where the clock can be trusted for {may} or {must}")
+    })
+}
