@@ -14,24 +14,28 @@
 mod batch;
 mod egress;
 mod inbox;
+mod options;
 mod outbox;
 mod sockets;
 mod source;
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::iter;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use quinn_udp::RecvMeta;
 use socket2::Domain;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use crate::path::{Path, Train, Transmit, canonical};
 use egress::{Egress, open, share_port};
+use options::{calls, is_refusal, tell_once};
 
 pub use inbox::Inbox;
 pub use outbox::{Class, Outbox, Unsent};
-pub use sockets::{BindError, Sockets, all_addresses};
+pub use sockets::{BindError, Sockets, all_addresses, check_own};
 
 /// The receive buffer to request from the kernel, in bytes: some thousands of datagrams, as each
 /// counts for up to 2 KiB, however short.
@@ -47,6 +51,10 @@ const MAX_RECV_FAILURES: usize = 64;
 struct Socket {
     io: UdpSocket,
     egress: Egress,
+    /// Whether the system refuses to receive batches: datagrams are then received one by one.
+    receives_singly: AtomicBool,
+    /// Whether the local address of each received datagram is known.
+    knows_local: bool,
 }
 
 impl Socket {
@@ -67,12 +75,19 @@ impl Socket {
     }
 
     fn bind_to(socket: socket2::Socket, addr: SocketAddr) -> io::Result<Socket> {
-        if addr.is_ipv6() {
-            socket.set_only_v6(true)?;
+        if addr.is_ipv6()
+            && let Err(error) = socket.set_only_v6(true)
+            && addr.ip().is_unspecified()
+        {
+            // The socket would be one of IPv4 too, and its port in use by the socket for that.
+            let refused = format!("the system refuses sockets of IPv6 alone: {error}");
+            return Err(io::Error::new(ErrorKind::AddrNotAvailable, refused));
         }
         socket.bind(&addr.into())?;
+        let knows_local = options::report_local_addresses(&socket, addr);
         let egress = Egress::new(socket.try_clone()?)?;
-        let socket = Socket { io: UdpSocket::from_std(socket.into())?, egress };
+        let (io, receives_singly) = (UdpSocket::from_std(socket.into())?, AtomicBool::new(false));
+        let socket = Socket { io, egress, receives_singly, knows_local };
         socket.raise_recv_buffer();
         Ok(socket)
     }
@@ -110,6 +125,23 @@ impl Socket {
         taken.map_err(|error| {
             if is_peer_unreachable(&error) { ErrorKind::WouldBlock.into() } else { error }
         })
+    }
+
+    /// Receives a batch without waiting; a single datagram where the system refuses batches.
+    fn receive(&self, buffers: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> io::Result<usize> {
+        if let Some(calls) = calls()
+            && !self.receives_singly.load(Relaxed)
+        {
+            match calls.state.recv((&self.io).into(), buffers, metas) {
+                Err(error) if is_refusal(&error) => {
+                    tell_once("datagrams are received one by one", &error);
+                    self.receives_singly.store(true, Relaxed);
+                }
+                done => return done,
+            }
+        }
+        metas[0] = batch::receive_one(&self.egress.io, &mut buffers[0])?;
+        Ok(1)
     }
 
     fn take(&self, inbox: &mut Inbox) -> io::Result<()> {
@@ -373,7 +405,7 @@ mod tests {
     async fn a_peer_that_is_gone_does_not_end_receiving() {
         let server = Socket::bind(addr("127.0.0.1:0")).unwrap();
         // Without this Linux does not report ICMP errors; other systems do so unasked.
-        server.egress.state.enable_transport_errors((&server.io).into()).unwrap();
+        calls().unwrap().state.enable_transport_errors((&server.io).into()).unwrap();
         let gone = Socket::bind(addr("127.0.0.1:0")).unwrap().local_addr();
         let path = Path::new(gone, ip("127.0.0.1"));
         assert_eq!(server.send(&[transmit(path, "are you there")]), 1);

@@ -5,6 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use hit7::udp::{BindError, Sockets, all_addresses};
 use hit7::view;
+use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
 
 use super::Failure;
 
@@ -18,7 +19,7 @@ pub(crate) fn bind(host: Option<&str>, port: u16) -> Result<Sockets, Failure> {
         if port == 0 && source.kind() == ErrorKind::AddrInUse {
             return no_free_port(host);
         }
-        cannot_listen(&addr.ip().to_string(), port, &source)
+        cannot_listen("", SocketAddr::new(addr.ip(), port), &source)
     })
 }
 
@@ -27,15 +28,41 @@ fn no_free_port(host: Option<&str>) -> Failure {
     Failure::Message(format!("no port is free on every address{of}; name one"))
 }
 
-/// Returns the failure, with a remedy, for an address and port that cannot be listened on.
-pub(crate) fn cannot_listen(host: &str, port: u16, error: &io::Error) -> Failure {
-    let remedy = match error.kind() {
-        ErrorKind::AddrInUse => "another program uses that port: choose another, or 0 for any",
-        ErrorKind::AddrNotAvailable => "this machine has no such address",
-        ErrorKind::PermissionDenied => "ports below 1024 need root: choose another",
-        _ => "choose another address or port",
+/// Returns the failure, with a remedy if one is known, for an address that cannot be listened on.
+/// `flag` is what the address was given with, such as `--http`; empty for the registry's own.
+pub(crate) fn cannot_listen(flag: &str, addr: SocketAddr, error: &io::Error) -> Failure {
+    let remedy = remedy(addr, error).map(|it| format!("; {it}")).unwrap_or_default();
+    let (space, ip, port) = (if flag.is_empty() { "" } else { " " }, addr.ip(), addr.port());
+    Failure::Message(format!("cannot listen on {flag}{space}{ip} port {port}: {error}{remedy}"))
+}
+
+fn remedy(addr: SocketAddr, error: &io::Error) -> Option<&'static str> {
+    let needs_scope = |addr: SocketAddr| match addr {
+        SocketAddr::V6(v6) => v6.ip().is_unicast_link_local() && v6.scope_id() == 0,
+        SocketAddr::V4(_) => false,
     };
-    Failure::Message(format!("cannot listen on {host} port {port}: {error}; {remedy}"))
+    Some(match (error.kind(), error.raw_os_error()) {
+        (ErrorKind::AddrInUse, _) => "another program uses that port: choose another, or 0 for any",
+        (ErrorKind::AddrNotAvailable, Some(_)) => "this machine has no such address",
+        (ErrorKind::AddrNotAvailable, None) => {
+            "this machine has no addresses of its kind, or does not let hit7 use them"
+        }
+        (ErrorKind::PermissionDenied, _) if (1..1024).contains(&addr.port()) => {
+            "ports below 1024 need root: choose another"
+        }
+        (ErrorKind::PermissionDenied, _) => {
+            "something forbids it, such as a sandbox (seccomp, SELinux): allow hit7 to open UDP and TCP sockets"
+        }
+        (ErrorKind::InvalidInput, None) => "give an address of this machine",
+        (ErrorKind::InvalidInput, _) if needs_scope(addr) => {
+            "a link-local address needs its interface, as in fe80::1%eth0"
+        }
+        (_, Some(EMFILE | ENFILE)) => "allow more open files (ulimit -n)",
+        (_, Some(ENOBUFS | ENOMEM)) => {
+            "the system has no memory left for sockets: end some programs"
+        }
+        _ => return None,
+    })
 }
 
 /// Resolves a host to its addresses, without duplicates. Blocks on the name server.

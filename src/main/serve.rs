@@ -8,7 +8,7 @@ use hit7::limit::Rate;
 use hit7::registry::Caps;
 use hit7::server::{self, Server};
 use hit7::status::Status;
-use hit7::udp::Sockets;
+use hit7::udp::{Sockets, check_own};
 use hit7::view::{self, Logs};
 use ipnet::IpNet;
 use tokio::runtime::Runtime;
@@ -106,8 +106,8 @@ fn default_workers() -> usize {
 /// Binds the TCP port of the status page; warns if other machines can reach the address, as the
 /// page has no password.
 fn listen_http(addr: SocketAddr) -> Result<TcpListener, Failure> {
-    let failed = |error| cannot_listen(&format!("--http {}", addr.ip()), addr.port(), &error);
-    let listener = TcpListener::bind(addr).map_err(failed)?;
+    let failed = |error| cannot_listen("--http", addr, &error);
+    let listener = check_own(addr.ip()).and_then(|()| TcpListener::bind(addr)).map_err(failed)?;
     if !addr.ip().to_canonical().is_loopback() {
         tracing::warn!(
             "--http {addr}: whoever reaches that address sees the page, with no password and no \
@@ -126,6 +126,12 @@ fn log_start(sockets: &Sockets, place: &Place) {
             asked_kib = asked >> 10,
             "the system gives a smaller receive buffer than was asked for: in a burst, datagrams \
              are dropped; to allow it: sysctl -w net.core.rmem_max={asked}"
+        );
+    }
+    if !sockets.know_local_addresses() {
+        tracing::warn!(
+            "the system does not say at which of its addresses a datagram came: on a machine with \
+             several, answers may leave from another; to listen on one, give it as HOST"
         );
     }
     place.listening.iter().for_each(|addr| tracing::info!(%addr, "listening"));

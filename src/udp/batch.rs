@@ -1,8 +1,10 @@
-//! Sends datagrams to many peers in one system call: sendmmsg, on Linux.
+//! Linux's own system calls: sendmmsg, which sends to many peers at once, and those for one datagram
+//! that stand in where quinn-udp's are refused.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 
+use quinn_udp::RecvMeta;
 use socket2::Socket;
 
 /// The most datagrams that are sent by one system call (docs/BENCHMARKS.md has what that saves).
@@ -19,23 +21,79 @@ pub(super) fn send<'a>(
     source: Option<IpAddr>,
     messages: impl Iterator<Item = Message<'a>>,
 ) -> io::Result<usize> {
+    with_source(source, |source, room| call_sendmmsg(socket, source, room, messages))
+}
+
+/// Sends one datagram from `source`, without waiting, where quinn-udp's calls are refused.
+#[cfg(target_os = "linux")]
+pub(super) fn send_one(
+    socket: &Socket,
+    source: Option<IpAddr>,
+    (addr, bytes): Message<'_>,
+) -> io::Result<()> {
+    use nix::sys::socket::{MsgFlags, SockaddrStorage, sendmsg};
+    use std::io::IoSlice;
+    use std::os::fd::AsRawFd;
+
+    let (addr, bytes) = (SockaddrStorage::from(addr), [IoSlice::new(bytes)]);
+    with_source(source, |source, _| {
+        sendmsg(socket.as_raw_fd(), &bytes, source, MsgFlags::MSG_DONTWAIT, Some(&addr))?;
+        Ok(())
+    })
+}
+
+/// Receives one datagram without waiting, where quinn-udp's calls are refused.
+#[cfg(target_os = "linux")]
+pub(super) fn receive_one(socket: &Socket, buffer: &mut IoSliceMut<'_>) -> io::Result<RecvMeta> {
+    use nix::libc::{in_pktinfo, in6_pktinfo};
+    use nix::sys::socket::ControlMessageOwned::{Ipv4PacketInfo, Ipv6PacketInfo};
+    use nix::sys::socket::{MsgFlags, SockaddrStorage, recvmsg};
+    use std::os::fd::AsRawFd;
+    use std::slice;
+
+    let mut room = nix::cmsg_space!(in_pktinfo, in6_pktinfo);
+    let (buffers, flags) = (slice::from_mut(buffer), MsgFlags::MSG_DONTWAIT);
+    let came = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), buffers, Some(&mut room), flags)?;
+    let peer = came.address.as_ref().and_then(to_socket_addr);
+    let mut meta = RecvMeta::default();
+    meta.addr = peer.ok_or(io::ErrorKind::Unsupported)?;
+    (meta.len, meta.stride) = (came.bytes, came.bytes);
+    meta.dst_ip = came.cmsgs()?.find_map(|it| match it {
+        Ipv4PacketInfo(info) => Some(IpAddr::V4(u32::from_be(info.ipi_addr.s_addr).into())),
+        Ipv6PacketInfo(info) => Some(IpAddr::V6(info.ipi6_addr.s6_addr.into())),
+        _ => None,
+    });
+    Ok(meta)
+}
+
+#[cfg(target_os = "linux")]
+fn to_socket_addr(addr: &nix::sys::socket::SockaddrStorage) -> Option<SocketAddr> {
+    let ipv4 = addr.as_sockaddr_in().map(|it| SocketAddr::V4((*it).into()));
+    ipv4.or_else(|| addr.as_sockaddr_in6().map(|it| SocketAddr::V6((*it).into())))
+}
+
+/// Calls `send` with the control message that asks for a source address, and with a buffer of
+/// exactly its size.
+#[cfg(target_os = "linux")]
+fn with_source<T>(
+    source: Option<IpAddr>,
+    send: impl FnOnce(&[nix::sys::socket::ControlMessage<'_>], Option<Vec<u8>>) -> T,
+) -> T {
     use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
     use nix::sys::socket::ControlMessage::{Ipv4PacketInfo, Ipv6PacketInfo};
 
     match source {
-        None => call_sendmmsg(socket, &[], None, messages),
+        None => send(&[], None),
         Some(IpAddr::V4(ip)) => {
             let ipi_spec_dst = in_addr { s_addr: u32::from(ip).to_be() };
             let ipi_addr = in_addr { s_addr: 0 };
             let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst, ipi_addr };
-            let room = nix::cmsg_space!(in_pktinfo);
-            call_sendmmsg(socket, &[Ipv4PacketInfo(&info)], Some(room), messages)
+            send(&[Ipv4PacketInfo(&info)], Some(nix::cmsg_space!(in_pktinfo)))
         }
         Some(IpAddr::V6(ip)) => {
             let ipi6_addr = in6_addr { s6_addr: ip.octets() };
             let info = in6_pktinfo { ipi6_addr, ipi6_ifindex: 0 };
-            let room = nix::cmsg_space!(in6_pktinfo);
-            call_sendmmsg(socket, &[Ipv6PacketInfo(&info)], Some(room), messages)
+            send(&[Ipv6PacketInfo(&info)], Some(nix::cmsg_space!(in6_pktinfo)))
         }
     }
 }
@@ -62,18 +120,6 @@ fn call_sendmmsg<'a>(
     Ok(sent.count())
 }
 
-/// Disables GRO and receive timestamps, and unless `wildcard` the report of the local address.
-#[cfg(target_os = "linux")]
-pub(super) fn disable_recv_options(socket: &Socket, wildcard: bool) {
-    use nix::sys::socket::{setsockopt, sockopt};
-    let _ = setsockopt(socket, sockopt::UdpGroSegment, &false);
-    let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &false);
-    if !wildcard {
-        let _ = setsockopt(socket, sockopt::Ipv4PacketInfo, &false);
-        let _ = setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &false);
-    }
-}
-
 /// Sets a receive buffer beyond the system's limit, which only root may do (`SO_RCVBUFFORCE`).
 #[cfg(target_os = "linux")]
 pub(super) fn force_recv_buffer(socket: &Socket, size: usize) {
@@ -94,10 +140,6 @@ pub(super) fn raise_send_buffer(socket: &Socket, size: usize) {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn force_recv_buffer(_: &Socket, _: usize) {}
 
-/// Does nothing: only on Linux are these options on.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn disable_recv_options(_: &Socket, _: bool) {}
-
 /// Fails with `Unsupported`: other systems than Linux send datagrams one by one.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn send<'a>(
@@ -105,5 +147,17 @@ pub(super) fn send<'a>(
     _: Option<IpAddr>,
     _: impl Iterator<Item = Message<'a>>,
 ) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Fails with `Unsupported`: on other systems than Linux quinn-udp's calls are needed.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn send_one(_: &Socket, _: Option<IpAddr>, _: Message<'_>) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Fails with `Unsupported`: on other systems than Linux quinn-udp's calls are needed.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn receive_one(_: &Socket, _: &mut IoSliceMut<'_>) -> io::Result<RecvMeta> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -4,10 +4,10 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use quinn_udp::UdpSocketState;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::batch;
+use super::options::{self, Calls};
 use crate::path::{Path, Train, Transmit, canonical};
 
 /// The most bytes in one train: 65,535 less the headers of IPv6 and UDP.
@@ -23,11 +23,11 @@ pub(super) type Refused<'a> = dyn FnMut(Path, &[u8], io::Error) + 'a;
 #[derive(Debug)]
 pub(super) struct Egress {
     pub(super) io: Socket,
-    pub(super) state: UdpSocketState,
+    /// The calls of quinn-udp; `None` where datagrams are sent one by one.
+    calls: Option<&'static Calls>,
     /// The address that the socket is bound to.
     pub(super) addr: SocketAddr,
-    /// The most datagrams of one train. Our own count, because quinn-udp's falls to 1 at any
-    /// EINVAL, which one datagram to our broadcast address would cause.
+    /// The most datagrams of one train; 1 once the card has failed to split one.
     pub(super) train: AtomicUsize,
     /// For tests: after how many sends the socket acts as if its buffer were full.
     #[cfg(test)]
@@ -38,14 +38,14 @@ impl Egress {
     /// Wraps the sending side of a bound socket.
     pub(super) fn new(io: Socket) -> io::Result<Egress> {
         io.set_nonblocking(true)?;
-        let state = UdpSocketState::new((&io).into())?;
         let bound = io.local_addr()?.as_socket().ok_or(ErrorKind::Unsupported)?;
-        let (addr, train) = (canonical(bound), AtomicUsize::new(state.max_gso_segments()));
-        disable_recv_options(&io, addr);
+        options::allow_fragments(&io, bound.is_ipv6());
+        let calls = options::calls();
+        let train = AtomicUsize::new(calls.map_or(1, |calls| calls.max_train));
         Ok(Egress {
             io,
-            state,
-            addr,
+            calls,
+            addr: canonical(bound),
             train,
             #[cfg(test)]
             room: AtomicUsize::new(usize::MAX),
@@ -178,8 +178,9 @@ impl Egress {
             }
             done += datagram.len();
         }
-        // The card cannot split trains: what went one by one but not as a train never will.
-        if !failed && (why.kind() == ErrorKind::InvalidInput || why.raw_os_error() == Some(EIO)) {
+        // The card cannot split trains. Any other error (EINVAL, EMSGSIZE) is of this train, whose
+        // datagrams are too long for the peer's link: one by one they leave in fragments.
+        if !failed && why.raw_os_error() == Some(EIO) {
             self.train.store(1, Relaxed);
         }
         done
@@ -195,15 +196,28 @@ impl Egress {
     ) -> io::Result<()> {
         #[cfg(test)]
         self.take_room()?;
-        let (destination, src_ip) = (path.peer, self.source(path.local));
-        let asked = quinn_udp::Transmit { destination, ecn: None, contents, segment_size, src_ip };
-        match self.state.try_send((&self.io).into(), &asked) {
-            Err(error) if src_ip.is_some() && refuses_source(&error) => {
-                let anyhow = quinn_udp::Transmit { src_ip: None, ..asked };
-                self.state.try_send((&self.io).into(), &anyhow)
+        let source = self.source(path.local);
+        match self.call_send(path.peer, contents, segment_size, source) {
+            Err(error) if source.is_some() && refuses_source(&error) => {
+                self.call_send(path.peer, contents, segment_size, None)
             }
             done => done,
         }
+    }
+
+    fn call_send(
+        &self,
+        destination: SocketAddr,
+        contents: &[u8],
+        segment_size: Option<usize>,
+        src_ip: Option<IpAddr>,
+    ) -> io::Result<()> {
+        let Some(calls) = self.calls else {
+            return batch::send_one(&self.io, src_ip, (destination, contents));
+        };
+        let datagrams =
+            quinn_udp::Transmit { destination, ecn: None, contents, segment_size, src_ip };
+        calls.state.try_send((&self.io).into(), &datagrams)
     }
 
     /// Returns the source address to request; none if the socket is bound to one, as some systems
@@ -245,17 +259,6 @@ pub(super) fn share_port(socket: &Socket) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn share_port(_: &Socket) -> io::Result<()> {
     Err(ErrorKind::Unsupported.into())
-}
-
-/// Switches off what quinn-udp has the kernel report of each datagram and nothing here reads: the
-/// time, the ECN bits, and the local address if there is only one; and GRO. An option that stays on
-/// costs a little time, no more.
-fn disable_recv_options(socket: &Socket, addr: SocketAddr) {
-    let _ = match addr {
-        SocketAddr::V4(_) => socket.set_recv_tos_v4(false),
-        SocketAddr::V6(_) => socket.set_recv_tclass_v6(false),
-    };
-    batch::disable_recv_options(socket, addr.ip().is_unspecified());
 }
 
 /// Returns whether an error says that the socket's buffer, or the interface's queue, is full: there
@@ -331,5 +334,18 @@ mod tests {
             client.egress.train.load(Relaxed) > 1,
             "nothing is learnt from what fails singly too"
         );
+    }
+
+    #[tokio::test]
+    async fn only_a_card_that_cannot_split_trains_is_sent_no_more() {
+        let client = Socket::bind(addr("127.0.0.1:0")).unwrap();
+        let (path, egress) = (to(&client, "127.0.0.1"), &client.egress);
+        egress.train.store(64, Relaxed);
+        // A train whose datagrams are too long for the link fails with either, by the kernel's age.
+        for (error, left) in [(libc::EINVAL, 64), (libc::EMSGSIZE, 64), (EIO, 1)] {
+            let why = io::Error::from_raw_os_error(error);
+            let done = egress.send_singly(&path, &[0; 2500], 1000, &why, &mut |_, _, _| ());
+            assert_eq!((done, egress.train.load(Relaxed)), (2500, left), "{why}");
+        }
     }
 }

@@ -59,8 +59,7 @@ impl Inbox {
         let mut buffers = self.bytes.chunks_exact_mut(BUFFER_LEN);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
-        self.filled =
-            socket.egress.state.recv((&socket.io).into(), &mut slices, &mut self.metas)?;
+        self.filled = socket.receive(&mut slices, &mut self.metas)?;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 
+use ipnet::Ipv4Net;
 use thiserror::Error;
 use tokio::task::coop::consume_budget;
 
@@ -58,6 +59,12 @@ impl Sockets {
     pub fn small_recv_buffer(&self) -> Option<(usize, usize)> {
         let smallest = self.iter().filter_map(|socket| socket.recv_buffer_size().ok()).min()?;
         (smallest < RECV_BUFFER).then_some((smallest, RECV_BUFFER))
+    }
+
+    /// Returns whether the local address of each received datagram is known: if not, an answer may
+    /// leave from another of the machine's addresses than the one that was asked.
+    pub fn know_local_addresses(&self) -> bool {
+        self.iter().all(|socket| socket.knows_local)
     }
 
     /// Returns each of the sockets, in the order given.
@@ -161,6 +168,30 @@ pub fn all_addresses(port: u16) -> [SocketAddr; 2] {
     all.map(|ip| SocketAddr::new(ip, port))
 }
 
+/// Fails with `InvalidInput` for a multicast or broadcast address, at which some systems let a program
+/// listen: it is of many machines, and answers cannot leave from there.
+pub fn check_own(ip: IpAddr) -> io::Result<()> {
+    let kind = match ip.to_canonical() {
+        ip if ip.is_multicast() => "multicast",
+        IpAddr::V4(ip) if ip.is_broadcast() || is_subnet_broadcast(ip) => "broadcast",
+        _ => return Ok(()),
+    };
+    let reason = format!("it is a {kind} address, which stands for many machines");
+    Err(io::Error::new(ErrorKind::InvalidInput, reason))
+}
+
+/// Returns whether `ip` is the broadcast address of one of this machine's subnets.
+fn is_subnet_broadcast(ip: Ipv4Addr) -> bool {
+    let subnet = |interface: if_addrs::Interface| match interface.addr {
+        if_addrs::IfAddr::V4(own) => Ipv4Net::with_netmask(own.ip, own.netmask).ok(),
+        if_addrs::IfAddr::V6(_) => None,
+    };
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    // A subnet of one or two addresses has no broadcast address (RFC 3021).
+    let mut subnets = interfaces.into_iter().filter_map(subnet).filter(|it| it.prefix_len() < 31);
+    subnets.any(|subnet| subnet.broadcast() == ip)
+}
+
 /// Binds again while port 0 gave a port that is in use on another of the addresses.
 fn retry_other_ports<T>(mut bind: impl FnMut() -> Result<T, BindError>) -> Result<T, BindError> {
     let is_in_use =
@@ -178,7 +209,7 @@ fn bind_each(addrs: &[SocketAddr]) -> Result<Vec<Socket>, BindError> {
     let (mut bound, mut missing): (Vec<Socket>, _) = (Vec::new(), None);
     for &addr in addrs {
         let port = bound.first().map_or(addr.port(), |first| first.local_addr().port());
-        match Socket::bind(with_port(addr, port)) {
+        match check_own(addr.ip()).and_then(|()| Socket::bind(with_port(addr, port))) {
             Ok(socket) => bound.push(socket),
             Err(source) if source.kind() == ErrorKind::AddrNotAvailable => {
                 missing = Some(BindError { addr, source });
@@ -241,6 +272,20 @@ mod tests {
         }
         let BindError { addr, source } = Sockets::bind(&[lacking]).unwrap_err();
         assert_eq!((addr, source.kind()), (lacking, ErrorKind::AddrNotAvailable));
+    }
+
+    #[test]
+    fn no_address_of_many_machines_is_an_own_one() {
+        let many =
+            ["224.0.0.1", "255.255.255.255", "127.255.255.255", "ff02::1", "::ffff:224.0.0.1"];
+        for it in many {
+            assert_eq!(
+                check_own(ip(it)).map_err(|it| it.kind()),
+                Err(ErrorKind::InvalidInput),
+                "{it}"
+            );
+        }
+        assert!(["0.0.0.0", "127.0.0.1", "::", "::1"].iter().all(|it| check_own(ip(it)).is_ok()));
     }
 
     #[tokio::test]

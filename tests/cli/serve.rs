@@ -164,9 +164,16 @@ fn hosts_that_cannot_be_listened_on() {
         ("nowhere..invalid", ["cannot resolve", "'nowhere..invalid'"]),
         ("127.0.0.1:8080", ["cannot resolve", "the port as a word of its own"]),
         ("198.51.100.1", ["198.51.100.1", "no such address"]),
+        ("224.0.0.1", ["224.0.0.1", "a multicast address"]),
+        ("255.255.255.255", ["255.255.255.255", "a broadcast address"]),
+        ("127.255.255.255", ["127.255.255.255", "give an address of this machine"]),
     ] {
         Program::start(home.with_data(&["serve", host, "0"])).end().failed(1, &pieces);
     }
+    let http = ["serve", "127.0.0.1", "0", "--http", "224.0.0.1:0"];
+    Program::start(home.with_data(&http)).end().failed(1, &["--http", "a multicast address"]);
+    let bind = ["join", "127.0.0.1", "9", "--bind", "224.0.0.1"];
+    HIT7.run(&bind).failed(1, &["a multicast address", "--bind"]);
 }
 
 /// Makes a full pipe, whose reader reads nothing.

@@ -1,5 +1,5 @@
-//! Tests the real program on slow links and with absent neighbours: one source or link must not
-//! delay the others.
+//! Tests the real program on slow and narrow links and with absent neighbours: one source or link
+//! must not delay the others.
 //!
 //! Each test makes network namespaces of its own, joined by virtual cables, and removes them at its
 //! end; nothing leaves them. That takes root, iproute2 and Linux: without, the tests are skipped
@@ -15,6 +15,7 @@
 
 mod client;
 mod lab;
+mod narrow;
 mod neighbours;
 mod registry;
 mod slow;

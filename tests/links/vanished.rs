@@ -54,7 +54,7 @@ fn subnet() -> Option<Lab> {
 }
 
 /// Registers all clients for one window, which does not open too soon, and returns its name.
-fn register(clients: &mut [Client]) -> String {
+pub(crate) fn register(clients: &mut [Client]) -> String {
     for _ in 0..5 {
         let mut windows: Vec<String> =
             clients.iter_mut().map(|it| it.register(|_| {}).expect("an answer")).collect();
@@ -69,7 +69,7 @@ fn register(clients: &mut [Client]) -> String {
 }
 
 /// Returns the datagrams of each client until [`LISTEN`] after the opening, with their times.
-fn listen(clients: &[Client], opens: SystemTime) -> Vec<Vec<(Instant, Vec<u8>)>> {
+pub(crate) fn listen(clients: &[Client], opens: SystemTime) -> Vec<Vec<(Instant, Vec<u8>)>> {
     clients.iter().for_each(|it| it.socket.set_nonblocking(true).unwrap());
     let (mut came, mut buffer) = (vec![Vec::new(); clients.len()], [0; 2048]);
     while SystemTime::now() < opens + LISTEN {
@@ -84,7 +84,7 @@ fn listen(clients: &[Client], opens: SystemTime) -> Vec<Vec<(Instant, Vec<u8>)>>
 }
 
 /// Returns when each client had its whole list, from the first WINDOW that came to any client.
-fn told(came: &[Vec<(Instant, Vec<u8>)>], window: &str) -> Vec<Duration> {
+pub(crate) fn told(came: &[Vec<(Instant, Vec<u8>)>], window: &str) -> Vec<Duration> {
     let is_window = |datagram: &Value| datagram["type"] == "WINDOW" && datagram["window"] == window;
     let windows = came.iter().map(|came| {
         let read = came.iter().map(|(at, datagram)| (*at, read(datagram)));

@@ -1,0 +1,62 @@
+//! Links that take only short datagrams, also beyond a router: the registry's longer ones must arrive
+//! all the same, in fragments.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use crate::client::{Client, opens};
+use crate::lab::Lab;
+use crate::registry::Registry;
+use crate::vanished::{listen, register, told};
+
+/// Makes the registry's host `reg`, and the members' host `far` on the same narrow link.
+fn narrow_link() -> Option<Lab> {
+    let lab = Lab::new(&["reg", "far"])?;
+    lab.cable(["reg", "eth0"], ["far", "eth0"]);
+    lab.ip("reg", "link set eth0 mtu 1000\naddr add 10.77.0.1/16 dev eth0");
+    lab.ip("far", "link set eth0 mtu 1000\nroute add 10.77.0.1 dev eth0");
+    Some(lab)
+}
+
+/// Makes the same two hosts with a router between them; only the router's link to `far` is narrow.
+fn narrow_link_beyond_a_router() -> Option<Lab> {
+    let lab = Lab::new(&["reg", "router", "far"])?;
+    lab.cable(["reg", "eth0"], ["router", "to-reg"]);
+    lab.cable(["router", "to-far"], ["far", "eth0"]);
+    lab.ip("router", "link set to-far mtu 1000\naddr add 10.77.0.254/24 dev to-reg");
+    lab.ip("router", "route add 10.77.1.0/24 dev to-far");
+    lab.at("router", || fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+    lab.ip("reg", "addr add 10.77.0.1/24 dev eth0\nroute add default via 10.77.0.254");
+    lab.ip("far", "link set eth0 mtu 1000\nroute add 10.77.0.254 dev eth0");
+    lab.ip("far", "route add default via 10.77.0.254");
+    Some(lab)
+}
+
+/// Registers as many members on `far`, and fails unless each is told the whole list, and is then
+/// answered with the list's first page.
+fn all_are_told(lab: Option<Lab>, members: u8) {
+    let Some(lab) = lab else { return };
+    let own = |host: u8| format!("addr add 10.77.1.{host}/32 dev eth0\n");
+    lab.ip("far", &(1..=members).map(own).collect::<String>());
+    let registry = Registry::start(&lab, "reg", &["--window", "5s"]);
+    let to = SocketAddr::from(([10, 77, 0, 1], registry.port));
+    let client = |host: u8| Client::new([10, 77, 1, host].into(), to);
+    let mut clients: Vec<Client> = lab.at("far", || (1..=members).map(client).collect());
+    let window = register(&mut clients);
+    let told = told(&listen(&clients, opens(&window)), &window);
+    assert_eq!(told.len(), usize::from(members), "have their whole list");
+    clients.iter().for_each(|it| it.socket.set_nonblocking(false).unwrap());
+    assert!(clients[0].register(|_| {}).is_some(), "its answer has the members of the window");
+}
+
+#[test]
+fn all_members_on_a_narrow_link_are_told() {
+    all_are_told(narrow_link(), 61);
+    all_are_told(narrow_link(), 200);
+}
+
+#[test]
+fn all_members_on_a_narrow_link_beyond_a_router_are_told() {
+    all_are_told(narrow_link_beyond_a_router(), 61);
+    all_are_told(narrow_link_beyond_a_router(), 200);
+}
