@@ -27,6 +27,10 @@ use crate::tally::DropReason;
 /// The most bytes sent to an unproven source for each byte that came from it (RFC 9000 §8).
 const MAX_AMPLIFICATION: usize = 3;
 
+/// How often each member at one address may send LEAVE or ACK at once: LEAVE is retried once before a
+/// client exits, and WINDOW is sent three times.
+const BURST_PER_MEMBER: u32 = 3;
+
 /// How often one trusted address is sent an ERROR for a datagram that cannot be read.
 const UNREADABLE_ERROR_RATE: Rate = Rate { per_second: 1, burst: 64 };
 
@@ -58,17 +62,40 @@ pub struct Gate {
     trust: Vec<IpNet>,
     /// The keys of a private registry; empty if the registry is public.
     keys: Vec<Key>,
+    /// Limits requests but LEAVE.
     limiter: Arc<Limiter>,
+    /// Limits LEAVE: who has asked for much can still leave.
+    leaves: Arc<Limiter>,
+    /// Limits ACKs, whose sources may be forged, in a table of its own, where they displace no others.
+    acks: Arc<Limiter>,
     /// Limits the ERRORs sent for datagrams that cannot be read.
     unreadable_errors: Arc<Limiter>,
 }
 
 impl Gate {
-    /// Returns a gate that challenges and limits everyone but the sources in `trust`.
+    /// Returns a gate that challenges everyone but the sources in `trust`, and limits the requests of
+    /// each address, its LEAVEs and its ACKs to `rate`.
     pub fn new(cookies: CookieIssuer, trust: Vec<IpNet>, rate: Rate) -> Gate {
-        let (limiter, unreadable_errors) =
-            (Arc::new(Limiter::new(rate)), Arc::new(Limiter::new(UNREADABLE_ERROR_RATE)));
-        Gate { cookies, trust, keys: Vec::new(), limiter, unreadable_errors }
+        let table = |rate| Arc::new(Limiter::new(rate));
+        Gate {
+            cookies,
+            trust,
+            keys: Vec::new(),
+            limiter: table(rate),
+            leaves: table(rate),
+            acks: table(rate),
+            unreadable_errors: table(UNREADABLE_ERROR_RATE),
+        }
+    }
+
+    /// Raises the bursts of LEAVE and ACK, so that as many `members` at one address as there may be
+    /// can leave, and can acknowledge their WINDOW, all at the same moment.
+    pub fn expect_members(&mut self, members: usize) {
+        let Rate { per_second, burst } = self.leaves.rate();
+        let members = u32::try_from(members).unwrap_or(u32::MAX);
+        let burst = burst.max(members.saturating_mul(BURST_PER_MEMBER));
+        self.leaves = Arc::new(Limiter::new(Rate { per_second, burst }));
+        self.acks = Arc::new(Limiter::new(Rate { per_second, burst }));
     }
 
     /// Sets the keys of a private registry: from now on only requests signed with one of them are
@@ -99,7 +126,7 @@ impl Gate {
         came: usize,
     ) -> Admit {
         match envelope.kind() {
-            Kind::Ack => return admit_ack(envelope),
+            Kind::Ack => return self.admit_ack(now, path, envelope, trusted),
             kind if !kind.is_request() => return Admit::Drop(DropReason::NoRequest),
             _ => {}
         }
@@ -121,7 +148,11 @@ impl Gate {
 
     /// Refuses or drops a request beyond its source's rate; `None` within the rate.
     fn limit(&self, now: Now, path: Path, envelope: &Envelope<'_>) -> Option<Admit> {
-        match self.limiter.take(network(path.peer.ip()), now.mono) {
+        let limiter = match envelope.kind() {
+            Kind::Leave => &self.leaves,
+            _ => &self.limiter,
+        };
+        match limiter.take(network(path.peer.ip()), now.mono) {
             Verdict::Within => None,
             Verdict::Drop => Some(Admit::Drop(DropReason::TooOften)),
             Verdict::TooOften(wait) => Some(slow_down(path, envelope.seq(), wait)),
@@ -134,6 +165,19 @@ impl Gate {
         match self.unreadable_errors.take(network(path.peer.ip()), now.mono) {
             Verdict::Within => refuse(path, None, error),
             _ => Admit::Drop(DropReason::Unreadable),
+        }
+    }
+
+    /// Admits an ACK within its source's rate. An ACK is never answered and needs no cookie: its pass
+    /// is its proof.
+    fn admit_ack(&self, now: Now, path: Path, envelope: &Envelope<'_>, trusted: bool) -> Admit {
+        let rate = || self.acks.take(network(path.peer.ip()), now.mono);
+        if !trusted && rate() != Verdict::Within {
+            return Admit::Drop(DropReason::AckTooOften);
+        }
+        match envelope.ack() {
+            Ok(ack) => Admit::Ack(ack),
+            Err(_) => Admit::Drop(DropReason::Unreadable),
         }
     }
 
@@ -162,14 +206,6 @@ impl Gate {
             return Admit::Drop(DropReason::TooShort);
         }
         Admit::Answer(Transmit { path, payload })
-    }
-}
-
-/// Admits an ACK, which is never answered and needs no cookie: its pass is its proof.
-fn admit_ack(envelope: &Envelope<'_>) -> Admit {
-    match envelope.ack() {
-        Ok(ack) => Admit::Ack(ack),
-        Err(_) => Admit::Drop(DropReason::Unreadable),
     }
 }
 
@@ -378,6 +414,40 @@ mod tests {
         assert!(matches!(ask(STRANGER, 1), Admit::Drop(DropReason::TooOften)));
         assert!(matches!(ask(STRANGER, 100), Admit::Pass { .. }));
         assert!((0..100).all(|_| matches!(ask(FRIEND, 0), Admit::Pass { trusted: true, .. })));
+    }
+
+    /// Returns a closure that passes a datagram of each kind from [`STRANGER`] through one gate at a rate
+    /// of 10 a second and 2 at once, with 5 members to expect; it returns whether the gate admits it.
+    fn stranger_at_a_rate() -> impl FnMut(&str, u64) -> bool {
+        let secret = Secret::from_bytes([7; 32]);
+        let mut gate = Gate::new(secret.cookie_issuer(), vec![], Rate { per_second: 10, burst: 2 });
+        gate.expect_members(5);
+        let path = Path::new(STRANGER.parse().unwrap(), "127.0.0.1".parse().unwrap());
+        let cookie = secret.cookie_issuer().issue(path.peer, now().wall.seconds32());
+        move |kind, later| {
+            let (window, cookie) = (r#""window":"2026-11-23T11:29:00Z""#, cookie.as_str());
+            let text = format!(r#"{{"type":"{kind}",{window},"pass":"x","cookie":"{cookie}"}}"#);
+            let now = Now { mono: Duration::from_millis(5000 + later), ..now() };
+            match gate.admit(now, path, text.as_bytes()) {
+                Admit::Pass { .. } | Admit::Ack(_) => true,
+                Admit::Refuse(_, Code::SlowDown) if kind != "ACK" => false,
+                Admit::Drop(DropReason::TooOften) if kind != "ACK" => false,
+                Admit::Drop(DropReason::AckTooOften) if kind == "ACK" => false,
+                other => panic!("{kind}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn all_members_of_an_address_that_asked_too_often_can_leave_and_acknowledge() {
+        let mut admits = stranger_at_a_rate();
+        let mut count = |kind, later| (0..100).filter(|_| admits(kind, later)).count();
+        assert_eq!(count("QUERY", 0), 2);
+        // Three times for each of five members; then the rate.
+        for kind in ["LEAVE", "ACK"] {
+            assert_eq!((count(kind, 0), count(kind, 1000)), (15, 10), "{kind}");
+        }
+        assert_eq!(count("REGISTER", 1000), 2, "it has a rate of its own");
     }
 
     /// Returns a gate with two keys, and a request with the cookie of `proven`, signed with `key`.

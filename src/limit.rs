@@ -67,6 +67,11 @@ impl Limiter {
         Limiter { rate, hasher: RandomState::default(), rows }
     }
 
+    /// Returns the rate that each address is held to.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// Takes a token out of the bucket of `network` at `now`, by a monotonic clock.
     /// [`network`](crate::path::network) gives the network that an address is counted as.
     pub fn take(&self, network: IpAddr, now: Duration) -> Verdict {

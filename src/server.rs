@@ -113,8 +113,6 @@ pub enum StartError {
 pub enum RunError {
     #[error("cannot receive any more: {0}")]
     Socket(#[from] io::Error),
-    #[error("cannot share the port among workers: {0}; start with --workers 1")]
-    Workers(io::Error),
     #[error(
         "cannot start a thread for the documents: {0}; end some processes of this user, or allow it \
          more (ulimit -u)"
@@ -141,6 +139,7 @@ impl Server {
         let secret = Arc::new(Secret::from_bytes(*data.secret().as_bytes()));
         let mut gate = Gate::new(secret.cookie_issuer(), config.trust.clone(), config.rate);
         gate.set_keys(config.keys.clone());
+        gate.expect_members(config.caps.per_ip);
         let rules = registry::Config { length: config.length, cap: config.cap, caps: config.caps };
         let registry = Registry::new(rules, secret, clock.now());
         let (registry, journal, found) = replay(registry, &config, &data, clock)?;
@@ -174,8 +173,8 @@ impl Server {
         let archive = ArchiveThread::start(archive, journal.reader(), config.keep);
         let archive = archive.map_err(RunError::Thread)?;
         let more = config.workers.max(1) - 1;
-        let workers = Workers::start(more, &sockets, &gate, keys.clone(), clock);
-        let workers = workers.map_err(RunError::Workers)?;
+        let sockets = Arc::new(sockets);
+        let workers = Workers::start(more, &sockets, &gate, &keys, clock);
         let reporter = Reporter::new(shown, events);
         let task =
             RegistryTask::new(clock, node, gate, sockets, (journal, archive), workers, reporter);

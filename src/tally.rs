@@ -26,6 +26,10 @@ pub enum DropReason {
     Displaced,
     /// The source exceeds its rate, and has been sent an answer to slow down.
     TooOften,
+    /// The source sends more ACKs than its rate allows, or has forged its address.
+    AckTooOften,
+    /// The ACK came while the queue for the registry's main thread was short of room.
+    AckUnqueued,
     /// An answer could not be sent: the socket's buffer is full, or the system refused.
     UnsentAnswer,
     /// A CHALLENGE could not be sent: the socket's buffer is full, or the system refused.

@@ -53,12 +53,11 @@ impl RegistryTask {
         clock: Clock,
         node: Node,
         gate: Gate,
-        sockets: Sockets,
+        sockets: Arc<Sockets>,
         (journal, archive): (FileJournal, ArchiveThread),
         workers: Workers,
         reporter: Reporter,
     ) -> RegistryTask {
-        let sockets = Arc::new(sockets);
         let (gate, answers) = (GateRunner::new(gate, sockets.clone()), Vec::new());
         RegistryTask { clock, node, sockets, gate, workers, journal, archive, reporter, answers }
     }
@@ -105,7 +104,7 @@ impl RegistryTask {
 
     fn receive(&mut self, inbox: &Inbox) {
         let (now, node) = (self.clock.now(), &mut self.node);
-        self.gate.admit(now, inbox, |input| node.handle(now, input));
+        self.gate.admit(now, inbox, true, |input| node.handle(now, input));
     }
 
     fn note_archived(&mut self, outcome: archive_thread::Outcome) {

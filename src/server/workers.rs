@@ -29,6 +29,10 @@ use crate::udp::{Class, Inbox, Outbox, Sockets};
 /// receive nothing: datagrams wait in the kernel's buffer, and are dropped there.
 const MAX_QUEUED_REQUEST_BATCHES: usize = 16;
 
+/// How many places of that queue are kept for requests: ACKs, which anyone can forge, are dropped while
+/// no more are free. Their WINDOW is repeated.
+const PLACES_WITHOUT_ACKS: usize = 4;
+
 /// The capacity, in batches, of a worker's queue of answers; the node's thread sends the rest.
 const MAX_QUEUED_ANSWER_BATCHES: usize = 64;
 
@@ -66,12 +70,19 @@ impl GateRunner {
     }
 
     /// Passes received datagrams through the gate: sends challenges and refusals, and gives
-    /// admitted requests and ACKs to `pass`.
-    pub(super) fn admit(&mut self, now: Now, inbox: &Inbox, mut pass: impl FnMut(Input)) {
+    /// admitted requests to `pass`, and ACKs if there is room for them.
+    pub(super) fn admit(
+        &mut self,
+        now: Now,
+        inbox: &Inbox,
+        has_room_for_acks: bool,
+        mut pass: impl FnMut(Input),
+    ) {
         for (path, datagram) in inbox.datagrams() {
             self.counts.received += 1;
             match self.gate.admit(now, path, datagram) {
-                Admit::Ack(ack) => pass(Input::Ack(path, ack)),
+                Admit::Ack(ack) if has_room_for_acks => pass(Input::Ack(path, ack)),
+                Admit::Ack(_) => self.counts.rejected.count(DropReason::AckUnqueued),
                 Admit::Pass { request, trusted } => {
                     pass(Input::Request(Inbound { path, request, trusted }));
                 }
@@ -114,10 +125,13 @@ impl GateRunner {
     }
 }
 
+/// A batch of requests that passed a worker's gate, or the error that ended the worker.
+type Passed = io::Result<Vec<Input>>;
+
 /// All worker threads, as the node's thread uses them.
 #[derive(Debug)]
 pub(super) struct Workers {
-    passed: mpsc::Receiver<io::Result<Vec<Input>>>,
+    passed: mpsc::Receiver<Passed>,
     workers: Vec<Handle>,
 }
 
@@ -130,36 +144,29 @@ struct Handle {
 }
 
 impl Workers {
-    /// Starts `count` workers, each with a copy of `gate` and sockets on the port of `sockets`.
+    /// Starts `count` workers, each with a copy of `gate` and sockets on the port of `sockets`; fewer,
+    /// or none, if the system has no more threads, or does not let sockets share a port.
     pub(super) fn start(
         count: usize,
-        sockets: &Sockets,
+        sockets: &Arc<Sockets>,
         gate: &Gate,
-        keys: watch::Receiver<Vec<Key>>,
+        keys: &watch::Receiver<Vec<Key>>,
         clock: Clock,
-    ) -> io::Result<Workers> {
+    ) -> Workers {
         let (passing, passed) = mpsc::channel(MAX_QUEUED_REQUEST_BATCHES);
-        let start = |_| {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            let sockets_here = {
-                let _registered_there = runtime.enter();
-                Arc::new(sockets.bind_same_ports()?)
-            };
-            let gate = GateRunner::new(gate.clone(), sockets_here.clone());
-            let (answers, to_send) = mpsc::channel(MAX_QUEUED_ANSWER_BATCHES);
-            let counts = Arc::default();
-            let worker = Worker {
-                gate,
-                sockets: sockets_here,
-                clock,
-                passing: passing.clone(),
-                to_send,
-                keys: keys.clone(),
-                counts: Arc::clone(&counts),
-            };
-            Ok(Handle { answers, counts, thread: worker.start(runtime)? })
-        };
-        Ok(Workers { passed, workers: (0..count).map(start).collect::<io::Result<_>>()? })
+        let mut workers = Vec::new();
+        for _ in 0..count {
+            let (gate, keys) = (gate.clone(), keys.clone());
+            match Handle::start(Arc::clone(sockets), gate, keys, passing.clone(), clock) {
+                Ok(worker) => workers.push(worker),
+                Err(error) => {
+                    let workers = workers.len() + 1;
+                    tracing::info!(%error, workers, "no more workers can be started");
+                    break;
+                }
+            }
+        }
+        Workers { passed, workers }
     }
 
     /// Waits for a batch of requests that passed a worker's gate; forever, if there are no workers.
@@ -203,23 +210,59 @@ fn lock(counts: &Mutex<GateCounts>) -> MutexGuard<'_, GateCounts> {
     counts.lock().expect("nobody panics while counting")
 }
 
+impl Handle {
+    /// Starts a worker, and waits until its sockets are bound. The thread makes its own runtime, as
+    /// none may be dropped on a thread that runs another.
+    fn start(
+        sockets: Arc<Sockets>,
+        gate: Gate,
+        keys: watch::Receiver<Vec<Key>>,
+        passing: mpsc::Sender<Passed>,
+        clock: Clock,
+    ) -> io::Result<Handle> {
+        let (answers, to_send) = mpsc::channel(MAX_QUEUED_ANSWER_BATCHES);
+        let (counts, (started, result)) = (Arc::default(), std::sync::mpsc::channel());
+        let shared_counts = Arc::clone(&counts);
+        let work = move || {
+            let bound = bind(&sockets);
+            let (runtime, sockets) = match bound {
+                Ok(bound) => bound,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            let _ = started.send(Ok(()));
+            let gate = GateRunner::new(gate, sockets.clone());
+            let counts = shared_counts;
+            let worker = Worker { gate, sockets, clock, passing, to_send, keys, counts };
+            runtime.block_on(worker.run());
+        };
+        let thread = thread::Builder::new().name("worker".into()).spawn(work)?;
+        result.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))?;
+        Ok(Handle { answers, counts, thread })
+    }
+}
+
+/// Makes a runtime for this thread, and sockets that belong to the runtime, on the same ports.
+fn bind(sockets: &Sockets) -> io::Result<(Runtime, Arc<Sockets>)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let bound = {
+        let _entered = runtime.enter();
+        sockets.bind_same_ports()?
+    };
+    Ok((runtime, Arc::new(bound)))
+}
+
 /// The state of a worker's thread: receives datagrams and sends answers on its own sockets.
 struct Worker {
     gate: GateRunner,
     sockets: Arc<Sockets>,
     clock: Clock,
-    passing: mpsc::Sender<io::Result<Vec<Input>>>,
+    passing: mpsc::Sender<Passed>,
     to_send: mpsc::Receiver<Vec<Transmit>>,
     keys: watch::Receiver<Vec<Key>>,
     counts: Arc<Mutex<GateCounts>>,
 }
 
 impl Worker {
-    fn start(self, runtime: Runtime) -> io::Result<JoinHandle<()>> {
-        let thread = thread::Builder::new().name("worker".into());
-        thread.spawn(move || runtime.block_on(self.run()))
-    }
-
     /// Runs until the node's thread closes the queue of answers. While the queue of requests is
     /// full, the worker sends answers but receives nothing.
     async fn run(self) {
@@ -236,7 +279,10 @@ impl Worker {
                     Err(_closed) => passed.clear(),
                 },
                 received = sockets.recv(&mut inbox), if passed.is_empty() => match received {
-                    Ok(()) => gate.admit(clock.now(), &inbox, |input| passed.push(input)),
+                    Ok(()) => {
+                        let has_room = passing.capacity() > PLACES_WITHOUT_ACKS;
+                        gate.admit(clock.now(), &inbox, has_room, |input| passed.push(input));
+                    }
                     Err(error) => return drop(passing.send(Err(error)).await),
                 },
                 Ok(()) = keys.changed() => {
@@ -246,5 +292,43 @@ impl Worker {
             }
             *lock(&counts) = gate.counts();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cookie::Secret;
+    use crate::limit::Rate;
+    use crate::path::Path;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn acks_are_dropped_and_counted_while_there_is_no_room_for_them() {
+        let bind = || Arc::new(Sockets::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap());
+        let (sockets, client) = (bind(), bind());
+        let cookies = Secret::from_bytes([7; 32]).cookie_issuer();
+        let trust = vec!["127.0.0.0/8".parse().unwrap()];
+        let gate = Gate::new(cookies, trust, Rate { per_second: 0, burst: 0 });
+        let mut gate = GateRunner::new(gate, sockets.clone());
+        let (path, clock) =
+            (Path::new(sockets.local_addrs()[0], client.local_addrs()[0].ip()), Clock::start());
+        let ack = br#"{"type":"ACK","window":"2026-11-23T11:29:00Z","pass":"x"}"#;
+        for (has_room, passed) in [(true, 2), (false, 1)] {
+            let both = [&ack[..], br#"{"type":"QUERY"}"#]
+                .map(|it| Transmit { path, payload: it.to_vec() });
+            client.send_or_drop(&both);
+            let (mut inbox, mut inputs) = (Inbox::new(), Vec::new());
+            let until = gate.counts().received + 2;
+            while gate.counts().received < until {
+                let received =
+                    tokio::time::timeout(Duration::from_secs(10), sockets.recv(&mut inbox));
+                received.await.expect("it comes").unwrap();
+                gate.admit(clock.now(), &inbox, has_room, |input| inputs.push(input));
+            }
+            assert_eq!(inputs.len(), passed);
+            assert!(matches!(inputs.last(), Some(Input::Request(_))));
+        }
+        assert_eq!(gate.counts().rejected.of(DropReason::AckUnqueued), 1);
     }
 }

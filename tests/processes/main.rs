@@ -18,6 +18,8 @@ use hit7_support::{Hit7, Home, receive};
 mod crowd;
 mod full;
 mod kills;
+#[cfg(target_os = "linux")]
+mod refused;
 mod steps;
 
 const HIT7: Hit7 = Hit7(env!("CARGO_BIN_EXE_hit7"));

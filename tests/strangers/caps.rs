@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 
 use hit7::proto::{Auth, Code, Profile, Request};
 
-use hit7_support::Registry;
+use hit7_support::{Registry, until};
 
 use crate::HIT7;
 use crate::wire::{Reply, TRUST_NOBODY, answer, cookie, metric, receive, register, reply, socket};
@@ -100,4 +100,38 @@ fn more_workers_are_one_registry_with_one_rate() {
     // A token a second comes back meanwhile.
     assert!((clients..clients + 30).contains(&counts[0]), "{counts:?}");
     assert!(counts[1] > 0, "{counts:?}");
+}
+
+#[test]
+fn all_members_behind_one_address_leave_at_the_same_moment() {
+    let flags = ["--max-per-ip", "300", "--http", "127.0.0.1:0"];
+    let registry = HIT7.serve(&[&TRUST_NOBODY[..], &flags].concat());
+    let members: Vec<(UdpSocket, String)> = (0..300)
+        .map(|_| {
+            let socket = socket([127, 0, 0, 1]);
+            let cookie = cookie(&socket, registry.addr);
+            (socket, cookie)
+        })
+        .collect();
+    let id = |n: usize| format!("id-{n}").parse().ok();
+    for (n, (socket, cookie)) in members.iter().enumerate() {
+        assert!(is_taken(&registry, socket, &register(&format!("id-{n}"), cookie)));
+    }
+    let has_members =
+        |count| (metric(&registry, "hit7_next_window_members") == count).then_some(());
+    until("all are members", || has_members(300));
+    // The address has used up its rate of other requests.
+    let (busy, cookie) = &members[0];
+    while is_registered_once_more(&registry, busy, cookie) {}
+    let leave = |(n, (socket, cookie)): (usize, &(UdpSocket, String))| {
+        let leave = Request::leave(id(n), Some(2)).encode(&Auth::with_cookie(cookie));
+        socket.send_to(&leave, registry.addr).unwrap();
+    };
+    members.iter().enumerate().for_each(leave);
+    until("all have left", || has_members(0));
+}
+
+/// Sends a retry of REGISTER; returns whether it was within the rate.
+fn is_registered_once_more(registry: &Registry, socket: &UdpSocket, cookie: &str) -> bool {
+    reply(socket, registry.addr, &register("id-0", cookie)) == Reply::Registered
 }

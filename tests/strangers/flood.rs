@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use hit7::proto::{Auth, Datagram, Request, Room};
 
 use crate::spoofer::Spoofer;
-use hit7_support::Registry;
+use hit7_support::{Registry, until};
 
 use crate::HIT7;
 use crate::wire::{
-    MACHINE, PAGE_AGE, Reply, TRUST_NOBODY, cookie, first_register, receive, received, register,
-    socket,
+    MACHINE, PAGE_AGE, Reply, TRUST_NOBODY, cookie, first_register, metric, receive, received,
+    register, socket,
 };
 
 /// The number of source addresses and ports of a flood without spoofing: one open socket for each.
@@ -218,4 +218,35 @@ fn a_window_opens_while_strangers_flood() {
     });
     let opened = opened.expect("a WINDOW");
     assert!(matches!(Datagram::decode(&opened), Ok(Datagram::Window(_))));
+}
+
+/// Forged ACKs cost what any dropped datagram costs, and no place in a queue.
+#[test]
+fn forged_acks_hold_up_nobody() {
+    let _alone = MACHINE.lock();
+    let flags = [&TRUST_NOBODY[..], &["--workers", "2", "--http", "127.0.0.1:0"]].concat();
+    let registry = HIT7.serve(&flags);
+    let (to, over, forgers) = (registry.addr, AtomicBool::new(false), [5, 6, 7, 8]);
+    let ack = br#"{"type":"ACK","id":"x","window":"2026-11-23T11:29:00Z","pass":"x"}"#;
+    let forge = |host: u8| {
+        let socket = socket([127, 0, 0, host]);
+        while !over.load(Ordering::Relaxed) {
+            (0..100).for_each(|_| drop(socket.send_to(ack, to)));
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    thread::scope(|scope| {
+        forgers.iter().for_each(|&host| drop(scope.spawn(move || forge(host))));
+        let client = scope.spawn(|| proven(to, &over));
+        let reason = |name: &str| format!(r#"hit7_turned_away_total{{reason="{name}"}}"#);
+        until("ACKs are dropped at the gate", || {
+            (metric(&registry, &reason("ack_too_often")) > 60_000).then_some(())
+        });
+        over.store(true, Ordering::Relaxed);
+        let (took, most_tries) = client.join().unwrap();
+        println!("{} REGISTERs, at most {most_tries} tries", took.len());
+        // The bursts of four addresses, and what their rates of 50 a second add in 20 s.
+        let reached_the_node = metric(&registry, &reason("no_member"));
+        assert!(reached_the_node <= 4 * (768 + 50 * 20), "{reached_the_node}");
+    });
 }

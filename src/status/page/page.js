@@ -23,6 +23,8 @@ const REASONS = {
   under_way: "repeated while being stored",
   displaced: "address registered again since",
   too_often: "asked too often, not answered",
+  ack_too_often: "too many ACKs",
+  ack_unqueued: "an ACK while very busy",
   unsent_answer: "answers that could not be sent",
   unsent_challenge: "cookies that could not be sent",
   unsent_window: "lists that could not be sent",

@@ -1,0 +1,121 @@
+//! Systems that refuse some options and calls of UDP sockets, as old kernels, sandboxes and WSL do:
+//! the program is slower there, and does all the same.
+
+use std::thread;
+
+use hit7_support::{Home, Program, Registry, skip};
+use libc::{
+    EINVAL, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPERM, IP_MTU_DISCOVER, IP_PKTINFO, IP_RECVTOS,
+    IPPROTO_IP, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_RECVPKTINFO, IPV6_V6ONLY, SO_RCVBUF,
+    SO_RCVBUFFORCE, SO_REUSEPORT, SO_SNDBUF, SO_SNDBUFFORCE, SO_TIMESTAMPNS, SOL_SOCKET, SOL_UDP,
+    SYS_connect, SYS_getsockopt, SYS_recvmmsg, SYS_sendmmsg, SYS_setsockopt, UDP_GRO, UDP_SEGMENT,
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, SeccompCondition,
+    SeccompFilter, SeccompRule,
+};
+
+use crate::HIT7;
+
+/// What a system refuses: a call, and of setsockopt one option only, given as its level and name.
+type Refused = (i64, Option<(i32, i32)>);
+
+const fn option(level: i32, name: i32) -> Refused {
+    (SYS_setsockopt, Some((level, name)))
+}
+
+const fn call(number: i64) -> Refused {
+    (number, None)
+}
+
+/// What one system refuses, with which error, and a piece of what the registry logs of that, once.
+const SYSTEMS: [(&[Refused], i32, &str); 14] = [
+    (&[option(SOL_SOCKET, SO_REUSEPORT)], EPERM, "no more workers can be started"),
+    (&[option(IPPROTO_IP, IP_PKTINFO)], EPERM, "answers may leave from another"),
+    (&[option(IPPROTO_IP, IP_PKTINFO)], EINVAL, "sent and received one by one"),
+    (&[option(IPPROTO_IP, IP_MTU_DISCOVER)], EPERM, "sent and received one by one"),
+    (&[option(IPPROTO_IP, IP_MTU_DISCOVER)], ENOPROTOOPT, "long datagrams may get lost"),
+    (&[option(IPPROTO_IPV6, IPV6_MTU_DISCOVER)], EOPNOTSUPP, ""),
+    (&[option(IPPROTO_IPV6, IPV6_V6ONLY)], EPERM, ""),
+    (&[option(IPPROTO_IPV6, IPV6_RECVPKTINFO), option(IPPROTO_IP, IP_RECVTOS)], EPERM, ""),
+    (&[option(SOL_UDP, UDP_GRO), option(SOL_UDP, UDP_SEGMENT)], ENOPROTOOPT, ""),
+    (
+        &[
+            option(SOL_SOCKET, SO_RCVBUF),
+            option(SOL_SOCKET, SO_RCVBUFFORCE),
+            option(SOL_SOCKET, SO_SNDBUF),
+            option(SOL_SOCKET, SO_SNDBUFFORCE),
+            option(SOL_SOCKET, SO_TIMESTAMPNS),
+        ],
+        EPERM,
+        "",
+    ),
+    (&[call(SYS_recvmmsg)], ENOSYS, "received one by one"),
+    (&[call(SYS_recvmmsg), call(SYS_sendmmsg)], EPERM, "received one by one"),
+    (&[call(SYS_connect), call(SYS_getsockopt)], EPERM, "no socket of its own"),
+    // All options at once.
+    (
+        &[call(SYS_setsockopt), call(SYS_recvmmsg), call(SYS_sendmmsg)],
+        EPERM,
+        "sent and received one by one",
+    ),
+];
+
+/// Makes a filter of system calls, if there are such for this processor.
+fn filter(refused: &[Refused], error: i32) -> Option<BpfProgram> {
+    let is = |index, value: i32| SeccompCondition::new(index, Dword, Eq, value as u64).unwrap();
+    let rule = |(level, name)| SeccompRule::new(vec![is(1, level), is(2, name)]).unwrap();
+    let mut rules = std::collections::BTreeMap::<i64, Vec<SeccompRule>>::new();
+    for &(number, option) in refused {
+        rules.entry(number).or_default().extend(option.map(rule));
+    }
+    let refuse = SeccompAction::Errno(error as u32);
+    let processor = std::env::consts::ARCH.try_into().ok()?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, processor);
+    Some(filter.unwrap().try_into().unwrap())
+}
+
+/// Runs `start` on a thread where the system refuses some calls, also to the programs started there.
+fn refusing<T: Send>(filter: &BpfProgram, start: impl FnOnce() -> T + Send) -> T {
+    let refused = || {
+        seccompiler::apply_filter(filter).unwrap();
+        start()
+    };
+    thread::scope(|scope| scope.spawn(refused).join().unwrap())
+}
+
+fn serve(home: &Home) -> Registry {
+    // At all addresses, where the address that was asked must be found out.
+    let flags = ["serve", "0", "--workers", "2", "--window", "2s", "--log-level", "info"];
+    home.start(home.with_data(&flags))
+}
+
+/// Serves two members on a system that refuses something, one of which is refused it too.
+fn introduces_two(filter: &BpfProgram, logged: &str) {
+    let home = HIT7.home();
+    let mut registry = refusing(filter, || serve(&home));
+    let port = registry.addr.port().to_string();
+    let join = || HIT7.start(&["join", "127.0.0.1", &port, "--once", "--name", "eva"]);
+    let mut members: [Program; 2] = [refusing(filter, join), join()];
+    for member in &mut members {
+        member.line_with("registered for");
+        member.line_with("met eva");
+    }
+    registry.program.line_with("2 members");
+    let exit = registry.stop("TERM");
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    let told = exit.err.iter().filter(|line| line.contains(logged)).count();
+    assert!(logged.is_empty() || told == 1, "'{logged}' is told {told} times: {exit:?}");
+}
+
+#[test]
+fn what_a_system_refuses_makes_the_program_slower_and_no_more() {
+    thread::scope(|scope| {
+        for (refused, error, logged) in SYSTEMS {
+            let Some(filter) = filter(refused, error) else {
+                return skip("no filter of system calls for this processor");
+            };
+            scope.spawn(move || introduces_two(&filter, logged));
+        }
+    });
+}
