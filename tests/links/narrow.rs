@@ -18,13 +18,14 @@ fn narrow_link() -> Option<Lab> {
     Some(lab)
 }
 
-/// Makes the same two hosts with a router between them; only the router's link to `far` is narrow.
+/// Makes the same two hosts with a router between them; only the router's link to `far` is narrow. What
+/// is too long for that link and must not be fragmented, the router drops without a word (no ICMP).
 fn narrow_link_beyond_a_router() -> Option<Lab> {
     let lab = Lab::new(&["reg", "router", "far"])?;
     lab.cable(["reg", "eth0"], ["router", "to-reg"]);
     lab.cable(["router", "to-far"], ["far", "eth0"]);
     lab.ip("router", "link set to-far mtu 1000\naddr add 10.77.0.254/24 dev to-reg");
-    lab.ip("router", "route add 10.77.1.0/24 dev to-far");
+    lab.ip("router", "route add 10.77.1.0/24 dev to-far\nrule add ipproto icmp blackhole");
     lab.at("router", || fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
     lab.ip("reg", "addr add 10.77.0.1/24 dev eth0\nroute add default via 10.77.0.254");
     lab.ip("far", "link set eth0 mtu 1000\nroute add 10.77.0.254 dev eth0");
