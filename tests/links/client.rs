@@ -77,6 +77,24 @@ impl Client {
         None
     }
 
+    /// Asks for a part of the client's list; returns it, or `None` if it does not come.
+    pub(crate) fn query(&mut self, part: u64) -> Option<Value> {
+        let (id, cookie) = (&self.id, &self.cookie);
+        for _ in 0..5 {
+            self.seq += 1;
+            let seq = self.seq;
+            let fields = format!(r#""id":"{id}","seq":{seq},"part":{part},"cookie":"{cookie}""#);
+            let text = format!(r#"{{"type":"QUERY",{fields}}}"#);
+            self.socket.send(text.as_bytes()).unwrap();
+            let answers = std::iter::from_fn(|| self.receive());
+            let answer = answers.take(1000).find(|it| it["type"] == "PEERS" && it["seq"] == seq);
+            if answer.is_some() {
+                return answer;
+            }
+        }
+        None
+    }
+
     fn receive(&self) -> Option<Value> {
         let mut buffer = [0; 2048];
         let length = self.socket.recv(&mut buffer).ok()?;

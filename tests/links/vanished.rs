@@ -84,7 +84,7 @@ pub(crate) fn listen(clients: &[Client], opens: SystemTime) -> Vec<Vec<(Instant,
 }
 
 /// Returns when each client had its whole list, from the first WINDOW that came to any client.
-pub(crate) fn told(came: &[Vec<(Instant, Vec<u8>)>], window: &str) -> Vec<Duration> {
+fn told(came: &[Vec<(Instant, Vec<u8>)>], window: &str) -> Vec<Duration> {
     let is_window = |datagram: &Value| datagram["type"] == "WINDOW" && datagram["window"] == window;
     let windows = came.iter().map(|came| {
         let read = came.iter().map(|(at, datagram)| (*at, read(datagram)));
