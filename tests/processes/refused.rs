@@ -97,7 +97,7 @@ fn introduces_two(filter: &BpfProgram, knows_local: bool, logged: &str) {
     let home = HIT7.home();
     let mut registry = refusing(filter, || serve(&home));
     let port = registry.addr.port().to_string();
-    let join = || HIT7.start(&["join", host, &port, "--once", "--name", "eva"]);
+    let join = || HIT7.start(&["join", host, &port, "--name", "eva"]);
     let mut members: [Program; 2] = [refusing(filter, join), join()];
     for member in &mut members {
         member.line_with("registered for");
