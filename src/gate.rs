@@ -314,9 +314,9 @@ mod tests {
 
     #[test]
     fn fields_are_looked_at_after_the_proof() {
-        let bad = br#"{"type":"REGISTER","seq":1,"name":"a b","cookie":"x"}"#;
+        let bad = br#"{"type":"REGISTER","seq":1,"name":"a  b","cookie":"x"}"#;
         let cookie = cookie(&answer(STRANGER, bad));
-        let proven = format!(r#"{{"type":"REGISTER","seq":1,"name":"a b","cookie":"{cookie}"}}"#);
+        let proven = format!(r#"{{"type":"REGISTER","seq":1,"name":"a  b","cookie":"{cookie}"}}"#);
         assert_eq!(code(STRANGER, proven.as_bytes()), Code::BadField);
         assert_eq!(code(FRIEND, bad), Code::BadField);
     }

@@ -4,7 +4,7 @@
 //! `docs/PROTOCOL.md` describes them for other languages. Here each datagram is declared once, in a
 //! table from which the macros of `table` make its struct, its encoder and its decoder; `request`
 //! assembles requests. `value` reads and writes each type of value, `field` has the text types and
-//! their limits, `list` the lists of peers and their pages. `decode` starts reading: `fields` and
+//! their limits, `words` what rooms and names are made of, `list` the lists of peers and their pages. `decode` starts reading: `fields` and
 //! `plain` find the text of each field. `object` writes.
 
 #[macro_use]
@@ -20,6 +20,7 @@ mod request;
 pub(crate) mod fields;
 pub(crate) mod object;
 pub(crate) mod value;
+pub(crate) mod words;
 
 use std::net::SocketAddr;
 
@@ -36,6 +37,7 @@ pub use decode_error::DecodeError;
 pub use field::{FieldError, Id, Name, Pass, Room, Text};
 pub use list::{Candidate, ListError, Listing, MAX_LIST, Page};
 pub use request::{Request, RequestKind};
+pub use words::WordError;
 
 /// The longest datagram in bytes, sent or received: the smallest IPv6 MTU (RFC 8200 §5, 1280 bytes)
 /// less the headers of IPv6 and UDP.

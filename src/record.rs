@@ -15,15 +15,15 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use smol_str::SmolStr;
 use strum::{EnumString, IntoStaticStr};
 use thiserror::Error;
 
 use crate::mesh::ListCap;
 use crate::path::Path;
-use crate::proto::fields::Fields;
+use crate::proto::fields::{Fields, bad_field};
 use crate::proto::object::Object;
-use crate::proto::value::Group;
-use crate::proto::{DecodeError, Id, Key, Profile};
+use crate::proto::{DecodeError, FieldError, Id, Key, Profile};
 use crate::window::{Length, Wall, Window};
 
 /// The version of the journal's file format that this program writes.
@@ -269,6 +269,20 @@ fn read_path(fields: &Fields<'_>) -> Result<Path, DecodeError> {
     Ok(Path::new(fields.get(Key::Addr)?, fields.get(Key::Local)?))
 }
 
+fn read_profile(fields: &Fields<'_>) -> Result<Profile, DecodeError> {
+    let room = read_written(fields, Key::Room)?.unwrap_or_default();
+    Ok(Profile { room, name: read_written(fields, Key::Name)?, lan: fields.get(Key::Lan)? })
+}
+
+/// Parses a room or a name by the rules for what is on the disk.
+fn read_written<T: TryFrom<SmolStr, Error = FieldError>>(
+    fields: &Fields<'_>,
+    key: Key,
+) -> Result<Option<T>, DecodeError> {
+    let written = fields.text(key)?.map(|text| T::try_from(text.into()));
+    written.transpose().or_else(|why| bad_field(key, why))
+}
+
 impl Record {
     /// Returns the window whose journal the record belongs to.
     pub fn window(&self) -> Window {
@@ -327,7 +341,7 @@ impl Record {
                 path: read_path(&fields)?,
                 id: fields.get(Key::Id)?,
                 seq: fields.get(Key::Seq)?,
-                profile: Group::read(&fields)?,
+                profile: read_profile(&fields)?,
             }),
             LineKind::Leave => Record::Leave(Leaving {
                 window,
@@ -357,6 +371,7 @@ fn read_opening(fields: &Fields<'_>, header: Header, at: Wall) -> Result<Opening
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::Name;
 
     fn header() -> Header {
         Header {
@@ -443,6 +458,19 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_only_earlier_versions_took_is_read_and_written_as_it_was() {
+        let line = String::from_utf8(written(&registration())).unwrap();
+        let fields = line.split_once(",\"crc\"").unwrap().0;
+        for name in ["a\u{3164}", "\u{115f}", "אa", "\u{1112}\u{1161}\u{11ab}"] {
+            assert_ne!(name.parse::<Name>().map(|it| it.to_string()), Ok(name.to_owned()));
+            let room = fields.replace("\"main\"", &format!("\"{name}\""));
+            let line = with_checksum(&room.replace("\"ana\"", &format!("\"{name}\"")));
+            let record = Record::read_line(&line, header()).unwrap();
+            assert_eq!(written(&record), [&line[..], b"\n"].concat());
+        }
+    }
+
+    #[test]
     fn the_error_names_the_field_that_is_wrong() {
         let line = written(&registration());
         let text = str::from_utf8(&line).unwrap();
@@ -452,7 +480,7 @@ mod tests {
             ("\"seq\":1", "\"seq\":1,\"seq\":2", "seq is given twice"),
             ("\"seq\":1", "\"seq\":[1,\"seq\":2]", "not one json object"),
             ("\"ana\"", "7", "name must be a text"),
-            ("\"ana\"", "\"a b\"", "name must be 1 to"),
+            ("\"ana\"", "\"a\\\"b\"", "name must be 1 to"),
             ("\"register\"", "\"another\"", "the type is none of"),
             (",\"local\":\"127.0.0.1\"", "", "local must be given"),
             ("\"addr\":\"127.0.0.1:40112\"", "\"addr\":\"127.0.0.1\"", "addr must be an address"),

@@ -7,8 +7,10 @@
 //!  tracing ─▶ logs                   to stderr; while a view has the screen, into it
 //! ```
 //!
-//! In texts that came over the wire, characters that could move the cursor or change the direction
-//! of writing are escaped.
+//! In texts that came over the wire, characters that could move the cursor, change the direction of
+//! writing or be drawn onto others are escaped. A terminal that writes from right to left turns
+//! around all that stands between such a text and the next Latin letter, digits too: behind a text of
+//! others comes a Latin letter, or the end of the line.
 
 mod join;
 mod json;
@@ -36,6 +38,10 @@ pub use watch::Watch;
 
 use std::time::Duration;
 
+use unicode_normalization::char::is_combining_mark;
+
+use crate::proto::words::{can_carry, is_invisible, joins};
+
 /// A line of text, and the stream that it is printed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
@@ -45,16 +51,31 @@ pub enum Line {
     Err(String),
 }
 
-/// Escapes control characters and whatever else in `text` a terminal might act on.
+/// Escapes what in `text` a terminal might act on, draw as nothing, or draw onto something else.
 pub fn escape_controls(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
+    for (at, c) in text.char_indices() {
+        let (before, after) = (&text[..at], &text[at + c.len_utf8()..]);
+        let is_shown = match c {
+            ' '..='~' => true,
+            c if is_invisible(c) => joins(before, c, after),
+            c if is_combining_mark(c) => can_carry(before),
+            c => is_printable(c),
+        };
         match c {
-            '"' | '\'' | '\\' => shown.push(c),
-            c => shown.extend(c.escape_debug()),
+            c if is_shown => shown.push(c),
+            // How a symbol is to be drawn: terminals differ in how wide that is.
+            '\u{fe00}'..='\u{fe0f}' => {}
+            c => shown.extend(c.escape_default()),
         }
     }
     shown
+}
+
+/// Returns whether a character that is not the first of its text can be printed as it is.
+fn is_printable(c: char) -> bool {
+    // The first would be escaped also if it only extends a letter.
+    String::from_iter(['x', c]).escape_debug().count() == 2
 }
 
 /// Formats a number and what it counts, like `1 member` or `2 members`.

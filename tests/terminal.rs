@@ -150,7 +150,7 @@ fn every_view_shows_a_window_that_opens() {
     assert_boxes_closed(&ana.shows(&["2 members · met 1 of 1", "eve", "yes", "\\u{202e}live 日"]));
     assert_boxes_closed(&eve.shows(&["2 members · met 1 of 1", "ana", "hola", "registered as"]));
     assert_boxes_closed(&guest.shows(&["2 members", "127.0.0.1:", "what happened"]));
-    assert_boxes_closed(&registry.shows(&["2 in 1 room", "main        2", "2 members so far"]));
+    assert_boxes_closed(&registry.shows(&["2 in 1 room", "      2  main", "2 members so far"]));
     for terminal in [&registry, &ana, &eve, &guest] {
         terminal.resize(100, 30);
         assert_boxes_closed(&terminal.shows(&["hit7 ", "· ↑ ↓ scroll"]));

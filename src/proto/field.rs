@@ -8,42 +8,58 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use thiserror::Error;
 
+use super::words::{WordError, words};
+
+/// The longest room, in bytes.
+const MAX_ROOM: usize = 32;
+/// The longest name, in bytes.
+const MAX_NAME: usize = 64;
+
 /// Why a text cannot be the value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FieldError {
     /// The text is not a valid `id` or `pass`.
     #[error("must be 1 to 32 of the characters 0-9, A-Z, a-z, _ and -")]
     Token,
-    /// The text is not a valid `name` or `room`.
-    #[error("must be 1 to 32 bytes of letters and digits of any script, '.', '_' and '-'")]
-    Label,
+    /// The text is not a valid `room`.
+    #[error("must be 1 to 32 bytes of letters and digits of any script, '.', '_' and '-': {0}")]
+    Room(WordError),
+    /// The text is not a valid `name`.
+    #[error(
+        "must be 1 to 64 bytes of letters and digits of any script, '.', '_', '-', apostrophes, and \
+         single spaces between words: {0}"
+    )]
+    Name(WordError),
     /// The text is not a valid `text` of a greeting.
     #[error("must be at most 200 characters and 500 bytes, without control characters")]
     Text,
 }
 
-fn is_token(text: &str) -> bool {
-    (1..=32).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+fn token(text: &str) -> Result<SmolStr, FieldError> {
+    let is_token = (1..=32).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    if is_token { Ok(text.into()) } else { Err(FieldError::Token) }
 }
 
-fn is_label_char(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '.' | '_' | '-')
+fn room(text: &str) -> Result<SmolStr, FieldError> {
+    words(text, MAX_ROOM, &[]).map_err(FieldError::Room)
 }
 
-fn is_label(text: &str) -> bool {
-    (1..=32).contains(&text.len()) && text.chars().all(is_label_char)
+fn name(text: &str) -> Result<SmolStr, FieldError> {
+    words(text, MAX_NAME, &['\'', ' ']).map_err(FieldError::Name)
 }
 
-fn is_text(text: &str) -> bool {
-    text.len() <= 500 && text.chars().count() <= 200 && !text.chars().any(char::is_control)
+fn line(text: &str) -> Result<SmolStr, FieldError> {
+    let is_line =
+        text.len() <= 500 && text.chars().count() <= 200 && !text.chars().any(char::is_control);
+    if is_line { Ok(text.into()) } else { Err(FieldError::Text) }
 }
 
 macro_rules! text_field {
-    ($(#[$doc:meta])* $name:ident, $is:ident, $error:expr) => {
+    ($(#[$doc:meta])* $name:ident, $read:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(into = "String", try_from = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(into = "SmolStr")]
         pub struct $name(SmolStr);
 
         impl $name {
@@ -57,21 +73,13 @@ macro_rules! text_field {
             type Err = FieldError;
 
             fn from_str(text: &str) -> Result<Self, FieldError> {
-                if $is(text) { Ok(Self(text.into())) } else { Err($error) }
+                $read(text).map(Self)
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = FieldError;
-
-            fn try_from(text: String) -> Result<Self, FieldError> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(field: $name) -> String {
-                field.0.into()
+        impl From<$name> for SmolStr {
+            fn from(field: $name) -> SmolStr {
+                field.0
             }
         }
 
@@ -98,24 +106,54 @@ macro_rules! text_field {
 text_field!(
     /// A client's own secret: 1–32 of `[0-9A-Za-z_-]`, echoed to that client and shown to nobody
     /// else.
-    Id, is_token, FieldError::Token
+    Id, token
 );
 text_field!(
     /// The secret that members of one window and room share: 1–32 of `[0-9A-Za-z_-]`.
-    Pass, is_token, FieldError::Token
+    Pass, token
 );
 text_field!(
-    /// What people call a client: 1–32 bytes of letters, digits, `.`, `_` and `-`.
-    Name, is_label, FieldError::Label
+    /// What people call a client: 1–64 bytes of words in NFC, of letters, marks and digits of any
+    /// script, `.`, `_`, `-` and `'`, with single spaces between them.
+    #[derive(Deserialize)]
+    #[serde(try_from = "SmolStr")]
+    Name, name
 );
 text_field!(
-    /// The name of a group on a registry: 1–32 bytes of letters, digits, `.`, `_` and `-`.
-    Room, is_label, FieldError::Label
+    /// The name of a group on a registry: a word of 1–32 bytes in NFC, of letters, marks and digits
+    /// of any script, `.`, `_` and `-`.
+    #[derive(Deserialize)]
+    #[serde(try_from = "SmolStr")]
+    Room, room
 );
 text_field!(
     /// What a greeting says: at most 200 characters and 500 bytes, no control characters.
-    Text, is_text, FieldError::Text
+    Text, line
 );
+
+/// Makes a room or a name of a text from the disk, where an earlier version may have written one
+/// that is refused today: a change of the rules takes nobody out of a window.
+macro_rules! written {
+    ($($name:ident: $most:expr;)*) => {$(
+        impl TryFrom<SmolStr> for $name {
+            type Error = FieldError;
+
+            fn try_from(text: SmolStr) -> Result<$name, FieldError> {
+                let needs_escape = |c: &char| c.is_control() || matches!(c, '"' | '\\');
+                match text.chars().find(needs_escape) {
+                    Some(c) => Err(FieldError::$name(WordError::Char(c))),
+                    None if (1..=$most).contains(&text.len()) => Ok($name(text)),
+                    None => Err(FieldError::$name(WordError::Length(text.len()))),
+                }
+            }
+        }
+    )*};
+}
+
+written! {
+    Room: MAX_ROOM;
+    Name: MAX_NAME;
+}
 
 impl Default for Room {
     /// Returns the room `main`, for clients that name no room.
@@ -125,18 +163,19 @@ impl Default for Room {
 }
 
 impl Name {
-    /// Returns the valid name nearest to `text`: invalid characters become `-`, and what exceeds 32
-    /// bytes is cut off. `None` if nothing is left.
+    /// Returns the valid name nearest to `text`: what cannot stand there becomes `-` or is left out,
+    /// and what exceeds 64 bytes is cut off. `None` if nothing is left.
     pub fn nearest(text: &str) -> Option<Name> {
-        let mut name = String::new();
+        let mut nearest: Option<Name> = None;
         for c in text.chars() {
-            let c = if is_label_char(c) { c } else { '-' };
-            if name.len() + c.len_utf8() > 32 {
+            let so_far = nearest.as_ref().map_or("", Name::as_str);
+            if so_far.len() + c.len_utf8() > MAX_NAME {
                 break;
             }
-            name.push(c);
+            let longer = [c, '-'].iter().find_map(|c| format!("{so_far}{c}").parse().ok());
+            nearest = longer.or(nearest);
         }
-        name.parse().ok()
+        nearest
     }
 }
 
@@ -154,14 +193,35 @@ mod tests {
     }
 
     #[test]
-    fn a_name_takes_letters_of_any_script() {
-        for good in ["ana", "Ñandú", "日本語", "node-1.lab_2", "Москва"] {
-            assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
+    fn rooms_and_names_have_lengths_in_bytes_of_nfc() {
+        for (text, bytes) in [("x".repeat(33), 33), ("日".repeat(11), 33), (String::new(), 0)] {
+            assert_eq!(text.parse::<Room>(), Err(FieldError::Room(WordError::Length(bytes))));
         }
-        for bad in ["", "a b", "a\u{1b}[2J", "a/b", "\u{202e}a", "日本語日本語日本語日本"]
-        {
-            assert_eq!(bad.parse::<Name>(), Err(FieldError::Label), "{bad:?}");
+        assert!("x".repeat(64).parse::<Name>().is_ok() && "x".repeat(65).parse::<Name>().is_err());
+        // 96 bytes as sent are 64 in NFC; 33 are 44, as a ligature with a point is never composed.
+        assert_eq!("e\u{301}".repeat(32).parse::<Name>().unwrap().as_str(), "é".repeat(32));
+        let grown = "\u{fb2c}".repeat(11).parse::<Room>();
+        assert_eq!(grown, Err(FieldError::Room(WordError::Length(66))));
+    }
+
+    #[test]
+    fn an_error_names_the_rule_and_what_breaks_it() {
+        let error = "ana \u{1f600}".parse::<Name>().unwrap_err().to_string();
+        assert!(error.ends_with("between words: U+1F600 cannot stand there"), "{error}");
+        let error = "José Pérez".parse::<Room>().unwrap_err().to_string();
+        assert!(error.ends_with("'_' and '-': U+0020 cannot stand there"), "{error}");
+    }
+
+    #[test]
+    fn what_earlier_versions_wrote_is_taken_from_the_disk() {
+        for text in ["a\u{3164}", "\u{115f}", "אa", "e\u{301}", "x"] {
+            assert_eq!(Name::try_from(SmolStr::new(text)).unwrap().as_str(), text);
+            assert_eq!(Room::try_from(SmolStr::new(text)).unwrap().as_str(), text);
         }
+        for text in ["", "a\nb", "a\"b", "a\\b", &"x".repeat(65)] {
+            assert!(Name::try_from(SmolStr::new(text)).is_err(), "{text:?}");
+        }
+        assert!(Room::try_from(SmolStr::new("x".repeat(33))).is_err());
     }
 
     #[test]
@@ -176,8 +236,17 @@ mod tests {
 
     #[test]
     fn the_nearest_name_always_fits() {
-        assert_eq!(Name::nearest("my host!").unwrap().as_str(), "my-host-");
-        assert_eq!(Name::nearest(&"日".repeat(40)).unwrap().as_str().len(), 30);
-        assert_eq!(Name::nearest(""), None);
+        for (text, nearest) in [
+            ("my host!", "my-host-"),
+            ("Ana's MacBook", "Ana's-MacBook"),
+            ("luci\u{301}a", "lucía"),
+            ("\u{301}a\u{202e}b\u{1b}", "-a-b-"),
+            ("שלום-לך.", "שלוםלך"),
+            ("علی\u{200c}رضا", "علیرضا"),
+        ] {
+            assert_eq!(Name::nearest(text).unwrap().as_str(), nearest, "{text:?}");
+        }
+        assert_eq!(Name::nearest(&"日".repeat(40)).unwrap().as_str().len(), 63);
+        assert_eq!((Name::nearest(""), Name::nearest("\u{fffd}").unwrap().as_str()), (None, "-"));
     }
 }

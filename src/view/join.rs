@@ -185,7 +185,7 @@ impl Live for Join {
         };
         let (windows, met) = (count(self.windows, "window"), count(self.met, "meeting"));
         let room = escape_controls(self.participant.room.as_str());
-        vec![peers.summary(), format!("{windows} in room {room}, {met}")]
+        vec![peers.summary(), format!("{windows} and {met} in room {room}")]
     }
 }
 

@@ -58,7 +58,25 @@ pub fn client_json(event: &client::Event) -> Line {
 }
 
 fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("these values have texts for keys")
+    let json = serde_json::to_string(value).expect("these values have texts for keys");
+    escape_directions(json)
+}
+
+/// Escapes the characters that change the direction of writing (Bidi_Control, UAX #9), as JSON can:
+/// a terminal would turn around what stands behind them.
+fn escape_directions(json: String) -> String {
+    let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !json.contains(turns) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        match turns(c) {
+            true => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => escaped.push(c),
+        }
+    }
+    escaped
 }
 
 #[derive(Serialize)]
@@ -181,5 +199,13 @@ mod tests {
         let [line] = watched_json(&Watched::Window(roster)).try_into().unwrap();
         let expected = r#"{"event":"window","window":"2026-11-23T11:29:00Z","count":1,"peers":["203.0.113.9:40112"]}"#;
         assert_eq!(out(line), expected);
+    }
+
+    #[test]
+    fn a_text_cannot_change_the_direction_of_the_line() {
+        let text = Some("a\u{202e}b\u{2066}é".parse().unwrap());
+        let greeted = peer::Event::Greeted { peer: addr(), name: None, text };
+        let line = out(client_json(&client::Event::Peer(greeted)));
+        assert!(line.ends_with(r#""text":"a\u202eb\u2066é"}"#), "{line}");
     }
 }

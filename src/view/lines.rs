@@ -8,7 +8,7 @@ use super::{Line, count, escape_controls, millis, seconds};
 use crate::archive::Document;
 use crate::client::{self, Roster, Watched};
 use crate::peer;
-use crate::proto::{Code, Name};
+use crate::proto::{Code, Name, Room};
 use crate::server;
 use crate::snapshot::Past;
 use crate::window::Window;
@@ -114,20 +114,18 @@ fn past_line(past: &Past) -> String {
 /// Formats a room's roster: a line about the window, and one for each member.
 pub fn roster_lines(roster: &Roster) -> Vec<String> {
     let members = count(roster.count as usize, "member");
-    let head = format!(
-        "window {}  room {}  {members}",
-        roster.window,
-        escape_controls(roster.room.as_str())
-    );
+    let room = escape_controls(roster.room.as_str());
+    let head = format!("window {}  {members} in room {room}", roster.window);
     std::iter::once(head).chain(roster.peers.iter().map(SocketAddr::to_string)).collect()
 }
 
 /// Formats one window of the history as a line, with the number of members per room.
 pub fn history_line(document: &Document) -> String {
-    let mut line = document.window.to_string();
-    for (room, members) in &document.rooms {
-        let _ = write!(line, "  {} {}", escape_controls(room.as_str()), members.len());
-    }
+    let room = |(room, members): (&Room, &Vec<_>)| {
+        format!("{} in {}", members.len(), escape_controls(room.as_str()))
+    };
+    let rooms: Vec<String> = document.rooms.iter().map(room).collect();
+    let mut line = format!("{}  {}", document.window, rooms.join(" and "));
     if document.opened.is_none() {
         line.push_str("  missed");
     }
@@ -142,15 +140,12 @@ pub fn document_lines(document: &Document) -> Vec<String> {
     };
     let mut lines = vec![format!("window {}  {opened}", document.window)];
     for (room, members) in &document.rooms {
-        lines.push(format!(
-            "room {}  {}",
-            escape_controls(room.as_str()),
-            count(members.len(), "member")
-        ));
+        let room = escape_controls(room.as_str());
+        lines.push(format!("{} in room {room}", count(members.len(), "member")));
         for member in members {
             let name = escape_controls(member.name.as_ref().map_or("-", |name| name.as_str()));
             let (addr, registered) = (member.addr.to_string(), member.registered);
-            lines.push(format!("  {name:<12}  {addr:<21}  registered {registered}"));
+            lines.push(format!("  {addr:<21}  registered {registered}  {name}"));
         }
     }
     lines
@@ -168,6 +163,7 @@ pub fn watched_lines(watched: &Watched) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::tests::assert_in_place;
 
     fn addr() -> SocketAddr {
         "203.0.113.9:40112".parse().unwrap()
@@ -188,5 +184,45 @@ mod tests {
             line,
             "window 2026-11-23T11:29:00Z closed: met 1 of 2; not met: 203.0.113.9:40112"
         );
+    }
+
+    fn greeted(name: &str, text: &str) -> peer::Event {
+        let (name, text) = (name.parse().ok(), text.parse().ok());
+        peer::Event::Greeted { peer: addr(), name, text }
+    }
+
+    #[test]
+    fn a_name_from_right_to_left_turns_nothing_around() {
+        let (window, room): (Window, Room) =
+            ("2026-11-23T11:29:00Z".parse().unwrap(), "חדר".parse().unwrap());
+        let (opens_in, rtt) = (Duration::from_secs(7), Duration::from_millis(3));
+        let document = r#"{"window":"2026-11-23T11:29:00Z","closes":"2026-11-23T11:30:00Z","opened":null,
+            "rooms":{"חדר":[{"name":"שלום","addr":"203.0.113.9:40112","registered":"2026-11-23T11:28:34.120Z"}],
+            "غرفة":[{"name":"محمد علي","addr":"[fd00::7]:5","registered":"2026-11-23T11:28:35Z"}]}}"#;
+        let document: Document = serde_json::from_str(document).unwrap();
+        let mut lines = vec![
+            peer_line(&peer::Event::Registered {
+                window,
+                opens_in,
+                you: addr(),
+                room: room.clone(),
+            }),
+            peer_line(&peer::Event::Met { peer: addr(), name: "שלום".parse().ok(), rtt }),
+            peer_line(&greeted("محمد علي", "שלום לך")),
+            refused_line(Code::Full, "מלא", Some(rtt)),
+            history_line(&document),
+        ];
+        let (peers, closes_in) = (vec![addr()], opens_in);
+        lines.extend(roster_lines(&Roster { room, window, count: 1, peers, closes_in }));
+        lines.extend(document_lines(&document));
+        lines.iter().for_each(|line| assert_in_place(line));
+        assert_eq!(lines[4], "2026-11-23T11:29:00Z  1 in חדר and 1 in غرفة  missed");
+        assert_eq!(lines[5], "window 2026-11-23T11:29:00Z  1 member in room חדר");
+    }
+
+    #[test]
+    #[should_panic(expected = "turned around")]
+    fn digits_behind_such_a_name_would_be_turned_around() {
+        assert_in_place("  שלום  203.0.113.9:40112");
     }
 }

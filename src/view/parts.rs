@@ -15,7 +15,7 @@ use crate::window::{Wall, Window};
 
 /// Cuts `text` to `width` columns of a terminal; an ellipsis stands for what is cut off.
 pub(super) fn cut(text: &str, width: usize) -> String {
-    if text.width() <= width {
+    if columns(text) <= width {
         return text.to_owned();
     }
     let (mut shown, mut used) = (String::new(), 1);
@@ -32,9 +32,14 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     shown
 }
 
+/// Returns how many columns `text` takes as the views draw it: one grapheme behind the other.
+fn columns(text: &str) -> usize {
+    Span::raw(text).styled_graphemes(Style::new()).map(|it| it.symbol.width()).sum()
+}
+
 /// Returns how many columns the widest of `texts` takes, but from `least` to `most`.
 pub(super) fn widest<'a>(texts: impl Iterator<Item = &'a str>, least: usize, most: usize) -> usize {
-    texts.map(UnicodeWidthStr::width).max().unwrap_or(0).clamp(least, most.max(least))
+    texts.map(columns).max().unwrap_or(0).clamp(least, most.max(least))
 }
 
 /// Returns the constraint for a table column that is `width` columns of the terminal wide.
@@ -81,7 +86,8 @@ pub(super) fn gauge(left: Duration, whole: Duration, label: &str) -> LineGauge<'
 /// Draws the top line of a view: `what` it shows, and the time in UTC.
 pub(super) fn header(frame: &mut Frame<'_>, area: Rect, what: &str, now: Now) {
     let wide = area.width >= 40;
-    let time = if wide { format!("{} UTC ", time_of_day(now.wall)) } else { String::new() };
+    // The letters come first: behind a title from right to left, digits alone would change places.
+    let time = if wide { format!("UTC {} ", time_of_day(now.wall)) } else { String::new() };
     let [left, right] = Layout::horizontal([Constraint::Fill(1), column(time.width())]).areas(area);
     frame.render_widget(cut(&format!(" {what}"), left.width.into()).bold(), left);
     frame.render_widget(time, right);

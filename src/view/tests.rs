@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use unicode_bidi::{BidiInfo, Level};
 
 use super::escape_controls;
 use super::screen::Live;
 use crate::clock::Now;
+use crate::proto::Name;
 use crate::window::Wall;
 
 /// Returns the moment `millis` milliseconds after 11:28:00, on both clocks.
@@ -36,8 +39,56 @@ pub(super) fn try_every_size(live: &mut impl Live, now: Now) {
     }
 }
 
+/// Fails if a terminal that writes from right to left (UAX #9) puts a part of `line` elsewhere than
+/// where it is printed.
+pub(super) fn assert_in_place(line: &str) {
+    let bidi = BidiInfo::new(line, Some(Level::ltr()));
+    for paragraph in &bidi.paragraphs {
+        let (_, runs) = bidi.visual_runs(paragraph, paragraph.range.clone());
+        assert!(runs.is_sorted_by_key(|run| run.start), "turned around: {line}");
+    }
+}
+
 #[test]
 fn nothing_in_a_text_moves_the_cursor() {
-    assert_eq!(escape_controls("¿qué? \"hola\" 日本"), "¿qué? \"hola\" 日本");
-    assert_eq!(escape_controls("a\u{1b}[2Jb\u{202e}c\r"), "a\\u{1b}[2Jb\\u{202e}c\\r");
+    assert_eq!(escape_controls("a\u{1b}[2Jb\u{202e}c\r\n"), "a\\u{1b}[2Jb\\u{202e}c\\r\\n");
+    assert_eq!(escape_controls("\u{9b}2J\u{2028}\u{7f}"), "\\u{9b}2J\\u{2028}\\u{7f}");
+    assert_eq!(escape_controls("\u{2067}a\u{61c}"), "\\u{2067}a\\u{61c}");
+}
+
+#[test]
+fn nothing_in_a_text_looks_like_nothing_or_lies_on_something_else() {
+    assert_eq!(escape_controls("a\u{3164}\u{115f}"), "a\\u{3164}\\u{115f}");
+    assert_eq!(escape_controls("a\u{200b}b\u{200d}c"), "a\\u{200b}b\\u{200d}c");
+    assert_eq!(escape_controls("❤\u{fe0f} \u{1f468}\u{200d}"), "❤ \u{1f468}\\u{200d}");
+    assert_eq!(escape_controls("\u{301}a"), "\\u{301}a");
+    let zalgo = escape_controls(&format!("a{}", "\u{30a}".repeat(6)));
+    assert_eq!(zalgo, format!("a{}{}", "\u{30a}".repeat(4), "\\u{30a}".repeat(2)));
+}
+
+#[test]
+fn texts_of_all_scripts_are_shown_as_they_are() {
+    for text in [
+        "¿qué? \"hola\" it's \\ 日本",
+        "สวัสดีครับ ที่นี่",
+        "नमस्ते दुनिया",
+        "வணக்கம்",
+        "ကြွှေ့",
+        "مرحبا علی\u{200c}رضا",
+        "שָׁלוֹם",
+        "luci\u{301}a \u{1112}\u{1161}\u{11ab}",
+        "ﾊﾞﾅﾅ",
+        "\u{1f600} ₿ ½",
+    ] {
+        assert_eq!(escape_controls(text), text);
+    }
+}
+
+proptest! {
+    #[test]
+    fn each_name_is_shown_as_it_is(text in r"[\p{L}\p{M}\p{N}'. -]{1,6}") {
+        if let Ok(name) = text.parse::<Name>() {
+            prop_assert_eq!(escape_controls(name.as_str()), name.as_str());
+        }
+    }
 }

@@ -130,7 +130,7 @@ impl Live for Watch {
         .areas(frame.area());
         let (room, registry) =
             (escape_controls(self.room.as_str()), escape_controls(&self.registry));
-        header(frame, top, &format!("hit7 watch · room {room} · {registry}"), now);
+        header(frame, top, &format!("hit7 watch · room {room} at {registry}"), now);
         self.draw_next(now, frame, next);
         self.draw_members(frame, members);
         let (width, rows) = inside(recent);

@@ -20,7 +20,7 @@ fn while_a_registry_runs_and_without_one() {
     let (ana, window) = one_window(&registry);
     let check = || {
         let lines = home.history(&[]).succeeded();
-        assert_eq!(lines, [format!("{window}  main 1")]);
+        assert_eq!(lines, [format!("{window}  1 in main")]);
         let lines = home.history(&["--json"]).succeeded();
         assert_eq!((lines.len(), keys(&lines[0]).as_str()), (1, "window closes opened rooms"));
         let listed: Value = serde_json::from_str(&lines[0]).unwrap();
@@ -30,7 +30,7 @@ fn while_a_registry_runs_and_without_one() {
         );
         let lines = home.history(&[&window]).succeeded();
         assert_has(&lines[0], &[&format!("window {window}  opened 20")]);
-        assert_eq!(lines[1], "room main  1 member");
+        assert_eq!(lines[1], "1 member in room main");
         assert_has(&lines[2], &["ana", &ana.addr(), "registered 20"]);
         let lines = home.history(&[&window, "--json"]).succeeded();
         assert_eq!(keys(&lines[0]), "window closes opened rooms");
@@ -73,7 +73,7 @@ fn one_damaged_document_does_not_hide_the_others() {
     std::fs::write(&damaged, "{").unwrap();
     let exit = home.history(&[]);
     exit.failed(1, &[damaged.to_str().unwrap(), "restore it, or remove it"]);
-    assert_eq!(exit.out.last().unwrap(), &format!("{window}  main 1"));
+    assert_eq!(exit.out.last().unwrap(), &format!("{window}  1 in main"));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_window_that_was_missed() {
     assert!(document["opened"].is_null());
     assert_eq!(document["rooms"]["main"][0]["name"], "ana");
     let lines = home.history(&[]).succeeded();
-    assert_eq!(lines.last().unwrap(), &format!("{window}  main 1  missed"));
+    assert_eq!(lines.last().unwrap(), &format!("{window}  1 in main  missed"));
     assert_has(&home.history(&[&window]).succeeded()[0], &["missed"]);
 }
 

@@ -64,7 +64,7 @@ fn a_watcher_sees_a_window_once_and_is_in_none() {
     );
     watcher.stop("INT").succeeded();
     let mut lines = HIT7.start(&["watch", "127.0.0.1", &port, "--room", "lab"]);
-    assert_has(&lines.line(), &["window ", "room lab  0 members"]);
+    assert_has(&lines.line(), &["window ", "0 members in room lab"]);
     lines.stop("TERM").succeeded();
 }
 

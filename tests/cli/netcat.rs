@@ -109,7 +109,11 @@ const BAD_FIELDS: [(&str, &str, &str); 8] = [
     ("REGISTER", "id", r#"7|""|"a b"|"é"|null|[]|"123456789012345678901234567890123""#),
     ("REGISTER", "seq", r#"-1|1.5|"1"|9007199254740992|1e3|null|{}"#),
     ("REGISTER", "room", r#"7|""|"a b"|"a/b"|"\u001b[2J"|"123456789012345678901234567890123""#),
-    ("REGISTER", "name", r#"7|""|"a b"|"\ud800"|"日本語日本語日本語日本"|{}"#),
+    (
+        "REGISTER",
+        "name",
+        r#"7|""|"a  b"|" a"|"\ud800"|"a\u3164"|"\u0301"|"\u202ea"|"日本語日本語日本語日本語日本語日本語日本語日本語"|{}"#,
+    ),
     (
         "REGISTER",
         "lan",
@@ -136,7 +140,7 @@ fn a_bad_field_is_named() {
             assert!(reason.starts_with(&format!("{field} ")), "{bad}: {reason}");
         }
     }
-    let error = ana.ask(r#"{"type":"REGISTER","seq":4,"name":"a b"}"#);
+    let error = ana.ask(r#"{"type":"REGISTER","seq":4,"name":"a  b"}"#);
     assert_eq!((&error["seq"], &error["code"]), (&4.into(), &"bad_field".into()));
     registry.serves();
 }

@@ -40,7 +40,7 @@ fn as_text_and_as_json_all_pages() {
     let listed: Vec<String> = roster["peers"].as_array().unwrap().iter().map(text).collect();
     assert_eq!(listed, expected);
     let lines = registry.peers(&[]).succeeded();
-    assert_eq!(lines[0], format!("window {window}  room main  100 members"));
+    assert_eq!(lines[0], format!("window {window}  100 members in room main"));
     assert_eq!(lines[1..], expected);
 }
 
@@ -49,7 +49,7 @@ fn nobody_is_no_error() {
     let registry = HIT7.serve(&["--window", "1day"]);
     let lines = registry.peers(&["--room", "lab"]).succeeded();
     assert_eq!(lines.len(), 1);
-    assert_has(&lines[0], &["room lab  0 members"]);
+    assert_has(&lines[0], &["0 members in room lab"]);
     let lines = registry.peers(&["--room", "lab", "--json"]).succeeded();
     assert_has(&lines[0], &[r#"{"room":"lab","window":""#, r#""count":0,"peers":[]}"#]);
 }

@@ -35,7 +35,7 @@ fn a_cookie_proves_an_address() {
 fn fields_are_looked_at_after_the_proof() {
     let registry = serve("1day");
     let ana = registry.client();
-    let bad = r#"{"type":"REGISTER","name":"a b","cookie":"AAAAAAAAAAAAAAAA"}"#;
+    let bad = r#"{"type":"REGISTER","name":"a  b","cookie":"AAAAAAAAAAAAAAAA"}"#;
     let challenge = ana.ask(bad);
     assert_eq!(challenge["type"], "CHALLENGE");
     let proven = bad.replace("AAAAAAAAAAAAAAAA", &text(&challenge["cookie"]));

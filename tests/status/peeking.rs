@@ -75,7 +75,7 @@ fn nothing_names_a_member_of_the_next_window() {
         let client = registry.client();
         let window = register(&client, 1);
         // A bad datagram is counted, and logged without its content.
-        client.send(br#"{"type":"REGISTER","name":"veiled name","room":"veiled-room"}"#);
+        client.send(br#"{"type":"REGISTER","name":"veiled  name","room":"veiled-room"}"#);
         client.send(b"veiled");
         let log = || registry.program.error_lines().join("\n");
         until("the rejected datagrams are logged", || log().contains("turned away").then_some(()));

@@ -78,7 +78,7 @@ fn nothing_of_a_stranger_is_amplified() {
         br#"{"type":"HELLO"}"#,
         br#"{"type":"WINDOW"}"#,
         br#"{"type":"QUERY","seq":9007199254740991}"#,
-        br#"{"type":"REGISTER","name":"a b","room":"?","lan":"8.8.8.8:1"}"#,
+        br#"{"type":"REGISTER","name":"a  b","room":"?","lan":"8.8.8.8:1"}"#,
         &padded,
         &[b' '; 4000],
     ];

@@ -1,6 +1,6 @@
 //! Datagrams are read with fields in any order, unknown fields and white space.
 
-use hit7::proto::{Auth, Datagram, MAX_DATAGRAM, Profile, Request};
+use hit7::proto::{Auth, Datagram, Envelope, MAX_DATAGRAM, Profile, Request};
 use serde_json::{Map, Value, json};
 
 use super::samples::{bare, full};
@@ -32,6 +32,23 @@ fn padding_changes_nothing_up_to_the_longest_datagram() {
         padded.push(b'\n');
         assert!(Datagram::decode(&padded).is_err());
     }
+}
+
+#[test]
+fn rooms_and_names_are_read_as_nfc_and_signed_as_sent() {
+    let typed =
+        "{\"type\":\"REGISTER\",\"room\":\"cafe\u{301}\",\"name\":\"luci\\u0301a Pe\u{301}rez\"}";
+    let expected = Profile {
+        room: "café".parse().unwrap(),
+        name: Some("lucía Pérez".parse().unwrap()),
+        lan: None,
+    };
+    let expected = Datagram::Request(Request::register(None, None, expected), Auth::NONE);
+    assert_eq!(Datagram::decode(typed.as_bytes()).as_ref(), Ok(&expected));
+    let signed = |datagram: &[u8]| Envelope::open(datagram).unwrap().signed_bytes();
+    let in_nfd = "\0\u{6}cafe\u{301}\0\u{f}luci\u{301}a Pe\u{301}rez";
+    assert!(signed(typed.as_bytes()).windows(in_nfd.len()).any(|it| it == in_nfd.as_bytes()));
+    assert_ne!(signed(typed.as_bytes()), signed(&expected.encode()));
 }
 
 #[test]

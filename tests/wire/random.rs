@@ -1,9 +1,11 @@
 //! Random datagrams survive decoding and encoding unchanged, and no input makes the decoder panic.
 
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
-use hit7::proto::{Code, Datagram, Envelope, MAX_DATAGRAM, SEQ_END};
+use hit7::proto::{Code, Datagram, Envelope, MAX_DATAGRAM, Name, Room, SEQ_END};
 use hit7::window::{Length, Wall};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -39,6 +41,13 @@ fn text(regex: &str, most: usize) -> BoxedStrategy<Value> {
     texts.prop_filter("too long", fits).prop_map(Value::from).boxed()
 }
 
+/// Generates rooms or names, as they are once they have been read.
+fn words<T: FromStr + Display>(regex: &str) -> BoxedStrategy<Value> {
+    let texts = proptest::string::string_regex(regex).unwrap();
+    let read = |text: String| text.parse::<T>().ok().map(|it| it.to_string().into());
+    texts.prop_filter_map("a valid text", read).boxed()
+}
+
 fn window() -> impl Strategy<Value = String> {
     let second = Length::new(Duration::from_secs(1)).unwrap();
     any::<i64>().prop_map(move |at| second.window_at(Wall::from_millis(at >> 16)).to_string())
@@ -48,7 +57,8 @@ fn window() -> impl Strategy<Value = String> {
 fn values(key: &str, sample: &Value) -> BoxedStrategy<Value> {
     match key {
         "id" | "pass" => text("[0-9A-Za-z_-]{1,32}", 32),
-        "room" | "name" => text(r"[\p{L}\p{Nd}._-]{1,20}", 32),
+        "room" => words::<Room>(r"[\p{L}\p{M}\p{Nd}._-]{1,9}"),
+        "name" => words::<Name>(r"[\p{L}\p{M}\p{Nd}._'-]{1,5}( [\p{L}']{1,5})?"),
         "text" => text(r#"(\PC|["\\]){0,200}"#, 500),
         "cookie" | "mac" | "reason" => text(".{0,50}", 200),
         "seq" => (0..SEQ_END).prop_map(Value::from).boxed(),

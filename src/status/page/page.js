@@ -53,6 +53,13 @@ function make(name, kind, text) {
   return made;
 }
 
+/** Makes an element with a text of a member: from right to left, it turns only itself around. */
+function makeSaid(name, kind, text) {
+  const made = make(name, kind);
+  made.append(make("bdi", "", text));
+  return made;
+}
+
 let latest = null; // the last event received
 let eventAt = 0; // when the last event came, by this page's own clock
 let waitingSince = 0; // when the wait for the next event began
@@ -286,7 +293,7 @@ function newCard(room, open) {
   const element = make("details", "room");
   const head = make("summary");
   const [size, rows] = [make("span", "n"), make("div")];
-  head.append(make("h3", "", room), size);
+  head.append(makeSaid("h3", "", room), size);
   element.append(head, rows);
   const made = { element, size, rows, fill: () => {} };
   element.open = unfolded.get(room) ?? open;
@@ -311,7 +318,7 @@ function members(shown, before) {
   for (const peer of shown.peers.slice(0, SHOWN_PEERS)) {
     const row = make("tr");
     row.append(
-      make("td", peer.name ? "name" : "nameless", peer.name ?? "no name"),
+      peer.name ? makeSaid("td", "name", peer.name) : make("td", "nameless", "no name"),
       make("td", peer.addr.length > 21 ? "addr long" : "addr", peer.addr),
       make("td", "n", peer.registered.slice(11, 19)),
     );

@@ -44,7 +44,7 @@ pub(super) fn draw(join: &mut Join, now: Now, logs: &[String], frame: &mut Frame
 fn title(join: &Join) -> String {
     let name = join.participant.name.as_ref().map_or("no name", |name| name.as_str());
     let (name, room) = (escape_controls(name), escape_controls(join.participant.room.as_str()));
-    format!("hit7 join · {name} in room {room} · {}", escape_controls(&join.participant.registry))
+    format!("hit7 join · {name} in room {room} at {}", escape_controls(&join.participant.registry))
 }
 
 fn draw_next(join: &Join, now: Now, frame: &mut Frame<'_>, area: Rect) {
@@ -117,11 +117,7 @@ fn widths(peers: &PeerTable, width: usize) -> [usize; 6] {
 }
 
 fn table_row(row: &Row, closed: bool, widths: [usize; 6]) -> TableRow<'static> {
-    let tick = |done: bool| match done {
-        true => "yes",
-        false if closed => "no",
-        false => "…",
-    };
+    let tick = |done: bool| if done { "yes" } else { "no" };
     let cells = TableRow::new([
         Line::from(row.addr.to_string()),
         cut(&row.name, widths[1]).into(),

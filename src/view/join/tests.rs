@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::view::tests::{at, drawn, try_every_size};
+use crate::view::tests::{assert_in_place, at, drawn, try_every_size};
 
 const SMALL: (u16, u16) = (80, 24);
 const LARGE: (u16, u16) = (200, 50);
@@ -57,7 +57,7 @@ fn before_a_window_opens_the_wait_is_shown() {
     let lines = drawn(&mut join, at(45_000), SMALL);
     assert_eq!(
         lines[0],
-        " hit7 join · ana in room main · localhost port 8080                11:28:45 UTC"
+        " hit7 join · ana in room main at localhost port 8080               UTC 11:28:45"
     );
     assert_eq!(lines[1][..40], *"╭ next window 11:29:00 ───────────────────────"[..40].to_owned());
     let bar = format!("│ 15 s {}{}│", "█".repeat(36), "░".repeat(36));
@@ -82,14 +82,34 @@ fn the_peers_of_an_open_window_are_in_a_table() {
     let table = [
         "│address            name  met  round trip  greeted by  text",
         "│203.0.113.9:40001  bob   yes      0.4 ms  yes         hola a todos",
-        "│203.0.113.9:40002        …                yes         salut",
-        "│203.0.113.9:40003        …                …",
+        "│203.0.113.9:40002        no               yes         salut",
+        "│203.0.113.9:40003        no               no",
     ];
     for (line, expected) in lines[6..].iter().zip(table) {
         assert_eq!(line.trim_end_matches('│').trim_end(), expected);
     }
     assert!(lines.iter().any(|line| line.contains("11:29:00  met bob at 203.0.113.9:40001")));
     assert!(lines.iter().any(|line| line.contains("a log line")));
+}
+
+#[test]
+fn a_name_from_right_to_left_stays_in_its_cell() {
+    let mut join = join();
+    join.participant.name = Some("מרים כהן".parse().unwrap());
+    join.participant.room = "חדר".parse().unwrap();
+    registered(&mut join, at(0), 29, 60_000);
+    opened(&mut join, at(60_000), 29, 2);
+    met(&mut join, at(60_010), 1, "سلام علاء");
+    greeted(&mut join, at(60_020), 1, "שלום לך");
+    greeted(&mut join, at(60_020), 2, "שלום");
+    for width in [40, 41, 44, 80, 200] {
+        let lines = drawn(&mut join, at(60_100), (width, 24));
+        lines.iter().for_each(|line| assert_in_place(line));
+    }
+    let lines = drawn(&mut join, at(60_100), SMALL);
+    assert!(lines[7].contains("سلام علاء  yes      0.4 ms  yes         שלום לך"), "{lines:#?}");
+    assert_eq!(join.summary()[1], "1 window and 1 meeting in room חדר");
+    join.summary().iter().for_each(|line| assert_in_place(line));
 }
 
 #[test]
@@ -109,7 +129,7 @@ fn a_closed_window_shows_which_peers_were_not_met() {
         join.summary(),
         [
             "window 2026-11-23T11:29:00Z: met 1 of 2: bob at 203.0.113.9:40001",
-            "1 window in room main, 1 meeting"
+            "1 window and 1 meeting in room main"
         ]
     );
 }

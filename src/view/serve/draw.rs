@@ -31,8 +31,9 @@ pub(super) fn draw(serve: &mut Serve, now: Now, logs: &[String], frame: &mut Fra
     ])
     .areas(frame.area());
     let windows = if middle.width < 64 { 0 } else { 40 };
-    let [rooms, past] =
-        Layout::horizontal([Constraint::Min(0), Constraint::Length(windows)]).areas(middle);
+    // Nothing stands to the right of the rooms: in a terminal, their names may turn it around.
+    let [past, rooms] =
+        Layout::horizontal([Constraint::Length(windows), Constraint::Min(0)]).areas(middle);
     header(frame, top, &title(serve), now);
     draw_next(serve, now, frame, next);
     draw_rooms(serve, frame, rooms);
@@ -67,11 +68,11 @@ fn draw_rooms(serve: &mut Serve, frame: &mut Frame<'_>, area: Rect) {
         .map(|(room, members)| (escape_controls(room.as_str()), *members))
         .collect();
     let names = shown.iter().map(|(room, _)| room.as_str());
-    let widths = [widest(names, 4, width.saturating_sub(9)), 7].map(column);
+    let widths = [7, widest(names, 4, width.saturating_sub(9))].map(column);
     let rows = shown
         .into_iter()
-        .map(|(room, members)| Row::new([room.into(), right(members.to_string())]));
-    let head = Row::new([Line::from("room"), right("members")]).dim();
+        .map(|(room, members)| Row::new([right(members.to_string()), room.into()]));
+    let head = Row::new([right("members"), Line::from("room")]).dim();
     let table = Table::new(rows, widths).header(head).column_spacing(2);
     let current = &serve.snapshot.current;
     let (window, members) = (opening_time(current.window()), current.len());

@@ -6,7 +6,7 @@ use crate::proto::Profile;
 use crate::roster::{Member, NextWindow};
 use crate::snapshot::{Past, Totals};
 use crate::tally::Code;
-use crate::view::tests::{at, drawn, try_every_size};
+use crate::view::tests::{assert_in_place, at, drawn, try_every_size};
 use crate::window::{Length, Wall, Window};
 
 fn window(minute: u32) -> Window {
@@ -65,9 +65,9 @@ fn the_current_window_is_shown_with_its_rooms() {
     assert!(lines[1].contains("next window 11:29:00"));
     assert!(lines[2].starts_with("│ 15 s █") && lines[3].starts_with("│7 members so far "));
     assert!(lines[5].contains("current 11:28:00 · 32 in 2 rooms"), "{lines:#?}");
-    assert!(lines[7].starts_with("│main       30"), "{lines:#?}");
-    assert!(lines[8].starts_with("│ana         2"), "{lines:#?}");
-    assert!(lines[7].contains("│11:28:00       32      2  1 ms late"), "{lines:#?}");
+    assert!(lines[7].contains("│     30  main "), "{lines:#?}");
+    assert!(lines[8].contains("│      2  ana "), "{lines:#?}");
+    assert!(lines[7].starts_with("│11:28:00       32      2  1 ms late"), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("a log line")));
 }
 
@@ -83,8 +83,18 @@ fn after_an_opening_the_rooms_are_those_of_the_new_window() {
     serve.update(at(60_000), Arc::new(snapshot(29, &[("new", 1)])));
     let text = drawn(&mut serve, at(60_000), (200, 50)).join("\n");
     assert!(text.contains("current 11:29:00 · 1 in 1 room"), "{text}");
-    assert!(text.contains("│new ") && !text.contains("│old "), "{text}");
+    assert!(text.contains("  new ") && !text.contains("  old "), "{text}");
     assert!(text.contains("next window 11:30:00") && text.contains("│ 1:00 ░"), "{text}");
+}
+
+#[test]
+fn a_room_from_right_to_left_stays_in_its_cell() {
+    let mut serve = serve(snapshot(28, &[("חדר", 2), ("غرفة", 30), ("main", 1)]));
+    for size in [(40, 24), (80, 24), (200, 50)] {
+        let lines = drawn(&mut serve, at(45_000), size);
+        assert!(lines.join("").contains(" 2  חדר "), "{lines:#?}");
+        lines.iter().for_each(|line| assert_in_place(line));
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::view::tests::{at, drawn, try_every_size};
+use crate::view::tests::{assert_in_place, at, drawn, try_every_size};
 
 fn roster(minute: u32, peers: u16, closes_in: u64) -> Watched {
     let addr = |k| SocketAddr::from(([203, 0, 113, 9], 40_000 + k));
@@ -37,6 +37,16 @@ fn a_new_window_replaces_the_one_before() {
         watch.summary(),
         ["2 windows of room main seen, the last at 11:29:00 with 1 member"]
     );
+}
+
+#[test]
+fn a_room_from_right_to_left_turns_nothing_around() {
+    let mut watch = Watch::new("חדר".parse().unwrap(), "127.0.0.1 port 8080".to_owned());
+    watch.handle(at(0), roster(28, 4, 60_000));
+    for width in [40, 41, 80] {
+        drawn(&mut watch, at(0), (width, 24)).iter().for_each(|line| assert_in_place(line));
+    }
+    watch.summary().iter().for_each(|line| assert_in_place(line));
 }
 
 #[test]
