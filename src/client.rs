@@ -79,11 +79,12 @@ pub enum Event {
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum ClientError {
-    #[error("{0}; another own address or port can be given with --bind")]
+    #[error("there is no {0} address to use: at least one must be given")]
+    NoAddress(&'static str),
+    #[error(transparent)]
     Bind(#[from] BindError),
     #[error(
-        "cannot reach {}: the only own address, {}, is of the other kind, IPv4 or IPv6; give an \
-         address of the registry of that kind, or another --bind",
+        "cannot reach {}: the only own address, {}, is of the other kind, IPv4 or IPv6",
         addresses(.registries), addresses(.own)
     )]
     OtherFamily { registries: Vec<SocketAddr>, own: Vec<SocketAddr> },
@@ -115,6 +116,11 @@ impl Target {
     /// Binds the sockets to send from, and removes the registry's addresses of a family that none
     /// of them has; fails if no address is left.
     fn open(mut self) -> Result<(Target, Sockets), ClientError> {
+        for (addrs, of) in [(&self.registries, "registry's"), (&self.bind, "own")] {
+            if addrs.is_empty() {
+                return Err(ClientError::NoAddress(of));
+            }
+        }
         let sockets = Sockets::bind(&self.bind)?;
         // Answers come from addresses in this form: `::ffff:192.0.2.1` is 192.0.2.1.
         let all: Vec<SocketAddr> = self.registries.iter().copied().map(canonical).collect();
@@ -290,7 +296,7 @@ impl Runner {
     /// Returns when to report the registry as silent; `None` if no request is unanswered.
     fn silence_at(&self) -> Option<Duration> {
         let since = self.peer.unanswered_since()?;
-        Some((since + self.config.target.timeout).max(self.silent_until))
+        Some(since.saturating_add(self.config.target.timeout).max(self.silent_until))
     }
 
     fn handle_silence(&mut self) -> Result<(), ClientError> {
@@ -320,7 +326,7 @@ impl Runner {
             let (registries, waited) = (registries.clone(), *timeout);
             return Err(ClientError::NoAnswer { registries, waited });
         }
-        self.silent_until = now.mono + (*timeout).max(LONGEST_DELAY);
+        self.silent_until = now.mono.saturating_add((*timeout).max(LONGEST_DELAY));
         let since = self.peer.unanswered_since().unwrap_or(now.mono);
         // If the receiver is gone, the peer's next event finds that out.
         self.events.send(Event::Silent(now.mono.saturating_sub(since)));
@@ -369,5 +375,57 @@ mod tests {
         assert_eq!(time(1, Duration::from_secs(30)), TIMEOUT_PER_ADDRESS);
         assert_eq!(time(2, Duration::from_secs(1)), Duration::from_millis(500));
         assert_eq!(time(3, Duration::ZERO), MIN_TIMEOUT_PER_ADDRESS);
+        assert_eq!(time(1, Duration::MAX), TIMEOUT_PER_ADDRESS);
+    }
+
+    fn target(registries: &[&str], bind: &[&str]) -> Target {
+        let addrs = |all: &[&str]| all.iter().map(|addr| addr.parse().unwrap()).collect();
+        let (registries, bind) = (addrs(registries), addrs(bind));
+        Target { registries, bind, key: None, timeout: Duration::MAX }
+    }
+
+    #[tokio::test]
+    async fn a_target_that_cannot_be_used_is_an_error_in_words_of_its_own() {
+        for (registries, bind, error) in [
+            (&[][..], &["127.0.0.1:0"][..], "there is no registry's address to use"),
+            (&["127.0.0.1:9"], &[], "there is no own address to use"),
+            (
+                &["[::1]:9"],
+                &["127.0.0.1:0"],
+                "cannot reach [::1]:9: the only own address, 127.0.0.1:",
+            ),
+            (&["127.0.0.1:9"], &["192.0.2.1:0"], "cannot bind 192.0.2.1:0: "),
+        ] {
+            let text = target(registries, bind).open().unwrap_err().to_string();
+            assert!(text.starts_with(error) && !text.contains("--"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_waits_for_ever_if_that_is_its_timeout() {
+        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let target = target(&[&silent.local_addr().unwrap().to_string()], &["127.0.0.1:0"]);
+        // Until a request was sent a second time: the waits have been computed.
+        let retried = async || {
+            for _ in 0..2 {
+                silent.recv(&mut [0; 1500]).await.unwrap();
+            }
+        };
+        let (room, clock) = (Room::default(), Clock::start());
+        let (events, _receiver) = mpsc::channel(1);
+        let config = Config {
+            target: target.clone(),
+            room: room.clone(),
+            name: None,
+            text: None,
+            once: true,
+        };
+        join(config, clock, retried(), events).await.unwrap();
+        let (seen, _receiver) = mpsc::channel(1);
+        watch(target.clone(), room.clone(), clock, retried(), seen).await.unwrap();
+        tokio::select! {
+            done = peers(target, room, clock) => panic!("{done:?}"),
+            () = retried() => {}
+        }
     }
 }

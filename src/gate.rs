@@ -220,7 +220,7 @@ fn is_possible(source: SocketAddr) -> bool {
 }
 
 fn forbidden(path: Path, seq: Option<u64>) -> Admit {
-    let reason = "this registry is private: its key is needed (--key-file)".to_owned();
+    let reason = "this registry is private: its key is needed".to_owned();
     error(path, Refusal { seq, code: Code::Forbidden, reason, retry_in_ms: None })
 }
 

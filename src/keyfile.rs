@@ -16,13 +16,18 @@ const MAX_BYTES: u64 = 64 << 10;
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum KeyFileError {
-    #[error("cannot read the key file {}: {source}; give another --key-file", path.display())]
+    #[error("cannot read the key file {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error(
         "others can read the key file {} (mode {mode:03o}): close it with chmod 600 {}",
         path.display(), path.display()
     )]
     Open { path: PathBuf, mode: u32 },
+    #[error(
+        "line {line} of the key file {} is no text in UTF-8 (UTF-16, perhaps): save it as UTF-8",
+        path.display()
+    )]
+    Encoding { path: PathBuf, line: usize },
     #[error("{} line {line}: {source}", path.display())]
     Key { path: PathBuf, line: usize, source: KeyError },
     #[error(
@@ -43,25 +48,37 @@ pub fn read(path: &Path) -> Result<Vec<Key>, KeyFileError> {
     if mode & 0o077 != 0 {
         return Err(KeyFileError::Open { path: path.to_owned(), mode });
     }
-    let text = read_text(file).map_err(read_error)?;
-    let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
-    let parse = |(index, text): (usize, &str)| {
-        let (path, line) = (path.to_owned(), index + 1);
-        Key::from_text(text).map_err(|source| KeyFileError::Key { path, line, source })
-    };
-    let keys = lines.map(parse).collect::<Result<Vec<Key>, KeyFileError>>()?;
+    let bytes = read_bytes(file).map_err(read_error)?;
+    let mut keys = Vec::new();
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let (path, number) = (path.to_owned(), index + 1);
+        let Some(text) = key_text(line) else {
+            return Err(KeyFileError::Encoding { path, line: number });
+        };
+        if !text.is_empty() {
+            let key = Key::from_text(text);
+            keys.push(key.map_err(|source| KeyFileError::Key { path, line: number, source })?);
+        }
+    }
     if keys.is_empty() {
         return Err(KeyFileError::Empty { path: path.to_owned() });
     }
     Ok(keys)
 }
 
-fn read_text(file: File) -> io::Result<String> {
-    let mut text = String::new();
-    match file.take(MAX_BYTES + 1).read_to_string(&mut text)? as u64 > MAX_BYTES {
+fn read_bytes(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match file.take(MAX_BYTES + 1).read_to_end(&mut bytes)? as u64 > MAX_BYTES {
         true => Err(io::Error::other("it is longer than 64 KiB, which no keys are")),
-        false => Ok(text),
+        false => Ok(bytes),
     }
+}
+
+/// Returns a line without a byte order mark, which editors write and nobody sees, and the white
+/// space around it; `None` if it is not UTF-8 or has control characters, as UTF-16 has.
+fn key_text(line: &[u8]) -> Option<&str> {
+    let text = str::from_utf8(line).ok()?.trim_start_matches('\u{feff}').trim();
+    (!text.chars().any(|c| c.is_control() && c != '\t')).then_some(text)
 }
 
 #[cfg(test)]
@@ -69,7 +86,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn file(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
+    fn file(text: impl AsRef<[u8]>, mode: u32) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         fs::write(&path, text).unwrap();
@@ -85,6 +102,44 @@ mod tests {
         let same = Key::from_text("correct horse battery").unwrap();
         assert!(keys[0].verify(&same.mac(b"x"), b"x"));
         assert!(!keys[1].verify(&same.mac(b"x"), b"x"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_key() {
+        let plain = Key::from_text("correct horse battery").unwrap();
+        for text in [
+            "\u{feff}correct horse battery\r\n",
+            "\u{feff}\r\n\r\n  correct horse battery\t\r\n\r\n",
+            "\n\u{feff}correct horse battery",
+        ] {
+            let (_dir, path) = file(text, 0o600);
+            let keys = read(&path).unwrap();
+            assert_eq!((keys.len(), keys[0].mac(b"x")), (1, plain.mac(b"x")), "{text:?}");
+        }
+        let (_dir, path) = file("\u{feff}\r\n", 0o600);
+        assert!(matches!(read(&path), Err(KeyFileError::Empty { .. })));
+    }
+
+    #[test]
+    fn a_file_in_another_encoding_is_refused() {
+        let utf16 = |text: &str, swap: bool| -> Vec<u8> {
+            let bytes = |unit: u16| if swap { unit.to_be_bytes() } else { unit.to_le_bytes() };
+            text.encode_utf16().flat_map(bytes).collect()
+        };
+        let key = "correct horse battery\r\n";
+        for bytes in [
+            utf16(key, false),
+            utf16(key, true),
+            utf16(&format!("\u{feff}{key}"), false),
+            utf16(&format!("\u{feff}{key}"), true),
+            b"contrase\xf1a de doce letras\n".to_vec(),
+            b"correct horse battery\ranother key, as long\r".to_vec(),
+        ] {
+            let (_dir, path) = file(&bytes, 0o600);
+            let error = read(&path).unwrap_err().to_string();
+            assert!(error.starts_with("line 1 of the key file"), "{error}");
+            assert!(error.ends_with("save it as UTF-8"), "{error}");
+        }
     }
 
     #[test]
@@ -105,7 +160,7 @@ mod tests {
         let (_dir, path) = file("\n \n", 0o600);
         assert!(matches!(read(&path), Err(KeyFileError::Empty { .. })));
         assert!(matches!(read(Path::new("/nowhere/key")), Err(KeyFileError::Read { .. })));
-        let (_dir, path) = file(&"x".repeat(65 << 10), 0o600);
+        let (_dir, path) = file("x".repeat(65 << 10), 0o600);
         assert!(read(&path).unwrap_err().to_string().contains("longer than 64 KiB"));
     }
 }

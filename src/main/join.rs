@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use hit7::client::{self, Target, Watched};
+use hit7::client::{self, ClientError, Target, Watched};
 use hit7::clock::Clock;
-use hit7::keyfile;
-use hit7::proto::Name;
+use hit7::proto::{Code, Name};
 use hit7::view::{self, Logs};
 use hit7::window::Window;
 use tokio::runtime::Runtime;
@@ -13,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::hosts::resolve;
 use super::show::{View, enter_screen, print, print_lines, spawn_printer};
-use super::{Failure, MAX_QUEUED_EVENTS, Stop};
+use super::{Failure, MAX_QUEUED_EVENTS, Stop, keys};
 use crate::cli;
 
 /// The capacity of the queue of a watched room's rosters to show: small, as each may be large.
@@ -34,7 +33,7 @@ pub(crate) fn join(runtime: &Runtime, args: cli::Join, logs: Option<Logs>) -> Re
     let printer = spawn_printer(shown, view, move |event| print(line(&event)))?;
     let done = runtime.block_on(client::join(config, clock, stopped, events));
     let printed = printer.wait_until_shown(stop.stopped.get());
-    done?;
+    done.map_err(failed)?;
     printed
 }
 
@@ -71,7 +70,7 @@ pub(crate) fn watch(
     })?;
     let done = runtime.block_on(client::watch(target, args.room, clock, stopped, events));
     let printed = printer.wait_until_shown(stop.stopped.get());
-    done?;
+    done.map_err(failed)?;
     printed
 }
 
@@ -86,16 +85,30 @@ fn is_new(last: &mut Option<Window>, watched: &Watched) -> bool {
 
 pub(crate) fn peers(runtime: &Runtime, args: &cli::Peers) -> Result<(), Failure> {
     let target = target(&args.registry, args.timeout)?;
-    let roster = runtime.block_on(client::peers(target, args.room.clone(), Clock::start()))?;
+    let roster = runtime.block_on(client::peers(target, args.room.clone(), Clock::start()));
+    let roster = roster.map_err(failed)?;
     match args.json {
         true => print_lines([view::roster_json(&roster)]),
         false => print_lines(view::roster_lines(&roster)),
     }
 }
 
+/// Returns the failure for an error of a client, with the flag that helps.
+fn failed(error: ClientError) -> Failure {
+    let remedy = match &error {
+        ClientError::Bind(_) => "; another own address or port can be given with --bind",
+        ClientError::OtherFamily { .. } => {
+            "; give an address of the registry of that kind, or another --bind"
+        }
+        ClientError::Refused { code: Code::Forbidden, .. } => "; give a key of it with --key-file",
+        _ => "",
+    };
+    Failure::Message(format!("{error}{remedy}"))
+}
+
 fn target(registry: &cli::Registry, timeout: Duration) -> Result<Target, Failure> {
     let registries = resolve(&registry.host, registry.port)?;
-    let keys = registry.key_file.as_deref().map(keyfile::read).transpose()?;
+    let keys = registry.key_file.as_deref().map(keys::read).transpose()?;
     let key = keys.and_then(|keys| keys.into_iter().next());
     Ok(Target { registries, bind: registry.bind.0.clone(), key, timeout })
 }

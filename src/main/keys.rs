@@ -1,15 +1,23 @@
-//! Rereads the key file of a private registry on SIGHUP.
+//! Reads the key file of a private registry, and rereads it on SIGHUP.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
 use hit7::cookie::Key;
-use hit7::keyfile;
+use hit7::keyfile::{self, KeyFileError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::Failure;
+
+/// Reads the keys of the file that `--key-file` names.
+pub(crate) fn read(path: &Path) -> Result<Vec<Key>, Failure> {
+    keyfile::read(path).map_err(|error| match error {
+        KeyFileError::Read { .. } => Failure::Message(format!("{error}; give another --key-file")),
+        error => error.into(),
+    })
+}
 
 /// Starts to reread the key file at `path` on each SIGHUP, and returns a channel of the new keys. A
 /// file that cannot be read is logged, and sends nothing.

@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, TcpListener};
 
 use hit7::clock::Clock;
-use hit7::keyfile;
 use hit7::limit::Rate;
 use hit7::registry::Caps;
 use hit7::server::{self, Server};
@@ -78,7 +77,7 @@ fn server_config(args: cli::Serve) -> Result<server::Config, Failure> {
     let cli::Access { trust, key_file } = args.access;
     let loopback = || ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("these are nets"));
     let trust: Vec<IpNet> = if trust.is_empty() { loopback().to_vec() } else { trust };
-    let keys = key_file.as_deref().map(keyfile::read).transpose()?;
+    let keys = key_file.as_deref().map(keys::read).transpose()?;
     let cli::Limits { max_per_ip, max_room, max_window, max_rooms, rate, burst } = args.limits;
     Ok(server::Config {
         length: args.window,
