@@ -1,5 +1,6 @@
 //! The arguments of the command line, and the values that they are parsed into.
 
+pub(crate) mod environment;
 pub(crate) mod pages;
 
 use std::fmt;

@@ -22,13 +22,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
 use hit7::view::{self, Logs};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use cli::{Cli, Command, pages};
+use cli::{Cli, Command, environment, pages};
 use show::{print_bytes, print_message};
 
 /// How long shutdown waits for queued output if nobody reads stdout.
@@ -53,13 +52,13 @@ impl<E: std::error::Error> From<E> for Failure {
 
 fn main() -> ExitCode {
     panic::install();
-    let Cli { command, logs } = Cli::parse();
+    let Cli { command, logs } = environment::parse();
     let live = command.wants_live() && show::can_draw();
     let logs = show::log(&logs, live);
     match run(command, live.then_some(logs)) {
         Ok(()) | Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
         Err(Failure::Message(why)) => {
-            print_message(&why);
+            print_message(&environment::explained(&why));
             ExitCode::FAILURE
         }
     }

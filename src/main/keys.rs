@@ -13,9 +13,9 @@ use super::Failure;
 
 /// Reads the keys of the file that `--key-file` names.
 pub(crate) fn read(path: &Path) -> Result<Vec<Key>, Failure> {
-    keyfile::read(path).map_err(|error| match error {
-        KeyFileError::Read { .. } => Failure::Message(format!("{error}; give another --key-file")),
-        error => error.into(),
+    keyfile::read(path).map_err(|error| {
+        let or = if let KeyFileError::Read { .. } = error { ";" } else { ", or" };
+        Failure::Message(format!("{error}{or} give another --key-file"))
     })
 }
 

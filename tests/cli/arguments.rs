@@ -1,5 +1,10 @@
 //! Tests the program's arguments, and the environment variables in their place.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+
 use hit7_support::{Program, assert_has, keys};
 
 use crate::HIT7;
@@ -106,13 +111,59 @@ fn bad_values_of_the_environment_are_named() {
         ("join", "HIT7_BIND", "nope", "--bind"),
         ("join", "HIT7_TIMEOUT", "long", "--timeout"),
         ("peers", "HIT7_ROOM", "a b", "--room"),
+        ("peers", "HIT7_ROOM", "", "--room"),
+        ("join", "HIT7_NAME", "", "--name"),
+        ("join", "HIT7_KEY_FILE", "", "--key-file"),
+        ("serve", "HIT7_DATA", "", "--data"),
+        ("serve", "HIT7_MAX_PER_IP", "", "--max-per-ip"),
+        ("serve", "HIT7_TRUST", "", "--trust"),
+        ("serve", "HIT7_LOG_LEVEL", "loud", "--log-level"),
     ] {
         let mut command = HIT7.command([command, "127.0.0.1", "1"]);
         command.env(name, value);
         let exit = Program::start(command).end();
         assert_eq!(exit.code, Some(2), "{name}");
         assert_has(&exit.err[0], &[flag]);
+        assert_has(&exit.err.join("\n"), &[&format!("the value is that of {name} in the")]);
     }
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_named() {
+    let mut command = HIT7.command(["join", "127.0.0.1", "1"]);
+    command.env("HIT7_NAME", OsStr::from_bytes(b"\xff")).env("HIT7_ROOM", "lab");
+    let exit = Program::start(command).end();
+    assert_eq!(exit.code, Some(2));
+    assert_has(&exit.err.join("\n"), &["the value is that of HIT7_NAME in the environment"]);
+}
+
+#[test]
+fn a_failure_names_the_variable_of_the_flag_that_it_names() {
+    let home = HIT7.home();
+    let open = home.data().join("open");
+    fs::create_dir_all(home.data()).unwrap();
+    fs::write(&open, "correct horse battery").unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    for (command, name, value, flag) in [
+        ("join", "HIT7_KEY_FILE", "/nowhere/key", "--key-file"),
+        ("serve", "HIT7_KEY_FILE", open.to_str().unwrap(), "--key-file"),
+        ("peers", "HIT7_BIND", "192.0.2.1", "--bind"),
+        ("serve", "HIT7_HTTP", "192.0.2.1:0", "--http"),
+        ("serve", "HIT7_DATA", "/dev/null", "--data"),
+    ] {
+        let port = if command == "serve" { "0" } else { "9" };
+        let mut command = HIT7.command([command, "127.0.0.1", port]);
+        if name != "HIT7_DATA" {
+            command.env("HIT7_DATA", home.data());
+        }
+        command.env(name, value);
+        let exit = Program::start(command).end();
+        exit.failed(1, &[flag, &format!("; {flag} is from {name}")]);
+    }
+    let mut command = HIT7.command(["peers", "127.0.0.1", "9", "--bind", "192.0.2.1"]);
+    command.env("HIT7_BIND", "127.0.0.1");
+    let exit = Program::start(command).end();
+    assert!(exit.code == Some(1) && !exit.err.concat().contains("HIT7_"), "{exit:?}");
 }
 
 #[test]
@@ -147,5 +198,6 @@ fn flags_come_from_the_environment() {
 fn a_flag_stands_above_the_environment() {
     let mut command = HIT7.command(["join", "127.0.0.1", "1", "--name", "a  b"]);
     command.env("HIT7_NAME", "ana");
-    assert_eq!(Program::start(command).end().code, Some(2));
+    let exit = Program::start(command).end();
+    assert!(exit.code == Some(2) && !exit.err.concat().contains("HIT7_"), "{exit:?}");
 }
