@@ -1,9 +1,8 @@
 use super::super::Socket;
 use super::super::egress::{Egress, open};
 use super::super::source::Slot;
-use super::super::tests::{addr, ip, take, transmit};
+use super::super::tests::{addr, ip, skip, take, transmit};
 use super::*;
-use hit7_support::skip;
 use socket2::Domain;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
