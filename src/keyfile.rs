@@ -130,6 +130,7 @@ mod tests {
         for bytes in [
             utf16(key, false),
             utf16(key, true),
+            utf16(key.trim(), false),
             utf16(&format!("\u{feff}{key}"), false),
             utf16(&format!("\u{feff}{key}"), true),
             b"contrase\xf1a de doce letras\n".to_vec(),
