@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use hit7::mesh::ListCap;
 use hit7::proto::{Name, Room, Text};
+use hit7::status::HostName;
 use hit7::udp::all_addresses;
 use hit7::window::{Length, Window};
 use ipnet::IpNet;
@@ -125,6 +126,10 @@ pub(crate) struct Serve {
     /// Address and port, or a port of 127.0.0.1, for a page, JSON and metrics over HTTP [default: off]
     #[arg(long, env = "HIT7_HTTP", value_name = "ADDR", value_parser = parse_http_addr)]
     pub(crate) http: Option<SocketAddr>,
+    /// Host name under which the page is reached, as through a proxy; repeatable, or separated by
+    /// commas [default: localhost and addresses; if others can reach --http, any]
+    #[arg(long, env = "HIT7_HTTP_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) http_host: Vec<HostName>,
     /// How long documents are kept, or 'forever'
     #[arg(long, env = "HIT7_KEEP", value_name = "AGE", default_value = "30d", value_parser = parse_keep)]
     pub(crate) keep: Keep,

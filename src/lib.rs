@@ -11,7 +11,7 @@
 //! | 4 | `node`: one registry whole, as a pure state machine |
 //! | 3 | [`snapshot`], [`registry`], [`fanout`], [`peer`]: pure state machines; [`journal`], [`archive`], [`datadir`], [`keyfile`]: the disk |
 //! | 2 | [`roster`], [`record`], [`gate`], [`ask`], [`store`] |
-//! | 1 | [`proto`]: the datagrams; [`clock`]: the only reader of time; [`events`]: a bounded queue; [`udp`]: batches of datagrams |
+//! | 1 | [`proto`]: the datagrams; [`clock`]: the only reader of time; [`events`]: a bounded queue; [`thread`]: threads and their runtimes; [`udp`]: batches of datagrams |
 //! | 0 | [`window`], [`mesh`], [`limit`], [`cookie`], [`tally`], [`path`] |
 //!
 //! To take part from another program: [`client::join`], or [`peer::Peer`] on sockets of its own.
@@ -41,6 +41,7 @@ pub mod snapshot;
 pub mod status;
 pub mod store;
 pub mod tally;
+pub mod thread;
 pub mod udp;
 pub mod view;
 pub mod window;

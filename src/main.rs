@@ -1,6 +1,8 @@
 //! The program: runs what the command line asks for, prints, and sets the exit code.
 
 mod cli;
+#[path = "main/files.rs"]
+mod files;
 #[path = "main/history.rs"]
 mod history;
 #[path = "main/hosts.rs"]
@@ -78,6 +80,7 @@ fn run(command: Command, logs: Option<Logs>) -> Result<(), Failure> {
 }
 
 fn in_runtime(work: impl FnOnce(&Runtime) -> Result<(), Failure>) -> Result<(), Failure> {
+    files::raise_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = work(&runtime);
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);

@@ -37,6 +37,7 @@ use crate::registry::{self, Caps, Registry, ResumeError};
 use crate::snapshot::{Past, Snapshot, Trouble};
 use crate::store::Disk;
 use crate::tally::Tally;
+use crate::thread::ThreadError;
 use crate::udp::Sockets;
 use crate::window::{Length, Window};
 
@@ -113,11 +114,8 @@ pub enum StartError {
 pub enum RunError {
     #[error("cannot receive any more: {0}")]
     Socket(#[from] io::Error),
-    #[error(
-        "cannot start a thread for the documents: {0}; end some processes of this user, or allow it \
-         more (ulimit -u)"
-    )]
-    Thread(io::Error),
+    #[error(transparent)]
+    Thread(#[from] ThreadError),
 }
 
 /// A registry that has read its journal and is ready to run.
@@ -154,6 +152,11 @@ impl Server {
         self.shown.subscribe()
     }
 
+    /// Returns how many threads receive and send.
+    pub fn workers(&self) -> usize {
+        self.config.workers
+    }
+
     /// Returns what was wrong with the journal and was mended at the start, a sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -170,8 +173,7 @@ impl Server {
     ) -> Result<(), RunError> {
         let Server { config, clock, data, gate, node, journal, shown, .. } = self;
         let archive = Archive::new(Disk, data.windows());
-        let archive = ArchiveThread::start(archive, journal.reader(), config.keep);
-        let archive = archive.map_err(RunError::Thread)?;
+        let archive = ArchiveThread::start(archive, journal.reader(), config.keep)?;
         let more = config.workers.max(1) - 1;
         let sockets = Arc::new(sockets);
         let workers = Workers::start(more, &sockets, &gate, &keys, clock);

@@ -15,6 +15,7 @@ mod current;
 mod documents;
 mod feed;
 mod health;
+mod hosts;
 mod lateness;
 mod listen;
 mod metrics;
@@ -26,25 +27,26 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::get;
-use tokio::runtime;
+use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
 use crate::snapshot::Snapshot;
+use crate::thread::{self, Runtime, ThreadError};
 
 use current::Current;
 use documents::Documents;
 use feed::Feed;
+use hosts::Hosts;
 use metrics::Metrics;
 
-/// The stack size of each thread of the HTTP server, in bytes.
-const STACK_BYTES: usize = 1 << 20;
+pub use hosts::HostName;
 
 /// How long shutdown waits for responses that are being sent.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
@@ -55,7 +57,29 @@ struct Site {
     feed: Feed,
     current: Current,
     documents: Documents,
+    hosts: Hosts,
     metrics: Metrics,
+}
+
+/// The configuration of the HTTP server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder of the documents.
+    pub windows: PathBuf,
+    /// The names that the server has besides `localhost` and its addresses.
+    pub hosts: Vec<HostName>,
+    /// The most connections at once, as far as open files allow; there are at most 512 in any case.
+    pub connections: usize,
+}
+
+/// The reason why the HTTP server cannot start.
+#[derive(Debug, Error)]
+#[allow(missing_docs)]
+pub enum StartError {
+    #[error("cannot serve HTTP: {0}")]
+    Socket(#[from] io::Error),
+    #[error(transparent)]
+    Thread(#[from] ThreadError),
 }
 
 /// The handle of the HTTP server's thread; dropping it stops the server.
@@ -67,26 +91,30 @@ pub struct Status {
 }
 
 impl Status {
-    /// Serves the registry's `snapshots`, and the documents in the folder `windows`, on `listener`.
+    /// Serves the registry's `snapshots` and documents on `listener`.
     pub fn start(
         listener: TcpListener,
         snapshots: watch::Receiver<Arc<Snapshot>>,
-        windows: PathBuf,
+        config: Config,
         clock: Clock,
-    ) -> io::Result<Status> {
+    ) -> Result<Status, StartError> {
         let addr = listener.local_addr()?;
         listener.set_nonblocking(true)?;
-        let documents = Documents::new(windows)?;
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let most = config.connections.min(listen::MAX_CONNECTIONS);
+        let documents = Documents::new(config.windows, most)?;
+        let hosts = Hosts::new(addr, config.hosts);
+        let (feed, writer) = Feed::new(snapshots, clock, most);
+        let metrics = Metrics::new(&feed);
+        let site = Site { clock, feed, current: Current::default(), documents, hosts, metrics };
+        let runtime = Runtime::new()?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
-            let served = runtime.block_on(run(listener, snapshots, documents, clock, stopped));
+            let served = runtime.block_on(run(listener, most, site, writer, stopped));
             if let Err(error) = served {
                 tracing::error!("the page on {addr} has stopped: {error}; the registry goes on");
             }
         };
-        let thread =
-            thread::Builder::new().name("status".into()).stack_size(STACK_BYTES).spawn(serve)?;
+        let thread = thread::start("status", serve)?;
         Ok(Status { addr, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -107,18 +135,15 @@ impl Drop for Status {
 
 async fn run(
     listener: TcpListener,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    documents: Documents,
-    clock: Clock,
+    most: usize,
+    site: Site,
+    writer: feed::Writer,
     stopped: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let (feed, writer) = Feed::new(snapshots, clock);
-    let metrics = Metrics::new(&feed);
-    let site = Site { clock, feed, current: Current::default(), documents, metrics };
     let writing = tokio::spawn(writer.run());
     let router = router(Arc::new(site));
-    let serving = listen::serve(listener, router, stopped, writing.abort_handle());
+    let serving = listen::serve(listener, most, router, stopped, writing.abort_handle());
     serving.await;
     Ok(())
 }
@@ -135,6 +160,7 @@ fn router(site: Arc<Site>) -> Router {
         .route("/readyz", get(health::ready))
         .fallback(reply::nothing_here)
         .method_not_allowed_fallback(reply::only_get)
+        .layer(from_fn_with_state(site.clone(), hosts::check))
         .layer(map_response(page::harden))
         .with_state(site)
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 /// The modules of each layer, from the lowest; a module's own folder belongs to its layer.
 const LAYERS: [&[&str]; 9] = [
     &["window", "mesh", "limit", "cookie", "tally", "path"],
-    &["proto", "clock", "events", "udp"],
+    &["proto", "clock", "events", "thread", "udp"],
     &["roster", "record", "gate", "ask", "store"],
     &["registry", "fanout", "peer", "journal", "archive", "datadir", "keyfile", "snapshot"],
     &["node"],

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::thread;
 
 use hit7::cookie::Key;
 use hit7::keyfile::{self, KeyFileError};
+use hit7::thread;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -39,7 +39,7 @@ pub(crate) fn reread(path: Option<PathBuf>) -> Result<watch::Receiver<Vec<Key>>,
             }
         }
     };
-    thread::Builder::new().name("keys".to_owned()).spawn(read)?;
+    thread::start("keys", read)?;
     let mut signals = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while signals.recv().await.is_some() {

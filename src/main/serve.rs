@@ -6,7 +6,7 @@ use hit7::clock::Clock;
 use hit7::limit::Rate;
 use hit7::registry::Caps;
 use hit7::server::{self, Server};
-use hit7::status::Status;
+use hit7::status::{self, Status};
 use hit7::udp::{Sockets, check_own};
 use hit7::view::{self, Logs};
 use ipnet::IpNet;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::hosts::{bind, cannot_listen};
 use super::show::{View, enter_screen, print, print_lines, spawn_printer};
-use super::{Failure, MAX_QUEUED_EVENTS, Stop, keys};
+use super::{Failure, MAX_QUEUED_EVENTS, Stop, files, keys};
 use crate::cli;
 
 /// The addresses and the data folder of a registry, printed when the registry starts.
@@ -38,10 +38,13 @@ pub(crate) fn serve(
         let listener = args.http.map(listen_http).transpose()?;
         let rekeyed = keys::reread(args.access.key_file.clone())?;
         let (data, clock) = (args.data.clone(), Clock::start());
+        let hosts = args.http_host.clone();
         let server = start(args, clock)?;
-        let page = listener
-            .map(|page| Status::start(page, server.watch(), data.join("windows"), clock))
-            .transpose()?;
+        let addresses = sockets.local_addrs().len();
+        let connections = files::connections(server.workers(), addresses, listener.is_some())?;
+        let config = status::Config { windows: data.join("windows"), hosts, connections };
+        let page =
+            listener.map(|page| Status::start(page, server.watch(), config, clock)).transpose()?;
         let page_addr = page.as_ref().map(Status::addr);
         let data = data.display().to_string();
         let place = Place { listening: sockets.local_addrs(), data, page: page_addr };

@@ -4,10 +4,10 @@ use std::env;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread;
 use std::time::Duration;
 
 use hit7::clock::Clock;
+use hit7::thread;
 use hit7::view::{Line, Live, Logs, Screen, escape_controls};
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
@@ -96,7 +96,7 @@ pub(crate) fn spawn_printer<L: Live>(
         };
         let _ = done.send(shown);
     };
-    thread::Builder::new().name("show".to_owned()).spawn(show)?;
+    thread::start("show", show)?;
     Ok(Printer { end, patience })
 }
 

@@ -1,9 +1,7 @@
 //! Writes windows' documents on a thread of its own, so that a slow disk delays nothing else. The
 //! thread starts with the registry: later, the system may have none to give.
 
-use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -13,6 +11,7 @@ use crate::journal::{Replayed, WindowReader};
 use crate::node::DocumentSource;
 use crate::registry::WindowReplay;
 use crate::store::Disk;
+use crate::thread::{self, ThreadError};
 use crate::window::Window;
 
 /// The result of writing a document, or of removing old ones.
@@ -38,12 +37,12 @@ impl ArchiveThread {
         archive: Archive<Disk>,
         journal: impl WindowReader + 'static,
         keep: Option<Duration>,
-    ) -> io::Result<ArchiveThread> {
+    ) -> Result<ArchiveThread, ThreadError> {
         // One window at a time, and at most two outcomes of it: neither queue is ever full.
         let (sources, to_write) = sync_channel(1);
         let (report, outcomes) = mpsc::channel(2);
         let writer = Writer { archive, journal, keep, newest: None, report };
-        thread::Builder::new().name("archive".into()).spawn(move || writer.run(to_write))?;
+        thread::start("archive", move || writer.run(to_write))?;
         Ok(ArchiveThread { sources, outcomes })
     }
 

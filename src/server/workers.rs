@@ -11,9 +11,8 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, Now};
@@ -23,6 +22,7 @@ use crate::gate::{Admit, Gate};
 use crate::node::{Inbound, Input};
 use crate::path::Transmit;
 use crate::tally::{DropReason, Tally};
+use crate::thread::{self, Runtime};
 use crate::udp::{Class, Inbox, Outbox, Sockets};
 
 /// The capacity, in batches, of the queue of requests for the node. While it is full, workers
@@ -235,7 +235,7 @@ impl Handle {
             let worker = Worker { gate, sockets, clock, passing, to_send, keys, counts };
             runtime.block_on(worker.run());
         };
-        let thread = thread::Builder::new().name("worker".into()).spawn(work)?;
+        let thread = thread::start("worker", work).map_err(io::Error::other)?;
         result.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))?;
         Ok(Handle { answers, counts, thread })
     }
@@ -243,7 +243,7 @@ impl Handle {
 
 /// Makes a runtime for this thread, and sockets that belong to the runtime, on the same ports.
 fn bind(sockets: &Sockets) -> io::Result<(Runtime, Arc<Sockets>)> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let runtime = Runtime::new()?;
     let bound = {
         let _entered = runtime.enter();
         sockets.bind_same_ports()?

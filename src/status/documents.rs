@@ -1,7 +1,7 @@
 //! Answers `/api/v1/windows`: past windows, from documents on disk that two threads read.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,10 +13,12 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::archive::{Archive, ReadError, Summary};
 use crate::snapshot::{Past, Snapshot};
-use crate::store::Disk;
+use crate::store::{self, Disk};
+use crate::thread::ThreadError;
 use crate::window::{Wall, Window};
 
 use super::Site;
@@ -46,6 +48,8 @@ pub(super) struct Documents {
     reader: Reader,
     summaries: Worker,
     chunks: Arc<Worker>,
+    /// An eighth of the connections, each of which holds a second file meanwhile.
+    downloads: Arc<Semaphore>,
 }
 
 #[derive(Deserialize)]
@@ -82,12 +86,13 @@ struct Missed {
 }
 
 impl Documents {
-    /// Starts the threads that read the documents in the folder `windows`.
-    pub(super) fn new(windows: PathBuf) -> io::Result<Documents> {
+    /// Starts the threads that read the documents in the folder `windows` for `connections`.
+    pub(super) fn new(windows: PathBuf, connections: usize) -> Result<Documents, ThreadError> {
         let archive = Arc::new(Archive::new(Disk, windows));
         let reader = Reader { archive, cache: Arc::default() };
         let (summaries, chunks) = (Worker::start("summaries")?, Worker::start("chunks")?);
-        Ok(Documents { reader, summaries, chunks: Arc::new(chunks) })
+        let downloads = Arc::new(Semaphore::new(connections / 8));
+        Ok(Documents { reader, summaries, chunks: Arc::new(chunks), downloads })
     }
 
     async fn read<T: Send + 'static>(
@@ -221,7 +226,7 @@ pub(super) async fn show(
         let missed = Missed { window, opened, missed: true, members, room_count };
         return Ok(reply::json(StatusCode::OK, &missed));
     }
-    file_body(site.documents.chunks.clone(), summary.path).await.ok_or(none)
+    file_body(&site.documents, summary.path).await?.ok_or(none)
 }
 
 /// Returns the 404 for a window without a document, with the reason as far as it is known.
@@ -255,21 +260,26 @@ fn failed(failure: ReadFailure) -> Problem {
 
 /// Returns a response with a file as its body, each chunk of which is read when the one before it
 /// was sent; `None` if the file cannot be opened.
-async fn file_body(worker: Arc<Worker>, path: PathBuf) -> Option<Response> {
+async fn file_body(documents: &Documents, path: PathBuf) -> Result<Option<Response>, Problem> {
+    let Ok(permit) = documents.downloads.clone().try_acquire_owned() else {
+        let reason = "as many documents are being read as there may be";
+        return Err(Problem::busy("too_many_downloads", reason));
+    };
+    let worker = documents.chunks.clone();
     let open = move || {
-        let file = File::open(path).ok()?;
+        let file = store::open_regular(OpenOptions::new().read(true), &path).ok()?;
         let length = file.metadata().ok()?.len();
         Some((file, length))
     };
-    let (file, length) = worker.run(open).await??;
-    let chunks = stream::try_unfold((file, worker), async |(file, worker)| {
+    let Some((file, length)) = worker.run(open).await.flatten() else { return Ok(None) };
+    let chunks = stream::try_unfold((file, worker, permit), async |(file, worker, permit)| {
         let chunk = worker.run(move || next_chunk(file)).await;
         let chunk = chunk.ok_or_else(|| io::Error::other("the server is stopping"))??;
-        Ok::<_, io::Error>(chunk.map(|(bytes, file)| (bytes, (file, worker))))
+        Ok::<_, io::Error>(chunk.map(|(bytes, file)| (bytes, (file, worker, permit))))
     });
     let mut response = reply::json_text(StatusCode::OK, Body::from_stream(chunks));
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    Some(response)
+    Ok(Some(response))
 }
 
 fn next_chunk(mut file: File) -> io::Result<Option<(Bytes, File)>> {

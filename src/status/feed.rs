@@ -26,9 +26,6 @@ use super::Site;
 use super::lateness::Lateness;
 use super::reply::Problem;
 
-/// The most event streams at once: fewer than connections, to leave some for health checks.
-const MAX_STREAMS: usize = 384;
-
 /// The shortest time between two events, except for an opening, which is sent at once.
 const MIN_UPDATE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -45,6 +42,7 @@ pub(super) struct Feed {
     last_heard: Arc<AtomicU64>,
     lateness: Histogram,
     started: Wall,
+    /// Three quarters of the connections, to leave some for health checks.
     streams: Arc<Semaphore>,
 }
 
@@ -60,7 +58,11 @@ pub(super) struct Writer {
 
 impl Feed {
     /// Creates the feed of a registry's snapshots, and the writer that updates it once it is run.
-    pub(super) fn new(snapshots: watch::Receiver<Arc<Snapshot>>, clock: Clock) -> (Feed, Writer) {
+    pub(super) fn new(
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+        clock: Clock,
+        connections: usize,
+    ) -> (Feed, Writer) {
         let now = clock.now();
         let started = Wall::from_millis(now.wall.millis() - now.mono.as_millis() as i64);
         let lateness = Lateness::new(started);
@@ -72,7 +74,7 @@ impl Feed {
             last_heard: last_heard.clone(),
             lateness: lateness.histogram(),
             started,
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            streams: Arc::new(Semaphore::new(connections / 4 * 3)),
         };
         let writer = Writer { clock, snapshots, events: sender, last_heard, lateness };
         writer.note_heard();
@@ -240,11 +242,8 @@ fn event(snapshot: &Snapshot, now: Now) -> Bytes {
 /// least every second.
 pub(super) async fn stream(State(site): State<Arc<Site>>) -> Response {
     let Ok(permit) = site.feed.streams.clone().try_acquire_owned() else {
-        return Problem::busy(
-            "too_many_streams",
-            format!("{MAX_STREAMS} streams are open already"),
-        )
-        .into_response();
+        return Problem::busy("too_many_streams", "as many streams are open as there may be")
+            .into_response();
     };
     let mut events = site.feed.events.clone();
     events.mark_changed();

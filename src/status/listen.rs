@@ -15,8 +15,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::SHUTDOWN_TIMEOUT;
 
-/// The most HTTP connections at once; further ones get a 503.
-const MAX_CONNECTIONS: usize = 512;
+/// The most HTTP connections at once, if there are files for them; further ones get a 503.
+pub(super) const MAX_CONNECTIONS: usize = 512;
 
 /// How long the head of a request may take to come, including the idle time before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,19 +36,20 @@ const MAX_HEADERS: usize = 64;
 /// How long to wait after a connection could not be accepted, as when no file handle is left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The response to a connection beyond `MAX_CONNECTIONS`.
+/// The response to a connection beyond the most that there may be.
 const FULL_RESPONSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
                       Content-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// Serves HTTP until `stopped`; then aborts the task `writer`, which ends the event streams, and
+/// Serves HTTP on at most `most` connections until `stopped`; then aborts the task `writer`, which ends the event streams, and
 /// waits up to `SHUTDOWN_TIMEOUT` for other responses.
 pub(super) async fn serve(
     listener: TcpListener,
+    most: usize,
     router: Router,
     mut stopped: oneshot::Receiver<()>,
     writer: AbortHandle,
 ) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(most));
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     loop {

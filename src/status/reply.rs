@@ -32,6 +32,15 @@ pub(super) struct Problem {
 }
 
 impl Problem {
+    /// Returns a problem with this status, word and sentence.
+    pub(super) fn new(
+        status: StatusCode,
+        word: &'static str,
+        reason: impl Into<String>,
+    ) -> Problem {
+        Problem { status, word, reason: reason.into() }
+    }
+
     /// Returns a 404: what the client requests does not exist.
     pub(super) fn missing(word: &'static str, reason: impl Into<String>) -> Problem {
         Problem { status: StatusCode::NOT_FOUND, word, reason: reason.into() }

@@ -1,13 +1,11 @@
 //! A thread that reads the disk for request handlers, which must not block. The thread is started
 //! with the server, when an error can be reported: later, the system may have none to give.
 
-use std::io;
 use std::sync::{Arc, mpsc};
-use std::thread;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::STACK_BYTES;
+use crate::thread::{self, ThreadError};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -20,10 +18,10 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the worker's thread, named `name`.
-    pub(super) fn start(name: &str) -> io::Result<Worker> {
+    pub(super) fn start(name: &'static str) -> Result<Worker, ThreadError> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let work = move || queue.into_iter().for_each(|job| job());
-        thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(work)?;
+        thread::start(name, work)?;
         Ok(Worker { jobs, idle: Arc::new(Semaphore::new(1)) })
     }
 

@@ -51,7 +51,9 @@ fn connections_over_the_limit_are_refused_and_silent_ones_are_closed() {
     until("the silent connections are closed", || {
         let mut stream = TcpStream::connect(registry.http()).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        stream
+            .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
         text.starts_with("HTTP/1.1 200").then_some(())

@@ -15,7 +15,7 @@ use hit7::path::Path;
 use hit7::proto::Profile;
 use hit7::roster::{FinalizedWindow, Member, NextWindow};
 use hit7::snapshot::{Past, Snapshot, Totals};
-use hit7::status::Status;
+use hit7::status::{Config, Status};
 use hit7::store::Disk;
 use hit7::tally::Tally;
 use hit7::window::{Length, Window};
@@ -73,7 +73,8 @@ impl Fixture {
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let windows = data.path().join("windows");
-        let status = Status::start(listener, receiver, windows, Clock::start()).unwrap();
+        let config = Config { windows, hosts: Vec::new(), connections: 512 };
+        let status = Status::start(listener, receiver, config, Clock::start()).unwrap();
         Fixture { status, snapshots, data }
     }
 

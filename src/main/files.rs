@@ -1,0 +1,83 @@
+//! Raises the limit of open files, and divides what it allows between a registry and its page.
+
+use std::fs;
+
+use super::Failure;
+
+/// How many files any command needs: its own, and those of the runtime and the signals.
+const LEAST: u64 = 16;
+
+/// How many files a registry opens while it runs, at most: two of its journal, a document, folders
+/// that are synced or listed, the key file; and some to spare.
+const RESERVE: u64 = 16;
+
+/// How many files a runtime of a worker or the page has.
+const RUNTIME: u64 = 4;
+
+/// How many files a worker has for each address: tokio's socket and a copy of it.
+const FILES_PER_SOCKET: u64 = 2;
+
+/// How many HTTP connections there must be room for, if there is a page.
+const LEAST_CONNECTIONS: u64 = 8;
+
+/// How many files eight connections may take: one of them may be reading a document.
+const FILES_PER_EIGHT: u64 = 9;
+
+/// Raises the soft limit of open files to the hard one; fails if that is too low for any command.
+pub(crate) fn raise_limit() -> Result<(), Failure> {
+    match limit() {
+        limit if limit < LEAST => Err(too_few(limit, LEAST)),
+        _ => Ok(()),
+    }
+}
+
+fn limit() -> u64 {
+    // A limit that cannot be read or raised stays what it is, and is then not checked.
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX)
+}
+
+/// Returns how many HTTP connections there may be beside a registry with `workers` on `sockets`
+/// addresses, which are open already; fails if the limit is too low for the registry.
+pub(crate) fn connections(workers: usize, sockets: usize, page: bool) -> Result<usize, Failure> {
+    // Where the folder cannot be listed, nothing more can be opened either.
+    let open = fs::read_dir("/dev/fd").map_or(LEAST, |files| files.count() as u64);
+    share(limit(), open, workers as u64, sockets as u64, page)
+}
+
+fn share(limit: u64, open: u64, workers: u64, sockets: u64, page: bool) -> Result<usize, Failure> {
+    let more_workers = (workers.max(1) - 1) * (RUNTIME + FILES_PER_SOCKET * sockets);
+    let least = if page { RUNTIME + LEAST_CONNECTIONS / 8 * FILES_PER_EIGHT } else { 0 };
+    let needed = open + RESERVE + more_workers + least;
+    if limit < needed {
+        return Err(too_few(limit, needed));
+    }
+    let spare = limit - (needed - least) - least.min(RUNTIME);
+    Ok(usize::try_from(spare / FILES_PER_EIGHT * 8).unwrap_or(usize::MAX))
+}
+
+fn too_few(limit: u64, needed: u64) -> Failure {
+    Failure::Message(format!(
+        "the system allows hit7 {limit} open files, and it needs {needed}: raise the limit \
+         (ulimit -n {needed}; in a container, --ulimit nofile={needed})"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_comes_first_and_the_page_gets_what_is_left() {
+        let share = |limit, page| share(limit, 14, 2, 1, page).ok();
+        assert_eq!((share(35, false), share(36, false).is_some()), (None, true));
+        assert_eq!((share(48, true), share(49, true)), (None, Some(8)));
+        assert_eq!(share(1024, true), Some(872));
+        assert_eq!(share(u64::MAX, true).map(|most| most > 1 << 20), Some(true));
+    }
+
+    #[test]
+    fn a_limit_that_is_too_low_is_named_with_what_is_needed() {
+        let Err(Failure::Message(said)) = share(20, 14, 1, 1, false) else { panic!("it is taken") };
+        assert!(said.contains("20 open files") && said.contains("ulimit -n 30"), "{said}");
+    }
+}
