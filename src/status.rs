@@ -47,6 +47,7 @@ use hosts::Hosts;
 use metrics::Metrics;
 
 pub use hosts::HostName;
+pub use listen::MAX_CONNECTIONS;
 
 /// How long shutdown waits for responses that are being sent.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
@@ -68,7 +69,7 @@ pub struct Config {
     pub windows: PathBuf,
     /// The names that the server has besides `localhost` and its addresses.
     pub hosts: Vec<HostName>,
-    /// The most connections at once, as far as open files allow; there are at most 512 in any case.
+    /// The most connections at once, as far as open files allow; never more than [`MAX_CONNECTIONS`].
     pub connections: usize,
 }
 

@@ -42,6 +42,9 @@ pub(crate) fn serve(
         let server = start(args, clock)?;
         let addresses = sockets.local_addrs().len();
         let connections = files::connections(server.workers(), addresses, listener.is_some())?;
+        if listener.is_some() && connections < status::MAX_CONNECTIONS {
+            tracing::warn!(connections, "few open files (ulimit -n): fewer HTTP connections");
+        }
         let config = status::Config { windows: data.join("windows"), hosts, connections };
         let page =
             listener.map(|page| Status::start(page, server.watch(), config, clock)).transpose()?;

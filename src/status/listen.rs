@@ -16,7 +16,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::SHUTDOWN_TIMEOUT;
 
 /// The most HTTP connections at once, if there are files for them; further ones get a 503.
-pub(super) const MAX_CONNECTIONS: usize = 512;
+pub const MAX_CONNECTIONS: usize = 512;
 
 /// How long the head of a request may take to come, including the idle time before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);

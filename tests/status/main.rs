@@ -5,6 +5,7 @@ use hit7_support::{Hit7, Registry};
 
 mod browser;
 mod crowd;
+mod limits;
 mod peeking;
 mod prometheus;
 mod routes;

@@ -70,11 +70,27 @@ pub fn open(addr: SocketAddr, method: &str, path: &str, body: &str) -> TcpStream
     send(addr, method, path, &headers, body)
 }
 
+/// Sends GET with this `Host`, and reads the whole answer.
+pub fn get_as(addr: SocketAddr, path: &str, host: &str) -> Answer {
+    read_answer(send_as(addr, host, "GET", path, "", ""), "GET")
+}
+
 fn send(addr: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
+    send_as(addr, &addr.to_string(), method, path, headers, body)
+}
+
+fn send_as(
+    addr: SocketAddr,
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> TcpStream {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n{body}"
     );
     stream.write_all(request.as_bytes()).unwrap();
     stream
