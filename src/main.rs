@@ -17,23 +17,26 @@ mod panic;
 mod serve;
 #[path = "main/show.rs"]
 mod show;
+#[path = "main/stderr.rs"]
+mod stderr;
+#[path = "main/stop.rs"]
+mod stop;
 
-use std::cell::Cell;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hit7::view::{self, Logs};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
 
 use cli::{Cli, Command, environment, pages};
 use show::{print_bytes, print_message};
 
-/// How long shutdown waits for queued output if nobody reads stdout.
+/// How long shutdown waits for queued output if nobody reads stdout or stderr.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// How long a failure waits until its message is written.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The capacity of the queue of events to show; further events are dropped and counted.
 const MAX_QUEUED_EVENTS: usize = 1024;
@@ -54,16 +57,19 @@ impl<E: std::error::Error> From<E> for Failure {
 
 fn main() -> ExitCode {
     panic::install();
+    stop::block_background_stops();
     let Cli { command, logs } = environment::parse();
     let live = command.wants_live() && show::can_draw();
     let logs = show::log(&logs, live);
-    match run(command, live.then_some(logs)) {
-        Ok(()) | Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
+    let (code, patience) = match run(command, live.then_some(logs)) {
+        Ok(()) | Err(Failure::ClosedPipe) => (ExitCode::SUCCESS, SHUTDOWN_TIMEOUT),
         Err(Failure::Message(why)) => {
             print_message(&environment::explained(&why));
-            ExitCode::FAILURE
+            (ExitCode::FAILURE, REPORT_TIMEOUT)
         }
-    }
+    };
+    stderr::close(patience);
+    code
 }
 
 /// Runs a command; `Some(logs)` asks for a live view, which then shows the logs.
@@ -93,30 +99,4 @@ fn manuals(dir: Option<&Path>) -> Result<(), Failure> {
     pages::write_manuals(dir).map_err(|error| {
         Failure::Message(format!("cannot write manual pages to {}: {error}", shown()))
     })
-}
-
-/// Stops a long-running command at SIGINT, SIGTERM or a live view's quit key.
-#[derive(Default)]
-struct Stop {
-    /// Notified by a live view when a quit key is pressed: in raw mode, Ctrl-C sends no signal.
-    quit: Arc<Notify>,
-    /// Whether a signal or a quit key has stopped the command.
-    stopped: Cell<bool>,
-}
-
-impl Stop {
-    /// Returns a future that resolves at SIGINT, SIGTERM or a quit key, and then sets `stopped`.
-    fn signal(&self) -> Result<impl Future<Output = ()>, Failure> {
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(async move {
-            let why = tokio::select! {
-                _ = interrupt.recv() => "SIGINT",
-                _ = terminate.recv() => "SIGTERM",
-                () = self.quit.notified() => "q or Ctrl-C",
-            };
-            tracing::info!(why, "stopping");
-            self.stopped.set(true);
-        })
-    }
 }

@@ -108,7 +108,7 @@ pub enum StartError {
     Resume(#[from] ResumeError),
 }
 
-/// The reason a registry stopped by itself.
+/// The reason a registry stopped by itself, or did not finish all when it was stopped.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum RunError {
@@ -116,6 +116,18 @@ pub enum RunError {
     Socket(#[from] io::Error),
     #[error(transparent)]
     Thread(#[from] ThreadError),
+    #[error(
+        "the registry stopped before its journal was written: the disk hangs or fails; what was \
+         acked is on disk"
+    )]
+    UnwrittenJournal,
+    #[error(
+        "the registry stopped before a document was written: the disk hangs or fails; the document \
+         is written at the next start"
+    )]
+    UnwrittenDocument,
+    #[error("the registry stopped before its threads had ended; what was acked is on disk")]
+    RunningThreads,
 }
 
 /// A registry that has read its journal and is ready to run.
@@ -163,7 +175,8 @@ impl Server {
     }
 
     /// Serves clients until `shutdown`; all that was acked is then in the journal. `keys` delivers
-    /// the keys that replace those of the configuration.
+    /// the keys that replace those of the configuration. A stop that cannot finish is an error, within
+    /// half a second; the data folder then stays locked until the process ends.
     pub async fn run(
         self,
         sockets: Sockets,
@@ -181,8 +194,11 @@ impl Server {
         let task =
             RegistryTask::new(clock, node, gate, sockets, (journal, archive), workers, reporter);
         let served = task.run(keys, shutdown).await;
-        // The data folder is locked as long as the registry runs.
-        drop(data);
+        match served {
+            Ok(()) => drop(data),
+            // A thread may still write: the folder stays locked until the process has ended.
+            Err(_) => std::mem::forget(data),
+        }
         served
     }
 }

@@ -31,7 +31,7 @@ pub use lines::{
     client_line, document_lines, history_line, roster_lines, server_line, watched_lines,
 };
 pub use logs::{Logs, log};
-pub use screen::{Live, Screen, restore_terminal};
+pub use screen::{Live, Screen, in_foreground, note_continued, restore_terminal};
 pub use scroll::Motion;
 pub use serve::Serve;
 pub use watch::Watch;

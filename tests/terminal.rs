@@ -7,14 +7,22 @@
 mod panic;
 
 use std::fs;
+use std::io::Write;
 use std::net::UdpSocket;
-use std::process::{Command, Output};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use hit7::clock::{Clock, Now};
 use hit7::view::{Live, Logs, Screen};
-use hit7_support::{poll, skip};
+use hit7_support::{UdpClient, poll, skip, until};
+use nix::fcntl::{OFlag, open};
+use nix::pty::{OpenptyResult, openpty};
+use nix::sys::stat::Mode;
+use nix::sys::termios::tcgetattr;
+use nix::unistd::ttyname;
 use ratatui::Frame;
 use tokio::sync::mpsc::channel;
 
@@ -108,12 +116,25 @@ impl Terminal {
     /// Starts a registry in this terminal, and returns its port.
     fn serve(&self) -> u16 {
         self.types("echo before it");
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let folder = self.folder.path().display();
-        let serve = format!("{HIT7} serve 127.0.0.1 {port} --window 4s --data {folder}/data");
-        self.types(&format!("sh -c 'echo $$ >{folder}/pid; exec {serve}'"));
+        let port = free_port();
+        self.types(&self.serve_line(port, ""));
         self.shows(&["hit7 serve", &format!("127.0.0.1:{port}")]);
         port
+    }
+
+    /// Returns a command line for a registry that writes its process id; `more` are its last words.
+    fn serve_line(&self, port: u16, more: &str) -> String {
+        let folder = self.folder.path().display();
+        let serve =
+            format!("{HIT7} serve 127.0.0.1 {port} --window 4s --data {folder}/data {more}");
+        format!("sh -c 'echo $$ >{folder}/pid; exec {serve}'")
+    }
+
+    /// Sends a signal to the registry that was started in this terminal.
+    fn signal(&self, name: &str) {
+        let pid = fs::read_to_string(self.folder.path().join("pid")).unwrap();
+        let kill = Command::new("kill").args([&format!("-{name}"), pid.trim()]).status();
+        assert!(kill.unwrap().success());
     }
 }
 
@@ -121,6 +142,17 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         self.tmux(&["kill-server"]);
     }
+}
+
+fn free_port() -> u16 {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Fails unless a registry answers at this port.
+#[track_caller]
+fn assert_serves(port: u16) {
+    let client = UdpClient::to(([127, 0, 0, 1], port).into());
+    assert_eq!(client.ask(r#"{"type":"QUERY","seq":77}"#)["seq"], 77);
 }
 
 /// Checks that the boxes on the screen are closed: no line is too long or too short.
@@ -173,8 +205,7 @@ fn every_view_shows_a_window_that_opens() {
 fn a_signal_restores_the_terminal() {
     let Some(terminal) = Terminal::open(80, 24) else { return };
     terminal.serve();
-    let pid = fs::read_to_string(terminal.folder.path().join("pid")).unwrap();
-    assert!(Command::new("kill").args(["-TERM", pid.trim()]).status().unwrap().success());
+    terminal.signal("TERM");
     terminal.shows(&["opened, 0 missed"]);
     terminal.assert_restored();
 }
@@ -202,7 +233,7 @@ impl Live for Panics {
 #[ignore = "run in a terminal by a_panic_restores_the_terminal"]
 fn a_thread_panics() {
     panic::install();
-    let mut screen = Screen::enter(std::io::stdout, Logs::new(std::io::stderr)).unwrap();
+    let mut screen = Screen::enter(std::io::stdout, Logs::new(|_| {}, true)).unwrap();
     let (events, shown) = channel(1);
     let ended = screen.run(&mut Panics, shown, Clock::start(), || events.try_send(()).unwrap());
     unreachable!("{ended:?}");
@@ -249,4 +280,116 @@ fn the_view_shows_logs_which_stay_when_it_ends() {
     terminal.presses("C-c", "");
     terminal.shows(&["datagrams turned away", "stopped"]);
     terminal.assert_restored();
+}
+
+#[test]
+fn in_the_background_lines_are_printed_and_the_terminal_stops_nothing() {
+    let Some(terminal) = Terminal::open(80, 24) else { return };
+    terminal.types("echo before it; stty tostop");
+    let port = free_port();
+    terminal.types(&format!("{} &", terminal.serve_line(port, "")));
+    let screen = terminal.shows(&["listening on 127.0.0.1:", "data in "]);
+    assert!(!screen.contains('╭') && screen.contains("before it"), "{screen}");
+    assert_serves(port);
+    let join = format!("{HIT7} join 127.0.0.1 {port} --name ana &");
+    terminal.types(&join);
+    terminal.shows(&["registered for ", "window ", " is open: 1 member"]);
+    terminal.types("kill %1 %2; wait; echo 'all' 'ended'; stty -tostop");
+    terminal.shows(&["all ended"]);
+    terminal.assert_restored();
+}
+
+#[test]
+fn control_z_gives_the_terminal_back_and_fg_draws_the_view_again() {
+    let Some(terminal) = Terminal::open(80, 24) else { return };
+    let port = terminal.serve();
+    for _ in 0..2 {
+        terminal.presses("C-z", "");
+        terminal.shows(&["Stopped"]);
+        terminal.assert_restored();
+        terminal.types("clear; echo before it; bg");
+        assert_serves(port);
+        terminal.assert_restored();
+        terminal.types("fg");
+        assert_boxes_closed(&terminal.shows(&["hit7 serve", "· ↑ ↓ scroll"]));
+    }
+    terminal.presses("q", "");
+    terminal.shows(&["opened, 0 missed"]);
+    terminal.assert_restored();
+}
+
+#[test]
+fn a_view_that_another_process_stopped_is_drawn_again_and_reads_keys() {
+    let Some(terminal) = Terminal::open(80, 24) else { return };
+    terminal.serve();
+    terminal.signal("STOP");
+    terminal.shows(&["Stopped"]);
+    // The shell may have found the terminal in raw mode, where Enter is no newline.
+    for line in ["stty sane; clear; echo before it; echo 'mode' 'sane'", "fg"] {
+        terminal.presses("-l", line);
+        terminal.presses("C-j", "");
+        terminal.shows(&[if line == "fg" { "hit7 serve" } else { "mode sane" }]);
+    }
+    assert_boxes_closed(&terminal.shows(&["hit7 serve", "· ↑ ↓ scroll"]));
+    terminal.presses("q", "");
+    terminal.shows(&["opened, 0 missed"]);
+    terminal.assert_restored();
+}
+
+#[test]
+fn a_terminal_that_closes_stops_a_registry_in_order_and_has_a_client_leave() {
+    let Some(terminal) = Terminal::open(80, 24) else { return };
+    let (folder, port) = (terminal.folder.path().to_owned(), free_port());
+    let key = folder.join("key");
+    fs::write(&key, "a key of a private registry\n").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let key = key.display();
+    let more = format!("--key-file {key} --log-level info 2>{}/log", folder.display());
+    terminal.types(&terminal.serve_line(port, &more));
+    terminal.shows(&["hit7 serve"]);
+    let guest = Terminal::open(80, 24).unwrap();
+    guest.types(&format!("{HIT7} join 127.0.0.1 {port} --name ana --key-file {key}"));
+    terminal.shows(&["1 member so far"]);
+    drop(guest);
+    terminal.shows(&["0 members so far"]);
+    terminal.signal("HUP");
+    let log = || fs::read_to_string(folder.join("log")).unwrap();
+    until("the keys are read again", || log().contains("keys read again").then_some(()));
+    assert!(!log().contains("stopping"), "{}", log());
+    terminal.tmux(&["kill-server"]);
+    until("the registry has stopped", || log().contains(" stopped").then_some(()));
+    assert!(log().contains("stopping why=\"SIGHUP\""), "{}", log());
+}
+
+/// A terminal that nobody reads and that takes nothing more stops neither the registry nor its end.
+#[test]
+fn a_terminal_that_takes_nothing_holds_up_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+    let cooked = tcgetattr(&master).unwrap().local_flags;
+    fill(&slave);
+    let port = free_port();
+    let mut serve = Command::new(HIT7);
+    serve.args(["serve", "127.0.0.1", &port.to_string(), "--data"]).arg(home.path().join("data"));
+    serve
+        .env("TERM", "xterm")
+        .stdin(slave.try_clone().unwrap())
+        .stdout(slave)
+        .stderr(Stdio::null());
+    let mut program = serve.spawn().unwrap();
+    until("raw mode", || (tcgetattr(&master).unwrap().local_flags != cooked).then_some(()));
+    assert_serves(port);
+    let kill = Command::new("kill").arg(program.id().to_string()).status();
+    assert!(kill.unwrap().success());
+    let status = until("the registry has stopped", || program.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(tcgetattr(&master).unwrap().local_flags, cooked, "the modes are restored");
+}
+
+/// Writes to a terminal until it takes nothing more.
+fn fill(terminal: &OwnedFd) {
+    let path = ttyname(terminal).unwrap();
+    let options = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let mut unread = fs::File::from(open(&path, options, Mode::empty()).unwrap());
+    while unread.write(&[b'x'; 1000]).is_ok() {}
 }

@@ -68,7 +68,7 @@ pub struct FileOptions<S = Disk> {
 /// and not reported yet, and discards by the number of windows that have a file.
 #[derive(Debug)]
 pub struct FileJournal<S = Disk> {
-    /// The queue of the journal's thread, and the thread; `None` only while the journal is dropped.
+    /// The queue of the journal's thread, and the thread; `None` once the journal is closed.
     thread: Option<(SyncSender<Order>, JoinHandle<()>)>,
     outcomes: UnboundedReceiver<Outcome>,
     /// The number of entries that the thread was given and has not reported yet.
@@ -85,6 +85,13 @@ pub struct FileJournal<S = Disk> {
 }
 
 impl<S: Store> FileJournal<S> {
+    /// Takes no more orders, and waits until those given are carried out and the thread has ended. If
+    /// the future is dropped before that, the thread goes on, and nothing waits for it any more.
+    pub async fn close(&mut self) {
+        self.thread = None;
+        while self.outcomes.recv().await.is_some() {}
+    }
+
     /// Queues an order for the thread; if the queue is full, returns the order as the error.
     fn try_order(&self, order: Order) -> Result<(), Order> {
         let Some((orders, _)) = &self.thread else { return Err(order) };

@@ -11,8 +11,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::hosts::resolve;
-use super::show::{View, enter_screen, print, print_lines, spawn_printer};
-use super::{Failure, MAX_QUEUED_EVENTS, Stop, keys};
+use super::show::{View, print, print_lines, spawn_printer};
+use super::stop::{Hangup, Stop};
+use super::{Failure, MAX_QUEUED_EVENTS, keys};
 use crate::cli;
 
 /// The capacity of the queue of a watched room's rosters to show: small, as each may be large.
@@ -21,20 +22,20 @@ const MAX_QUEUED_ROSTERS: usize = 16;
 pub(crate) fn join(runtime: &Runtime, args: cli::Join, logs: Option<Logs>) -> Result<(), Failure> {
     let (events, shown) = mpsc::channel(MAX_QUEUED_EVENTS);
     let line = if args.json { view::client_json } else { view::client_line };
-    let (stop, clock) = (Stop::default(), Clock::start());
+    let clock = Clock::start();
     let registry = args.registry.to_string();
     let config = client_config(args)?;
-    let _runtime = runtime.enter();
-    let stopped = stop.signal()?;
-    let view = logs.and_then(enter_screen).map(|screen| {
-        let live = view::Join::new(view::Participant::new(&config, registry));
-        View { screen, live, clock, quit: stop.quit.clone() }
-    });
-    let printer = spawn_printer(shown, view, move |event| print(line(&event)))?;
-    let done = runtime.block_on(client::join(config, clock, stopped, events));
-    let printed = printer.wait_until_shown(stop.stopped.get());
-    done.map_err(failed)?;
-    printed
+    let stop = Stop::on_signals(Hangup::Stops)?;
+    let live = view::Join::new(view::Participant::new(&config, registry));
+    let view = logs.map(|logs| View { logs, live, clock });
+    let print = move |event| print(line(&event));
+    let printer = spawn_printer(shown, view, stop.clone(), || Ok(()), print)?;
+    runtime.block_on(async {
+        let done = client::join(config, clock, stop.requested(), events).await;
+        let printed = printer.wait_until_shown(&stop).await;
+        done.map_err(failed)?;
+        printed
+    })
 }
 
 fn client_config(args: cli::Join) -> Result<client::Config, Failure> {
@@ -54,24 +55,24 @@ pub(crate) fn watch(
     logs: Option<Logs>,
 ) -> Result<(), Failure> {
     let (events, shown) = mpsc::channel(MAX_QUEUED_ROSTERS);
-    let (stop, clock) = (Stop::default(), Clock::start());
+    let clock = Clock::start();
     let target = target(&args.registry, args.timeout)?;
-    let _runtime = runtime.enter();
-    let stopped = stop.signal()?;
-    let view = logs.and_then(enter_screen).map(|screen| {
-        let live = view::Watch::new(args.room.clone(), args.registry.to_string());
-        View { screen, live, clock, quit: stop.quit.clone() }
-    });
+    let stop = Stop::on_signals(Hangup::Stops)?;
+    let live = view::Watch::new(args.room.clone(), args.registry.to_string());
+    let view = logs.map(|logs| View { logs, live, clock });
     let lines = if args.json { view::watched_json } else { view::watched_lines };
     let mut last = None;
-    let printer = spawn_printer(shown, view, move |watched| match is_new(&mut last, &watched) {
+    let print = move |watched| match is_new(&mut last, &watched) {
         true => lines(&watched).into_iter().try_for_each(print),
         false => Ok(()),
-    })?;
-    let done = runtime.block_on(client::watch(target, args.room, clock, stopped, events));
-    let printed = printer.wait_until_shown(stop.stopped.get());
-    done.map_err(failed)?;
-    printed
+    };
+    let printer = spawn_printer(shown, view, stop.clone(), || Ok(()), print)?;
+    runtime.block_on(async {
+        let done = client::watch(target, args.room, clock, stop.requested(), events).await;
+        let printed = printer.wait_until_shown(&stop).await;
+        done.map_err(failed)?;
+        printed
+    })
 }
 
 /// Returns whether to print `watched`: a message always, a roster only if its window is not `last`,

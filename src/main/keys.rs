@@ -6,7 +6,6 @@ use std::sync::mpsc;
 use hit7::cookie::Key;
 use hit7::keyfile::{self, KeyFileError};
 use hit7::thread;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::Failure;
@@ -19,14 +18,16 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Key>, Failure> {
     })
 }
 
-/// Starts to reread the key file at `path` on each SIGHUP, and returns a channel of the new keys. A
-/// file that cannot be read is logged, and sends nothing.
+/// The sender of SIGHUPs to the thread that rereads the key file, and the channel of the new keys.
+pub(crate) type Rereading = (Option<mpsc::SyncSender<()>>, watch::Receiver<Vec<Key>>);
+
+/// Starts to reread the key file at `path`, if there is one, on each SIGHUP. A file that cannot be
+/// read is logged, and sends nothing.
 ///
 /// A thread of its own reads the file: `path` may be a pipe, which can block.
-pub(crate) fn reread(path: Option<PathBuf>) -> Result<watch::Receiver<Vec<Key>>, Failure> {
+pub(crate) fn reread(path: Option<PathBuf>) -> Result<Rereading, Failure> {
     let (keys, reread) = watch::channel(Vec::new());
-    let Some(path) = path else { return Ok(reread) };
-    // One SIGHUP that comes while the file is being read is queued; further ones are dropped.
+    let Some(path) = path else { return Ok((None, reread)) };
     let (hung_up, hangups) = mpsc::sync_channel(1);
     let read = move || {
         for () in hangups {
@@ -40,11 +41,5 @@ pub(crate) fn reread(path: Option<PathBuf>) -> Result<watch::Receiver<Vec<Key>>,
         }
     };
     thread::start("keys", read)?;
-    let mut signals = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while signals.recv().await.is_some() {
-            let _ = hung_up.try_send(());
-        }
-    });
-    Ok(reread)
+    Ok((Some(hung_up), reread))
 }

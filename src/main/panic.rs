@@ -47,24 +47,30 @@ fn report_line(message: &str, location: Option<&Location<'_>>) -> String {
     )
 }
 
-/// Writes the report and exits, even if the panicking thread holds the lock of stdout or stderr.
+/// Writes the report and exits.
 fn report_and_exit(report: String) -> ! {
     if ENDING.swap(true, Ordering::SeqCst) {
         // Another thread is already ending the program: gives it time to write its report.
         thread::sleep(2 * REPORT_TIMEOUT);
         process::exit(1);
     }
+    write_last(report, REPORT_TIMEOUT);
+    process::exit(1)
+}
+
+/// Restores the terminal, and writes `text` to stderr past its queue, even if another thread holds
+/// the lock of stdout or stderr; waits for that at most for `patience`.
+pub(crate) fn write_last(text: String, patience: Duration) {
     let (done, written) = mpsc::channel();
-    let text = report.clone();
+    let own = text.clone();
     let writer = move || {
-        write(&text);
+        write(&own);
         let _ = done.send(());
     };
     match thread::Builder::new().spawn(writer) {
-        Ok(_) => drop(written.recv_timeout(REPORT_TIMEOUT)),
-        Err(_) => write(&report),
+        Ok(_) => drop(written.recv_timeout(patience)),
+        Err(_) => write(&text),
     }
-    process::exit(1)
 }
 
 fn write(report: &str) {

@@ -14,8 +14,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::hosts::{bind, cannot_listen};
-use super::show::{View, enter_screen, print, print_lines, spawn_printer};
-use super::{Failure, MAX_QUEUED_EVENTS, Stop, files, keys};
+use super::show::{View, print, print_lines, spawn_printer};
+use super::stop::{Hangup, Stop};
+use super::{Failure, MAX_QUEUED_EVENTS, files, keys};
 use crate::cli;
 
 /// The addresses and the data folder of a registry, printed when the registry starts.
@@ -31,12 +32,11 @@ pub(crate) fn serve(
     logs: Option<Logs>,
 ) -> Result<(), Failure> {
     let (events, shown) = mpsc::channel(MAX_QUEUED_EVENTS);
-    let stop = Stop::default();
-    let (printer, served) = runtime.block_on(async {
+    runtime.block_on(async {
         let sockets = bind(args.host.as_deref(), args.port)?;
-        let stopped = stop.signal()?;
+        let (reread, rekeyed) = keys::reread(args.access.key_file.clone())?;
+        let stop = Stop::on_signals(Hangup::Rereads(reread))?;
         let listener = args.http.map(listen_http).transpose()?;
-        let rekeyed = keys::reread(args.access.key_file.clone())?;
         let (data, clock) = (args.data.clone(), Clock::start());
         let hosts = args.http_host.clone();
         let server = start(args, clock)?;
@@ -52,21 +52,17 @@ pub(crate) fn serve(
         let data = data.display().to_string();
         let place = Place { listening: sockets.local_addrs(), data, page: page_addr };
         log_start(&sockets, &place);
-        let screen = logs.and_then(enter_screen);
-        if screen.is_none() {
-            print_place(&place)?;
-        }
-        let live = view::Serve::new(place.listening, place.data, server.watch());
-        let view = screen.map(|screen| View { screen, live, clock, quit: stop.quit.clone() });
-        let printer = spawn_printer(shown, view, print_event)?;
-        let served = server.run(sockets, stopped, rekeyed, events).await;
+        let live = view::Serve::new(place.listening.clone(), place.data.clone(), server.watch());
+        let view = logs.map(|logs| View { logs, live, clock });
+        let begin = move || print_place(&place);
+        let printer = spawn_printer(shown, view, stop.clone(), begin, print_event)?;
+        let served = server.run(sockets, stop.requested(), rekeyed, events).await;
         drop(page);
-        Ok::<_, Failure>((printer, served))
-    })?;
-    let printed = printer.wait_until_shown(stop.stopped.get());
-    tracing::info!("stopped");
-    served?;
-    printed
+        let printed = printer.wait_until_shown(&stop).await;
+        served?;
+        tracing::info!("stopped");
+        printed
+    })
 }
 
 fn start(args: cli::Serve, clock: Clock) -> Result<Server, Failure> {

@@ -2,41 +2,44 @@
 
 use std::env;
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use hit7::clock::Clock;
 use hit7::thread;
-use hit7::view::{Line, Live, Logs, Screen, escape_controls};
-use tokio::sync::Notify;
-use tokio::sync::mpsc;
+use hit7::view::{Line, Live, Logs, Screen, escape_controls, in_foreground};
+use tokio::sync::{mpsc, oneshot};
 use tracing::Level;
 
-use super::{Failure, SHUTDOWN_TIMEOUT};
+use super::stop::Stop;
+use super::{Failure, SHUTDOWN_TIMEOUT, panic, stderr};
 use crate::cli::{self, Format};
 
-/// How long shutdown waits until a live view has restored the terminal.
-const RESTORE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long shutdown tries to restore a terminal that takes nothing.
+const RESTORE_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Returns whether stdout is a terminal for live views and colour: not with `NO_COLOR`, or with
-/// `TERM` unset or `dumb`.
-pub(crate) fn can_draw() -> bool {
+/// Returns whether stdout is a terminal for colour: not with `NO_COLOR`, or with `TERM` unset or
+/// `dumb`.
+fn has_colour() -> bool {
     let is = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let drawn = is("TERM").is_some_and(|term| term != "dumb") && is("NO_COLOR").is_none();
     drawn && io::stdout().is_terminal()
 }
 
+/// Returns whether stdout is a terminal for live views: as for colour, and in the foreground.
+pub(crate) fn can_draw() -> bool {
+    has_colour() && in_foreground(io::stdout())
+}
+
 /// Starts logging to stderr as text or JSON; in colour on a terminal without a live view.
 pub(crate) fn log(args: &cli::Logs, live: bool) -> Logs {
-    let logs = Logs::new(io::stderr);
+    let logs = Logs::new(stderr::write, io::stderr().is_terminal());
     let level = match args.log_level {
         cli::Level::Error => Level::ERROR,
         cli::Level::Warn => Level::WARN,
         cli::Level::Info => Level::INFO,
         cli::Level::Debug => Level::DEBUG,
     };
-    let colour = !live && io::stderr().is_terminal() && can_draw();
+    let colour = !live && io::stderr().is_terminal() && has_colour();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(logs.clone())
         .with_max_level(level)
@@ -49,62 +52,77 @@ pub(crate) fn log(args: &cli::Logs, live: bool) -> Logs {
     logs
 }
 
-/// Takes over the terminal for a live view; `None` if that fails, and lines are printed instead.
-pub(crate) fn enter_screen(logs: Logs) -> Option<Screen<io::Stdout>> {
-    Screen::enter(io::stdout, logs).ok()
-}
-
-/// A live view with the screen, clock and quit signal that it needs to run.
+/// A live view that is to be shown, with the logs and the clock that it needs.
 pub(crate) struct View<L> {
-    pub(crate) screen: Screen<io::Stdout>,
+    pub(crate) logs: Logs,
     pub(crate) live: L,
     pub(crate) clock: Clock,
-    /// Notified when the user presses a quit key.
-    pub(crate) quit: Arc<Notify>,
 }
 
 /// A handle of the thread that prints or draws events.
 pub(crate) struct Printer {
-    end: Receiver<Result<(), Failure>>,
-    patience: Duration,
+    end: oneshot::Receiver<Result<(), Failure>>,
 }
 
 impl Printer {
-    /// Waits until all events are shown; if the command was stopped, only for a limited time, as
-    /// the reader of stdout may be stalled.
-    pub(crate) fn wait_until_shown(self, stopped: bool) -> Result<(), Failure> {
-        match stopped {
-            true => self.end.recv_timeout(self.patience).unwrap_or(Ok(())),
-            false => self.end.recv().unwrap_or(Ok(())),
+    /// Waits until all events are shown; once a stop is requested, only for a limited time, as the
+    /// reader of stdout may be stalled.
+    pub(crate) async fn wait_until_shown(self, stop: &Stop) -> Result<(), Failure> {
+        tokio::select! {
+            biased;
+            shown = self.end => shown.unwrap_or(Ok(())),
+            () = stop.requested_for(SHUTDOWN_TIMEOUT) => {
+                panic::write_last(String::new(), RESTORE_TIMEOUT);
+                Ok(())
+            }
         }
     }
 }
 
-/// Starts a thread that draws `events` in `view`, or passes each to `print` if there is no view: a
-/// slow terminal slows down nothing else.
+/// Starts a thread that draws `events` in `view`; if there is none, or the terminal cannot be taken
+/// over, the thread runs `begin` and then passes each event to `print`. A slow terminal slows down
+/// nothing else; when nothing more can be shown, the thread requests a stop.
 pub(crate) fn spawn_printer<L: Live>(
-    mut events: mpsc::Receiver<L::Event>,
+    events: mpsc::Receiver<L::Event>,
     view: Option<View<L>>,
+    stop: Stop,
+    begin: impl FnOnce() -> Result<(), Failure> + Send + 'static,
     print: impl FnMut(L::Event) -> Result<(), Failure> + Send + 'static,
 ) -> Result<Printer, Failure> {
-    let (done, end) = sync_channel(1);
-    let patience = if view.is_some() { RESTORE_TIMEOUT } else { SHUTDOWN_TIMEOUT };
+    let (done, end) = oneshot::channel();
     let show = move || {
-        let shown = match view {
-            Some(view) => view.show(events),
-            None => std::iter::from_fn(|| events.blocking_recv()).try_for_each(print),
+        let screen =
+            |view: View<L>| Some((Screen::enter(io::stdout, view.logs.clone()).ok()?, view));
+        let shown = match view.and_then(screen) {
+            Some((screen, view)) => view.show(screen, events, &stop),
+            None => begin().and_then(|()| print_all(events, print)),
         };
+        if shown.is_err() {
+            stop.request("the output is closed");
+        }
         let _ = done.send(shown);
     };
     thread::start("show", show)?;
-    Ok(Printer { end, patience })
+    Ok(Printer { end })
+}
+
+fn print_all<E>(
+    mut events: mpsc::Receiver<E>,
+    print: impl FnMut(E) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    std::iter::from_fn(|| events.blocking_recv()).try_for_each(print)
 }
 
 impl<L: Live> View<L> {
-    fn show(mut self, events: mpsc::Receiver<L::Event>) -> Result<(), Failure> {
-        let quit = || self.quit.notify_one();
-        let shown = self.screen.run(&mut self.live, events, self.clock, quit);
-        drop(self.screen);
+    fn show(
+        mut self,
+        mut screen: Screen<io::Stdout>,
+        events: mpsc::Receiver<L::Event>,
+        stop: &Stop,
+    ) -> Result<(), Failure> {
+        let quit = || stop.request("q or Ctrl-C");
+        let shown = screen.run(&mut self.live, events, self.clock, quit);
+        drop(screen);
         // A terminal that fails is treated like a closed pipe.
         shown.map_err(|_| Failure::ClosedPipe)?;
         print_lines(self.live.summary())
@@ -141,6 +159,5 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
 /// Prints a message on stderr, with control characters escaped: it may quote a registry's text or a
 /// file name.
 pub(crate) fn print_message(message: &str) {
-    // If stderr is closed, there is nowhere to report it.
-    let _ = writeln!(io::stderr(), "hit7: {}", escape_controls(message));
+    stderr::write(format!("hit7: {}\n", escape_controls(message)).as_bytes());
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::yield_now;
+use tokio::time::timeout;
 
 use crate::clock::{Alarm, Clock};
 use crate::cookie::Key;
@@ -31,7 +32,10 @@ const MAX_BATCHED_ANSWERS: usize = 256;
 const MAX_PUSHED_PER_TURN: usize = 64;
 
 /// How long shutdown waits until the journal and the documents are written.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+const WRITE_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// How long shutdown then waits for the threads of the journal and the workers to end.
+const END_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The owner of the node and of all that its outputs go to: sockets, workers, journal, archive and
 /// reporter.
@@ -65,6 +69,16 @@ impl RegistryTask {
     /// Serves until `shutdown` resolves, then writes what is pending and stops.
     pub(super) async fn run(
         mut self,
+        keys: watch::Receiver<Vec<Key>>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), RunError> {
+        let served = self.serve(keys, shutdown).await;
+        let stopped = self.stop().await;
+        served.and(stopped)
+    }
+
+    async fn serve(
+        &mut self,
         mut keys: watch::Receiver<Vec<Key>>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
@@ -76,7 +90,7 @@ impl RegistryTask {
             self.report();
             let alarm = self.alarm();
             tokio::select! {
-                () = &mut shutdown => break,
+                () = &mut shutdown => return Ok(()),
                 outcome = self.journal.next() => self.handle_input(Input::Journal(outcome)),
                 received = self.sockets.recv(&mut inbox) => {
                     received?;
@@ -94,8 +108,6 @@ impl RegistryTask {
                 () = yield_now(), if has_more => {}
             }
         }
-        self.stop().await;
-        Ok(())
     }
 
     fn handle_input(&mut self, input: Input) {
@@ -173,29 +185,35 @@ impl RegistryTask {
         reporter.report(self.clock.now(), &self.node, self.clock.doubted_step(), counts);
     }
 
-    /// Shuts down: waits up to `SHUTDOWN_TIMEOUT` until what was given to the journal is answered
-    /// and the documents that are due are written, then stops the workers.
-    async fn stop(mut self) {
-        let finish = async {
-            loop {
-                // A window may open even during shutdown.
-                self.node.finish_announcement();
-                self.process_outputs();
-                if self.node.is_settled() && self.node.is_archived() {
-                    return;
-                }
-                tokio::select! {
-                    outcome = self.journal.next() => self.handle_input(Input::Journal(outcome)),
-                    outcome = self.archive.next() => self.note_archived(outcome),
-                }
-            }
-        };
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, finish).await.is_err() {
-            tracing::warn!(
-                "stopped before all was written; nothing acked is lost, and what lacks is \
-                            written at the next start"
-            );
+    /// Shuts down: waits until what was given to the journal is answered, the documents that are due
+    /// are written, and the threads of the journal and the workers have ended; fails if that takes
+    /// longer than `WRITE_TIMEOUT` and `END_TIMEOUT`.
+    async fn stop(mut self) -> Result<(), RunError> {
+        let written = timeout(WRITE_TIMEOUT, self.write_pending()).await;
+        let ended = timeout(END_TIMEOUT, async {
+            self.journal.close().await;
+            self.workers.stop().await;
+        });
+        match (written, ended.await) {
+            (Ok(()), Ok(())) => Ok(()),
+            (Err(_), _) if self.node.is_settled() => Err(RunError::UnwrittenDocument),
+            (Err(_), _) => Err(RunError::UnwrittenJournal),
+            (Ok(()), Err(_)) => Err(RunError::RunningThreads),
         }
-        self.workers.stop();
+    }
+
+    async fn write_pending(&mut self) {
+        loop {
+            // A window may open even during shutdown.
+            self.node.finish_announcement();
+            self.process_outputs();
+            if self.node.is_settled() && self.node.is_archived() {
+                return;
+            }
+            tokio::select! {
+                outcome = self.journal.next() => self.handle_input(Input::Journal(outcome)),
+                outcome = self.archive.next() => self.note_archived(outcome),
+            }
+        }
     }
 }

@@ -11,7 +11,6 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, watch};
 
@@ -140,7 +139,6 @@ pub(super) struct Workers {
 struct Handle {
     answers: mpsc::Sender<Vec<Transmit>>,
     counts: Arc<Mutex<GateCounts>>,
-    thread: JoinHandle<()>,
 }
 
 impl Workers {
@@ -196,13 +194,11 @@ impl Workers {
         }
     }
 
-    /// Ends the workers' threads, after they have sent the answers in their queues.
-    pub(super) fn stop(self) {
-        drop(self.passed);
-        for Handle { answers, thread, .. } in self.workers {
-            drop(answers);
-            let _ = thread.join();
-        }
+    /// Ends the workers' threads, and waits until they have sent the answers in their queues.
+    pub(super) async fn stop(&mut self) {
+        self.workers.clear();
+        // Each holds a sender until it ends; requests that still come are not taken any more.
+        while self.passed.recv().await.is_some() {}
     }
 }
 
@@ -235,9 +231,9 @@ impl Handle {
             let worker = Worker { gate, sockets, clock, passing, to_send, keys, counts };
             runtime.block_on(worker.run());
         };
-        let thread = thread::start("worker", work).map_err(io::Error::other)?;
+        thread::start("worker", work).map_err(io::Error::other)?;
         result.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))?;
-        Ok(Handle { answers, counts, thread })
+        Ok(Handle { answers, counts })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Writes logs to stderr; while a live view has the screen, keeps their last lines for the view.
 
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tracing_subscriber::fmt::MakeWriter;
@@ -19,15 +19,17 @@ const MAX_HELD_LINES: usize = 200;
 pub struct Logs(Arc<Shared>);
 
 struct Shared {
-    stderr: fn() -> io::Stderr,
+    write: fn(&[u8]),
+    on_terminal: bool,
     /// The last log lines, while a live view has the screen; else `None`.
     held: Mutex<Option<VecDeque<String>>>,
 }
 
 impl Logs {
-    /// Creates a writer to `stderr`, which a view that takes the screen can replace.
-    pub fn new(stderr: fn() -> io::Stderr) -> Logs {
-        Logs(Arc::new(Shared { stderr, held: Mutex::new(None) }))
+    /// Creates a writer that passes each line to `write`; if that ends `on_terminal`, a view that has
+    /// the screen takes the place of `write`.
+    pub fn new(write: fn(&[u8]), on_terminal: bool) -> Logs {
+        Logs(Arc::new(Shared { write, on_terminal, held: Mutex::new(None) }))
     }
 
     /// Starts to keep log lines for a live view, which has taken the screen.
@@ -38,9 +40,8 @@ impl Logs {
     /// Sends logs to stderr again, beginning with the lines that only the view has shown.
     pub(super) fn release(&self) {
         let held = self.held().take().unwrap_or_default();
-        let mut stderr = (self.0.stderr)();
-        if stderr.is_terminal() {
-            held.iter().for_each(|line| drop(writeln!(stderr, "{line}")));
+        if self.0.on_terminal {
+            held.iter().for_each(|line| (self.0.write)(format!("{line}\n").as_bytes()));
         }
     }
 
@@ -69,9 +70,8 @@ impl Write for Logs {
     /// Writes whole log lines. A stderr that is no terminal gets them also while a view shows them.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         let shown = self.add(&String::from_utf8_lossy(lines));
-        let mut stderr = (self.0.stderr)();
-        if !shown || !stderr.is_terminal() {
-            stderr.write_all(lines)?;
+        if !shown || !self.0.on_terminal {
+            (self.0.write)(lines);
         }
         Ok(lines.len())
     }
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_view_that_has_the_screen_shows_the_last_lines() {
-        let logs = Logs::new(io::stderr);
+        let logs = Logs::new(|_| {}, true);
         assert!(!logs.add("before"));
         logs.hold();
         (0..1000).for_each(|k| assert!(logs.add(&format!("line {k}\n"))));

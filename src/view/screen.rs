@@ -1,10 +1,17 @@
 //! Takes over the terminal for a live view, and restores it at the end, on Ctrl-C and on a signal;
 //! on a panic, the panic hook calls `restore_terminal`.
+//!
+//! The terminal belongs to its foreground process group: in the background (Ctrl-Z, `bg`) the view
+//! goes on without drawing, and it takes the terminal again once it is back in the foreground.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, killpg, raise};
+use nix::unistd::{getpgrp, tcgetpgrp};
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
@@ -32,6 +39,9 @@ const LOG_LINES: usize = 50;
 /// Whether a live view has taken over the terminal.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
+/// Whether the program was continued after it had been stopped, and the view has not noticed yet.
+static CONTINUED: AtomicBool = AtomicBool::new(false);
+
 /// A live view: a model that follows events, and how the model is drawn.
 pub trait Live: Send + 'static {
     /// The events that the model follows.
@@ -53,18 +63,66 @@ pub struct Screen<W: Write> {
     terminal: Terminal<CrosstermBackend<W>>,
     open: fn() -> W,
     logs: Logs,
+    /// Whether the view does not draw, because it is suspended or in the background.
+    is_away: bool,
 }
 
-impl<W: Write + 'static> Screen<W> {
+/// Returns whether this process may use `terminal`: it is in the foreground there, or is not
+/// controlled by that terminal.
+pub fn in_foreground(terminal: impl AsFd) -> bool {
+    tcgetpgrp(terminal).map_or(true, |group| group == getpgrp())
+}
+
+/// Tells the live view that the program was continued after a stop (SIGCONT): the terminal may have
+/// other modes now, and show something else.
+pub fn note_continued() {
+    CONTINUED.store(true, Ordering::SeqCst);
+}
+
+impl<W: Write + AsFd + 'static> Screen<W> {
     /// Takes over the terminal that `open` opens; until it is restored, the view shows the logs.
     pub fn enter(open: fn() -> W, logs: Logs) -> io::Result<Screen<W>> {
         let terminal = Terminal::new(CrosstermBackend::new(open()))?;
+        logs.hold();
+        let mut screen = Screen { terminal, open, logs, is_away: false };
+        screen.take()?;
+        Ok(screen)
+    }
+
+    /// Takes the terminal, also again, whatever modes it has and whatever it shows.
+    fn take(&mut self) -> io::Result<()> {
+        disable_raw_mode()?;
         enable_raw_mode()?;
         TAKEN.store(true, Ordering::SeqCst);
-        logs.hold();
-        let screen = Screen { terminal, open, logs };
-        execute!(open(), EnterAlternateScreen, Hide)?;
-        Ok(screen)
+        execute!((self.open)(), EnterAlternateScreen, Hide)?;
+        // Clears the screen, so that the next drawing is whole.
+        let size = self.terminal.size()?;
+        self.terminal.resize(size.into())
+    }
+
+    /// Takes the terminal again if the program was continued in the foreground, and leaves the
+    /// terminal to others in the background; returns whether the view has the terminal.
+    fn follow_foreground(&mut self) -> io::Result<bool> {
+        let is_away = !in_foreground((self.open)());
+        let continued = CONTINUED.swap(false, Ordering::SeqCst);
+        if !is_away && (continued || self.is_away) {
+            self.take()?;
+        } else if is_away && TAKEN.swap(false, Ordering::SeqCst) {
+            // The modes are the shell's by now.
+            execute!((self.open)(), LeaveAlternateScreen, Show)?;
+        }
+        self.is_away = is_away;
+        Ok(!is_away)
+    }
+
+    /// Restores the terminal and stops the process group, as the terminal does at Ctrl-Z outside of
+    /// raw mode; returns when the program is continued, or at once if nobody could continue it.
+    fn suspend(&mut self) {
+        restore_terminal((self.open)());
+        self.is_away = true;
+        let _ = killpg(getpgrp(), Signal::SIGTSTP);
+        // Stops this thread here: of a signal to the group, another thread may be told first.
+        let _ = raise(Signal::SIGTSTP);
     }
 
     /// Shows `live` until its events end; `quit` is called when Ctrl-C or q is pressed.
@@ -83,15 +141,42 @@ impl<W: Write + 'static> Screen<W> {
                 Handled::Some => draw_at = now.mono,
                 Handled::None => {}
             }
-            if now.mono >= draw_at {
-                draw_at = now.mono + REDRAW_INTERVAL;
-                live.refresh(now);
-                self.draw(live, now)?;
-            }
-            if event::poll(KEY_POLL_TIMEOUT)? && read_key(live, &quit)? {
-                draw_at = Duration::ZERO;
+            match self.show(live, now, &mut draw_at, &quit) {
+                Err(error) if in_foreground((self.open)()) => return Err(error),
+                Ok(true) => {}
+                // In the background; an error may come from that, too.
+                _ => thread::sleep(KEY_POLL_TIMEOUT),
             }
         }
+    }
+
+    /// Draws the view if that is due, and handles a key if one is pressed within `KEY_POLL_TIMEOUT`;
+    /// returns whether the view has the terminal.
+    fn show(
+        &mut self,
+        live: &mut impl Live,
+        now: Now,
+        draw_at: &mut Duration,
+        quit: &impl Fn(),
+    ) -> io::Result<bool> {
+        let was_away = self.is_away;
+        if !self.follow_foreground()? {
+            return Ok(false);
+        }
+        if now.mono >= *draw_at || was_away {
+            *draw_at = now.mono + REDRAW_INTERVAL;
+            live.refresh(now);
+            self.draw(live, now)?;
+        }
+        if event::poll(KEY_POLL_TIMEOUT)? {
+            match read_key(live)? {
+                Act::None => {}
+                Act::Redraw => *draw_at = Duration::ZERO,
+                Act::Quit => quit(),
+                Act::Suspend => self.suspend(),
+            }
+        }
+        Ok(true)
     }
 
     fn draw(&mut self, live: &mut impl Live, now: Now) -> io::Result<()> {
@@ -114,9 +199,9 @@ impl<W: Write> Drop for Screen<W> {
 /// Restores the terminal behind `out` if a live view has taken it over.
 pub fn restore_terminal(mut out: impl Write) {
     if TAKEN.swap(false, Ordering::SeqCst) {
-        // If this fails, the terminal is gone.
-        let _ = execute!(out, LeaveAlternateScreen, Show);
+        // If this fails, the terminal is gone. The modes are first: writing may block.
         let _ = disable_raw_mode();
+        let _ = execute!(out, LeaveAlternateScreen, Show);
     }
 }
 
@@ -139,28 +224,38 @@ fn handle_events<L: Live>(live: &mut L, events: &mut Receiver<L::Event>, now: No
     }
 }
 
-/// Reads one event of the terminal, like a key, and acts on it; returns whether to draw again.
-fn read_key(live: &mut impl Live, quit: &impl Fn()) -> io::Result<bool> {
-    let key = match event::read()? {
-        Event::Key(key) if key.kind != KeyEventKind::Release => key,
-        Event::Resize(..) => return Ok(true),
-        _ => return Ok(false),
-    };
-    if quits(key) {
-        quit();
-    } else if let Some(motion) = motion(key.code) {
-        live.scroll(motion);
-    }
-    Ok(true)
+/// What an event of the terminal, like a key, asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Act {
+    None,
+    Redraw,
+    Quit,
+    Suspend,
 }
 
-/// Returns whether a key ends the view. In raw mode, Ctrl-C is a key like any other.
-fn quits(key: KeyEvent) -> bool {
+/// Reads one event of the terminal, and scrolls if it asks for that.
+fn read_key(live: &mut impl Live) -> io::Result<Act> {
+    let key = match event::read()? {
+        Event::Key(key) if key.kind != KeyEventKind::Release => key,
+        Event::Resize(..) => return Ok(Act::Redraw),
+        _ => return Ok(Act::None),
+    };
+    if let Some(motion) = motion(key.code) {
+        live.scroll(motion);
+        return Ok(Act::Redraw);
+    }
+    Ok(act(key))
+}
+
+/// Returns what a key asks for. In raw mode, Ctrl-C, Ctrl-\ and Ctrl-Z are keys like any other.
+fn act(key: KeyEvent) -> Act {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     match key.code {
-        KeyCode::Char('c' | 'C') => control,
-        KeyCode::Char('q' | 'Q') => true,
-        _ => false,
+        // Ctrl-4 is Ctrl-\: terminals send the same for both.
+        KeyCode::Char('c' | 'C' | '\\' | '4') if control => Act::Quit,
+        KeyCode::Char('z' | 'Z') if control => Act::Suspend,
+        KeyCode::Char('q' | 'Q') => Act::Quit,
+        _ => Act::None,
     }
 }
 
@@ -181,9 +276,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_c_and_q_quit() {
-        let key = |c, modifiers| KeyEvent::new(KeyCode::Char(c), modifiers);
-        assert!(quits(key('c', KeyModifiers::CONTROL)) && quits(key('q', KeyModifiers::NONE)));
-        assert!(!quits(key('c', KeyModifiers::NONE)));
+    fn control_c_and_q_quit_and_control_z_suspends() {
+        let act = |c, modifiers| super::act(KeyEvent::new(KeyCode::Char(c), modifiers));
+        for (c, modifiers, acts) in [
+            ('c', KeyModifiers::CONTROL, Act::Quit),
+            ('4', KeyModifiers::CONTROL, Act::Quit),
+            ('q', KeyModifiers::NONE, Act::Quit),
+            ('z', KeyModifiers::CONTROL, Act::Suspend),
+            ('c', KeyModifiers::NONE, Act::None),
+            ('z', KeyModifiers::NONE, Act::None),
+        ] {
+            assert_eq!(act(c, modifiers), acts, "{c}");
+        }
     }
 }
