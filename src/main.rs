@@ -17,10 +17,10 @@ mod panic;
 mod serve;
 #[path = "main/show.rs"]
 mod show;
-#[path = "main/stderr.rs"]
-mod stderr;
 #[path = "main/stop.rs"]
 mod stop;
+#[path = "main/streams.rs"]
+mod streams;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
             (ExitCode::FAILURE, REPORT_TIMEOUT)
         }
     };
-    stderr::close(patience);
+    streams::close_stderr(patience);
     code
 }
 

@@ -234,8 +234,9 @@ impl Live for Panics {
 fn a_thread_panics() {
     panic::install();
     let mut screen = Screen::enter(std::io::stdout, Logs::new(|_| {}, true)).unwrap();
-    let (events, shown) = channel(1);
-    let ended = screen.run(&mut Panics, shown, Clock::start(), || events.try_send(()).unwrap());
+    let (events, mut shown) = channel(1);
+    let ended =
+        screen.run(&mut Panics, &mut shown, Clock::start(), || events.try_send(()).unwrap());
     unreachable!("{ended:?}");
 }
 

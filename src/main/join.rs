@@ -27,7 +27,7 @@ pub(crate) fn join(runtime: &Runtime, args: cli::Join, logs: Option<Logs>) -> Re
     let config = client_config(args)?;
     let stop = Stop::on_signals(Hangup::Stops)?;
     let live = view::Join::new(view::Participant::new(&config, registry));
-    let view = logs.map(|logs| View { logs, live, clock });
+    let view = logs.map(|logs| View { logs, live, clock, is_optional: false });
     let print = move |event| print(line(&event));
     let printer = spawn_printer(shown, view, stop.clone(), || Ok(()), print)?;
     runtime.block_on(async {
@@ -59,7 +59,7 @@ pub(crate) fn watch(
     let target = target(&args.registry, args.timeout)?;
     let stop = Stop::on_signals(Hangup::Stops)?;
     let live = view::Watch::new(args.room.clone(), args.registry.to_string());
-    let view = logs.map(|logs| View { logs, live, clock });
+    let view = logs.map(|logs| View { logs, live, clock, is_optional: false });
     let lines = if args.json { view::watched_json } else { view::watched_lines };
     let mut last = None;
     let print = move |watched| match is_new(&mut last, &watched) {

@@ -53,7 +53,7 @@ pub(crate) fn serve(
         let place = Place { listening: sockets.local_addrs(), data, page: page_addr };
         log_start(&sockets, &place);
         let live = view::Serve::new(place.listening.clone(), place.data.clone(), server.watch());
-        let view = logs.map(|logs| View { logs, live, clock });
+        let view = logs.map(|logs| View { logs, live, clock, is_optional: true });
         let begin = move || print_place(&place);
         let printer = spawn_printer(shown, view, stop.clone(), begin, print_event)?;
         let served = server.run(sockets, stop.requested(), rekeyed, events).await;

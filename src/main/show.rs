@@ -1,17 +1,22 @@
 //! Prints events as lines or draws them in a live view, prints results, and sets up logging.
 
 use std::env;
+use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::time::Duration;
 
 use hit7::clock::Clock;
 use hit7::thread;
 use hit7::view::{Line, Live, Logs, Screen, escape_controls, in_foreground};
+use nix::errno::Errno;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Level;
 
 use super::stop::Stop;
-use super::{Failure, SHUTDOWN_TIMEOUT, panic, stderr};
+use super::streams::{self, Waiting};
+use super::{Failure, SHUTDOWN_TIMEOUT, panic};
 use crate::cli::{self, Format};
 
 /// How long shutdown tries to restore a terminal that takes nothing.
@@ -32,7 +37,7 @@ pub(crate) fn can_draw() -> bool {
 
 /// Starts logging to stderr as text or JSON; in colour on a terminal without a live view.
 pub(crate) fn log(args: &cli::Logs, live: bool) -> Logs {
-    let logs = Logs::new(stderr::write, io::stderr().is_terminal());
+    let logs = Logs::new(streams::write_stderr, io::stderr().is_terminal());
     let level = match args.log_level {
         cli::Level::Error => Level::ERROR,
         cli::Level::Warn => Level::WARN,
@@ -57,6 +62,8 @@ pub(crate) struct View<L> {
     pub(crate) logs: Logs,
     pub(crate) live: L,
     pub(crate) clock: Clock,
+    /// Whether the command goes on without the view if the terminal fails.
+    pub(crate) is_optional: bool,
 }
 
 /// A handle of the thread that prints or draws events.
@@ -83,7 +90,7 @@ impl Printer {
 /// over, the thread runs `begin` and then passes each event to `print`. A slow terminal slows down
 /// nothing else; when nothing more can be shown, the thread requests a stop.
 pub(crate) fn spawn_printer<L: Live>(
-    events: mpsc::Receiver<L::Event>,
+    mut events: mpsc::Receiver<L::Event>,
     view: Option<View<L>>,
     stop: Stop,
     begin: impl FnOnce() -> Result<(), Failure> + Send + 'static,
@@ -92,11 +99,13 @@ pub(crate) fn spawn_printer<L: Live>(
     let (done, end) = oneshot::channel();
     let show = move || {
         let screen =
-            |view: View<L>| Some((Screen::enter(io::stdout, view.logs.clone()).ok()?, view));
+            |view: View<L>| Some((Screen::enter(streams::stdout, view.logs.clone()).ok()?, view));
         let shown = match view.and_then(screen) {
-            Some((screen, view)) => view.show(screen, events, &stop),
-            None => begin().and_then(|()| print_all(events, print)),
+            Some((screen, view)) => view.show(screen, &mut events, &stop),
+            None => begin(),
         };
+        let shown =
+            shown.and_then(|()| std::iter::from_fn(|| events.blocking_recv()).try_for_each(print));
         if shown.is_err() {
             stop.request("the output is closed");
         }
@@ -106,26 +115,26 @@ pub(crate) fn spawn_printer<L: Live>(
     Ok(Printer { end })
 }
 
-fn print_all<E>(
-    mut events: mpsc::Receiver<E>,
-    print: impl FnMut(E) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    std::iter::from_fn(|| events.blocking_recv()).try_for_each(print)
-}
-
 impl<L: Live> View<L> {
+    /// Draws `events` until there are no more. If the terminal fails, an optional view returns early.
     fn show(
         mut self,
-        mut screen: Screen<io::Stdout>,
-        events: mpsc::Receiver<L::Event>,
+        mut screen: Screen<Waiting<io::Stdout>>,
+        events: &mut mpsc::Receiver<L::Event>,
         stop: &Stop,
     ) -> Result<(), Failure> {
         let quit = || stop.request("q or Ctrl-C");
         let shown = screen.run(&mut self.live, events, self.clock, quit);
         drop(screen);
-        // A terminal that fails is treated like a closed pipe.
-        shown.map_err(|_| Failure::ClosedPipe)?;
-        print_lines(self.live.summary())
+        match shown {
+            Ok(()) => print_lines(self.live.summary()),
+            Err(error) if self.is_optional => {
+                tracing::warn!("the live view has ended: {error}; the registry goes on");
+                Ok(())
+            }
+            // A terminal that fails is treated like a closed pipe.
+            Err(_) => Err(Failure::ClosedPipe),
+        }
     }
 }
 
@@ -148,16 +157,25 @@ pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
 }
 
 pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
+    let mut out = streams::stdout();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::ClosedPipe),
+        Err(error) if is_closed_terminal(&error) => Err(Failure::ClosedPipe),
         Err(error) => Err(Failure::Message(format!("cannot write to stdout: {error}"))),
     }
+}
+
+/// Returns whether `error` is that of a terminal behind stdout that is gone: a file has it only if
+/// its disk fails.
+fn is_closed_terminal(error: &io::Error) -> bool {
+    let stdout = || io::stdout().as_fd().try_clone_to_owned().map(File::from)?.metadata();
+    let is_io = error.raw_os_error() == Some(Errno::EIO as i32);
+    is_io && stdout().is_ok_and(|stdout| stdout.file_type().is_char_device())
 }
 
 /// Prints a message on stderr, with control characters escaped: it may quote a registry's text or a
 /// file name.
 pub(crate) fn print_message(message: &str) {
-    stderr::write(format!("hit7: {}\n", escape_controls(message)).as_bytes());
+    streams::write_stderr(format!("hit7: {}\n", escape_controls(message)).as_bytes());
 }

@@ -5,6 +5,7 @@
 //! goes on without drawing, and it takes the terminal again once it is back in the foreground.
 
 use std::io::{self, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -60,7 +61,9 @@ pub trait Live: Send + 'static {
 
 /// A terminal that a live view has taken over; dropping this restores the terminal.
 pub struct Screen<W: Write> {
-    terminal: Terminal<CrosstermBackend<W>>,
+    /// Not dropped, which prints an error to stderr where the terminal is gone, or panics if that
+    /// fails too.
+    terminal: ManuallyDrop<Terminal<CrosstermBackend<W>>>,
     open: fn() -> W,
     logs: Logs,
     /// Whether the view does not draw, because it is suspended or in the background.
@@ -82,7 +85,7 @@ pub fn note_continued() {
 impl<W: Write + AsFd + 'static> Screen<W> {
     /// Takes over the terminal that `open` opens; until it is restored, the view shows the logs.
     pub fn enter(open: fn() -> W, logs: Logs) -> io::Result<Screen<W>> {
-        let terminal = Terminal::new(CrosstermBackend::new(open()))?;
+        let terminal = ManuallyDrop::new(Terminal::new(CrosstermBackend::new(open()))?);
         logs.hold();
         let mut screen = Screen { terminal, open, logs, is_away: false };
         screen.take()?;
@@ -129,14 +132,14 @@ impl<W: Write + AsFd + 'static> Screen<W> {
     pub fn run<L: Live>(
         &mut self,
         live: &mut L,
-        mut events: Receiver<L::Event>,
+        events: &mut Receiver<L::Event>,
         clock: Clock,
         quit: impl Fn(),
     ) -> io::Result<()> {
         let mut draw_at = Duration::ZERO;
         loop {
             let now = clock.now();
-            match handle_events(live, &mut events, now) {
+            match handle_events(live, events, now) {
                 Handled::Ended => return Ok(()),
                 Handled::Some => draw_at = now.mono,
                 Handled::None => {}
