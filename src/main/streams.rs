@@ -54,7 +54,8 @@ impl<W: AsFd> AsFd for Waiting<W> {
 }
 
 /// The thread that writes to stderr; `None` once it is closed, or if the system gave no thread.
-static WRITER: LazyLock<Mutex<Option<Writer>>> = LazyLock::new(|| Mutex::new(Writer::start().ok()));
+static WRITER: LazyLock<Mutex<Option<Writer>>> =
+    LazyLock::new(|| Mutex::new(Writer::start(Waiting(io::stderr()), log_lost).ok()));
 
 struct Writer {
     queue: EventSender<Line>,
@@ -68,16 +69,20 @@ enum Line {
 }
 
 impl Writer {
-    fn start() -> io::Result<Writer> {
+    /// Starts a thread that writes to `out`, and passes the number of lines that were dropped to
+    /// `log_lost` once there is room again.
+    fn start(
+        mut out: impl Write + Send + 'static,
+        log_lost: impl Fn(u64) + Send + 'static,
+    ) -> io::Result<Writer> {
         let (queue, mut lines) = mpsc::channel(MAX_QUEUED_LINES);
         let (end, ended) = sync_channel(1);
         let write = move || {
             while let Some(line) = lines.blocking_recv() {
                 match line {
-                    Line::Text(text) => write_now(&text),
-                    Line::Lost(lines) => {
-                        tracing::warn!(lines, "lines not written: stderr was not read in time");
-                    }
+                    // If this fails, there is nowhere to report it.
+                    Line::Text(text) => drop(out.write_all(&text)),
+                    Line::Lost(lines) => log_lost(lines),
                 }
             }
             let _ = end.send(());
@@ -91,7 +96,8 @@ impl Writer {
 pub(crate) fn write_stderr(line: &[u8]) {
     match writer().as_mut() {
         Some(writer) => drop(writer.queue.send(Line::Text(line.to_vec()))),
-        None => write_now(line),
+        // If this fails, there is nowhere to report it.
+        None => drop(Waiting(io::stderr()).write_all(line)),
     }
 }
 
@@ -106,7 +112,46 @@ fn writer() -> MutexGuard<'static, Option<Writer>> {
     WRITER.lock().expect("no holder of this lock panics")
 }
 
-fn write_now(text: &[u8]) {
-    // If stderr is closed, there is nowhere to report it.
-    let _ = Waiting(io::stderr()).write_all(text);
+fn log_lost(lines: u64) {
+    tracing::warn!(lines, "lines not written: stderr was not read in time");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// A writer that passes on what it is given, and takes the next only when that was received.
+    struct Slow(mpsc::SyncSender<Vec<u8>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_beyond_the_queue_are_dropped_and_counted_and_a_failing_stream_changes_nothing() {
+        let ((slow, written), (lost, told)) = (mpsc::sync_channel(0), mpsc::channel());
+        let mut writer = Writer::start(Slow(slow), move |lines| lost.send(lines).unwrap()).unwrap();
+        let text = |n: usize| n.to_string().into_bytes();
+        let all = 3 * MAX_QUEUED_LINES;
+        (0..all).for_each(|n| assert!(writer.queue.send(Line::Text(text(n)))));
+        for n in 0..MAX_QUEUED_LINES {
+            assert_eq!(written.recv().unwrap(), text(n), "in their order");
+        }
+        assert!(writer.queue.send(Line::Text(text(all))));
+        // One more line had its place: the thread had taken the first from the queue.
+        let more = written.iter().take_while(|line| *line != text(all)).count();
+        assert_eq!(told.recv().unwrap() as usize, all - MAX_QUEUED_LINES - more);
+        drop(written);
+        drop(writer.queue);
+        assert_eq!(writer.ended.recv(), Ok(()), "it ends, although it can write nothing");
+    }
 }

@@ -32,7 +32,7 @@ const MAX_BATCHED_ANSWERS: usize = 256;
 const MAX_PUSHED_PER_TURN: usize = 64;
 
 /// How long shutdown waits until the journal and the documents are written.
-const WRITE_TIMEOUT: Duration = Duration::from_millis(400);
+const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long shutdown then waits for the threads of the journal and the workers to end.
 const END_TIMEOUT: Duration = Duration::from_millis(100);

@@ -119,7 +119,7 @@ fn once_is_one_window_also_together() {
 
 #[test]
 fn a_signal_leaves_the_window_that_is_being_filled() {
-    for signal in ["INT", "TERM"] {
+    for signal in ["INT", "TERM", "QUIT", "HUP"] {
         let home = HIT7.home();
         let registry = home.serve(&["--window", "4s"]);
         let mut ana = registry.join(&["--json", "--name", "ana"]);

@@ -16,6 +16,7 @@ mod logs;
 mod netcat;
 mod peers;
 mod serve;
+mod streams;
 mod unproven;
 
 const HIT7: Hit7 = Hit7(env!("CARGO_BIN_EXE_hit7"));

@@ -99,7 +99,7 @@ fn a_window_with_members_is_a_line() {
 
 #[test]
 fn a_signal_stops_it_and_what_was_acked_is_kept() {
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "QUIT"] {
         let home = HIT7.home();
         let registry = home.serve(&["--window", "1day"]);
         let window = registry.client().register();

@@ -1,7 +1,10 @@
 //! How the journal's thread handles waiting orders: full queue, epochs, shared syncs.
 
+use std::future::Future;
 use std::io::ErrorKind;
+use std::pin::pin;
 use std::sync::{Mutex, mpsc};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use hit7::journal::{Epoch, FileJournal, Journal, Outcome};
@@ -70,6 +73,31 @@ fn what_comes_during_a_sync_is_written_together() {
     assert_eq!(durable(&mut journal), batch([1]));
     assert_eq!(durable(&mut journal), batch([2, 3, 4]));
     assert_eq!(disk.syncs(), 2);
+}
+
+#[test]
+fn closing_waits_for_what_was_submitted() {
+    let (disk, mut journal, _entered, go) = held();
+    journal.submit(Epoch::default(), batch([1, 2]));
+    drop(go);
+    block_on(journal.close());
+    assert_eq!(disk.syncs(), 1);
+    drop(journal);
+    assert_eq!(reopen(&disk), records([1, 2]));
+}
+
+#[test]
+fn a_journal_closed_while_a_sync_hangs_is_dropped_without_waiting() {
+    let (disk, mut journal, entered, go) = held();
+    journal.submit(Epoch::default(), batch([1]));
+    entered.recv().unwrap();
+    {
+        let close = pin!(journal.close());
+        assert!(close.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    drop(journal);
+    assert_eq!(disk.syncs(), 0);
+    drop(go);
 }
 
 #[test]

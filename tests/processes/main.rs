@@ -17,6 +17,8 @@ use hit7_support::{Hit7, Home, receive};
 
 mod crowd;
 mod full;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod hung;
 mod kills;
 #[cfg(target_os = "linux")]
 mod refused;

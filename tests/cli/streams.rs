@@ -1,0 +1,145 @@
+//! Streams that nobody reads, that fail or that another program has changed, and every signal.
+
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use hit7_support::{Program, assert_has, receive, udp_socket, until};
+
+use crate::HIT7;
+
+/// Returns a stream that takes nothing more and does not block, and its unread end.
+fn full() -> (UnixStream, UnixStream) {
+    let (mut full, unread) = UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.write(&[b'\n'; 4096]).is_ok() {}
+    (full, unread)
+}
+
+/// Returns a stream that blocks whoever writes to it, and its unread end.
+fn blocking() -> (Stdio, UnixStream) {
+    let (full, unread) = full();
+    full.set_nonblocking(false).unwrap();
+    (OwnedFd::from(full).into(), unread)
+}
+
+/// Returns an address of loopback that is free now: a registry whose stdout nobody reads cannot say
+/// which one it took.
+fn free_addr() -> SocketAddr {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn streams_that_nobody_reads_hold_up_neither_a_registry_nor_its_stop() {
+    for (is_out, is_err) in [(true, false), (false, true), (true, true)] {
+        let (home, addr) = (HIT7.home(), free_addr());
+        let port = addr.port().to_string();
+        let mut serve = home.with_data(&["serve", "127.0.0.1", &port, "--log-level", "info"]);
+        let ((out, _unread_out), (err, _unread_err)) = (blocking(), blocking());
+        serve.stdout(if is_out { out } else { Stdio::null() });
+        serve.stderr(if is_err { err } else { Stdio::null() });
+        let mut registry = serve.spawn().unwrap();
+        until_it_answers(addr);
+        assert_eq!(terminate(&mut registry).code(), Some(0), "stdout {is_out}, stderr {is_err}");
+    }
+}
+
+#[test]
+fn a_full_disk_under_stderr_ends_nothing() {
+    let (home, addr) = (HIT7.home(), free_addr());
+    let port = addr.port().to_string();
+    let mut serve = home.with_data(&["serve", "127.0.0.1", &port, "--log-level", "info"]);
+    serve.stdout(Stdio::null()).stderr(OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let mut registry = serve.spawn().unwrap();
+    until_it_answers(addr);
+    assert_eq!(terminate(&mut registry).code(), Some(0));
+}
+
+#[test]
+fn a_full_stdout_that_another_program_made_non_blocking_is_waited_for() {
+    let registry = HIT7.serve(&["--window", "1day"]);
+    let (full, mut unread) = full();
+    let join = HIT7.command(["join", "127.0.0.1", &registry.port(), "--json"]);
+    let client = Program::start_into(join, OwnedFd::from(full).into());
+    let (mut printed, mut piece) = (Vec::new(), [0; 4096]);
+    until("the client is registered", || {
+        let read = unread.read(&mut piece).unwrap();
+        printed.extend(piece[..read].iter().filter(|byte| **byte != b'\n'));
+        String::from_utf8_lossy(&printed).contains(r#"{"event":"registered""#).then_some(())
+    });
+    client.stop("INT").succeeded();
+}
+
+#[test]
+fn a_signal_without_a_meaning_ends_no_registry() {
+    let mut registry = HIT7.serve(&[]);
+    for (signal, said) in [
+        ("HUP", "SIGHUP: there is no --key-file to read again"),
+        ("USR1", "SIGUSR1 means nothing to hit7: ignored"),
+        ("USR2", "SIGUSR2 means nothing to hit7: ignored"),
+    ] {
+        registry.program.signal(signal);
+        assert_has(&registry.program.error_line(), &["WARN", said]);
+    }
+    registry.serves();
+    registry.stop("QUIT").succeeded();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_under_nohup_outlives_its_terminal() {
+    let registry = HIT7.serve(&["--window", "1day"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", HIT7.0, "join", "127.0.0.1"]);
+    shell.args([&registry.port(), "--json"]);
+    let mut client = Program::start(shell);
+    client.event("registered");
+    client.signal("HUP");
+    client.signal("USR1");
+    assert_has(&client.error_line(), &["SIGUSR1 means nothing"]);
+    assert_eq!(client.stop("TERM").succeeded(), [r#"{"event":"left"}"#]);
+}
+
+/// The start hangs in a key file that nobody writes.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_start_that_hangs_ends_at_a_signal() {
+    let home = HIT7.home();
+    let keys = home.path().join("keys");
+    nix::unistd::mkfifo(&keys, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR)
+        .unwrap();
+    let mut serve = home.command(&["--key-file", keys.to_str().unwrap()]);
+    serve.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut registry = serve.spawn().unwrap();
+    let status = format!("/proc/{}/status", registry.id());
+    // Until signals are handled, SIGTERM has its default action.
+    until("SIGTERM is handled", || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        (u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << 14) != 0).then_some(())
+    });
+    let status = terminate(&mut registry);
+    let mut said = String::new();
+    registry.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert_has(&said, &["hit7: the stop took too long: not all was finished"]);
+}
+
+fn until_it_answers(registry: SocketAddr) {
+    let socket = udp_socket(Ipv4Addr::LOCALHOST, Duration::from_millis(100));
+    until("an answer", || {
+        let _ = socket.send_to(br#"{"type":"QUERY"}"#, registry);
+        receive(&socket)
+    });
+}
+
+/// Sends SIGTERM, and waits until the program ends.
+fn terminate(program: &mut Child) -> ExitStatus {
+    let kill = Command::new("kill").arg(program.id().to_string()).status();
+    assert!(kill.unwrap().success());
+    until("the end", || program.try_wait().unwrap())
+}

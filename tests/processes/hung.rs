@@ -1,0 +1,71 @@
+//! A disk on which every sync hangs: the registry stops within a second all the same, and says what
+//! was not finished.
+//!
+//! A library that is loaded before libc (`LD_PRELOAD`) makes syncs hang; building it needs `cc`.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use hit7_support::{Home, Registry, SOON, skip};
+
+use crate::HIT7;
+
+/// Syncs hang as long as the file named by `HANG` is there.
+const LIBRARY: &str = "#include <stdlib.h>
+#include <unistd.h>
+int fdatasync(int fd) {
+    (void)fd;
+    while (access(getenv(\"HANG\"), F_OK) == 0) usleep(10000);
+    return 0;
+}
+";
+
+/// Builds the library in the folder `home`; `None` without a C compiler.
+fn library(home: &Home) -> Option<PathBuf> {
+    let path = home.path().join("hang.so");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-x", "c", "-", "-o"]).arg(&path).stdin(Stdio::piped());
+    let Ok(mut cc) = cc.spawn() else {
+        skip("there is no C compiler here (apt-get install gcc)");
+        return None;
+    };
+    cc.stdin.take().unwrap().write_all(LIBRARY.as_bytes()).unwrap();
+    assert!(cc.wait().unwrap().success());
+    Some(path)
+}
+
+/// Starts a registry whose syncs hang once a client is registered, with another registration under
+/// way; `None` where that cannot be done.
+fn hung() -> Option<Registry> {
+    let home = HIT7.home();
+    let (library, hang) = (library(&home)?, home.path().join("hang"));
+    let mut serve = home.command(&["--window", "1day"]);
+    serve.env("LD_PRELOAD", library).env("HANG", &hang);
+    let registry = home.start(serve);
+    registry.client().register();
+    fs::write(&hang, "").unwrap();
+    registry.client().send(r#"{"type":"REGISTER"}"#);
+    registry.serves();
+    Some(registry)
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_sync_that_hangs() {
+    let Some(registry) = hung() else { return };
+    let home = registry.home.clone();
+    registry
+        .stop("TERM")
+        .failed(1, &["stopped before its journal was written", "acked is on disk"]);
+    home.serve(&["--window", "1day"]).close();
+}
+
+#[test]
+fn a_second_signal_ends_a_stop_at_once() {
+    let Some(registry) = hung() else { return };
+    registry.program.signal("TERM");
+    // Later than a signal that counts as the same one, and before the stop gives up.
+    std::thread::sleep(SOON / 10);
+    registry.stop("INT").failed(1, &["a second signal ended it at once"]);
+}
