@@ -7,21 +7,21 @@
 mod panic;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use hit7::clock::{Clock, Now};
 use hit7::view::{Live, Logs, Screen};
 use hit7_support::{UdpClient, poll, skip, until};
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::stat::Mode;
-use nix::sys::termios::tcgetattr;
+use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::ttyname;
 use ratatui::Frame;
 use tokio::sync::mpsc::channel;
@@ -362,35 +362,96 @@ fn a_terminal_that_closes_stops_a_registry_in_order_and_has_a_client_leave() {
     assert!(log().contains("stopping why=\"SIGHUP\""), "{}", log());
 }
 
-/// A terminal that nobody reads and that takes nothing more stops neither the registry nor its end.
-#[test]
-fn a_terminal_that_takes_nothing_holds_up_nothing() {
-    let home = tempfile::tempdir().unwrap();
-    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
-    let cooked = tcgetattr(&master).unwrap().local_flags;
-    fill(&slave);
-    let port = free_port();
-    let mut serve = Command::new(HIT7);
-    serve.args(["serve", "127.0.0.1", &port.to_string(), "--data"]).arg(home.path().join("data"));
-    serve
-        .env("TERM", "xterm")
-        .stdin(slave.try_clone().unwrap())
-        .stdout(slave)
-        .stderr(Stdio::null());
-    let mut program = serve.spawn().unwrap();
-    until("raw mode", || (tcgetattr(&master).unwrap().local_flags != cooked).then_some(()));
-    assert_serves(port);
-    let kill = Command::new("kill").arg(program.id().to_string()).status();
-    assert!(kill.unwrap().success());
-    let status = until("the registry has stopped", || program.try_wait().unwrap());
-    assert_eq!(status.code(), Some(0));
-    assert_eq!(tcgetattr(&master).unwrap().local_flags, cooked, "the modes are restored");
+/// A terminal that no terminal emulator shows, and that controls no process: its end is no SIGHUP.
+struct BareTerminal {
+    master: OwnedFd,
+    slave: OwnedFd,
+    cooked: LocalFlags,
 }
 
-/// Writes to a terminal until it takes nothing more.
-fn fill(terminal: &OwnedFd) {
-    let path = ttyname(terminal).unwrap();
-    let options = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let mut unread = fs::File::from(open(&path, options, Mode::empty()).unwrap());
-    while unread.write(&[b'x'; 1000]).is_ok() {}
+impl BareTerminal {
+    fn open() -> BareTerminal {
+        let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+        // A program that had them too would keep the terminal open.
+        for end in [&master, &slave] {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
+        let cooked = tcgetattr(&master).unwrap().local_flags;
+        BareTerminal { master, slave, cooked }
+    }
+
+    /// Starts hit7 with a live view in this terminal, and waits until it has the terminal.
+    fn starts(&self, args: &[&str]) -> Child {
+        let mut hit7 = Command::new(HIT7);
+        hit7.args(args).env("TERM", "xterm").env_remove("NO_COLOR").stderr(Stdio::piped());
+        hit7.stdin(self.slave.try_clone().unwrap()).stdout(self.slave.try_clone().unwrap());
+        let program = hit7.spawn().unwrap();
+        until("raw mode", || (!self.is_cooked()).then_some(()));
+        program
+    }
+
+    fn is_cooked(&self) -> bool {
+        tcgetattr(&self.master).unwrap().local_flags == self.cooked
+    }
+
+    /// Writes to the terminal until it takes nothing more.
+    fn fill(&self) {
+        let options = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let unread = open(&ttyname(&self.slave).unwrap(), options, Mode::empty()).unwrap();
+        let mut unread = fs::File::from(unread);
+        while unread.write(&[b'x'; 1000]).is_ok() {}
+    }
+}
+
+/// Waits until the program ends, with its exit code and what it wrote to stderr.
+fn ended(mut program: Child) -> (Option<i32>, String) {
+    let status = until("the end", || program.try_wait().unwrap());
+    let mut said = String::new();
+    program.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (status.code(), said)
+}
+
+fn terminate(program: &Child) {
+    let kill = Command::new("kill").arg(program.id().to_string()).status();
+    assert!(kill.unwrap().success());
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_holds_up_neither_a_registry_nor_its_stop() {
+    let home = tempfile::tempdir().unwrap();
+    let (terminal, port) = (BareTerminal::open(), free_port());
+    terminal.fill();
+    let data = home.path().join("data").display().to_string();
+    let registry = terminal.starts(&["serve", "127.0.0.1", &port.to_string(), "--data", &data]);
+    assert_serves(port);
+    terminate(&registry);
+    assert_eq!(ended(registry), (Some(0), String::new()));
+    assert!(terminal.is_cooked(), "the modes are restored");
+}
+
+#[test]
+fn a_terminal_that_is_gone_ends_a_view_and_a_client_but_no_registry() {
+    let home = tempfile::tempdir().unwrap();
+    let (terminal, port) = (BareTerminal::open(), free_port());
+    let (data, port_word) = (home.path().join("data").display().to_string(), port.to_string());
+    let registry = ["serve", "127.0.0.1", &port_word, "--data", &data, "--window", "1day"];
+    let registry = terminal.starts(&registry);
+    let guest = BareTerminal::open();
+    let client = guest.starts(&["join", "127.0.0.1", &port_word]);
+    assert_serves(port);
+    drop(terminal);
+    until("the client is registered", || has_record(&data, "register").then_some(()));
+    drop(guest);
+    assert_eq!(ended(client), (Some(0), String::new()));
+    assert!(has_record(&data, "leave"));
+    assert_serves(port);
+    terminate(&registry);
+    let (code, said) = ended(registry);
+    assert!(code == Some(0) && said.contains("the live view has ended"), "{code:?} {said}");
+}
+
+/// Returns whether a journal in the data folder has a record of this kind.
+fn has_record(data: &str, kind: &str) -> bool {
+    let grep = Command::new("grep").args(["-rq", &format!("\"{kind}\""), data]).status();
+    grep.unwrap().success()
 }
