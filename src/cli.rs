@@ -25,7 +25,10 @@ use ipnet::IpNet;
 /// all at the same moment, and they greet each other directly.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, propagate_version = true)]
-#[command(after_help = "Times are UTC. Exit codes: 0 done, 1 failed, 2 bad arguments.")]
+#[command(
+    after_help = "Times are UTC. Exit codes: 0 done, 1 failed or not finished at a stop, 2 bad \
+                        arguments."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -98,7 +101,8 @@ impl Command {
 /// Run a registry
 ///
 /// Who registers during 11:28 is introduced to the others at 11:29:00.
-/// SIGINT or SIGTERM stops it.
+/// SIGINT, SIGTERM or SIGQUIT stops it, within a second; a second one ends it at once.
+/// SIGHUP rereads the key file, or stops it if the terminal that it was started in is gone.
 #[derive(Debug, Args)]
 #[command(allow_missing_positional = true)]
 pub(crate) struct Serve {
@@ -181,7 +185,7 @@ pub(crate) struct Limits {
 
 /// Register, wait for the window, greet its members, renew
 ///
-/// Takes part in one window after the other, until Ctrl-C.
+/// Takes part in one window after the other, until Ctrl-C, or until its terminal closes.
 #[derive(Debug, Args)]
 pub(crate) struct Join {
     #[command(flatten)]

@@ -42,7 +42,7 @@ const HANDLED: [Signal; 7] = [
 
 /// What SIGHUP does to a command.
 pub(crate) enum Hangup {
-    /// Stops the command.
+    /// SIGHUP stops the command, unless the program ignored it from the start.
     Stops,
     /// Has the key file read again, if there is one; stops the command if its terminal is gone.
     Rereads(Option<SyncSender<()>>),
