@@ -1,6 +1,6 @@
 //! Streams that nobody reads, that fail or that another program has changed, and every signal.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, read_to_string};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -16,7 +16,9 @@ use crate::HIT7;
 fn full() -> (UnixStream, UnixStream) {
     let (mut full, unread) = UnixStream::pair().unwrap();
     full.set_nonblocking(true).unwrap();
-    while full.write(&[b'\n'; 4096]).is_ok() {}
+    for piece in [&[b'\n'; 4096][..], b"\n"] {
+        while full.write(piece).is_ok() {}
+    }
     (full, unread)
 }
 
@@ -65,6 +67,10 @@ fn a_full_stdout_that_another_program_made_non_blocking_is_waited_for() {
     let (full, mut unread) = full();
     let join = HIT7.command(["join", "127.0.0.1", &registry.port(), "--json"]);
     let client = Program::start_into(join, OwnedFd::from(full).into());
+    until("the client has something to print", || {
+        let journals = registry.home.journals();
+        journals.iter().any(|path| read_to_string(path).unwrap().contains("register")).then_some(())
+    });
     let (mut printed, mut piece) = (Vec::new(), [0; 4096]);
     until("the client is registered", || {
         let read = unread.read(&mut piece).unwrap();
@@ -118,7 +124,7 @@ fn a_start_that_hangs_ends_at_a_signal() {
     let status = format!("/proc/{}/status", registry.id());
     // Until signals are handled, SIGTERM has its default action.
     until("SIGTERM is handled", || {
-        let status = std::fs::read_to_string(&status).unwrap();
+        let status = read_to_string(&status).unwrap();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
         (u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << 14) != 0).then_some(())
     });
