@@ -19,7 +19,7 @@ use crate::clock::Now;
 use crate::cookie::{Key, NO_COOKIE};
 use crate::proto::{Auth, Datagram, Id, Refusal, Request, RequestKind};
 
-/// The delay before the first retry, and the least between two sends that a registry can cause.
+/// The delay before the first retry, and the least wait that an ERROR can ask for.
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
 /// The longest delay between ordinary retries; each delay is twice the one before, up to this.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -38,6 +38,46 @@ pub struct RetryLimits {
     /// A moment of the monotonic clock after which the answer is worth less: in the last 500 ms
     /// before it, the request is sent once more.
     pub deadline: Option<Duration>,
+}
+
+/// The repeat that a CHALLENGE causes: at most one for each try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeat {
+    Possible,
+    Due,
+    Done,
+}
+
+/// A limit on how often something is done: so often at once, then once per interval (the generic
+/// cell rate algorithm, ITU-T I.371).
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    interval: Duration,
+    /// How far `due` may be ahead of the time.
+    burst: Duration,
+    /// When the next would be due without a burst.
+    due: Duration,
+}
+
+impl Pace {
+    /// Returns a pace that allows `burst` at once and then one per `interval`.
+    pub fn new(interval: Duration, burst: u32) -> Pace {
+        Pace { interval, burst: interval * burst.saturating_sub(1), due: Duration::ZERO }
+    }
+
+    /// Returns when the next is allowed.
+    pub fn ready_at(&self) -> Duration {
+        self.due.saturating_sub(self.burst)
+    }
+
+    /// Returns whether one is allowed at `now`, and counts it if so.
+    pub fn take(&mut self, now: Duration) -> bool {
+        let ready = self.ready_at() <= now;
+        if ready {
+            self.due = self.due.max(now).saturating_add(self.interval);
+        }
+        ready
+    }
 }
 
 /// What a datagram means to a pending request.
@@ -71,8 +111,7 @@ pub struct PendingRequest {
     delay: Duration,
     /// When the request is sent next; `None` once answered or failed.
     due: Option<Duration>,
-    /// When the request was last sent because of a CHALLENGE.
-    challenged: Option<Duration>,
+    repeat: Repeat,
 }
 
 impl PendingRequest {
@@ -93,7 +132,7 @@ impl PendingRequest {
             rng: ChaCha8Rng::seed_from_u64(seed),
             delay: FIRST_RETRY_DELAY,
             due: Some(now.mono),
-            challenged: None,
+            repeat: Repeat::Possible,
         }
     }
 
@@ -107,6 +146,14 @@ impl PendingRequest {
         if now.mono < self.due? {
             return None;
         }
+        self.repeat = match self.repeat {
+            Repeat::Due => {
+                // The repeat belongs to its try, and is followed by the same delay.
+                self.delay = (self.delay / 2).max(FIRST_RETRY_DELAY);
+                Repeat::Done
+            }
+            _ => Repeat::Possible,
+        };
         let delay = self.next_delay();
         self.due = Some(self.before_deadline(now.mono, now.mono.saturating_add(delay)));
         if let Some(key) = &self.key {
@@ -145,13 +192,11 @@ impl PendingRequest {
             return Reply::Unrelated;
         }
         self.auth.cookie = Some(cookie.to_owned());
-        // At once, but not at any rate: an attacker who forges the registry's address and guesses
-        // the seq would otherwise make us send as fast as it does.
-        let again =
-            self.challenged.map_or(now, |last| now.max(last.saturating_add(FIRST_RETRY_DELAY)));
-        self.challenged = Some(again);
-        self.delay = FIRST_RETRY_DELAY;
-        self.due = self.due.map(|due| due.min(again));
+        // At once, but once for each try: a registry that sends nothing else would otherwise make us
+        // send as fast as it does.
+        if self.repeat == Repeat::Possible {
+            (self.repeat, self.due) = (Repeat::Due, Some(now));
+        }
         Reply::Challenge
     }
 
@@ -310,14 +355,23 @@ mod tests {
     }
 
     #[test]
-    fn forged_challenges_do_not_cause_a_flood() {
+    fn challenges_cause_one_repeat_for_each_try() {
         let mut pending = pending(LIMITS, 1);
         let mut sent = 0;
         for now in (0..10_000).map(ms) {
             pending.handle(&challenge(7, "awQjfGkU0tbP4drN"), at(now));
             sent += usize::from(pending.poll_transmit(at(now)).is_some());
         }
-        assert!(sent <= 42, "{sent} in ten seconds");
+        assert!(sent <= 45, "{sent} in ten seconds");
+    }
+
+    #[test]
+    fn a_pace_allows_a_burst_and_then_one_per_interval() {
+        let mut pace = Pace::new(ms(20), 5);
+        let taken = (0..1000).filter(|now| pace.take(ms(*now))).count();
+        assert_eq!(taken, 4 + 50);
+        assert_eq!((0..100).filter(|_| pace.take(ms(5000))).count(), 5, "again after a rest");
+        assert_eq!(pace.ready_at(), ms(5020));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Runs the `Peer` state machine on its sockets and a clock, and sends its events to a channel.
 //! Reading a room's roster without taking part is in `client/reader.rs`.
 
+mod cause;
+mod lookup;
 mod reader;
 
 use std::future::Future;
@@ -15,7 +17,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use crate::clock::{Alarm, Clock, Now};
+use crate::clock::{Alarm, Clock, MAX_SLEEP, Now};
 use crate::cookie::Key;
 use crate::events::EventSender;
 use crate::path::{Path, Transmit, canonical, is_private};
@@ -23,6 +25,9 @@ use crate::peer::{self, Peer};
 use crate::proto::{Code, Id, Name, Room, Text};
 use crate::udp::{BindError, Inbox, Sockets};
 
+pub use cause::Cause;
+use cause::Probe;
+pub use lookup::Lookup;
 pub use reader::{Roster, Watched, peers, watch};
 
 /// How long to try one of the registry's addresses before the next, unless the timeout is short.
@@ -34,11 +39,24 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest wait between two tries of one request.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
+/// The silence after which the registry's name is resolved again, and its next address is tried.
+const LOOKUP_AFTER: Duration = Duration::from_secs(10);
+/// The most addresses of a registry that are tried, the latest first.
+const MAX_REGISTRIES: usize = 8;
+/// How long before the timeout the system is asked for a reason, unless that is short: Linux takes
+/// three seconds to find that a neighbour is not there.
+const PROBE_LEAD: Duration = Duration::from_secs(4);
+/// How much later than asked for a loop may come around before that counts as a pause: longer than a
+/// loaded machine makes a program wait, and shorter than any window.
+const MAX_LATENESS: Duration = Duration::from_secs(1);
+
 /// How to reach a registry: its addresses, an own address, a key and a timeout.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The registry's addresses, tried one after the other; at least one.
     pub registries: Vec<SocketAddr>,
+    /// The thread that resolves the registry's name again; `None` if the registry has no name.
+    pub lookup: Option<Lookup>,
     /// The local addresses to send from, of one port: see [`all_addresses`].
     ///
     /// [`all_addresses`]: crate::udp::all_addresses
@@ -69,8 +87,9 @@ pub struct Config {
 pub enum Event {
     /// An event of the `Peer` state machine.
     Peer(peer::Event),
-    /// No registry has answered a request for this long; the client keeps trying.
-    Silent(Duration),
+    /// No registry has answered a request for this long, with what is known of why; the client keeps
+    /// trying.
+    Silent(Duration, Cause),
     /// This many events were dropped: the receiver was too slow.
     NotShown(u64),
 }
@@ -88,15 +107,17 @@ pub enum ClientError {
         addresses(.registries), addresses(.own)
     )]
     OtherFamily { registries: Vec<SocketAddr>, own: Vec<SocketAddr> },
+    #[error("{0} is not the address of one machine: {remedy}", remedy = one_machine(*.0))]
+    NotOneMachine(SocketAddr),
     #[error("cannot receive any more: {0}")]
     Receive(io::Error),
     #[error("this system gives no random numbers: {0}")]
     Random(getrandom::Error),
     #[error(
-        "no registry answered at {} within {}: is it running, and does a firewall let udp through?",
+        "no registry answered at {} within {}: {cause}",
         addresses(.registries), humantime::format_duration(*.waited)
     )]
-    NoAnswer { registries: Vec<SocketAddr>, waited: Duration },
+    NoAnswer { registries: Vec<SocketAddr>, waited: Duration, cause: Cause },
     #[error("the registry refused ({code}): {reason}")]
     Refused { code: Code, reason: String },
 }
@@ -114,23 +135,104 @@ impl Target {
     }
 
     /// Binds the sockets to send from, and removes the registry's addresses of a family that none
-    /// of them has; fails if no address is left.
+    /// of them has, or of more machines than one; fails if no address is left.
     fn open(mut self) -> Result<(Target, Sockets), ClientError> {
         for (addrs, of) in [(&self.registries, "registry's"), (&self.bind, "own")] {
             if addrs.is_empty() {
                 return Err(ClientError::NoAddress(of));
             }
         }
+        let all = of_one_machine(&self.registries)?;
         let sockets = Sockets::bind(&self.bind)?;
-        // Answers come from addresses in this form: `::ffff:192.0.2.1` is 192.0.2.1.
-        let all: Vec<SocketAddr> = self.registries.iter().copied().map(canonical).collect();
-        let own = sockets.local_addrs();
-        let is_reached = |addr: &SocketAddr| own.iter().any(|it| it.is_ipv4() == addr.is_ipv4());
-        self.registries = all.iter().copied().filter(is_reached).collect();
+        self.registries = reached(&all, &sockets);
         match self.registries.is_empty() {
-            true => Err(ClientError::OtherFamily { registries: all, own }),
+            true => Err(ClientError::OtherFamily { registries: all, own: sockets.local_addrs() }),
             false => Ok((self, sockets)),
         }
+    }
+
+    /// Returns how long a registry may be silent before the system is asked for a reason.
+    fn probe_after(&self) -> Duration {
+        self.timeout - PROBE_LEAD.min(self.timeout * 3 / 4)
+    }
+
+    /// Puts the addresses that a lookup has found before the earlier ones, which stay; returns whether
+    /// one of them is new.
+    fn take_found(&mut self, sockets: &Sockets) -> bool {
+        let found = self.lookup.as_mut().map(Lookup::take_found).unwrap_or_default();
+        let mut all = reached(&of_one_machine(&found).unwrap_or_default(), sockets);
+        let is_new = all.iter().any(|addr| !self.registries.contains(addr));
+        self.registries.retain(|addr| !all.contains(addr));
+        all.append(&mut self.registries);
+        all.truncate(MAX_REGISTRIES);
+        self.registries = all;
+        is_new
+    }
+
+    /// Returns why the registry does not answer: `probe` tells best, then what was refused at sending.
+    fn cause(&self, probe: Option<&Probe>, refused: &Cause) -> Cause {
+        probe.map(Probe::cause).unwrap_or_default().or(refused.clone())
+    }
+}
+
+/// Returns the addresses as answers come from them (`::ffff:192.0.2.1` is 192.0.2.1), without those that
+/// are not of one machine; fails if only such were given.
+fn of_one_machine(registries: &[SocketAddr]) -> Result<Vec<SocketAddr>, ClientError> {
+    let all: Vec<SocketAddr> = registries.iter().copied().map(canonical).collect();
+    let subnets = interfaces();
+    let (one, many): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|addr| is_unicast(*addr, &subnets));
+    match many.first() {
+        Some(first) if one.is_empty() => Err(ClientError::NotOneMachine(*first)),
+        _ => Ok(one),
+    }
+}
+
+/// Returns the addresses of a family that one of the sockets has.
+fn reached(all: &[SocketAddr], sockets: &Sockets) -> Vec<SocketAddr> {
+    let own = sockets.local_addrs();
+    let is_reached = |addr: &&SocketAddr| own.iter().any(|it| it.is_ipv4() == addr.is_ipv4());
+    all.iter().filter(is_reached).copied().collect()
+}
+
+/// Returns whether an address can be that of one registry: not a wildcard, a group or a broadcast.
+fn is_unicast(addr: SocketAddr, subnets: &[IpNet]) -> bool {
+    let ip = addr.ip();
+    // A subnet of two addresses or one has no broadcast (RFC 3021).
+    let is_broadcast = |net: &IpNet| ip.is_ipv4() && net.prefix_len() < 31 && net.broadcast() == ip;
+    !ip.is_unspecified()
+        && !ip.is_multicast()
+        && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
+        && !subnets.iter().any(is_broadcast)
+        && addr.port() != 0
+}
+
+/// Returns what to give instead of an address that is not of one machine.
+fn one_machine(addr: SocketAddr) -> &'static str {
+    match addr.ip() {
+        _ if addr.port() == 0 => "give the port on which the registry listens",
+        ip if ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
+            "give 127.0.0.1 for a registry on this machine, or the address of its machine"
+        }
+        ip if ip.is_unspecified() => {
+            "give ::1 for a registry on this machine, or the address of its machine"
+        }
+        _ => "give the address of the registry's machine",
+    }
+}
+
+/// Notices that the program did not run for a while: it was stopped, or the machine suspended.
+#[derive(Debug)]
+struct PauseWatch {
+    /// When the loop last came around.
+    last: Duration,
+}
+
+impl PauseWatch {
+    /// Returns whether there was a pause since the last call. Loops sleep for at most [`MAX_SLEEP`].
+    fn has_paused(&mut self, now: Now) -> bool {
+        let last = std::mem::replace(&mut self.last, now.mono);
+        now.mono.saturating_sub(last) > MAX_SLEEP + MAX_LATENESS
     }
 }
 
@@ -146,10 +248,20 @@ pub async fn join(
     let now = clock.now();
     let peer = Peer::new(peer_config(&config, &sockets)?, now);
     let next_address_at = now.mono + config.target.time_per_address();
-    let (address, silent_until) = (0, Duration::ZERO);
-    let events = EventSender::new(events, Event::NotShown);
-    let runner =
-        Runner { config, clock, sockets, peer, events, address, next_address_at, silent_until };
+    let runner = Runner {
+        config,
+        clock,
+        sockets,
+        peer,
+        events: EventSender::new(events, Event::NotShown),
+        address: 0,
+        next_address_at,
+        next_lookup_at: Duration::ZERO,
+        silent_until: Duration::ZERO,
+        refused: Cause::Unknown,
+        probe: None,
+        pauses: PauseWatch { last: now.mono },
+    };
     runner.run(shutdown).await
 }
 
@@ -219,8 +331,15 @@ struct Runner {
     address: usize,
     /// When to try the next address if none has answered, on the monotonic clock.
     next_address_at: Duration,
+    /// The time on the monotonic clock before which the name is not resolved again.
+    next_lookup_at: Duration,
     /// The time on the monotonic clock before which silence is not reported again.
     silent_until: Duration,
+    /// Why the system last refused to send to the registry.
+    refused: Cause,
+    /// Asks the system why the registry is silent, while it is.
+    probe: Option<Probe>,
+    pauses: PauseWatch,
 }
 
 impl Runner {
@@ -248,7 +367,12 @@ impl Runner {
         let transmits: Vec<Transmit> = std::iter::from_fn(|| self.peer.poll_transmit(now))
             .map(|(to, payload)| transmit(to, payload))
             .collect();
-        self.sockets.send_or_drop(&transmits);
+        let registries = &self.config.target.registries;
+        self.sockets.send_each(&transmits, |to, error| {
+            if registries.contains(&to) {
+                self.refused = Cause::of(to, &error);
+            }
+        });
     }
 
     /// Waits for datagrams, or until `alarm` on the monotonic clock, and passes either to the peer.
@@ -257,12 +381,17 @@ impl Runner {
         inbox: &mut Inbox,
         alarm: Option<Duration>,
     ) -> Result<(), ClientError> {
-        tokio::select! {
-            received = self.sockets.recv(inbox) => received.map_err(ClientError::Receive)?,
-            () = self.clock.sleep(Alarm::mono(alarm)) => {
-                self.peer.handle_timeout(self.clock.now());
-                return Ok(());
-            }
+        let received = tokio::select! {
+            received = self.sockets.recv(inbox) => received.map_err(ClientError::Receive).map(|()| true)?,
+            () = self.clock.sleep(Alarm::mono(alarm)) => false,
+        };
+        let now = self.clock.now();
+        if self.pauses.has_paused(now) {
+            self.peer.handle_pause(now);
+        }
+        if !received {
+            self.peer.handle_timeout(now);
+            return Ok(());
         }
         for (path, datagram) in inbox.datagrams() {
             self.peer.handle_datagram(self.clock.now(), path.peer, datagram);
@@ -289,8 +418,23 @@ impl Runner {
     }
 
     fn next_timeout(&self) -> Option<Duration> {
-        let address = (!self.peer.has_heard()).then_some(self.next_address_at);
-        [self.peer.poll_timeout(), address, self.silence_at()].into_iter().flatten().min()
+        let moments =
+            [self.peer.poll_timeout(), self.address_at(), self.probe_at(), self.silence_at()];
+        moments.into_iter().flatten().min()
+    }
+
+    /// Returns when to try the registry's next address; `None` while this one answers.
+    fn address_at(&self) -> Option<Duration> {
+        match self.peer.has_heard() {
+            false => Some(self.next_address_at),
+            true => Some(self.next_address_at.max(self.peer.unanswered_since()? + LOOKUP_AFTER)),
+        }
+    }
+
+    /// Returns when to ask the system why the registry is silent; `None` if it was asked.
+    fn probe_at(&self) -> Option<Duration> {
+        let since = self.peer.unanswered_since().filter(|_| self.probe.is_none())?;
+        Some(since + self.config.target.probe_after())
     }
 
     /// Returns when to report the registry as silent; `None` if no request is unanswered.
@@ -301,7 +445,25 @@ impl Runner {
 
     fn handle_silence(&mut self) -> Result<(), ClientError> {
         let now = self.clock.now();
-        if !self.peer.has_heard() && now.mono >= self.next_address_at {
+        let Some(since) = self.peer.unanswered_since() else {
+            (self.probe, self.refused) = (None, Cause::Unknown);
+            return Ok(());
+        };
+        let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now.mono);
+        if is_due(self.probe_at()) {
+            let Target { registries, .. } = &self.config.target;
+            self.probe = Some(Probe::send(registries, &self.sockets.local_addrs()));
+        }
+        if now.mono >= self.next_lookup_at.max(since + LOOKUP_AFTER) {
+            self.config.target.lookup.iter().for_each(Lookup::request);
+            self.next_lookup_at = now.mono + LOOKUP_AFTER;
+        }
+        if self.config.target.take_found(&self.sockets) {
+            // The first is the next.
+            self.address = self.config.target.registries.len() - 1;
+            self.try_next_address(now);
+        }
+        if is_due(self.address_at()) {
             self.try_next_address(now);
         }
         match self.silence_at() {
@@ -321,15 +483,22 @@ impl Runner {
 
     /// Reports that the registry is silent; with `once` and no window promised, fails instead.
     fn report_silence(&mut self, now: Now) -> Result<(), ClientError> {
-        let Target { registries, timeout, .. } = &self.config.target;
+        let target = &self.config.target;
+        let cause = match self.peer.is_only_challenged() {
+            true => Cause::LargeAnswersLost,
+            false => target.cause(self.probe.as_ref(), &self.refused),
+        };
+        // What the network says of the next datagram may be something else.
+        self.probe = None;
+        let Target { registries, timeout, .. } = target;
         if self.config.once && !self.peer.has_window() {
             let (registries, waited) = (registries.clone(), *timeout);
-            return Err(ClientError::NoAnswer { registries, waited });
+            return Err(ClientError::NoAnswer { registries, waited, cause });
         }
         self.silent_until = now.mono.saturating_add((*timeout).max(LONGEST_DELAY));
         let since = self.peer.unanswered_since().unwrap_or(now.mono);
         // If the receiver is gone, the peer's next event finds that out.
-        self.events.send(Event::Silent(now.mono.saturating_sub(since)));
+        self.events.send(Event::Silent(now.mono.saturating_sub(since), cause));
         Ok(())
     }
 
@@ -366,11 +535,68 @@ fn transmit(to: SocketAddr, payload: Vec<u8>) -> Transmit {
 mod tests {
     use super::*;
 
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn target(registries: &[&str], lookup: Option<Lookup>) -> Target {
+        let registries = registries.iter().map(|text| addr(text)).collect();
+        let bind = crate::udp::all_addresses(0).to_vec();
+        Target { registries, lookup, bind, key: None, timeout: Duration::from_secs(5) }
+    }
+
+    #[tokio::test]
+    async fn what_a_lookup_finds_comes_first_and_the_earlier_addresses_stay() {
+        let found = ["127.0.0.3:5", "0.0.0.0:5", "127.0.0.1:5"].map(addr).to_vec();
+        let lookup = Lookup::start(move || found.clone()).unwrap();
+        lookup.request();
+        let (mut target, sockets) =
+            target(&["127.0.0.1:5", "127.0.0.2:5"], Some(lookup)).open().unwrap();
+        let mut taken = false;
+        hit7_support::until("an address", || {
+            taken |= target.take_found(&sockets);
+            taken.then_some(())
+        });
+        assert_eq!(target.registries, ["127.0.0.3:5", "127.0.0.1:5", "127.0.0.2:5"].map(addr));
+        assert!(!target.take_found(&sockets), "once");
+    }
+
+    #[tokio::test]
+    async fn an_address_of_more_machines_than_one_is_no_registry() {
+        for (many, remedy) in [
+            ("0.0.0.0:5", "give 127.0.0.1 for"),
+            ("[::]:5", "give ::1 for"),
+            ("[::ffff:0.0.0.0]:5", "give 127.0.0.1 for"),
+            ("224.0.0.1:5", "the registry's machine"),
+            ("[ff02::1]:5", "the registry's machine"),
+            ("255.255.255.255:5", "the registry's machine"),
+            ("127.255.255.255:5", "the registry's machine"),
+            ("192.0.2.1:0", "give the port"),
+        ] {
+            let error = target(&[many], None).open().unwrap_err().to_string();
+            assert!(error.contains(remedy), "{error}");
+            let (both, _) = target(&[many, "192.0.2.1:5"], None).open().unwrap();
+            assert_eq!(both.registries, [addr("192.0.2.1:5")]);
+        }
+    }
+
+    #[test]
+    fn a_loop_that_comes_around_late_has_paused() {
+        let at = |millis| Now {
+            wall: crate::window::Wall::from_millis(0),
+            mono: Duration::from_millis(millis),
+        };
+        let mut pauses = PauseWatch { last: Duration::ZERO };
+        let moments = [1000, 2900, 4901, 6902, 6903].map(|millis| pauses.has_paused(at(millis)));
+        assert_eq!(moments, [false, false, true, true, false]);
+    }
+
     #[test]
     fn every_address_is_tried_before_the_timeout() {
         let time = |addresses: usize, timeout| {
             let registries = vec![SocketAddr::from(([127, 0, 0, 1], 8080)); addresses];
-            Target { registries, bind: Vec::new(), key: None, timeout }.time_per_address()
+            let (lookup, bind, key) = (None, Vec::new(), None);
+            Target { registries, lookup, bind, key, timeout }.time_per_address()
         };
         assert_eq!(time(1, Duration::from_secs(30)), TIMEOUT_PER_ADDRESS);
         assert_eq!(time(2, Duration::from_secs(1)), Duration::from_millis(500));

@@ -9,13 +9,15 @@
 //! The wall clock can be stepped during a sleep, so it is read again at least every second. A step of
 //! more than ten minutes is not believed before it has stood for two minutes ([`Belief`]).
 
-use std::sync::{Mutex, MutexGuard, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
 
 use crate::window::Wall;
 
 /// The longest sleep before the wall clock is read again.
-const MAX_SLEEP: Duration = Duration::from_secs(1);
+pub const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// The resolution of tokio's timer, which wakes up to this much late. A sleep until a boundary is
 /// shortened by this; a caller that wakes too early sleeps again.
 const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
@@ -31,7 +33,8 @@ const PROBATION: Duration = Duration::from_secs(120);
 pub struct Now {
     /// The reading of the wall clock, or what it would be without a step that is not believed.
     pub wall: Wall,
-    /// The reading of the monotonic clock: the time since its start, which never steps.
+    /// The reading of the monotonic clock: the time since its start, which never steps; the time that
+    /// the machine was suspended counts.
     pub mono: Duration,
 }
 
@@ -121,25 +124,24 @@ fn belief() -> MutexGuard<'static, Option<Belief>> {
 /// The two clocks of this machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    origin: Instant,
+    origin: Duration,
 }
 
 impl Clock {
     /// Starts the monotonic clock, from zero.
-    #[allow(clippy::disallowed_methods)]
     pub fn start() -> Clock {
-        Clock { origin: Instant::now() }
+        Clock { origin: since_boot() }
     }
 
     /// Reads both clocks at once.
     #[allow(clippy::disallowed_methods)]
     pub fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
-        let (wall, mono) = (Wall::from_millis(wall), self.origin.elapsed());
-        let boot = boot_time().unwrap_or_else(monotonic);
+        let wall =
+            Wall::from_millis(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis));
+        let boot = since_boot();
         let mut belief = belief();
         let wall = belief.get_or_insert_with(|| Belief::new(wall, boot)).read(wall, boot);
-        Now { wall, mono }
+        Now { wall, mono: boot.saturating_sub(self.origin) }
     }
 
     /// Returns by how many milliseconds the wall clock was stepped, while that is not believed.
@@ -153,21 +155,16 @@ impl Clock {
     }
 }
 
-/// Returns the time since the machine started, with the time in which it was suspended; `None` where
-/// the system does not tell.
-fn boot_time() -> Option<Duration> {
+/// Reads the clock that never steps and goes on while the machine is suspended: CLOCK_BOOTTIME on
+/// Linux; CLOCK_MONOTONIC elsewhere, which on macOS is such a clock. Where it stands still in a suspend,
+/// the step of the wall clock after that is judged as any other.
+fn since_boot() -> Duration {
     #[cfg(target_os = "linux")]
-    return nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).ok().map(Duration::from);
+    let first = ClockId::CLOCK_BOOTTIME;
     #[cfg(not(target_os = "linux"))]
-    None
-}
-
-/// Returns the time since the first call. Where this stands still in a suspend, the step of the wall
-/// clock after that is judged as any other.
-#[allow(clippy::disallowed_methods)]
-fn monotonic() -> Duration {
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    ORIGIN.get_or_init(Instant::now).elapsed()
+    let first = ClockId::CLOCK_MONOTONIC;
+    let read = clock_gettime(first).or_else(|_| clock_gettime(ClockId::CLOCK_MONOTONIC));
+    read.expect("every system has a monotonic clock").into()
 }
 
 #[cfg(test)]

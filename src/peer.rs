@@ -33,16 +33,16 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 
+use crate::ask::Pace;
 use crate::clock::Now;
 use crate::path::canonical;
 use crate::proto::{Code, Datagram, Greet, Greeted, Pass};
 use crate::window::{Length, Window};
 
 pub use config::Config;
-pub use event::Event;
+pub use event::{Event, MissedWhy};
 use greetings::Greetings;
-pub(crate) use partial_list::{PartialList, WholeList};
-use reach::same_address;
+pub(crate) use partial_list::{Added, PartialList, WholeList};
 use requests::{RegistryLink, RequestSlot};
 
 /// The longest window; longer times in the registry's answers are cut to this.
@@ -51,12 +51,21 @@ const MAX_SPAN: Duration = Duration::from_secs(86_400);
 /// two.
 const MAX_OUTBOX: usize = 4096;
 
+/// The least time between two events that a registry can cause, after a burst: in windows of one
+/// second, the shortest, a client has three each.
+const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+/// How many events a registry can cause at once.
+const REPORT_BURST: u32 = 20;
+
 /// A window that the registry has registered this client for and that has not opened.
 #[derive(Debug)]
 struct PromisedWindow {
     window: Window,
     /// When the window opens, by this client's monotonic clock.
     opens_at: Duration,
+    /// The `seq` of the REGISTER that the registry has confirmed, for keep-alives; `None` if the next
+    /// one must be a new request.
+    seq: Option<u64>,
 }
 
 /// A window that is open, from its opening to its close.
@@ -132,10 +141,16 @@ pub struct Peer {
     leaving: bool,
     /// The window and own address of the last registration that was reported.
     last_registered: Option<(Window, SocketAddr)>,
-    /// The code of the refusal last reported, until a registration succeeds.
-    last_refused: Option<Code>,
+    /// The codes of the refusals that were reported, until a registration succeeds.
+    refused: Vec<Code>,
+    /// When the pace of the last window's greetings allows the next.
+    greet_at: Duration,
     outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
+    /// The pace of the events that a registry can cause.
+    reports: Pace,
+    /// How many events the pace has held back since the last that it allowed.
+    left_out: u64,
 }
 
 impl Peer {
@@ -152,9 +167,12 @@ impl Peer {
             registers: true,
             leaving: false,
             last_registered: None,
-            last_refused: None,
+            refused: Vec::new(),
+            greet_at: Duration::ZERO,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
+            reports: Pace::new(REPORT_INTERVAL, REPORT_BURST),
+            left_out: 0,
         };
         peer.advance(now);
         peer
@@ -162,12 +180,18 @@ impl Peer {
 
     /// Returns whether the registry has answered anything.
     pub fn has_heard(&self) -> bool {
-        self.registry.heard
+        self.registry.heard_at.is_some()
     }
 
-    /// Returns since when the registry has not answered, by the monotonic clock; `None` if it has.
+    /// Returns since when the registry has not answered, by the monotonic clock; `None` if it has. A
+    /// CHALLENGE is no answer.
     pub fn unanswered_since(&self) -> Option<Duration> {
         self.registry.unanswered_since
+    }
+
+    /// Returns whether the registry has sent a CHALLENGE, but not the answer.
+    pub fn is_only_challenged(&self) -> bool {
+        self.registry.unanswered_since.is_some_and(|since| self.registry.heard_at > Some(since))
     }
 
     /// Returns whether a window has been promised, or is open.
@@ -182,12 +206,32 @@ impl Peer {
         match Datagram::decode(datagram) {
             Ok(Datagram::Greet(greet)) => self.on_greet(now, from, greet),
             Ok(Datagram::Greeted(greeted)) => self.on_greeted(now, greeted),
-            Ok(datagram) if same_address(from, self.registry.address) => {
-                self.on_registry(now, &datagram);
+            Ok(datagram) if self.registry.was_asked(from) => {
+                self.on_registry(now, from, &datagram);
             }
             _ => {}
         }
         self.advance(now);
+    }
+
+    /// Asks anew after a pause in which this client did not run: what came meanwhile is as old as
+    /// the pause. Answers to earlier requests, and WINDOW until a new one is answered, do not count.
+    pub fn handle_pause(&mut self, now: Now) {
+        self.advance(now);
+        self.registry.may_be_old = true;
+        if self.leaving {
+            return;
+        }
+        let asked = self.registration.under_way.take().is_some();
+        let waits = self.windows.promised.as_mut().map(|promised| promised.seq = None).is_some();
+        self.query.under_way = None;
+        if asked || waits || self.windows.open.is_none() {
+            self.register(now);
+        }
+        if let Some(greetings) = self.windows.greetings() {
+            greetings.forget_tries();
+        }
+        self.query(now);
     }
 
     /// Opens and closes windows and makes requests, as due at `now`.
@@ -201,8 +245,10 @@ impl Peer {
             return Some(transmit);
         }
         let mut slots = [&mut self.registration, &mut self.query].into_iter();
-        match slots.find_map(|slot| slot.poll_transmit(now)) {
+        let ready = self.registry.pace.ready_at() <= now.mono;
+        match slots.find_map(|slot| if ready { slot.poll_transmit(now) } else { None }) {
             Some(request) => {
+                self.registry.pace.take(now.mono);
                 self.registry.unanswered_since.get_or_insert(now.mono);
                 Some((self.registry.address, request))
             }
@@ -222,8 +268,8 @@ impl Peer {
             self.windows.promised.as_ref().map(|promised| promised.opens_at),
             open.map(|open| open.closes_at),
             open.and_then(|open| open.greetings.as_ref()?.poll_timeout()),
-            self.registration.poll_timeout(),
-            self.query.poll_timeout(),
+            self.registration.poll_timeout().map(|at| at.max(self.registry.pace.ready_at())),
+            self.query.poll_timeout().map(|at| at.max(self.registry.pace.ready_at())),
         ];
         moments.into_iter().flatten().min()
     }
@@ -263,6 +309,17 @@ impl Peer {
             let Greeted { from: peer, name, .. } = greeted;
             self.events.push_back(Event::Met { peer, name, rtt });
         }
+    }
+
+    /// Queues an event that a registry can cause, or counts it if they come faster than time.
+    fn report(&mut self, now: Now, event: Event) {
+        if !self.reports.take(now.mono) {
+            self.left_out += 1;
+            return;
+        }
+        let left_out = std::mem::take(&mut self.left_out);
+        self.events.extend((left_out > 0).then_some(Event::LeftOut(left_out)));
+        self.events.push_back(event);
     }
 
     fn send(&mut self, to: SocketAddr, datagram: Vec<u8>) {

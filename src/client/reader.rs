@@ -2,22 +2,32 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{ClientError, LONGEST_DELAY, Target, transmit};
-use crate::ask::{PendingRequest, Reply, RetryLimits};
+use super::{
+    Cause, ClientError, LONGEST_DELAY, LOOKUP_AFTER, Lookup, PauseWatch, Probe, Target, transmit,
+};
+use crate::ask::{Pace, PendingRequest, Reply, RetryLimits};
 use crate::clock::{Alarm, Clock};
 use crate::cookie::NO_COOKIE;
 use crate::events::EventSender;
-use crate::peer::{PartialList, WholeList};
+use crate::peer::{Added, PartialList, WholeList};
 use crate::proto::{Code, Datagram, Peers, Refusal, Request, Room};
 use crate::udp::{Inbox, Sockets};
 use crate::window::Window;
 
 /// The longest wait between two readings of a watched room.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The least wait between two readings: a registry may say that its window closes at once, always.
+const MIN_WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// The least time between two requests: 500 a second, as with greetings.
+const QUERY_INTERVAL: Duration = Duration::from_millis(2);
+/// How many requests may be sent at once.
+const QUERY_BURST: u32 = 50;
 
 /// The members of one room in the current window.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +49,8 @@ pub struct Roster {
 pub enum Watched {
     /// The room's current roster, sent every few seconds, also if it is the same as before.
     Window(Roster),
-    /// No registry has answered for this long; the watcher keeps trying.
-    Silent(Duration),
+    /// No registry has answered for this long, with what is known of why; the watcher keeps trying.
+    Silent(Duration, Cause),
     /// This many events were dropped: the receiver was too slow.
     NotShown(u64),
 }
@@ -61,16 +71,14 @@ pub async fn watch(
     let mut reader = Reader::new(target, room, clock)?;
     let mut seen = EventSender::new(seen, Watched::NotShown);
     let follow = async {
-        let mut heard_at = clock.now().mono;
         loop {
             let (watched, wait) = match reader.roster().await {
                 Ok(roster) => {
-                    heard_at = clock.now().mono;
                     let wait = next_reading(roster.closes_in, getrandom::u64().unwrap_or(0));
                     (Watched::Window(roster), wait)
                 }
-                Err(ClientError::NoAnswer { .. }) => {
-                    (Watched::Silent(clock.now().mono - heard_at), LONGEST_DELAY)
+                Err(ClientError::NoAnswer { cause, .. }) => {
+                    (Watched::Silent(reader.silence(), cause), LONGEST_DELAY)
                 }
                 Err(error) => return Err(error),
             };
@@ -90,7 +98,7 @@ pub async fn watch(
 /// jitter to spread many watchers, and at most `WATCH_INTERVAL`, as the registry may be restarted.
 fn next_reading(closes_in: Duration, random: u64) -> Duration {
     let jitter = Duration::from_millis(20 + random % 180);
-    WATCH_INTERVAL.min(closes_in.saturating_add(jitter))
+    closes_in.saturating_add(jitter).clamp(MIN_WATCH_INTERVAL, WATCH_INTERVAL)
 }
 
 /// Reads the rosters of one room.
@@ -102,6 +110,11 @@ struct Reader {
     /// The latest cookie that a registry gave.
     cookie: String,
     seq: u64,
+    pace: Pace,
+    /// When a roster was last read, or this reader made, on the monotonic clock.
+    read_at: Duration,
+    /// Why the system last refused to send, or that only small answers came, in this reading.
+    cause: Cause,
 }
 
 /// The pages of a roster that have come so far.
@@ -115,8 +128,8 @@ impl RosterPages {
         RosterPages { list: PartialList::new(usize::MAX), closes_in: Duration::ZERO }
     }
 
-    /// Adds a page; returns whether it was new.
-    fn add(&mut self, peers: &Peers<'_>) -> bool {
+    /// Adds a page, and returns what that did to the list.
+    fn add(&mut self, peers: &Peers<'_>) -> Added {
         self.closes_in = Duration::from_millis(peers.closes_in_ms);
         self.list.add(peers.window, &peers.page)
     }
@@ -137,27 +150,57 @@ impl Reader {
     fn new(target: Target, room: Room, clock: Clock) -> Result<Reader, ClientError> {
         let (target, sockets) = target.open()?;
         let seq = getrandom::u64().map_err(ClientError::Random)? >> 12;
-        Ok(Reader { target, sockets, clock, room, cookie: NO_COOKIE.to_owned(), seq })
+        let (cookie, read_at) = (NO_COOKIE.to_owned(), clock.now().mono);
+        let (pace, cause) = (Pace::new(QUERY_INTERVAL, QUERY_BURST), Cause::Unknown);
+        Ok(Reader { target, sockets, clock, room, cookie, seq, pace, read_at, cause })
+    }
+
+    /// Returns for how long no roster was read.
+    fn silence(&self) -> Duration {
+        self.clock.now().mono.saturating_sub(self.read_at)
+    }
+
+    /// Reads all pages within the timeout; fails with what is known of why that is not possible.
+    async fn roster(&mut self) -> Result<Roster, ClientError> {
+        let (timeout, first) = (self.target.timeout, self.target.probe_after());
+        let (registries, own) = (self.target.registries.clone(), self.sockets.local_addrs());
+        self.cause = Cause::Unknown;
+        let probe = {
+            let mut whole = pin!(self.read_any());
+            if let Ok(done) = tokio::time::timeout(first, &mut whole).await {
+                return done;
+            }
+            let probe = Probe::send(&registries, &own);
+            if let Ok(done) = tokio::time::timeout(timeout - first, whole).await {
+                return done;
+            }
+            probe
+        };
+        let cause = match &self.cause {
+            Cause::Unknown | Cause::System { .. } => self.target.cause(Some(&probe), &self.cause),
+            told_by_answers => told_by_answers.clone(),
+        };
+        let registries = self.target.registries.clone();
+        Err(ClientError::NoAnswer { registries, waited: timeout, cause })
     }
 
     /// Reads all pages, from the first of the registry's addresses that answers.
-    async fn roster(&mut self) -> Result<Roster, ClientError> {
-        let Target { registries, timeout, .. } = self.target.clone();
+    async fn read_any(&mut self) -> Result<Roster, ClientError> {
         let time_per_address = self.target.time_per_address();
-        let whole = async {
-            loop {
-                for &registry in &registries {
-                    let mut reading = RosterPages::new();
-                    let first = self.read_page(registry, &mut reading);
-                    if let Ok(first) = tokio::time::timeout(time_per_address, first).await {
-                        first?;
-                        return self.read_on(registry, reading).await;
-                    }
+        loop {
+            if self.silence() >= LOOKUP_AFTER {
+                self.target.lookup.iter().for_each(Lookup::request);
+            }
+            self.target.take_found(&self.sockets);
+            for registry in self.target.registries.clone() {
+                let mut reading = RosterPages::new();
+                let first = self.read_page(registry, &mut reading);
+                if let Ok(first) = tokio::time::timeout(time_per_address, first).await {
+                    first?;
+                    return self.read_on(registry, reading).await;
                 }
             }
-        };
-        let whole = tokio::time::timeout(timeout, whole).await;
-        whole.unwrap_or(Err(ClientError::NoAnswer { registries, waited: timeout }))
+        }
     }
 
     /// Asks `registry` for the pages that are still missing, and returns the whole roster.
@@ -170,6 +213,7 @@ impl Reader {
             if let Some(WholeList { head: window, count, peers }) = reading.list.take_whole() {
                 let peers = peers.into_iter().map(|peer| peer.addr).collect();
                 let (room, closes_in) = (self.room.clone(), reading.closes_in);
+                self.read_at = self.clock.now().mono;
                 return Ok(Roster { room, window, count, peers, closes_in });
             }
             self.read_page(registry, &mut reading).await?;
@@ -183,28 +227,55 @@ impl Reader {
         reading: &mut RosterPages,
     ) -> Result<(), ClientError> {
         let mut ask = self.ask(reading.list.missing());
-        let mut inbox = Inbox::new();
+        let (mut inbox, mut pauses) = (Inbox::new(), PauseWatch { last: self.clock.now().mono });
         loop {
-            let next = ask.poll_transmit(self.clock.now()).map(|bytes| transmit(registry, bytes));
-            self.sockets.send_or_drop(next.as_slice());
-            tokio::select! {
-                received = self.sockets.recv(&mut inbox) => received.map_err(ClientError::Receive)?,
-                () = self.clock.sleep(Alarm::mono(ask.poll_timeout())) => continue,
+            self.send(registry, &mut ask);
+            let alarm = ask.poll_timeout().map(|at| at.max(self.pace.ready_at()));
+            let received = tokio::select! {
+                received = self.sockets.recv(&mut inbox) => received.map_err(ClientError::Receive).map(|()| true)?,
+                () = self.clock.sleep(Alarm::mono(alarm)) => false,
+            };
+            if pauses.has_paused(self.clock.now()) {
+                // What came meanwhile is as old as the pause.
+                ask = self.ask(reading.list.missing());
             }
-            for (_, bytes) in inbox.datagrams().filter(|(path, _)| path.peer == registry) {
+            for (_, bytes) in
+                inbox.datagrams().filter(|(path, _)| received && path.peer == registry)
+            {
                 let Ok(datagram) = Datagram::decode(bytes) else { continue };
                 match (ask.handle(&datagram, self.clock.now()), datagram) {
-                    (Reply::Answer, Datagram::Peers(peers)) if reading.add(&peers) => {
+                    (Reply::Answer, Datagram::Peers(peers)) => {
                         ask.cookie().clone_into(&mut self.cookie);
+                        self.cause = Cause::ListNotWhole;
+                        if reading.add(&peers) != Added::New {
+                            tokio::time::sleep(LONGEST_DELAY).await;
+                        }
                         return Ok(());
                     }
                     (Reply::Error, Datagram::Error(refusal)) if !refusal.code.is_retryable() => {
                         return reading.refuse(refusal);
                     }
+                    (Reply::Challenge, _) if self.cause != Cause::ListNotWhole => {
+                        self.cause = Cause::LargeAnswersLost;
+                    }
                     _ => {}
                 }
             }
         }
+    }
+
+    /// Sends a request that is due, if the pace allows it.
+    fn send(&mut self, registry: SocketAddr, ask: &mut PendingRequest) {
+        let now = self.clock.now();
+        if self.pace.ready_at() > now.mono {
+            return;
+        }
+        let Some(bytes) = ask.poll_transmit(now) else { return };
+        self.pace.take(now.mono);
+        let cause = &mut self.cause;
+        self.sockets.send_each(&[transmit(registry, bytes)], |to, error| {
+            *cause = Cause::of(to, &error);
+        });
     }
 
     fn ask(&mut self, part: u32) -> PendingRequest {
@@ -228,7 +299,7 @@ mod tests {
         assert!(reading.refuse(refusal(Code::BadField)).is_err(), "there is always a first page");
         let page = Page { part: 0, parts: 2, count: 60, peers: r#""192.0.2.1:5""# };
         let window = "2026-11-23T11:29:00Z".parse().unwrap();
-        assert!(reading.list.add(window, &page));
+        assert_eq!(reading.list.add(window, &page), Added::New);
         assert!(reading.refuse(refusal(Code::Forbidden)).is_err());
         assert!(reading.refuse(refusal(Code::BadField)).is_ok());
         assert_eq!(reading.list.missing(), 0);
@@ -238,8 +309,8 @@ mod tests {
     fn a_watcher_reads_soon_after_the_opening_and_every_few_seconds() {
         let wait = |closes_in, random| next_reading(Duration::from_millis(closes_in), random);
         assert_eq!(wait(60_000, 7), WATCH_INTERVAL);
+        assert_eq!(wait(0, 0), MIN_WATCH_INTERVAL, "a registry may always say so");
         assert_eq!(wait(1000, 0), Duration::from_millis(1020));
         assert_eq!(wait(1000, u64::MAX), Duration::from_millis(1020 + u64::MAX % 180));
-        assert!(wait(0, 0) >= Duration::from_millis(20));
     }
 }

@@ -1,7 +1,7 @@
 //! Resolves host names to addresses, and binds UDP sockets to them.
 
 use std::io::{self, ErrorKind};
-use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use hit7::udp::{BindError, Sockets, all_addresses};
 use hit7::view;
@@ -86,6 +86,12 @@ pub(crate) fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure>
         return Err(Failure::Message(format!("host '{shown}' has no address")));
     }
     Ok(addrs)
+}
+
+/// Returns whether a host is an IP address, not a name: there is nothing to resolve again.
+pub(crate) fn is_address(host: &str) -> bool {
+    let ip = without_brackets(host);
+    ip.split_once('%').map_or(ip, |(ip, _scope)| ip).parse::<IpAddr>().is_ok()
 }
 
 /// Strips the brackets of an IPv6 address like `[::1]` or `[fe80::1%eth0]`; returns any other host unchanged.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hit7::client::{self, ClientError, Target, Watched};
+use hit7::client::{self, ClientError, Lookup, Target, Watched};
 use hit7::clock::Clock;
 use hit7::proto::{Code, Name};
 use hit7::view::{self, Logs};
@@ -10,7 +10,7 @@ use hit7::window::Window;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::hosts::resolve;
+use super::hosts::{is_address, resolve};
 use super::show::{View, print, print_lines, spawn_printer};
 use super::stop::{Hangup, Stop};
 use super::{Failure, MAX_QUEUED_EVENTS, keys};
@@ -80,7 +80,7 @@ pub(crate) fn watch(
 fn is_new(last: &mut Option<Window>, watched: &Watched) -> bool {
     match watched {
         Watched::Window(roster) => last.replace(roster.window) != Some(roster.window),
-        Watched::Silent(_) | Watched::NotShown(_) => true,
+        Watched::Silent(..) | Watched::NotShown(_) => true,
     }
 }
 
@@ -109,7 +109,17 @@ fn failed(error: ClientError) -> Failure {
 
 fn target(registry: &cli::Registry, timeout: Duration) -> Result<Target, Failure> {
     let registries = resolve(&registry.host, registry.port)?;
+    let lookup = lookup(registry)?;
     let keys = registry.key_file.as_deref().map(keys::read).transpose()?;
     let key = keys.and_then(|keys| keys.into_iter().next());
-    Ok(Target { registries, bind: registry.bind.0.clone(), key, timeout })
+    Ok(Target { registries, lookup, bind: registry.bind.0.clone(), key, timeout })
+}
+
+/// Starts the thread that resolves the registry's name again; `None` if it is given by its address.
+fn lookup(registry: &cli::Registry) -> Result<Option<Lookup>, Failure> {
+    let (host, port) = (registry.host.clone(), registry.port);
+    if is_address(&host) {
+        return Ok(None);
+    }
+    Ok(Some(Lookup::start(move || resolve(&host, port).unwrap_or_default())?))
 }

@@ -6,6 +6,23 @@ use std::time::Duration;
 use crate::proto::{Code, Name, Room, Text};
 use crate::window::Window;
 
+/// The reason why a peer missed a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissedWhy {
+    /// The registry did not open the window, or this peer was not a member of it.
+    NotAMember,
+    /// The registry has answered nothing since the window opened.
+    Silence,
+    /// The registry has answered since the window opened, but its list, which takes large
+    /// datagrams, did not come or not whole.
+    ListLost {
+        /// How many parts of the list came.
+        came: usize,
+        /// How many parts the list has, if one came.
+        of: Option<u32>,
+    },
+}
+
 /// An event that a peer reports, to be shown or logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -67,7 +84,11 @@ pub enum Event {
     Missed {
         /// The window that was missed.
         window: Window,
+        /// Why it was missed, as far as this peer can tell.
+        why: MissedWhy,
     },
+    /// This many events were left out: the registry turned windows, or refused, faster than time.
+    LeftOut(u64),
     /// The registry has confirmed LEAVE.
     Left,
     /// The registry refused a request: reported once, not for each retry. If the code is final,

@@ -66,6 +66,8 @@ struct PeerState {
     tries: u32,
     extra_tries: u8,
     last_try: Option<Duration>,
+    /// When the last ordinary try was due without its jitter, which so does not add up.
+    nominal: Duration,
     /// The time of the next ordinary try, the same as in [`Greetings::repeats`].
     next_try: Option<Duration>,
     /// The `seq` and the time of each unanswered try.
@@ -85,6 +87,7 @@ impl PeerState {
             tries: 0,
             extra_tries: EXTRA_TRIES,
             last_try: None,
+            nominal: Duration::ZERO,
             next_try: None,
             unanswered: VecDeque::new(),
             met: false,
@@ -165,14 +168,14 @@ pub(super) struct Greetings {
 }
 
 impl Greetings {
-    /// Starts greeting the peers of `list` with the GREET `own`, whose `seq` is not used.
+    /// Greets the peers of `list` from `begin` on with the GREET `own`, whose `seq` is not used.
     pub(super) fn new(
         own: Greet,
         reach: Reach,
         list: &[Candidate],
         longest: Duration,
         seed: u64,
-        now: Duration,
+        begin: Duration,
     ) -> Greetings {
         let (mut peers, mut index) = (Vec::new(), HashMap::new());
         for peer in list.iter().filter(|peer| !same_address(peer.addr, own.from)) {
@@ -194,10 +197,20 @@ impl Greetings {
             first_tries,
             probes: VecDeque::new(),
             repeats: BTreeSet::new(),
-            ready_at: now,
+            ready_at: begin,
             off_list_budget: OFF_LIST_BUDGET,
             outbox: VecDeque::new(),
         }
+    }
+
+    /// Returns when the pace allows the next GREET.
+    pub(super) fn ready_at(&self) -> Duration {
+        self.ready_at
+    }
+
+    /// Forgets the tries that are unanswered: after a pause, an answer to one tells no round trip.
+    pub(super) fn forget_tries(&mut self) {
+        self.peers.iter_mut().for_each(|peer| peer.unanswered.clear());
     }
 
     /// Returns the addresses of the own list, in its order, without this client.
@@ -229,6 +242,7 @@ impl Greetings {
     /// Makes the next try: first tries, then extra ones, then repeats. `None` if none is due.
     fn next_try(&mut self, now: Duration) -> Option<()> {
         if let Some(place) = self.first_tries.pop() {
+            self.peers[place].nominal = now;
             self.try_peer(place, now);
         } else if let Some((place, to)) = self.probes.pop_front() {
             self.greet(place, to, now);
@@ -247,8 +261,11 @@ impl Greetings {
         }
         let peer = &mut self.peers[place];
         if !peer.met {
-            let gap = jitter(&mut self.rng, peer.count_try()).min(self.longest);
-            let due = now.saturating_add(gap);
+            let gap = peer.count_try().min(self.longest);
+            // A try that the pace, or a pause, has made late is not made up for.
+            let last = peer.nominal.max(now.saturating_sub(gap / 2));
+            let due = last.saturating_add(jitter(&mut self.rng, gap));
+            peer.nominal = last.saturating_add(gap);
             peer.next_try = Some(due);
             self.repeats.insert((due, place));
         }

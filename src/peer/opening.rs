@@ -1,15 +1,17 @@
 //! Follows a window from its opening to its close: collects the own list, and finds out if this
 //! client is not a member.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
 use super::greetings::Greetings;
-use super::reach::Reach;
+use super::reach::{Reach, same_address};
 use super::requests::RequestSlot;
 use super::{
-    Config, Event, Membership, OpenWindow, PartialList, Peer, PromisedWindow, millis, whole_seconds,
+    Added, Config, Event, Membership, MissedWhy, OpenWindow, PartialList, Peer, PromisedWindow,
+    millis, whole_seconds,
 };
 use crate::ask::jitter;
 use crate::clock::Now;
@@ -20,6 +22,8 @@ use crate::window::Window;
 const MAX_FIRST_QUERY_DELAY: Duration = Duration::from_secs(2);
 /// The time to the next QUERY after an answer that brought nothing new.
 const QUERY_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// How long before its time a window's close means that the registry has gone on without it.
+const EARLY_CLOSE: Duration = Duration::from_secs(1);
 /// The most peers kept of an own list: greeting them all takes two minutes.
 const MAX_PEERS: usize = 65_536;
 
@@ -71,8 +75,8 @@ impl Peer {
         true
     }
 
-    /// Adds a part of the own list of `window`, which proves that the window is open; returns
-    /// whether the part was new.
+    /// Adds a part of the own list of `window`, which proves that the window is open; returns what
+    /// that did to the list.
     fn add_list_part(
         &mut self,
         now: Now,
@@ -80,19 +84,19 @@ impl Peer {
         closes_in_ms: u64,
         head: Membership,
         page: &Page<'_>,
-    ) -> bool {
+    ) -> Added {
         let closes_at = now.mono.saturating_add(millis(closes_in_ms));
         if !self.move_to(now, window, closes_at) {
-            return false;
+            return Added::Nothing;
         }
         let Some(open @ OpenWindow { greetings: None, .. }) = &mut self.windows.open else {
-            return false;
+            return Added::Nothing;
         };
-        let is_new = open.list.add(head, page);
+        let added = open.list.add(head, page);
         if let Some(whole) = open.list.take_whole() {
             self.start_greetings(now, whole.head, whole.count, &whole.peers);
         }
-        is_new
+        added
     }
 
     /// Starts greeting the peers: the own list is complete.
@@ -104,36 +108,57 @@ impl Peer {
         let Membership { you, pass } = me;
         let reach = Reach { registry: self.registry.address, own: you, interfaces };
         let own = Greet { room, window, pass, seq: 0, from: you, name, text };
-        let greetings = Greetings::new(own, reach, list, longest, seed, now.mono);
+        // The pace goes on from window to window: a registry may turn them as fast as it likes.
+        let greet_at = self.greet_at.max(now.mono);
+        let greetings = Greetings::new(own, reach, list, longest, seed, greet_at);
         let (peers, closes_in) = (greetings.peers(), closes_at.saturating_sub(now.mono));
         open.greetings = Some(greetings);
-        self.events.push_back(Event::Opened { window, count, peers, closes_in, you });
+        self.report(now, Event::Opened { window, count, peers, closes_in, you });
         self.query = RequestSlot::default();
     }
 
-    /// Sends ACK if the own list of `window` is complete; called for each part that arrives.
-    fn ack(&mut self, window: Window) {
+    /// Sends ACK to `to` if the own list of `window` is complete; called for each part that arrives.
+    fn ack(&mut self, now: Now, to: SocketAddr, window: Window) {
         let id = Some(self.config.id.clone());
         let Some(greetings) = self.windows.greetings() else { return };
         if greetings.own.window == window {
             let pass = greetings.own.pass.clone();
-            self.send(self.registry.address, Ack { id, window, pass }.encode());
+            if self.registry.pace.take(now.mono) {
+                self.send(to, Ack { id, window, pass }.encode());
+            }
         }
     }
 
     /// Closes the open window, if any, and reports it as closed, or as missed without its list.
     pub(super) fn close_window(&mut self, now: Now) {
-        let Some(OpenWindow { window, greetings, .. }) = self.windows.open.take() else { return };
+        let Some(open) = self.windows.open.take() else { return };
         self.query = RequestSlot::default();
-        let Some(greetings) = greetings else { return self.miss(now, window) };
+        let window = open.window;
+        let Some(greetings) = open.greetings else {
+            let why = self.why_missed(now, &open);
+            return self.miss(now, window, why);
+        };
+        self.greet_at = greetings.ready_at();
         let (of, missing) = (greetings.peers().len(), greetings.missing());
         let met = of - missing.len();
-        self.events.push_back(Event::Closed { window, met, of, missing });
+        self.report(now, Event::Closed { window, met, of, missing });
+    }
+
+    /// Returns why the own list of an open window has not come whole.
+    fn why_missed(&self, now: Now, open: &OpenWindow) -> MissedWhy {
+        let opened_at = open.closes_at.saturating_sub(self.windows.length());
+        let early = open.closes_at > now.mono.saturating_add(EARLY_CLOSE);
+        match open.list.progress() {
+            None if early => MissedWhy::NotAMember,
+            Some((came, of)) => MissedWhy::ListLost { came, of: Some(of) },
+            None if self.registry.heard_at < Some(opened_at) => MissedWhy::Silence,
+            None => MissedWhy::ListLost { came: 0, of: None },
+        }
     }
 
     /// Reports that `window` was missed, and registers again unless a later window is promised.
-    pub(super) fn miss(&mut self, now: Now, window: Window) {
-        self.events.push_back(Event::Missed { window });
+    pub(super) fn miss(&mut self, now: Now, window: Window, why: MissedWhy) {
+        self.report(now, Event::Missed { window, why });
         if self.windows.promised.is_none() && self.registers {
             self.registration.due = Some(now.mono);
         }
@@ -154,14 +179,18 @@ impl Peer {
         self.query.due = Some(now.mono.saturating_add(delay));
     }
 
-    pub(super) fn on_window(&mut self, now: Now, opened: &Opened<'_>) {
+    pub(super) fn on_window(&mut self, now: Now, from: SocketAddr, opened: &Opened<'_>) {
         let Opened { id, room, window, closes_in_ms, you, pass, page } = opened.clone();
-        if id.as_ref() != Some(&self.config.id) || room != self.config.room {
+        let ours = id.as_ref() == Some(&self.config.id) && room == self.config.room;
+        if !ours || self.registry.may_be_old {
             return;
         }
-        self.registry.heard = true;
+        self.registry.note_heard(now, false);
+        if !same_address(from, self.registry.address) {
+            self.registry.switch(from);
+        }
         self.add_list_part(now, window, closes_in_ms, Membership { you, pass }, &page);
-        self.ack(window);
+        self.ack(now, from, window);
     }
 
     pub(super) fn on_peers(&mut self, now: Now, peers: &Peers<'_>) {
@@ -174,12 +203,11 @@ impl Peer {
             return self.wait_for_opening(now, closes_in_ms);
         }
         let (Some(you), Some(pass)) = (you, pass) else { return self.not_a_member(now, window) };
-        if self.add_list_part(now, window, closes_in_ms, Membership { you, pass }, &page) {
-            self.query(now);
-        } else {
-            self.query_later(now);
+        match self.add_list_part(now, window, closes_in_ms, Membership { you, pass }, &page) {
+            Added::New => self.query(now),
+            Added::Restarted | Added::Nothing => self.query_later(now),
         }
-        self.ack(window);
+        self.ack(now, self.registry.address, window);
     }
 
     /// Makes the open window a promised one again: the registry, whose clock or disk is late, opens
@@ -190,7 +218,7 @@ impl Peer {
         }
         let Some(open) = self.windows.open.take() else { return };
         let opens_at = now.mono.saturating_add(millis(closes_in_ms));
-        self.windows.promised = Some(PromisedWindow { window: open.window, opens_at });
+        self.windows.promised = Some(PromisedWindow { window: open.window, opens_at, seq: None });
         if self.registration.under_way.is_none() && self.registers {
             self.keep_alive(now);
         }
@@ -199,6 +227,10 @@ impl Peer {
     /// Closes or misses all windows up to `current`: the registry says that this client is not a
     /// member.
     fn not_a_member(&mut self, now: Now, current: Window) {
+        if let Some(open) = self.windows.open.take_if(|open| open.greetings.is_none()) {
+            self.query = RequestSlot::default();
+            self.miss(now, open.window, MissedWhy::NotAMember);
+        }
         self.close_window(now);
         self.miss_promised(now, |promised| promised <= current);
     }

@@ -22,6 +22,17 @@ pub(crate) struct PartialList<H> {
     max_peers: usize,
 }
 
+/// What a part did to a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// The part was missing, and fits the others.
+    New,
+    /// The part contradicts the earlier ones, and begins a new list.
+    Restarted,
+    /// The part is known, or makes no sense.
+    Nothing,
+}
+
 /// A list whose parts have all been received.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WholeList<H> {
@@ -37,19 +48,20 @@ impl<H: PartialEq> PartialList<H> {
         PartialList { head: None, parts: BTreeMap::new(), missing: 0, held: 0, max_peers }
     }
 
-    /// Adds a part, and returns whether it was new. A part that contradicts the earlier ones begins
-    /// a new list: what the registry said last counts.
-    pub(crate) fn add(&mut self, head: H, page: &Page<'_>) -> bool {
-        let Ok(mut peers) = page.candidates() else { return false };
+    /// Adds a part, and returns what that did. A part that contradicts the earlier ones begins a new
+    /// list: what the registry said last counts.
+    pub(crate) fn add(&mut self, head: H, page: &Page<'_>) -> Added {
+        let Ok(mut peers) = page.candidates() else { return Added::Nothing };
         if page.part >= page.parts || page.parts > MAX_PARTS {
-            return false;
+            return Added::Nothing;
         }
-        let head = Some((head, page.count, page.parts));
+        let (head, mut added) = (Some((head, page.count, page.parts)), Added::New);
         if self.head != head {
+            added = if self.head.is_some() { Added::Restarted } else { Added::New };
             *self = PartialList { head, ..PartialList::new(self.max_peers) };
         }
         if self.parts.contains_key(&page.part) {
-            return false;
+            return Added::Nothing;
         }
         peers.truncate(self.max_peers - self.held);
         self.held += peers.len();
@@ -57,7 +69,13 @@ impl<H: PartialEq> PartialList<H> {
         while self.parts.contains_key(&self.missing) {
             self.missing += 1;
         }
-        true
+        added
+    }
+
+    /// Returns how many parts came, and how many there are; `None` if nothing came.
+    pub(crate) fn progress(&self) -> Option<(usize, u32)> {
+        let (_, _, parts) = self.head.as_ref()?;
+        Some((self.parts.len(), *parts))
     }
 
     /// Returns the number of the first missing part: 0 if nothing came.
@@ -93,12 +111,13 @@ mod tests {
     #[test]
     fn parts_come_in_any_order_and_twice() {
         let (listing, mut list) = (listing(), list());
-        for (part, new, missing) in [(2, true, 0), (0, true, 1), (2, false, 1), (0, false, 1)] {
+        use Added::{New, Nothing};
+        for (part, new, missing) in [(2, New, 0), (0, New, 1), (2, Nothing, 1), (0, Nothing, 1)] {
             let page = listing.page(part, 100).unwrap();
             assert_eq!((list.add("head", &page), list.missing()), (new, missing));
             assert_eq!(list.take_whole(), None);
         }
-        assert!(list.add("head", &listing.page(1, 100).unwrap()));
+        assert_eq!(list.add("head", &listing.page(1, 100).unwrap()), Added::New);
         let WholeList { head, count, peers } = list.take_whole().unwrap();
         assert_eq!((head, count, peers.len()), ("head", 100, 100));
         assert!(peers.is_sorted_by_key(|peer| peer.addr));
@@ -107,7 +126,7 @@ mod tests {
     #[test]
     fn an_empty_list_is_whole() {
         let mut list = list();
-        assert!(list.add("head", &Listing::default().page(0, 1).unwrap()));
+        assert_eq!(list.add("head", &Listing::default().page(0, 1).unwrap()), Added::New);
         assert_eq!(list.take_whole().unwrap().peers, []);
     }
 
@@ -122,7 +141,7 @@ mod tests {
             let mut list = list();
             list.add("head", &first);
             assert_eq!(list.missing(), 1);
-            assert!(list.add(head, &part));
+            assert_eq!(list.add(head, &part), Added::Restarted);
             assert_eq!(list.missing(), 0);
         }
     }
@@ -132,9 +151,9 @@ mod tests {
         let text = listing().page(0, 100).unwrap().peers.to_owned();
         let page = |part, parts| Page { part, parts, count: 100, peers: &text };
         let mut list = list();
-        assert!(!list.add("head", &page(0, u32::MAX)));
+        assert_eq!(list.add("head", &page(0, u32::MAX)), Added::Nothing);
         for part in 0..3000 {
-            assert!(list.add("head", &page(part, 3000)));
+            assert_eq!(list.add("head", &page(part, 3000)), Added::New);
         }
         assert_eq!(list.take_whole().unwrap().peers.len(), MAX_PEERS);
     }

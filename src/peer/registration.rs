@@ -4,9 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Event, Peer, PromisedWindow, millis, whole_seconds};
+use super::{Event, MissedWhy, Peer, PromisedWindow, millis, whole_seconds};
 use crate::clock::Now;
-use crate::path::canonical;
 use crate::proto::{Datagram, Profile, Refusal, Registered, Request};
 use crate::window::Window;
 
@@ -30,14 +29,19 @@ impl Peer {
         self.registration.under_way = Some(self.ask(now, Request::leave(id, seq), None));
     }
 
-    /// Switches to another address of the registry; ignored once the registry has answered.
+    /// Switches to another address of the registry, and asks anew there.
     pub fn change_registry(&mut self, now: Now, registry: SocketAddr) {
-        if self.registry.heard || !self.registers {
+        if self.leaving {
             return;
         }
-        self.registry.address = canonical(registry);
-        self.registration.under_way = None;
-        self.register(now);
+        self.registry.switch(registry);
+        if self.registration.under_way.take().is_some() {
+            self.windows.promised.iter_mut().for_each(|promised| promised.seq = None);
+            self.register(now);
+        }
+        if self.query.under_way.take().is_some() {
+            self.query(now);
+        }
     }
 
     /// Sends REGISTER, which registers, renews or keeps alive, unless one is pending or it is too
@@ -53,7 +57,10 @@ impl Peer {
         // The window to be in is the one that opens when the current one closes.
         let open = self.windows.open.as_ref().filter(|_| promised.is_none());
         let deadline = open.map(|open| open.closes_at);
-        let (id, seq) = (Some(self.config.id.clone()), Some(self.registry.next_seq()));
+        // With the same `seq` a keep-alive is a retry, which changes nothing at the registry.
+        let held = promised.and_then(|promised| promised.seq);
+        let seq = held.unwrap_or_else(|| self.registry.next_seq());
+        let (id, seq) = (Some(self.config.id.clone()), Some(seq));
         let (room, name) = (self.config.room.clone(), self.config.name.clone());
         let request = Request::register(id, seq, Profile { room, name, lan: self.config.lan });
         self.registration.under_way = Some(self.ask(now, request, deadline));
@@ -69,23 +76,24 @@ impl Peer {
         match answer {
             Datagram::Registered(registered) => self.on_registered(now, registered),
             Datagram::Left(_) => self.events.push_back(Event::Left),
-            Datagram::Error(refusal) => self.on_refused(refusal),
+            Datagram::Error(refusal) => self.on_refused(now, refusal),
             _ => {}
         }
     }
 
-    fn on_refused(&mut self, refusal: &Refusal) {
+    fn on_refused(&mut self, now: Now, refusal: &Refusal) {
         let Refusal { code, reason, retry_in_ms, .. } = refusal.clone();
         self.registers &= code.is_retryable();
-        if self.last_refused.replace(code) != Some(code) {
+        if !self.refused.contains(&code) {
+            self.refused.push(code);
             let retry_in = retry_in_ms.map(Duration::from_millis);
-            self.events.push_back(Event::Refused { code, reason, retry_in });
+            self.report(now, Event::Refused { code, reason, retry_in });
         }
     }
 
     fn on_registered(&mut self, now: Now, registered: &Registered<'_>) {
-        let &Registered { window, ref current, you, .. } = registered;
-        self.last_refused = None;
+        let &Registered { window, seq, ref current, you, .. } = registered;
+        self.refused.clear();
         self.windows.length = Some(whole_seconds(millis(registered.window_ms)));
         let closes_at = now.mono.saturating_add(millis(current.closes_in_ms));
         self.catch_up(now, current.window, closes_at);
@@ -94,7 +102,7 @@ impl Peer {
         } else {
             now.mono.saturating_add(millis(registered.opens_in_ms))
         };
-        self.on_promise(now, PromisedWindow { window, opens_at }, you);
+        self.on_promise(now, PromisedWindow { window, opens_at, seq }, you);
     }
 
     fn on_promise(&mut self, now: Now, promised: PromisedWindow, you: SocketAddr) {
@@ -111,7 +119,7 @@ impl Peer {
         self.windows.promised = Some(promised);
         if self.last_registered.replace((window, you)) != Some((window, you)) {
             let room = self.config.room.clone();
-            self.events.push_back(Event::Registered { window, opens_in, you, room });
+            self.report(now, Event::Registered { window, opens_in, you, room });
         }
     }
 
@@ -130,7 +138,7 @@ impl Peer {
     /// Drops the promised window, and reports it as missed, if `is_over` says so.
     pub(super) fn miss_promised(&mut self, now: Now, is_over: impl Fn(Window) -> bool) {
         if let Some(promised) = self.windows.promised.take_if(|it| is_over(it.window)) {
-            self.miss(now, promised.window);
+            self.miss(now, promised.window, MissedWhy::NotAMember);
         }
     }
 }

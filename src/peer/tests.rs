@@ -2,6 +2,8 @@
 
 mod forged;
 mod greetings;
+mod hostile;
+mod pauses;
 mod registration;
 mod windows;
 
@@ -193,6 +195,12 @@ impl Rig {
         self.hear(REGISTRY, Datagram::Registered(answer))
     }
 
+    /// Answers the last request, a REGISTER.
+    fn register_answer(&mut self, current: u64) {
+        let answer = self.registered(Some(self.seq()), current);
+        self.hear(REGISTRY, Datagram::Registered(answer));
+    }
+
     fn opened(&self, minute: u64, part: u32) -> Opened<'_> {
         let left = secs((minute + 1) * 60).saturating_sub(self.now);
         Opened {
@@ -268,5 +276,10 @@ fn left(seq: Option<u64>) -> Datagram<'static> {
 }
 
 fn missed(minute: u64) -> Event {
-    Event::Missed { window: window(minute) }
+    Event::Missed { window: window(minute), why: MissedWhy::NotAMember }
+}
+
+/// Returns the event of a window that was missed for another reason.
+fn missed_by(minute: u64, why: MissedWhy) -> Event {
+    Event::Missed { window: window(minute), why }
 }

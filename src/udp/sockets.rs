@@ -94,6 +94,12 @@ impl Sockets {
         self.send(batch, &mut |_, _, _| ());
     }
 
+    /// Sends a batch in order, without waiting; what the system does not take is dropped, and
+    /// `refused` is told the destination and the error.
+    pub fn send_each(&self, batch: &[Transmit], mut refused: impl FnMut(SocketAddr, io::Error)) {
+        self.send(batch, &mut |path, _, error| refused(path.peer, error));
+    }
+
     /// Sends a batch in order, each datagram by the first socket that reaches its peer.
     pub(super) fn send(&self, batch: &[Transmit], refused: &mut Refused<'_>) {
         let by = |transmit: &Transmit| self.iter().position(|it| it.reaches(&transmit.path));

@@ -105,7 +105,8 @@ impl Join {
                 self.update(|peers| peers.greeted(peer, name, text));
             }
             peer::Event::Closed { .. } => self.update(PeerTable::close),
-            peer::Event::Missed { window } => self.reset_registration(window),
+            peer::Event::Missed { window, .. } => self.reset_registration(window),
+            peer::Event::LeftOut(_) => {}
             peer::Event::Left => self.registration = Registration::Failed("left".to_owned()),
             peer::Event::Refused { code, reason, retry_in } => {
                 self.registration = Registration::Failed(refused_line(code, &reason, retry_in));
@@ -159,9 +160,9 @@ impl Live for Join {
 
     fn handle(&mut self, now: Now, event: Event) {
         match event {
-            Event::Silent(waited) => {
-                self.recent.add(now.wall, silent_line(waited));
-                self.registration = Registration::Failed(silent_line(waited));
+            Event::Silent(waited, cause) => {
+                self.recent.add(now.wall, silent_line(waited, &cause));
+                self.registration = Registration::Failed(silent_line(waited, &cause));
             }
             Event::NotShown(events) => self.recent.add(now.wall, not_shown_line(events)),
             Event::Peer(event) => {

@@ -8,7 +8,7 @@ use super::Line;
 use super::lines::{client_line, refused_line};
 use crate::archive::{Document, whole_seconds};
 use crate::client::{self, Roster, Watched};
-use crate::peer;
+use crate::peer::{self, MissedWhy};
 use crate::proto::{Name, Room};
 use crate::window::{Wall, Window};
 
@@ -20,15 +20,15 @@ enum JsonEvent<'a> {
     Met { peer: SocketAddr, name: Option<&'a Name>, rtt_ms: f64 },
     Greeted { peer: SocketAddr, name: Option<&'a Name>, text: Option<&'a str> },
     Closed { window: Window, met: usize, of: usize, missing: &'a [SocketAddr] },
-    Missed { window: Window },
+    Missed { window: Window, why: &'static str },
     Left,
 }
 
 /// Formats a client's event as a line of JSON for stdout, or a message as text for stderr.
-pub fn client_json(event: &client::Event) -> Line {
-    let event = match event {
+pub fn client_json(told: &client::Event) -> Line {
+    let event = match told {
         client::Event::Peer(event) => event,
-        client::Event::Silent(_) | client::Event::NotShown(_) => return client_line(event),
+        client::Event::Silent(..) | client::Event::NotShown(_) => return client_line(told),
     };
     Line::Out(json(&match event {
         peer::Event::Registered { window, opens_in, you, .. } => {
@@ -49,7 +49,15 @@ pub fn client_json(event: &client::Event) -> Line {
         peer::Event::Closed { window, met, of, missing } => {
             JsonEvent::Closed { window: *window, met: *met, of: *of, missing }
         }
-        peer::Event::Missed { window } => JsonEvent::Missed { window: *window },
+        peer::Event::Missed { window, why } => {
+            let why = match why {
+                MissedWhy::NotAMember => "not_a_member",
+                MissedWhy::Silence => "silence",
+                MissedWhy::ListLost { .. } => "list_lost",
+            };
+            JsonEvent::Missed { window: *window, why }
+        }
+        peer::Event::LeftOut(_) => return client_line(told),
         peer::Event::Left => JsonEvent::Left,
         peer::Event::Refused { code, reason, retry_in } => {
             return Line::Err(refused_line(*code, reason, *retry_in));
@@ -182,7 +190,7 @@ mod tests {
 
     #[test]
     fn messages_go_to_stderr() {
-        let silent = client::Event::Silent(Duration::from_secs(30));
+        let silent = client::Event::Silent(Duration::from_secs(30), client::Cause::Unknown);
         assert_eq!(client_line(&silent), client_json(&silent));
         assert!(matches!(client_line(&silent), Line::Err(text) if text.contains("30.0 s")));
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{Line, count, escape_controls, millis, seconds};
 use crate::archive::Document;
-use crate::client::{self, Roster, Watched};
-use crate::peer;
+use crate::client::{self, Cause, Roster, Watched};
+use crate::peer::{self, MissedWhy};
 use crate::proto::{Code, Name, Room};
 use crate::server;
 use crate::snapshot::Past;
@@ -24,11 +24,12 @@ pub(super) fn peer_name(peer: SocketAddr, name: Option<&Name>) -> String {
 /// Formats a client's event as a line: a result for stdout, a message for stderr.
 pub fn client_line(event: &client::Event) -> Line {
     match event {
-        client::Event::Silent(waited) => Line::Err(silent_line(*waited)),
+        client::Event::Silent(waited, cause) => Line::Err(silent_line(*waited, cause)),
         client::Event::NotShown(events) => Line::Err(not_shown_line(*events)),
         client::Event::Peer(peer::Event::Refused { code, reason, retry_in }) => {
             Line::Err(refused_line(*code, reason, *retry_in))
         }
+        client::Event::Peer(event @ peer::Event::LeftOut(_)) => Line::Err(peer_line(event)),
         client::Event::Peer(event) => Line::Out(peer_line(event)),
     }
 }
@@ -38,9 +39,13 @@ pub(super) fn not_shown_line(events: u64) -> String {
     format!("{} not shown: the output was not read in time", count(events as usize, "event"))
 }
 
-/// Formats the message that the registry has not answered for `waited`.
-pub(super) fn silent_line(waited: Duration) -> String {
-    format!("no answer from the registry for {}; trying on", seconds(waited))
+/// Formats the message that the registry has not answered for `waited`, and why, if that is known.
+pub(super) fn silent_line(waited: Duration, cause: &Cause) -> String {
+    let why = match cause {
+        Cause::Unknown => String::new(),
+        cause => format!(": {}", escape_controls(&cause.to_string())),
+    };
+    format!("no answer from the registry for {}{why}; trying on", seconds(waited))
 }
 
 /// Formats a refusal of the registry after which the client retries.
@@ -75,12 +80,33 @@ pub(super) fn peer_line(event: &peer::Event) -> String {
         peer::Event::Closed { window, met, of, missing } => {
             closed_line(*window, *met, *of, missing)
         }
-        peer::Event::Missed { window } => {
-            format!("window {window} was missed: the registry did not open it, or not for us")
+        peer::Event::Missed { window, why } => {
+            format!("window {window} was missed: {}", missed_why(*why))
+        }
+        peer::Event::LeftOut(events) => {
+            let events = count(*events as usize, "message");
+            format!("{events} left out: the registry sends more than a registry does")
         }
         peer::Event::Left => "left".to_owned(),
         peer::Event::Refused { code, reason, .. } => {
             format!("refused ({code}): {}", escape_controls(reason))
+        }
+    }
+}
+
+fn missed_why(why: MissedWhy) -> String {
+    match why {
+        MissedWhy::NotAMember => "the registry did not open it, or not for us".to_owned(),
+        MissedWhy::Silence => "the registry has said nothing since it opened".to_owned(),
+        MissedWhy::ListLost { came, of } => {
+            let parts = match of {
+                Some(of) => format!("{came} of {of} parts of its list came"),
+                None => "its list did not come".to_owned(),
+            };
+            format!(
+                "the registry answers, but {parts}: datagrams of up to 1232 bytes get lost on the way; \
+                 look for a small MTU, or a firewall that drops fragments"
+            )
         }
     }
 }
@@ -155,7 +181,7 @@ pub fn document_lines(document: &Document) -> Vec<String> {
 pub fn watched_lines(watched: &Watched) -> Vec<Line> {
     match watched {
         Watched::Window(roster) => roster_lines(roster).into_iter().map(Line::Out).collect(),
-        Watched::Silent(waited) => vec![Line::Err(silent_line(*waited))],
+        Watched::Silent(waited, cause) => vec![Line::Err(silent_line(*waited, cause))],
         Watched::NotShown(events) => vec![Line::Err(not_shown_line(*events))],
     }
 }

@@ -15,7 +15,7 @@ use super::recent::{Recent, log_lines};
 use super::screen::Live;
 use super::scroll::{Motion, Scroll};
 use super::{count, escape_controls};
-use crate::client::{Roster, Watched};
+use crate::client::{Cause, Roster, Watched};
 use crate::clock::Now;
 use crate::proto::Room;
 use crate::window::Window;
@@ -42,8 +42,8 @@ pub struct Watch {
     room: Room,
     registry: String,
     current: Option<Current>,
-    /// How long the registry has been silent; `None` if it answers.
-    silent: Option<Duration>,
+    /// How long the registry has been silent, and why; `None` if it answers.
+    silent: Option<(Duration, Cause)>,
     recent: Recent,
     windows: usize,
     scroll: Scroll,
@@ -77,8 +77,8 @@ impl Watch {
             let left = current.until.saturating_sub(now.mono);
             gauge(left, current.until.saturating_sub(current.from), &countdown(left))
         });
-        let state = match (self.silent, &self.current) {
-            (Some(waited), _) => silent_line(waited).red(),
+        let state = match (&self.silent, &self.current) {
+            (Some((waited, cause)), _) => silent_line(*waited, cause).red(),
             (None, Some(_)) => "until the next window opens".into(),
             (None, None) => "asking the registry".yellow(),
         };
@@ -109,9 +109,9 @@ impl Live for Watch {
     fn handle(&mut self, now: Now, event: Watched) {
         match event {
             Watched::Window(roster) => self.update(now, roster),
-            Watched::Silent(waited) => {
-                self.silent = Some(waited);
-                self.recent.add(now.wall, silent_line(waited));
+            Watched::Silent(waited, cause) => {
+                self.recent.add(now.wall, silent_line(waited, &cause));
+                self.silent = Some((waited, cause));
             }
             Watched::NotShown(events) => self.recent.add(now.wall, not_shown_line(events)),
         }

@@ -1,6 +1,7 @@
 //! Tests `hit7 join`: clients that meet, leave, wait, and what they print.
 
 use std::net::{ToSocketAddrs, UdpSocket};
+use std::time::Duration;
 
 use hit7_support::{Program, Registry, assert_has, has_ipv6, keys, skip, text};
 use serde_json::Value;
@@ -174,6 +175,69 @@ fn a_registry_that_falls_silent_later_is_reported_too() {
     assert_eq!(exit.code, Some(1), "{exit:?}");
     assert_has(exit.out.last().unwrap(), &[r#""event":"missed""#]);
     assert_has(exit.err.last().unwrap(), &["no registry answered", "within 1s"]);
+}
+
+/// The registry opens windows during the pause, whose WINDOWs wait in the client's socket.
+#[test]
+fn what_waited_while_a_client_was_paused_is_not_new() {
+    let registry = HIT7.serve(&["--window", "2s"]);
+    let mut ana = registry.join(&["--json", "--name", "ana"]);
+    let before = ana.event("window");
+    ana.pause(Duration::from_secs(7));
+    let opens = |event: &Value| {
+        let window: hit7::window::Window = event["window"].as_str().unwrap().parse().unwrap();
+        window.opens().millis() / 1000
+    };
+    let next = ana.event("window");
+    // Three or more windows went by; a WINDOW that waited was of the next or the one after.
+    assert!(opens(&next) >= opens(&before) + 6, "{before} {next}");
+    assert_eq!(ana.stop("INT").code, Some(0));
+}
+
+#[test]
+fn the_reason_of_the_system_is_told() {
+    let (silent, port) = silent_registry();
+    drop(silent);
+    let refused = ["no registry answered", "Connection refused", "no program listens there"];
+    HIT7.run(&["peers", "127.0.0.1", &port, "--timeout", "1s"]).failed(1, &refused);
+    HIT7.run(&["join", "127.0.0.1", &port, "--once", "--timeout", "1s"]).failed(1, &refused);
+    let mut ana = HIT7.start(&["join", "127.0.0.1", &port, "--timeout", "1s"]);
+    assert_has(&ana.error_line(), &["no answer", "Connection refused", "trying on"]);
+    let mut watcher = HIT7.start(&["watch", "127.0.0.1", &port, "--timeout", "1s"]);
+    assert_has(&watcher.error_line(), &["no answer", "Connection refused", "trying on"]);
+}
+
+#[test]
+fn an_address_of_more_machines_than_one_is_refused_at_once() {
+    for (host, remedy) in [
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "::1"),
+        ("224.0.0.1", "machine"),
+        ("255.255.255.255", "machine"),
+    ] {
+        for command in ["join", "peers", "watch"] {
+            let exit = HIT7.run(&[command, host, "8080"]);
+            exit.failed(1, &[host, "not the address of one machine", remedy]);
+        }
+    }
+}
+
+/// A registry that answers each request with a CHALLENGE, as if larger answers were lost on the way.
+#[test]
+fn lost_large_answers_are_told_from_a_silent_registry() {
+    let (registry, port) = silent_registry();
+    std::thread::spawn(move || {
+        let mut request = [0; 1500];
+        while let Ok((len, from)) = registry.recv_from(&mut request) {
+            let request: Value = serde_json::from_slice(&request[..len]).unwrap();
+            let seq = &request["seq"];
+            let challenge = format!(r#"{{"type":"CHALLENGE","seq":{seq},"cookie":"c"}}"#);
+            registry.send_to(challenge.as_bytes(), from).unwrap();
+        }
+    });
+    let lost = ["small answers come", "1232 bytes", "MTU"];
+    HIT7.run(&["peers", "127.0.0.1", &port, "--timeout", "1s"]).failed(1, &lost);
+    HIT7.run(&["join", "127.0.0.1", &port, "--once", "--timeout", "1s"]).failed(1, &lost);
 }
 
 #[test]

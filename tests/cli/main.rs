@@ -13,6 +13,7 @@ mod data;
 mod history;
 mod join;
 mod logs;
+mod moved;
 mod netcat;
 mod peers;
 mod serve;

@@ -93,7 +93,7 @@ fn a_list_that_does_not_come_is_asked_for_until_the_close() {
     assert_eq!(rig.events(), []);
     let sent = rig.run(secs(121));
     assert!(sent.iter().all(|sent| sent.register().is_some()), "it registers anew");
-    assert_eq!(rig.events(), [missed(1)]);
+    assert_eq!(rig.events(), [missed_by(1, MissedWhy::Silence)]);
 }
 
 #[test]
@@ -240,13 +240,36 @@ fn after_an_outage_a_peer_registers_again() {
     let mut rig = Rig::waiting(config(1));
     rig.events();
     rig.run(secs(600));
-    assert_eq!(rig.events(), [missed(1)], "once");
+    assert_eq!(rig.events(), [missed_by(1, MissedWhy::Silence)], "once");
     let seq = Some(rig.seq());
     let answer = rig.registered(seq, 10);
     rig.hear(REGISTRY, Datagram::Registered(answer));
     assert!(matches!(rig.events()[..], [Event::Registered { .. }]));
     rig.run(secs(660));
     assert!(rig.push(11, 0)[0].is_ack());
+}
+
+#[test]
+fn a_list_that_is_lost_on_the_way_is_told_from_a_registry_that_is_silent() {
+    let challenge = |seq| Datagram::Challenge(Challenge { seq, cookie: "x".into() });
+    for part in [None, Some(1)] {
+        let mut rig = Rig::waiting(Config { renew: false, ..config(1) });
+        three_parts(&mut rig);
+        rig.run(secs(60));
+        rig.events();
+        if let Some(part) = part {
+            rig.push(1, part);
+        }
+        let asked = queries(&rig.run(secs(64)));
+        rig.hear(REGISTRY, challenge(asked.last().unwrap().1.seq));
+        assert!(rig.peer.is_only_challenged());
+        rig.run(secs(121));
+        let why = match part {
+            None => MissedWhy::ListLost { came: 0, of: None },
+            Some(_) => MissedWhy::ListLost { came: 1, of: Some(3) },
+        };
+        assert_eq!(rig.events(), [missed_by(1, why)]);
+    }
 }
 
 #[test]

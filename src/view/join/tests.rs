@@ -147,7 +147,7 @@ fn an_answer_about_the_same_opening_does_not_restart_the_wait() {
 #[test]
 fn refusals_and_silence_are_shown_in_place_of_the_registration() {
     let mut join = join();
-    join.handle(at(0), Event::Silent(Duration::from_secs(30)));
+    join.handle(at(0), Event::Silent(Duration::from_secs(30), client::Cause::Unknown));
     assert!(drawn(&mut join, at(0), SMALL)[3].contains("no answer from the registry for 30.0 s"));
     let (code, reason) = (crate::proto::Code::Full, "no\u{1b}[2J room".to_owned());
     happens(&mut join, at(0), peer::Event::Refused { code, reason, retry_in: None });

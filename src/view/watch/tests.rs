@@ -52,7 +52,7 @@ fn a_room_from_right_to_left_turns_nothing_around() {
 #[test]
 fn silence_is_shown_until_the_registry_answers() {
     let mut watch = watch();
-    watch.handle(at(0), Watched::Silent(Duration::from_secs(5)));
+    watch.handle(at(0), Watched::Silent(Duration::from_secs(5), Cause::Unknown));
     assert!(
         drawn(&mut watch, at(0), (80, 24))[3].contains("no answer from the registry for 5.0 s")
     );
