@@ -4,6 +4,7 @@
 mod cause;
 mod lookup;
 mod reader;
+mod target;
 
 use std::future::Future;
 use std::io;
@@ -18,9 +19,8 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::clock::{Alarm, Clock, MAX_SLEEP, Now};
-use crate::cookie::Key;
 use crate::events::EventSender;
-use crate::path::{Path, Transmit, canonical, is_private};
+use crate::path::{Path, Transmit, is_private};
 use crate::peer::{self, Peer};
 use crate::proto::{Code, Id, Name, Room, Text};
 use crate::udp::{BindError, Inbox, Sockets};
@@ -29,11 +29,9 @@ pub use cause::Cause;
 use cause::Probe;
 pub use lookup::Lookup;
 pub use reader::{Roster, Watched, peers, watch};
+pub use target::Target;
+use target::one_machine;
 
-/// How long to try one of the registry's addresses before the next, unless the timeout is short.
-const TIMEOUT_PER_ADDRESS: Duration = Duration::from_secs(2);
-/// The shortest time for which to try each of the registry's addresses.
-const MIN_TIMEOUT_PER_ADDRESS: Duration = Duration::from_millis(10);
 /// How long shutdown waits for LEFT, the answer to LEAVE.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest wait between two tries of one request.
@@ -41,31 +39,9 @@ const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
 /// The silence after which the registry's name is resolved again, and its next address is tried.
 const LOOKUP_AFTER: Duration = Duration::from_secs(10);
-/// The most addresses of a registry that are tried, the latest first.
-const MAX_REGISTRIES: usize = 8;
-/// How long before the timeout the system is asked for a reason, unless that is short: Linux takes
-/// three seconds to find that a neighbour is not there.
-const PROBE_LEAD: Duration = Duration::from_secs(4);
 /// How much later than asked for a loop may come around before that counts as a pause: longer than a
 /// loaded machine makes a program wait, and shorter than any window.
 const MAX_LATENESS: Duration = Duration::from_secs(1);
-
-/// How to reach a registry: its addresses, an own address, a key and a timeout.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The registry's addresses, tried one after the other; at least one.
-    pub registries: Vec<SocketAddr>,
-    /// The thread that resolves the registry's name again; `None` if the registry has no name.
-    pub lookup: Option<Lookup>,
-    /// The local addresses to send from, of one port: see [`all_addresses`].
-    ///
-    /// [`all_addresses`]: crate::udp::all_addresses
-    pub bind: Vec<SocketAddr>,
-    /// The key that signs requests to a private registry.
-    pub key: Option<Key>,
-    /// How long the registry may be silent before the client reports it or gives up.
-    pub timeout: Duration,
-}
 
 /// The configuration of a client that takes part in the windows of a room.
 #[derive(Clone, Debug)]
@@ -125,100 +101,6 @@ pub enum ClientError {
 fn addresses(all: &[SocketAddr]) -> String {
     let texts: Vec<String> = all.iter().map(SocketAddr::to_string).collect();
     texts.join(", ")
-}
-
-impl Target {
-    /// Returns how long to try one address before the next: all are tried before the timeout.
-    fn time_per_address(&self) -> Duration {
-        let addresses = u32::try_from(self.registries.len()).unwrap_or(u32::MAX).max(1);
-        TIMEOUT_PER_ADDRESS.min(self.timeout / addresses).max(MIN_TIMEOUT_PER_ADDRESS)
-    }
-
-    /// Binds the sockets to send from, and removes the registry's addresses of a family that none
-    /// of them has, or of more machines than one; fails if no address is left.
-    fn open(mut self) -> Result<(Target, Sockets), ClientError> {
-        for (addrs, of) in [(&self.registries, "registry's"), (&self.bind, "own")] {
-            if addrs.is_empty() {
-                return Err(ClientError::NoAddress(of));
-            }
-        }
-        let all = of_one_machine(&self.registries)?;
-        let sockets = Sockets::bind(&self.bind)?;
-        self.registries = reached(&all, &sockets);
-        match self.registries.is_empty() {
-            true => Err(ClientError::OtherFamily { registries: all, own: sockets.local_addrs() }),
-            false => Ok((self, sockets)),
-        }
-    }
-
-    /// Returns how long a registry may be silent before the system is asked for a reason.
-    fn probe_after(&self) -> Duration {
-        self.timeout - PROBE_LEAD.min(self.timeout * 3 / 4)
-    }
-
-    /// Puts the addresses that a lookup has found before the earlier ones, which stay; returns whether
-    /// one of them is new.
-    fn take_found(&mut self, sockets: &Sockets) -> bool {
-        let found = self.lookup.as_mut().map(Lookup::take_found).unwrap_or_default();
-        let mut all = reached(&of_one_machine(&found).unwrap_or_default(), sockets);
-        let is_new = all.iter().any(|addr| !self.registries.contains(addr));
-        self.registries.retain(|addr| !all.contains(addr));
-        all.append(&mut self.registries);
-        all.truncate(MAX_REGISTRIES);
-        self.registries = all;
-        is_new
-    }
-
-    /// Returns why the registry does not answer: `probe` tells best, then what was refused at sending.
-    fn cause(&self, probe: Option<&Probe>, refused: &Cause) -> Cause {
-        probe.map(Probe::cause).unwrap_or_default().or(refused.clone())
-    }
-}
-
-/// Returns the addresses as answers come from them (`::ffff:192.0.2.1` is 192.0.2.1), without those that
-/// are not of one machine; fails if only such were given.
-fn of_one_machine(registries: &[SocketAddr]) -> Result<Vec<SocketAddr>, ClientError> {
-    let all: Vec<SocketAddr> = registries.iter().copied().map(canonical).collect();
-    let subnets = interfaces();
-    let (one, many): (Vec<_>, Vec<_>) =
-        all.into_iter().partition(|addr| is_unicast(*addr, &subnets));
-    match many.first() {
-        Some(first) if one.is_empty() => Err(ClientError::NotOneMachine(*first)),
-        _ => Ok(one),
-    }
-}
-
-/// Returns the addresses of a family that one of the sockets has.
-fn reached(all: &[SocketAddr], sockets: &Sockets) -> Vec<SocketAddr> {
-    let own = sockets.local_addrs();
-    let is_reached = |addr: &&SocketAddr| own.iter().any(|it| it.is_ipv4() == addr.is_ipv4());
-    all.iter().filter(is_reached).copied().collect()
-}
-
-/// Returns whether an address can be that of one registry: not a wildcard, a group or a broadcast.
-fn is_unicast(addr: SocketAddr, subnets: &[IpNet]) -> bool {
-    let ip = addr.ip();
-    // A subnet of two addresses or one has no broadcast (RFC 3021).
-    let is_broadcast = |net: &IpNet| ip.is_ipv4() && net.prefix_len() < 31 && net.broadcast() == ip;
-    !ip.is_unspecified()
-        && !ip.is_multicast()
-        && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
-        && !subnets.iter().any(is_broadcast)
-        && addr.port() != 0
-}
-
-/// Returns what to give instead of an address that is not of one machine.
-fn one_machine(addr: SocketAddr) -> &'static str {
-    match addr.ip() {
-        _ if addr.port() == 0 => "give the port on which the registry listens",
-        ip if ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
-            "give 127.0.0.1 for a registry on this machine, or the address of its machine"
-        }
-        ip if ip.is_unspecified() => {
-            "give ::1 for a registry on this machine, or the address of its machine"
-        }
-        _ => "give the address of the registry's machine",
-    }
 }
 
 /// Notices that the program did not run for a while: it was stopped, or the machine suspended.
@@ -535,51 +417,6 @@ fn transmit(to: SocketAddr, payload: Vec<u8>) -> Transmit {
 mod tests {
     use super::*;
 
-    fn addr(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    fn target(registries: &[&str], lookup: Option<Lookup>) -> Target {
-        let registries = registries.iter().map(|text| addr(text)).collect();
-        let bind = crate::udp::all_addresses(0).to_vec();
-        Target { registries, lookup, bind, key: None, timeout: Duration::from_secs(5) }
-    }
-
-    #[tokio::test]
-    async fn what_a_lookup_finds_comes_first_and_the_earlier_addresses_stay() {
-        let found = ["127.0.0.3:5", "0.0.0.0:5", "127.0.0.1:5"].map(addr).to_vec();
-        let lookup = Lookup::start(move || found.clone()).unwrap();
-        lookup.request();
-        let (mut target, sockets) =
-            target(&["127.0.0.1:5", "127.0.0.2:5"], Some(lookup)).open().unwrap();
-        let mut taken = false;
-        hit7_support::until("an address", || {
-            taken |= target.take_found(&sockets);
-            taken.then_some(())
-        });
-        assert_eq!(target.registries, ["127.0.0.3:5", "127.0.0.1:5", "127.0.0.2:5"].map(addr));
-        assert!(!target.take_found(&sockets), "once");
-    }
-
-    #[tokio::test]
-    async fn an_address_of_more_machines_than_one_is_no_registry() {
-        for (many, remedy) in [
-            ("0.0.0.0:5", "give 127.0.0.1 for"),
-            ("[::]:5", "give ::1 for"),
-            ("[::ffff:0.0.0.0]:5", "give 127.0.0.1 for"),
-            ("224.0.0.1:5", "the registry's machine"),
-            ("[ff02::1]:5", "the registry's machine"),
-            ("255.255.255.255:5", "the registry's machine"),
-            ("127.255.255.255:5", "the registry's machine"),
-            ("192.0.2.1:0", "give the port"),
-        ] {
-            let error = target(&[many], None).open().unwrap_err().to_string();
-            assert!(error.contains(remedy), "{error}");
-            let (both, _) = target(&[many, "192.0.2.1:5"], None).open().unwrap();
-            assert_eq!(both.registries, [addr("192.0.2.1:5")]);
-        }
-    }
-
     #[test]
     fn a_loop_that_comes_around_late_has_paused() {
         let at = |millis| Now {
@@ -591,46 +428,16 @@ mod tests {
         assert_eq!(moments, [false, false, true, true, false]);
     }
 
-    #[test]
-    fn every_address_is_tried_before_the_timeout() {
-        let time = |addresses: usize, timeout| {
-            let registries = vec![SocketAddr::from(([127, 0, 0, 1], 8080)); addresses];
-            let (lookup, bind, key) = (None, Vec::new(), None);
-            Target { registries, lookup, bind, key, timeout }.time_per_address()
-        };
-        assert_eq!(time(1, Duration::from_secs(30)), TIMEOUT_PER_ADDRESS);
-        assert_eq!(time(2, Duration::from_secs(1)), Duration::from_millis(500));
-        assert_eq!(time(3, Duration::ZERO), MIN_TIMEOUT_PER_ADDRESS);
-        assert_eq!(time(1, Duration::MAX), TIMEOUT_PER_ADDRESS);
-    }
-
-    fn target(registries: &[&str], bind: &[&str]) -> Target {
-        let addrs = |all: &[&str]| all.iter().map(|addr| addr.parse().unwrap()).collect();
-        let (registries, bind) = (addrs(registries), addrs(bind));
-        Target { registries, bind, key: None, timeout: Duration::MAX }
-    }
-
-    #[tokio::test]
-    async fn a_target_that_cannot_be_used_is_an_error_in_words_of_its_own() {
-        for (registries, bind, error) in [
-            (&[][..], &["127.0.0.1:0"][..], "there is no registry's address to use"),
-            (&["127.0.0.1:9"], &[], "there is no own address to use"),
-            (
-                &["[::1]:9"],
-                &["127.0.0.1:0"],
-                "cannot reach [::1]:9: the only own address, 127.0.0.1:",
-            ),
-            (&["127.0.0.1:9"], &["192.0.2.1:0"], "cannot bind 192.0.2.1:0: "),
-        ] {
-            let text = target(registries, bind).open().unwrap_err().to_string();
-            assert!(text.starts_with(error) && !text.contains("--"), "{text}");
-        }
-    }
-
     #[tokio::test]
     async fn a_client_waits_for_ever_if_that_is_its_timeout() {
         let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let target = target(&[&silent.local_addr().unwrap().to_string()], &["127.0.0.1:0"]);
+        let target = Target {
+            registries: vec![silent.local_addr().unwrap()],
+            lookup: None,
+            bind: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            key: None,
+            timeout: Duration::MAX,
+        };
         // Until a request was sent a second time: the waits have been computed.
         let retried = async || {
             for _ in 0..2 {

@@ -217,8 +217,8 @@ impl Peer {
     /// Asks anew after a pause in which this client did not run: what came meanwhile is as old as
     /// the pause. Answers to earlier requests, and WINDOW until a new one is answered, do not count.
     pub fn handle_pause(&mut self, now: Now) {
-        self.advance(now);
         self.registry.may_be_old = true;
+        self.advance(now);
         if self.leaving {
             return;
         }

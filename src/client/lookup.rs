@@ -1,12 +1,12 @@
 //! A thread that resolves a registry's name again: the registry may have moved, and a name server may
 //! take as long as it likes to say so.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread;
 
 use tokio::sync::watch;
+
+use crate::thread::{self, ThreadError};
 
 /// A handle of the thread that resolves a registry's name.
 #[derive(Clone, Debug)]
@@ -18,11 +18,13 @@ pub struct Lookup {
 impl Lookup {
     /// Starts the thread; `resolve` returns the addresses of the name in order, or none if it fails.
     /// The thread ends with the last handle, or with the program while `resolve` hangs.
-    pub fn start(resolve: impl Fn() -> Vec<SocketAddr> + Send + 'static) -> io::Result<Lookup> {
+    pub fn start(
+        resolve: impl Fn() -> Vec<SocketAddr> + Send + 'static,
+    ) -> Result<Lookup, ThreadError> {
         let (wanted, orders) = sync_channel(1);
         let (tell, found) = watch::channel(Vec::new());
         let work = move || orders.iter().for_each(|()| drop(tell.send(resolve())));
-        thread::Builder::new().name("lookup".to_owned()).spawn(work)?;
+        thread::start("lookup", work)?;
         Ok(Lookup { wanted, found })
     }
 
@@ -41,25 +43,28 @@ impl Lookup {
 }
 
 #[cfg(test)]
+impl Lookup {
+    /// Waits until addresses have been found that were not taken yet.
+    pub(super) async fn found(&self) {
+        self.found.clone().changed().await.expect("the thread runs");
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU16, Ordering};
 
-    fn until_found(lookup: &mut Lookup) -> Vec<SocketAddr> {
-        hit7_support::until("addresses", || {
-            Some(lookup.take_found()).filter(|found| !found.is_empty())
-        })
-    }
-
-    #[test]
-    fn a_name_is_resolved_each_time_that_it_is_wanted() {
+    #[tokio::test]
+    async fn a_name_is_resolved_each_time_that_it_is_wanted() {
         let port = AtomicU16::new(1);
         let next = move || vec![([127, 0, 0, 1], port.fetch_add(1, Ordering::Relaxed)).into()];
         let mut lookup = Lookup::start(next).unwrap();
         for port in 1..4 {
             assert_eq!(lookup.take_found(), [], "nobody has asked");
             lookup.request();
-            assert_eq!(until_found(&mut lookup), [([127, 0, 0, 1], port).into()]);
+            lookup.found().await;
+            assert_eq!(lookup.take_found(), [([127, 0, 0, 1], port).into()]);
         }
     }
 

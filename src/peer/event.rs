@@ -13,6 +13,8 @@ pub enum MissedWhy {
     NotAMember,
     /// The registry has answered nothing since the window opened.
     Silence,
+    /// This peer was paused, and the registry has answered nothing since.
+    Pause,
     /// The registry has answered since the window opened, but its list, which takes large
     /// datagrams, did not come or not whole.
     ListLost {

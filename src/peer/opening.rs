@@ -149,6 +149,7 @@ impl Peer {
         let opened_at = open.closes_at.saturating_sub(self.windows.length());
         let early = open.closes_at > now.mono.saturating_add(EARLY_CLOSE);
         match open.list.progress() {
+            _ if self.registry.may_be_old => MissedWhy::Pause,
             None if early => MissedWhy::NotAMember,
             Some((came, of)) => MissedWhy::ListLost { came, of: Some(of) },
             None if self.registry.heard_at < Some(opened_at) => MissedWhy::Silence,

@@ -53,6 +53,7 @@ pub fn client_json(told: &client::Event) -> Line {
             let why = match why {
                 MissedWhy::NotAMember => "not_a_member",
                 MissedWhy::Silence => "silence",
+                MissedWhy::Pause => "pause",
                 MissedWhy::ListLost { .. } => "list_lost",
             };
             JsonEvent::Missed { window: *window, why }

@@ -98,6 +98,7 @@ fn missed_why(why: MissedWhy) -> String {
     match why {
         MissedWhy::NotAMember => "the registry did not open it, or not for us".to_owned(),
         MissedWhy::Silence => "the registry has said nothing since it opened".to_owned(),
+        MissedWhy::Pause => "this program was paused meanwhile".to_owned(),
         MissedWhy::ListLost { came, of } => {
             let parts = match of {
                 Some(of) => format!("{came} of {of} parts of its list came"),

@@ -17,7 +17,7 @@ fn a_window_that_waited_is_not_taken_for_new() {
     let waited = rig.opened(1, 0).encode();
     rig.run(secs(50));
     let sent = pause(&mut rig, secs(140));
-    assert_eq!(rig.events(), [missed_by(1, MissedWhy::Silence)]);
+    assert_eq!(rig.events(), [missed_by(1, MissedWhy::Pause)]);
     let register = sent.iter().find_map(Sent::register).unwrap();
     assert!(rig.hear_bytes(REGISTRY, &waited).is_empty());
     assert_eq!(rig.events(), []);
