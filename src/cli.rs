@@ -131,7 +131,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "HIT7_HTTP", value_name = "ADDR", value_parser = parse_http_addr)]
     pub(crate) http: Option<SocketAddr>,
     /// Host name under which the page is reached, as through a proxy; repeatable, or separated by
-    /// commas [default: localhost and addresses; if others can reach --http, any]
+    /// commas [default: localhost and addresses; any, if others can reach the page]
     #[arg(long, env = "HIT7_HTTP_HOST", value_name = "NAME", value_delimiter = ',')]
     pub(crate) http_host: Vec<HostName>,
     /// How long documents are kept, or 'forever'

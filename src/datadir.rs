@@ -67,7 +67,7 @@ pub enum DataDirError {
         path.display()
     )]
     Weak {
-        /// The data directory.
+        /// The data directory that cannot be used.
         path: PathBuf,
         /// What the file system cannot do.
         weakness: Weakness,

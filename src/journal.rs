@@ -147,7 +147,7 @@ pub enum ReadError {
     /// A line is damaged.
     #[error("{}: line {line} is damaged; restart the registry", path.display())]
     Damaged {
-        /// The damaged file.
+        /// The damaged file, which is left as it is.
         path: PathBuf,
         /// The number of the line, from 1.
         line: u64,

@@ -474,6 +474,7 @@ impl Node {
         }
         self.registry.end_suspension();
         if std::mem::replace(&mut self.journal_state, JournalState::Works) != JournalState::Works {
+            self.documents.retry_now();
             self.report(Event::JournalRecovered);
         }
     }

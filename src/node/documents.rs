@@ -119,11 +119,17 @@ impl Documents {
         due.filter(|_| self.writing.is_none())
     }
 
-    /// Notes that the document of a window is durable.
+    /// Notes that the document of a window is durable; others that failed may be too, now.
     pub(super) fn note_written(&mut self, window: Window) {
         self.writing = None;
         self.waiting.remove(&window);
         self.failing.remove(&window);
+        self.retry_now();
+    }
+
+    /// Makes every document due that could not be written: the disk works again.
+    pub(super) fn retry_now(&mut self) {
+        self.waiting.values_mut().for_each(|waiting| waiting.due = Duration::ZERO);
     }
 
     /// Notes that the document of a window could not be written; it is tried again later. Returns

@@ -15,7 +15,7 @@ fn help_shows_every_flag_with_its_variable() {
         (
             "serve",
             "window data peers trust key-file max-per-ip max-room max-window max-rooms rate burst \
-             workers http keep accept-damage plain",
+             workers http http-host keep accept-damage accept-weak-disk plain",
         ),
         ("join", "name room say once json plain bind key-file timeout"),
         ("watch", "room json plain bind key-file timeout"),

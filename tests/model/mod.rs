@@ -120,7 +120,7 @@ pub(crate) struct Model {
     pub(crate) cap: usize,
     pub(crate) last_open: Option<Window>,
     /// The last window whose registrations were ended by an opening, or by being missed.
-    last_ended: Option<Window>,
+    pub(crate) last_ended: Option<Window>,
     pub(crate) current: Filling,
     pub(crate) next: Filling,
 }

@@ -45,7 +45,7 @@ impl HostClock {
     }
 
     /// Returns how much of the steps is not believed, in milliseconds.
-    fn doubted(&self) -> i64 {
+    pub(crate) fn doubted(&self) -> i64 {
         self.belief.as_ref().and_then(Belief::doubted_step).unwrap_or(0)
     }
 

@@ -238,6 +238,7 @@ impl World {
     }
 
     pub(crate) fn registry_hears(&mut self, packet: Packet) {
+        self.look_at_clock();
         let Some(now) = self.now() else { return self.seen.note("nobody was there to hear") };
         let path = Path::new(packet.from, addr(REGISTRY).ip());
         self.rules.on_hear(packet.from, &packet.bytes);
@@ -337,6 +338,7 @@ impl World {
             self.seen.note("a registration while an opening was stored");
         }
         self.seen.note("a request went into the journal");
+        self.rules.on_time(now.wall, self.host.trusted_walls(self.t));
         self.process().asked.push_back((path.peer, now.wall, request.clone()));
     }
 
@@ -397,6 +399,7 @@ impl World {
     }
 
     fn commit(&mut self, entry: Entry) {
+        self.look_at_clock();
         let Some(now) = self.now() else { return };
         self.trace(|| format!("commits {:?}", entry.record));
         self.rules.on_commit(&entry.record, now.wall);
@@ -485,7 +488,6 @@ impl World {
     /// Checks that a batch for the journal matches the requests, and returns that batch.
     fn as_asked(&mut self, mut batch: Vec<Entry>) -> Vec<Entry> {
         let wall = self.host.clock.wall(self.t);
-        let trusted = self.host.trusted_walls(self.t);
         for Entry { record, .. } in &mut batch {
             if let Record::Register(it) = record
                 && self.setup.mutation == Some(Mutation::RoomForgotten)
@@ -496,7 +498,6 @@ impl World {
             let asked = &mut self.process().asked;
             let asked = if ends { None } else { asked.pop_front() };
             self.rules.on_proposed(record, asked, wall);
-            self.rules.on_time(record, trusted);
         }
         batch
     }
@@ -542,6 +543,7 @@ impl World {
         {
             self.seen.note("a window opened late");
         }
+        self.rules.on_time(now.wall, self.host.trusted_walls(self.t));
         self.rules.on_opened(window);
         if window.is_empty() {
             self.process().archived.insert(window.window());

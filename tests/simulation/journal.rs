@@ -47,6 +47,8 @@ pub(crate) struct SimulatedJournal {
     epoch: Epoch,
     fence: Epoch,
     queue: Vec<Entry>,
+    /// When the last opening was submitted.
+    opening_at: Duration,
     outcomes: VecDeque<(Duration, Step)>,
 }
 
@@ -103,6 +105,7 @@ impl SimulatedJournal {
             epoch: Epoch::default(),
             fence: Epoch::default(),
             queue: Vec::new(),
+            opening_at: Duration::ZERO,
             outcomes: VecDeque::new(),
         }
     }
@@ -144,6 +147,9 @@ impl SimulatedJournal {
         }
         if self.mutation == Some(Mutation::AckBeforeSync) {
             self.outcomes.push_back((t, Step::Durable(batch.clone())));
+        }
+        if batch.iter().any(|entry| matches!(entry.record, Record::Open(_))) {
+            self.opening_at = t;
         }
         self.queue.extend(batch);
         if self.mutation == Some(Mutation::OpenFirst) {
@@ -191,7 +197,8 @@ impl SimulatedJournal {
         let (_, run) = self.files.written.take_if(|(done, _)| *done <= t)?;
         let told_at = t + dice.millis(Fault::Chance, 0, 2);
         let acked = self.is_acked_early(t);
-        if let Some(why) = self.fails(t, dice).filter(|_| !acked) {
+        let too_late = self.opens_too_late(t, &run).then_some("an opening was durable too late");
+        if let Some(why) = self.fails(t, dice).or(too_late).filter(|_| !acked) {
             let told_at = told_at.max(self.news_are_late(t, dice, seen));
             self.refuse(told_at, why, run, dice, seen);
             return None;
@@ -238,6 +245,15 @@ impl SimulatedJournal {
             Some(Mutation::AckWhileHung) => self.hangs_until == t,
             _ => false,
         }
+    }
+
+    /// Returns whether an opening is durable only when its window has closed.
+    fn opens_too_late(&self, t: Duration, run: &[Entry]) -> bool {
+        let closes_before = |entry: &Entry| match &entry.record {
+            Record::Open(it) => it.at.until(it.length.closes(it.window)) <= t - self.opening_at,
+            _ => false,
+        };
+        self.mutation != Some(Mutation::OpensTooLate) && run.iter().any(closes_before)
     }
 
     fn fails(&mut self, t: Duration, dice: &mut Dice) -> Option<&'static str> {

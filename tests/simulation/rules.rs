@@ -50,7 +50,7 @@ use time_never_runs_back::TimeNeverRunsBack;
 
 /// The time in which a registry without faults must catch up: a sync may be slow, and so may the
 /// next.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// A broken rule, with what happened and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +142,7 @@ impl Rules {
     /// Called when a record goes to the journal, with the request that it answers.
     pub(crate) fn on_proposed(&mut self, record: &Record, asked: Option<Asked>, wall: Wall) {
         self.acked_means_in.on_proposed(record);
+        self.time_never_runs_back.on_proposed(record, self.t);
         self.judge(match (record, &asked) {
             (Record::Open(it), None) => no_peeking::check_opening(&self.history, it, wall),
             (Record::Missed(_), None) => Ok(()),
@@ -149,9 +150,10 @@ impl Rules {
         });
     }
 
-    /// Called with the times that the registry may go by when a record is proposed.
-    pub(crate) fn on_time(&mut self, record: &Record, trusted: [Wall; 2]) {
-        self.judge(time_never_runs_back::check_time(record, trusted));
+    /// Called with the time by which the registry accepts a request or opens a window, and the times
+    /// that it may go by.
+    pub(crate) fn on_time(&mut self, wall: Wall, trusted: [Wall; 2]) {
+        self.judge(time_never_runs_back::check_time(wall, trusted));
     }
 
     /// Called when records have become durable.
@@ -176,6 +178,7 @@ impl Rules {
     /// Called when a record takes effect.
     pub(crate) fn on_commit(&mut self, record: &Record, wall: Wall) {
         self.acked_means_in.on_commit();
+        self.judge(self.time_never_runs_back.on_commit(record, self.t));
         self.history.see(wall);
         if let Some(remark) = remarks::of_record(&self.history.model, record) {
             self.seen.note(remark);

@@ -182,12 +182,12 @@ impl World {
     }
 
     fn jump_back(&mut self) {
-        let Some((since, by)) = self.host.jump.take() else { return };
-        self.seen.note(match self.t < since + secs(120) {
-            true => "a jump of the clock was taken back before it was believed",
-            false => "a jump of the clock was taken back after it was believed",
+        let Some((_, by)) = self.host.jump.take() else { return };
+        self.seen.note(match self.host.clock.doubted() {
+            0 => "a jump of the clock was taken back after it was believed",
+            _ => "a jump of the clock was taken back before it was believed",
         });
-        if self.t >= since + secs(119) {
+        if self.host.clock.doubted() == 0 {
             self.host.jump = Some((self.t, -by));
         }
         self.set_clock(self.host.clock.stepped - by);
@@ -195,6 +195,9 @@ impl World {
 
     /// Steps the registry's wall clock: a little, some windows, minutes, or back to the right time.
     fn step_clock(&mut self) {
+        if self.host.clock.doubted() != 0 {
+            return;
+        }
         let length = self.setup.length.millis() as i64;
         let far = match self.dice.draw(Fault::Step, 0, 6) {
             0 => 540_000,

@@ -4,16 +4,37 @@ use super::*;
 
 const RULE: Rule = Rule::TimeNeverRunsBack;
 
+/// How long after a sync its outcome is told, and a drifting clock may be wrong in a window.
+const TOLD_WITHIN: Duration = Duration::from_millis(50);
+
 #[derive(Debug, Default)]
 pub(crate) struct TimeNeverRunsBack {
     /// The last window whose `open` was ever durable.
     opened: Option<Window>,
+    /// The last opening that was proposed, and when.
+    proposed: Option<(Opening, Duration)>,
 }
 
 impl TimeNeverRunsBack {
     pub(crate) fn on_synced(&mut self, records: &[Record]) {
         let opened = records.iter().filter(|record| matches!(record, Record::Open(_)));
         self.opened = self.opened.max(opened.map(Record::window).max());
+    }
+
+    pub(crate) fn on_proposed(&mut self, record: &Record, t: Duration) {
+        if let Record::Open(opening) = record {
+            self.proposed = Some((*opening, t));
+        }
+    }
+
+    /// Checks that an opening takes effect before its window closes, by the time since it was proposed.
+    pub(crate) fn on_commit(&self, record: &Record, t: Duration) -> Check {
+        let Some((proposed, since)) = self.proposed else { return Ok(()) };
+        let is_it = matches!(record, Record::Open(it) if *it == proposed);
+        let left = proposed.at.until(proposed.length.closes(proposed.window)) + TOLD_WITHIN;
+        RULE.require(!is_it || t.saturating_sub(since) <= left, || {
+            format!("{} opens when it has closed", proposed.window)
+        })
     }
 
     /// Checks that a start forgets no opening, and is refused only if the clock is more than a
@@ -43,7 +64,9 @@ pub(crate) fn check_current(
         format!("{} is current where {last} was opened last", current.window())
     })?;
     let due = history.length.window_at(wall);
-    let late = steady >= PATIENCE && wall >= due.opens().plus(PATIENCE) && last < due;
+    // A window that was missed is not opened, also if the clock is set back into its time.
+    let is_ended = history.model.last_ended >= Some(due);
+    let late = steady >= PATIENCE && wall >= due.opens().plus(PATIENCE) && !is_ended;
     RULE.require(!late, || format!("{due} is not open at {wall}, and nothing is wrong"))
 }
 
@@ -62,16 +85,10 @@ pub(crate) fn check_announced(history: &History, window: Window, wall: Wall) -> 
 const MAX_STEP_MS: u64 = 601_000;
 
 /// Checks that the registry goes by no jump of its clock that has not stood for a while.
-pub(crate) fn check_time(record: &Record, trusted: [Wall; 2]) -> Check {
-    let at = match record {
-        Record::Register(it) => it.at,
-        Record::Leave(it) => it.at,
-        Record::Open(it) => it.at,
-        Record::Missed(it) => it.at,
-    };
-    let is_near = |wall: &Wall| at.millis().abs_diff(wall.millis()) <= MAX_STEP_MS;
+pub(crate) fn check_time(wall: Wall, trusted: [Wall; 2]) -> Check {
+    let is_near = |other: &Wall| wall.millis().abs_diff(other.millis()) <= MAX_STEP_MS;
     RULE.require(trusted.iter().any(is_near), || {
         let [may, must] = trusted;
-        format!("a record of {at} where the clock can be trusted for {may} or {must}")
+        format!("it goes by {wall} where the clock can be trusted for {may} or {must}")
     })
 }
