@@ -193,7 +193,7 @@ impl Handle for fs::File {
 
 /// A failed file operation: what was tried, on which path, the cause, and what helps.
 #[derive(Debug, Error)]
-#[error("cannot {doing} {}: {source}{}", path.display(), remedy(source.kind()))]
+#[error("cannot {doing} {}: {source}{}", path.display(), remedy(source))]
 pub struct StoreError {
     /// What was tried, the verb of the message: `write`, `sync`, …
     pub doing: &'static str,
@@ -215,9 +215,12 @@ impl StoreError {
     }
 }
 
-/// Returns what a person can do about an error of this kind, to end its message with.
-fn remedy(kind: ErrorKind) -> &'static str {
-    match kind {
+/// Returns what a person can do about an error, to end its message with.
+fn remedy(error: &io::Error) -> &'static str {
+    if let Some(libc::EMFILE | libc::ENFILE) = error.raw_os_error() {
+        return "; allow more open files (ulimit -n)";
+    }
+    match error.kind() {
         ErrorKind::PermissionDenied => "; give the user that runs hit7 access to it",
         ErrorKind::NotADirectory | ErrorKind::CrossesDevices | ErrorKind::Unsupported => {
             "; choose another folder with --data"
