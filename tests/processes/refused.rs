@@ -1,14 +1,16 @@
 //! Systems that refuse some options and calls of UDP sockets, as old kernels, sandboxes and WSL do:
-//! the program is slower there, and does all the same.
+//! the program is slower there, and does all the same. And file systems that cannot lock, sync or
+//! keep modes.
 
 use std::thread;
 
 use hit7_support::{Home, Program, Registry, skip};
 use libc::{
-    EINVAL, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPERM, IP_MTU_DISCOVER, IP_PKTINFO, IP_RECVTOS,
-    IPPROTO_IP, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_RECVPKTINFO, IPV6_V6ONLY, SO_RCVBUF,
-    SO_RCVBUFFORCE, SO_REUSEPORT, SO_SNDBUF, SO_SNDBUFFORCE, SO_TIMESTAMPNS, SOL_SOCKET, SOL_UDP,
-    SYS_connect, SYS_getsockopt, SYS_recvmmsg, SYS_sendmmsg, SYS_setsockopt, UDP_GRO, UDP_SEGMENT,
+    EINVAL, ENOLCK, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPERM, IP_MTU_DISCOVER, IP_PKTINFO,
+    IP_RECVTOS, IPPROTO_IP, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_RECVPKTINFO, IPV6_V6ONLY,
+    SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEPORT, SO_SNDBUF, SO_SNDBUFFORCE, SO_TIMESTAMPNS, SOL_SOCKET,
+    SOL_UDP, SYS_connect, SYS_fdatasync, SYS_flock, SYS_fsync, SYS_getsockopt, SYS_recvmmsg,
+    SYS_sendmmsg, SYS_setsockopt, UDP_GRO, UDP_SEGMENT,
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, SeccompCondition,
@@ -122,4 +124,41 @@ fn what_a_system_refuses_makes_the_program_slower_and_no_more() {
             scope.spawn(move || introduces_two(&filter, knows_local, logged));
         }
     });
+}
+
+#[test]
+fn a_file_system_that_cannot_keep_a_promise_is_refused_unless_that_is_accepted() {
+    for (number, error, lacks) in [
+        (SYS_flock, ENOLCK, "lock a file: nothing keeps a second registry"),
+        (SYS_fsync, EINVAL, "sync a folder: what was acked may be gone"),
+        (SYS_fdatasync, ENOSYS, "sync a folder: what was acked may be gone"),
+    ] {
+        let Some(filter) = filter(&[call(number)], error) else {
+            return skip("no filter of system calls for this processor");
+        };
+        let home = HIT7.home();
+        let refused = refusing(&filter, || home.refused(&[]));
+        refused.failed(1, &[lacks, "--data", "--accept-weak-disk"]);
+        let mut registry = refusing(&filter, || home.serve(&["--accept-weak-disk"]));
+        let said = registry.program.error_line();
+        assert!(said.contains(lacks), "{said}");
+        registry.serves();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_file_system_that_keeps_no_modes_is_warned_of_at_every_start() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(filter) = filter(&[call(libc::SYS_chmod), call(libc::SYS_fchmod)], EPERM) else {
+        return skip("no filter of system calls for this processor");
+    };
+    let home = HIT7.home();
+    home.serve(&[]).stop("TERM").succeeded();
+    let secret = home.data().join("secret");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut registry = refusing(&filter, || home.serve(&[]));
+    let said = registry.program.error_line();
+    assert!(said.contains("keeps no modes") && said.contains("umask=077"), "{said}");
+    registry.serves();
 }
