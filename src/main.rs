@@ -60,6 +60,9 @@ fn main() -> ExitCode {
     stop::block_background_stops();
     let Cli { command, logs } = environment::parse();
     let live = command.wants_live() && show::can_draw();
+    if live {
+        stop::leave_suspension_to_view();
+    }
     let logs = show::log(&logs, live);
     let (code, patience) = match run(command, live.then_some(logs)) {
         Ok(()) | Err(Failure::ClosedPipe) => (ExitCode::SUCCESS, SHUTDOWN_TIMEOUT),

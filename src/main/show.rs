@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Level;
 
-use super::stop::Stop;
+use super::stop::{self, Stop};
 use super::streams::{self, Waiting};
 use super::{Failure, SHUTDOWN_TIMEOUT, panic};
 use crate::cli::{self, Format};
@@ -98,6 +98,7 @@ pub(crate) fn spawn_printer<L: Live>(
 ) -> Result<Printer, Failure> {
     let (done, end) = oneshot::channel();
     let show = move || {
+        stop::take_suspension();
         let screen =
             |view: View<L>| Some((Screen::enter(streams::stdout, view.logs.clone()).ok()?, view));
         let shown = match view.and_then(screen) {

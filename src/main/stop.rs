@@ -172,3 +172,20 @@ pub(crate) fn block_background_stops() {
     // If this fails, the process may be stopped by its terminal, and continued by `fg`.
     let _ = stops.thread_block();
 }
+
+/// Leaves Ctrl-Z's signal to the thread that shows the live view, which calls `take_suspension`:
+/// its own signal then stops it before killpg(2) returns, and only once (POSIX, kill). With another
+/// thread to take the signal, the process could be continued before the view knows of the stop.
+/// Threads inherit this, so it comes before they are started.
+pub(crate) fn leave_suspension_to_view() {
+    let _ = suspension().thread_block();
+}
+
+/// Has this thread take the signal that `leave_suspension_to_view` left to it.
+pub(crate) fn take_suspension() {
+    let _ = suspension().thread_unblock();
+}
+
+fn suspension() -> SigSet {
+    [Signal::SIGTSTP].into_iter().collect()
+}

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg, raise};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{getpgrp, tcgetpgrp};
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
@@ -119,13 +119,12 @@ impl<W: Write + AsFd + 'static> Screen<W> {
     }
 
     /// Restores the terminal and stops the process group, as the terminal does at Ctrl-Z outside of
-    /// raw mode; returns when the program is continued, or at once if nobody could continue it.
+    /// raw mode; returns when the program is continued, or at once if nobody could continue it. All
+    /// other threads have SIGTSTP blocked, so that it stops the process here.
     fn suspend(&mut self) {
         restore_terminal((self.open)());
         self.is_away = true;
         let _ = killpg(getpgrp(), Signal::SIGTSTP);
-        // Stops this thread here: of a signal to the group, another thread may be told first.
-        let _ = raise(Signal::SIGTSTP);
     }
 
     /// Shows `live` until its events end; `quit` is called when Ctrl-C or q is pressed.
