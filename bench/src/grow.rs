@@ -152,7 +152,7 @@ fn open(registry: &mut Registry) -> Arc<FinalizedWindow> {
     }
     let window = std::iter::from_fn(|| registry.poll_event()).find_map(|event| match event {
         Event::Opened(window) => Some(window),
-        Event::Missed(_) => None,
+        Event::Missed(_) | Event::Replayed(_) => None,
     });
     window.expect("it opened")
 }
