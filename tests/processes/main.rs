@@ -16,12 +16,17 @@ use hit7::window::Window;
 use hit7_support::{Hit7, Home, receive};
 
 mod crowd;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod day;
 mod full;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod hung;
 mod kills;
 #[cfg(target_os = "linux")]
 mod refused;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[path = "../strangers/spoofer.rs"]
+mod spoofer;
 mod steps;
 
 const HIT7: Hit7 = Hit7(env!("CARGO_BIN_EXE_hit7"));

@@ -20,7 +20,7 @@ use seccompiler::{
 use crate::HIT7;
 
 /// What a system refuses: a call, and of setsockopt one option only, given as its level and name.
-type Refused = (i64, Option<(i32, i32)>);
+pub(crate) type Refused = (i64, Option<(i32, i32)>);
 
 const fn option(level: i32, name: i32) -> Refused {
     (SYS_setsockopt, Some((level, name)))
@@ -31,7 +31,7 @@ const fn call(number: i64) -> Refused {
 }
 
 /// What one system refuses, with which error, and a piece of what the registry logs of that, once.
-const SYSTEMS: [(&[Refused], i32, &str); 14] = [
+pub(crate) const SYSTEMS: [(&[Refused], i32, &str); 14] = [
     (&[option(SOL_SOCKET, SO_REUSEPORT)], EPERM, "no more workers can be started"),
     (&[option(IPPROTO_IP, IP_PKTINFO)], EPERM, "answers may leave from another"),
     (&[option(IPPROTO_IP, IP_PKTINFO)], EINVAL, "sent and received one by one"),
@@ -64,7 +64,7 @@ const SYSTEMS: [(&[Refused], i32, &str); 14] = [
 ];
 
 /// Makes a filter of system calls, if there are such for this processor.
-fn filter(refused: &[Refused], error: i32) -> Option<BpfProgram> {
+pub(crate) fn filter(refused: &[Refused], error: i32) -> Option<BpfProgram> {
     let is = |index, value: i32| SeccompCondition::new(index, Dword, Eq, value as u64).unwrap();
     let rule = |(level, name)| SeccompRule::new(vec![is(1, level), is(2, name)]).unwrap();
     let mut rules = std::collections::BTreeMap::<i64, Vec<SeccompRule>>::new();
@@ -78,7 +78,7 @@ fn filter(refused: &[Refused], error: i32) -> Option<BpfProgram> {
 }
 
 /// Runs `start` on a thread where the system refuses some calls, also to the programs started there.
-fn refusing<T: Send>(filter: &BpfProgram, start: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn refusing<T: Send>(filter: &BpfProgram, start: impl FnOnce() -> T + Send) -> T {
     let refused = || {
         seccompiler::apply_filter(filter).unwrap();
         start()

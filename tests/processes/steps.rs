@@ -20,14 +20,14 @@ use crate::{HIT7, address_of, ask_until, documents};
 const FLAGS: [&str; 2] = ["--window", "2s"];
 
 /// A wall clock that the test can set, for processes started with its environment.
-struct Faketime {
+pub(crate) struct Faketime {
     home: tempfile::TempDir,
     library: PathBuf,
 }
 
 impl Faketime {
     /// Finds libfaketime; `None` where there is none, and the test is skipped.
-    fn find() -> Option<Faketime> {
+    pub(crate) fn find() -> Option<Faketime> {
         let folders = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib"];
         let inner =
             folders.iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
@@ -50,14 +50,14 @@ impl Faketime {
     }
 
     /// Sets the clock to `offset` seconds from the true time.
-    fn set(&self, offset: i32) {
+    pub(crate) fn set(&self, offset: i32) {
         let next = self.home.path().join("next");
         fs::write(&next, format!("{offset:+}")).unwrap();
         fs::rename(next, self.file()).unwrap();
     }
 
     /// Makes a program read this clock.
-    fn applied_to(&self, mut command: Command) -> Command {
+    pub(crate) fn applied_to(&self, mut command: Command) -> Command {
         command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", self.file());
         command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 pub use home::{Home, Registry, listening};
 pub use json::{keys, text};
 pub use program::{Exit, Hit7, Program};
-pub use skip::{has_ipv6, has_time, is_long_run, skip};
+pub use skip::{announce, has_ipv6, has_time, is_long_run, skip};
 pub use udp::{UdpClient, receive, udp_socket};
 
 /// The longest time that a test waits for anything before it fails, on a slow machine too.

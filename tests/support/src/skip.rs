@@ -33,7 +33,9 @@ pub fn has_time() -> bool {
     is_long_run()
 }
 
-fn announce(why: &str) {
+/// Prints that the test, or a part of it, is skipped and why; no failure even where nothing may be
+/// skipped.
+pub fn announce(why: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
     // Not with eprintln!: the harness hides what a passing test prints with it.
