@@ -192,7 +192,8 @@ fn look(
     let archive = Archive::new(Disk, registry.data().join("windows"));
     let listed = archive.windows().unwrap_or_default();
     for window in listed.iter().map(|it| it.window) {
-        if !checked.contains_key(&window)
+        let is_new = !checked.contains_key(&window);
+        if (is_new || shared.ledger.lock().unwrap().is_about(window))
             && let Ok(document) = archive.read(window)
         {
             shared.ledger.lock().unwrap().check(window, &document);

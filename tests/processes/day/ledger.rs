@@ -44,7 +44,6 @@ pub(super) struct Ledger {
     digests: HashMap<(Window, SocketAddr), u64>,
     /// What joined by `hit7 join` was told: window and name.
     joined: BTreeMap<Window, BTreeSet<String>>,
-    checked: HashSet<Window>,
     pub(super) violations: Vec<String>,
     pub(super) acks: u64,
     pub(super) left: u64,
@@ -110,9 +109,7 @@ impl Ledger {
             return;
         }
         self.lists += 1;
-        if !self.checked.contains(&window) {
-            self.told.entry(window).or_default().insert(addr, (id.to_owned(), list));
-        }
+        self.told.entry(window).or_default().insert(addr, (id.to_owned(), list));
     }
 
     /// Returns whether a later request may have taken a registration out of its window; `Some(true)`
@@ -128,11 +125,16 @@ impl Ledger {
         later(&self.by_id[&sent.id], true).max(later(&self.by_addr[&sent.addr], false))
     }
 
-    /// Checks a window's document, which is final once it is there.
+    /// Returns whether there is something to hold against the document of a window: also long after
+    /// the opening a retry may be told that its window is open.
+    pub(super) fn is_about(&self, window: Window) -> bool {
+        self.acked.contains_key(&window)
+            || self.joined.contains_key(&window)
+            || self.told.contains_key(&window)
+    }
+
+    /// Checks what was told of a window since the last time against its document.
     pub(super) fn check(&mut self, window: Window, document: &Document) {
-        if !self.checked.insert(window) {
-            return;
-        }
         let mut wrong = Vec::new();
         let mut by_name = HashMap::new();
         let mut addrs = HashSet::new();
