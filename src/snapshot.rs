@@ -85,7 +85,7 @@ impl fmt::Display for Trouble {
                 "the clock was set {} by {}; windows go on by the old time until that has stood \
                  for two minutes: set the clock right, or wait",
                 if *step < 0 { "back" } else { "forward" },
-                humantime::format_duration(Duration::from_secs(step.unsigned_abs() / 1000)),
+                span(step.unsigned_abs()),
             ),
             Trouble::ClockBehind { last, next } => write!(
                 f,
@@ -93,6 +93,15 @@ impl fmt::Display for Trouble {
                  opens at {next}: set the clock right, or start with another --data"
             ),
         }
+    }
+}
+
+/// Formats milliseconds as seconds, or whole days from two days on: humantime's months have 30.44 days.
+fn span(millis: u64) -> String {
+    let seconds = millis.saturating_add(500) / 1000;
+    match seconds / 86_400 {
+        0..2 => humantime::format_duration(Duration::from_secs(seconds)).to_string(),
+        days => format!("{days} days"),
     }
 }
 

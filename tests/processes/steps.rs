@@ -104,7 +104,7 @@ fn wait_for_recovery(peers: &[Program; 2], before: [usize; 2]) {
 }
 
 /// Registers a client by `name`; returns the window it is registered for, and the current one.
-fn register(registry: SocketAddr, name: &str) -> (Window, Window) {
+pub(crate) fn register(registry: SocketAddr, name: &str) -> (Window, Window) {
     let socket = udp_socket(Ipv4Addr::LOCALHOST, Duration::from_millis(200));
     let request = crate::register(&format!("id-{name}"), name);
     let mut tries = 0..50;

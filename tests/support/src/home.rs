@@ -47,7 +47,8 @@ impl Home {
         self.command_at(0, args)
     }
 
-    fn command_at(&self, port: u16, args: &[&str]) -> Command {
+    /// Returns the command of a registry on loopback at `port` with this data.
+    pub fn command_at(&self, port: u16, args: &[&str]) -> Command {
         self.with_data(&[&["serve", "127.0.0.1", &port.to_string()], args].concat())
     }
 
