@@ -11,6 +11,7 @@ use hit7_support::{DEADLINE, Hit7, udp_socket};
 mod arguments;
 mod data;
 mod history;
+mod hostile;
 mod join;
 mod logs;
 mod moved;
