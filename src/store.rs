@@ -151,6 +151,9 @@ impl Store for Disk {
     }
 }
 
+/// Why a folder, a pipe or a device is not opened, and what helps.
+const NOT_REGULAR: &str = "it is not a regular file; move it away";
+
 /// Opens a regular file, and rejects symbolic links, pipes, devices and folders. The check is made
 /// on the open file: nobody can swap it in between.
 pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<fs::File> {
@@ -160,7 +163,10 @@ pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<fs::Fi
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
             Err(elsewhere("it is a link, which may lead anywhere; remove it"))
         }
-        Ok(file) if !file.metadata()?.is_file() => Err(elsewhere("it is not a regular file")),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EISDIR | libc::ENXIO)) => {
+            Err(elsewhere(NOT_REGULAR))
+        }
+        Ok(file) if !file.metadata()?.is_file() => Err(elsewhere(NOT_REGULAR)),
         opened => opened,
     }
 }
@@ -227,6 +233,7 @@ fn remedy(error: &io::Error) -> &'static str {
         }
         ErrorKind::ReadOnlyFilesystem => "; mount it writable, or choose another with --data",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; make room on the disk",
+        ErrorKind::FileTooLarge => "; allow larger files (ulimit -f)",
         _ => "",
     }
 }

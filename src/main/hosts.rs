@@ -72,7 +72,7 @@ pub(crate) fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure>
     let found = found.map_err(|error| {
         let remedy = match host.contains(':') {
             true => "give a name or an address, and the port as a word of its own",
-            false => "give a name or an address",
+            false => "check the name and the name server, or give an address",
         };
         Failure::Message(format!("cannot resolve host '{shown}': {error}; {remedy}"))
     })?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use hit7_support::{Home, assert_has};
 
@@ -28,6 +29,20 @@ fn a_folder_that_cannot_be_made_is_named_with_the_remedy() {
     for data in [file.clone(), file.join("below")] {
         let args = ["serve", "127.0.0.1", "0", "--data", data.to_str().unwrap()];
         HIT7.run(&args).failed(1, &[data.to_str().unwrap(), "--data"]);
+    }
+}
+
+#[test]
+fn what_stands_in_the_place_of_a_file_is_named_with_the_remedy() {
+    for (name, make) in
+        [("lock", "mkdir"), ("lock", "mkfifo"), ("secret", "mkdir"), ("secret", "mkfifo")]
+    {
+        let home = HIT7.home();
+        home.serve(&[]).stop("TERM").succeeded();
+        let path = home.data().join(name);
+        fs::remove_file(&path).unwrap();
+        assert!(Command::new(make).arg(&path).status().unwrap().success());
+        home.refused(&[]).failed(1, &[path.to_str().unwrap(), "not a regular file; move it away"]);
     }
 }
 

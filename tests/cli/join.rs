@@ -357,7 +357,7 @@ fn it_sends_from_the_address_that_bind_names() {
 fn a_host_that_does_not_resolve() {
     for command in ["join", "peers"] {
         HIT7.run(&[command, "nowhere..invalid", "8080"])
-            .failed(1, &["'nowhere..invalid'", "resolve"]);
+            .failed(1, &["'nowhere..invalid'", "resolve", "the name server, or give an address"]);
     }
 }
 
