@@ -12,13 +12,13 @@
 
 mod file;
 
-use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
 use crate::record::{Entry, Header, Record};
 use crate::store::StoreError;
+use crate::thread::ThreadError;
 use crate::window::{Length, Window};
 
 pub use file::{FileJournal, FileOptions};
@@ -197,9 +197,6 @@ pub enum OpenError {
         why: String,
     },
     /// The operating system refused to start a thread for reading or writing.
-    #[error(
-        "cannot start a thread for the journal: {0}; end some processes of this user, or allow it \
-         more (ulimit -u)"
-    )]
-    Thread(io::Error),
+    #[error(transparent)]
+    Thread(#[from] ThreadError),
 }

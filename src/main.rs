@@ -57,7 +57,7 @@ impl<E: std::error::Error> From<E> for Failure {
 
 fn main() -> ExitCode {
     panic::install();
-    stop::block_background_stops();
+    stop::block_default_actions();
     let Cli { command, logs } = environment::parse();
     let live = command.wants_live() && show::can_draw();
     if live {
@@ -89,6 +89,7 @@ fn run(command: Command, logs: Option<Logs>) -> Result<(), Failure> {
 }
 
 fn in_runtime(work: impl FnOnce(&Runtime) -> Result<(), Failure>) -> Result<(), Failure> {
+    streams::start_stderr()?;
     files::raise_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = work(&runtime);

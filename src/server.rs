@@ -106,6 +106,8 @@ pub enum StartError {
     Journal(#[from] OpenError),
     #[error(transparent)]
     Resume(#[from] ResumeError),
+    #[error(transparent)]
+    Thread(#[from] ThreadError),
 }
 
 /// The reason a registry stopped by itself, or did not finish all when it was stopped.
@@ -114,8 +116,6 @@ pub enum StartError {
 pub enum RunError {
     #[error("cannot receive any more: {0}")]
     Socket(#[from] io::Error),
-    #[error(transparent)]
-    Thread(#[from] ThreadError),
     #[error(
         "the registry stopped before its journal was written: the disk hangs or fails; what was \
          acked is on disk"
@@ -138,12 +138,13 @@ pub struct Server {
     gate: Gate,
     node: Node,
     journal: FileJournal,
+    archive: ArchiveThread,
     shown: watch::Sender<Arc<Snapshot>>,
     notes: Vec<String>,
 }
 
 impl Server {
-    /// Locks the data folder and replays the journal.
+    /// Locks the data folder, replays the journal, and starts the threads that write.
     pub fn start(config: Config, clock: Clock) -> Result<Server, StartError> {
         let data = DataDir::open(&config.data, config.accept_weak_disk)?;
         let secret = Arc::new(Secret::from_bytes(*data.secret().as_bytes()));
@@ -153,10 +154,12 @@ impl Server {
         let rules = registry::Config { length: config.length, cap: config.cap, caps: config.caps };
         let registry = Registry::new(rules, secret, clock.now());
         let (registry, journal, found) = replay(registry, &config, &data, clock)?;
+        let archive = Archive::new(Disk, data.windows());
+        let archive = ArchiveThread::start(archive, journal.reader(), config.keep)?;
         let Found { windows, notes } = found;
         let node = Node::new(registry, windows, clock.now());
         let (shown, _) = watch::channel(Arc::new(reporter::snapshot(&node, config.length, clock)));
-        Ok(Server { config, clock, data, gate, node, journal, shown, notes })
+        Ok(Server { config, clock, data, gate, node, journal, archive, shown, notes })
     }
 
     /// Subscribes to the registry's snapshots, which come a few times a second.
@@ -184,9 +187,7 @@ impl Server {
         keys: watch::Receiver<Vec<Key>>,
         events: mpsc::Sender<Event>,
     ) -> Result<(), RunError> {
-        let Server { config, clock, data, gate, node, journal, shown, .. } = self;
-        let archive = Archive::new(Disk, data.windows());
-        let archive = ArchiveThread::start(archive, journal.reader(), config.keep)?;
+        let Server { config, clock, data, gate, node, journal, archive, shown, .. } = self;
         let more = config.workers.max(1) - 1;
         let sockets = Arc::new(sockets);
         let workers = Workers::start(more, &sockets, &gate, &keys, clock);

@@ -1,7 +1,7 @@
 //! Starts threads, and names what helps where the system gives none.
 
 use std::io;
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, Scope};
 
 use thiserror::Error;
 use tokio::runtime;
@@ -24,6 +24,16 @@ pub fn start<T: Send + 'static>(
 ) -> Result<JoinHandle<T>, ThreadError> {
     let thread = Builder::new().name(name.to_owned()).spawn(work);
     thread.map_err(|source| ThreadError { name, source })
+}
+
+/// Starts a thread named `name` that does `work`, and ends before `scope` does.
+pub fn start_within<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &'static str,
+    work: impl FnOnce() + Send + 'scope,
+) -> Result<(), ThreadError> {
+    let thread = Builder::new().name(name.to_owned()).spawn_scoped(scope, work);
+    thread.map(drop).map_err(|source| ThreadError { name, source })
 }
 
 /// A runtime for one thread, which may be dropped anywhere: tokio's own panics if a thread that

@@ -23,7 +23,7 @@ mod replay;
 
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -31,6 +31,7 @@ use crate::clock::Clock;
 use crate::mesh::ListCap;
 use crate::record::Entry;
 use crate::store::{Disk, Store};
+use crate::thread;
 use crate::window::{Length, Window};
 
 use super::{Epoch, Found, Journal, OpenError, Outcome, Replayed, WindowReader};
@@ -133,8 +134,7 @@ impl<S: Store> Journal for FileJournal<S> {
         let (told, outcomes) = unbounded_channel();
         let clock = Clock::start();
         let engine = Engine::new(files, queue, told, clock);
-        let thread = Builder::new().name("journal".into());
-        let thread = thread.spawn(move || engine.run()).map_err(OpenError::Thread)?;
+        let thread = thread::start("journal", move || engine.run())?;
         let journal = FileJournal {
             thread: Some((orders, thread)),
             outcomes,

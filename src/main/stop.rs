@@ -6,18 +6,17 @@ use std::io::{self, IsTerminal};
 use std::process;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::thread;
 use std::time::Duration;
 
+use hit7::thread::{self, Runtime};
 use hit7::view;
 use nix::sys::signal::{SigSet, Signal};
-use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::panic;
+use super::{Failure, panic};
 
 /// How long a stop may take: with `LAST_LINE_TIMEOUT`, the program ends within a second.
 const STOP_TIMEOUT: Duration = Duration::from_millis(850);
@@ -30,13 +29,14 @@ const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(100);
 const REPEAT_TIME: Duration = Duration::from_millis(100);
 
 /// The signals that are handled; all others keep their default actions.
-const HANDLED: [Signal; 7] = [
+const HANDLED: [Signal; 8] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGQUIT,
     Signal::SIGHUP,
     Signal::SIGUSR1,
     Signal::SIGUSR2,
+    Signal::SIGXCPU,
     Signal::SIGCONT,
 ];
 
@@ -54,7 +54,7 @@ pub(crate) struct Stop(Arc<watch::Sender<bool>>);
 
 impl Stop {
     /// Starts to handle signals. Once a stop is requested, the program ends within a second.
-    pub(crate) fn on_signals(hangup: Hangup) -> io::Result<Stop> {
+    pub(crate) fn on_signals(hangup: Hangup) -> Result<Stop, Failure> {
         let stop = Stop(Arc::new(watch::Sender::new(false)));
         let on_hangup = OnHangup {
             hangup,
@@ -62,18 +62,18 @@ impl Stop {
             had_terminal: has_terminal(),
             stop: stop.clone(),
         };
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Runtime::new()?;
         let (tell, signals) = mpsc::unbounded_channel();
         for handled in HANDLED {
             let _runtime = runtime.enter();
             let mut received = signal(SignalKind::from_raw(handled as i32))?;
             let tell = tell.clone();
-            runtime.spawn(async move {
+            tokio::spawn(async move {
                 while received.recv().await.is_some() && tell.send(handled).is_ok() {}
             });
         }
         let handle = move || runtime.block_on(handle_signals(signals, on_hangup));
-        thread::Builder::new().name("signals".to_owned()).spawn(handle)?;
+        thread::start("signals", handle)?;
         Ok(stop)
     }
 
@@ -132,6 +132,10 @@ async fn handle_signals(mut signals: UnboundedReceiver<Signal>, on_hangup: OnHan
                 Signal::SIGUSR1 | Signal::SIGUSR2 => {
                     tracing::warn!("{signal} means nothing to hit7: ignored");
                 }
+                Signal::SIGXCPU => {
+                    tracing::error!("SIGXCPU: no more processor time is allowed (ulimit -t)");
+                    stop.request(signal.as_str());
+                }
                 _ => stop.request(signal.as_str()),
             },
             () = stop.requested() => break,
@@ -166,11 +170,12 @@ fn ignores_hangup() -> bool {
 }
 
 /// Blocks the signals by which a terminal stops a background process that writes to the terminal or
-/// reads from it. Threads inherit this, so it comes before they are started.
-pub(crate) fn block_background_stops() {
-    let stops: SigSet = [Signal::SIGTTOU, Signal::SIGTTIN].into_iter().collect();
-    // If this fails, the process may be stopped by its terminal, and continued by `fg`.
-    let _ = stops.thread_block();
+/// reads from it, and the one that ends a process at the limit of a file's size (`ulimit -f`): the
+/// write fails all the same. Threads inherit this, so it comes before they are started.
+pub(crate) fn block_default_actions() {
+    let blocked = [Signal::SIGTTOU, Signal::SIGTTIN, Signal::SIGXFSZ];
+    // If this fails, the signals have their default actions.
+    let _ = blocked.into_iter().collect::<SigSet>().thread_block();
 }
 
 /// Leaves Ctrl-Z's signal to the thread that shows the live view, which calls `take_suspension`:

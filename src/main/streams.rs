@@ -4,11 +4,12 @@
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{LazyLock, Mutex, MutexGuard};
-use std::thread;
+use std::sync::{Mutex, MutexGuard};
+use std::thread::sleep;
 use std::time::Duration;
 
 use hit7::events::EventSender;
+use hit7::thread::{self, ThreadError};
 use tokio::sync::mpsc;
 
 /// The capacity of the queue of lines to write; further ones are dropped and counted.
@@ -30,7 +31,7 @@ impl<W: Write> Waiting<W> {
     fn retry<T>(&mut self, write: impl Fn(&mut W) -> io::Result<T>) -> io::Result<T> {
         loop {
             match write(&mut self.0) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_DELAY),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => sleep(RETRY_DELAY),
                 done => return done,
             }
         }
@@ -53,9 +54,8 @@ impl<W: AsFd> AsFd for Waiting<W> {
     }
 }
 
-/// The thread that writes to stderr; `None` once it is closed, or if the system gave no thread.
-static WRITER: LazyLock<Mutex<Option<Writer>>> =
-    LazyLock::new(|| Mutex::new(Writer::start(Waiting(io::stderr()), log_lost).ok()));
+/// The thread that writes to stderr; `None` before it is started and once it is closed.
+static WRITER: Mutex<Option<Writer>> = Mutex::new(None);
 
 struct Writer {
     queue: EventSender<Line>,
@@ -74,7 +74,7 @@ impl Writer {
     fn start(
         mut out: impl Write + Send + 'static,
         log_lost: impl Fn(u64) + Send + 'static,
-    ) -> io::Result<Writer> {
+    ) -> Result<Writer, ThreadError> {
         let (queue, mut lines) = mpsc::channel(MAX_QUEUED_LINES);
         let (end, ended) = sync_channel(1);
         let write = move || {
@@ -87,12 +87,18 @@ impl Writer {
             }
             let _ = end.send(());
         };
-        thread::Builder::new().name("stderr".to_owned()).spawn(write)?;
+        thread::start("stderr", write)?;
         Ok(Writer { queue: EventSender::new(queue, Line::Lost), ended })
     }
 }
 
-/// Queues a whole line for stderr.
+/// Starts the thread that writes to stderr.
+pub(crate) fn start_stderr() -> Result<(), ThreadError> {
+    *writer() = Some(Writer::start(Waiting(io::stderr()), log_lost)?);
+    Ok(())
+}
+
+/// Queues a whole line for stderr; before the thread is started and once it is closed, writes the line.
 pub(crate) fn write_stderr(line: &[u8]) {
     match writer().as_mut() {
         Some(writer) => drop(writer.queue.send(Line::Text(line.to_vec()))),

@@ -95,6 +95,13 @@ fn a_signal_without_a_meaning_ends_no_registry() {
     registry.stop("QUIT").succeeded();
 }
 
+#[test]
+fn a_registry_without_processor_time_says_so_and_stops_in_order() {
+    let exit = HIT7.serve(&[]).stop("XCPU");
+    assert_eq!((exit.code, exit.err.len()), (Some(0), 1), "{exit:?}");
+    assert_has(&exit.err[0], &["ERROR", "no more processor time", "ulimit -t"]);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_client_under_nohup_outlives_its_terminal() {

@@ -2,6 +2,8 @@
 //! registration acked before, meanwhile and after is in a document, also after a restart.
 //!
 //! `HIT7_LONG=1` keeps it full for 5 s. Mounting a file system needs root.
+//!
+//! A limit of the size of files (`ulimit -f`) is like a full disk.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -195,4 +197,22 @@ fn a_full_disk_promises_nothing_and_loses_nothing() {
     registry.close();
     check_times(&full, &answers);
     check_documents(&home, &answers);
+}
+
+#[test]
+fn at_the_limit_of_file_sizes_nothing_is_promised_and_the_registry_goes_on() {
+    let home = HIT7.home();
+    let (serve, mut limited) = (home.command(&["--window", "1day"]), Command::new("sh"));
+    limited.args(["-c", "ulimit -f 8; exec \"$0\" \"$@\""]);
+    limited.arg(serve.get_program()).args(serve.get_args());
+    let mut registry = home.start(limited);
+    let refusal = (0..1000).find_map(|_| {
+        let answer = registry.client().ask(r#"{"type":"REGISTER"}"#);
+        (answer["type"] == "ERROR").then_some(answer)
+    });
+    assert_eq!(refusal.expect("a limit")["code"], "unavailable");
+    let why = registry.program.error_line();
+    assert!(why.contains("(ulimit -f)"), "{why}");
+    registry.serves();
+    registry.close();
 }

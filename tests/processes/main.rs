@@ -21,6 +21,7 @@ mod day;
 mod full;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod hung;
+mod jumps;
 mod kills;
 #[cfg(target_os = "linux")]
 mod refused;
@@ -28,6 +29,8 @@ mod refused;
 #[path = "../strangers/spoofer.rs"]
 mod spoofer;
 mod steps;
+#[cfg(target_os = "linux")]
+mod threads;
 
 const HIT7: Hit7 = Hit7(env!("CARGO_BIN_EXE_hit7"));
 

@@ -209,7 +209,11 @@ impl<F: Handle> OpenFile<F> {
     fn append(&mut self, store: &impl Store, lines: &[u8]) -> Result<(), StoreError> {
         let written = self.file.write(lines).at("write", &self.path)?;
         if written < lines.len() {
-            let why = format!("only {written} of {} bytes: is the disk full?", lines.len());
+            let why = format!(
+                "only {written} of {} bytes: is the disk full, or the limit of file sizes reached \
+                 (ulimit -f)?",
+                lines.len()
+            );
             return Err(StoreError::new("write", &self.path, io::Error::other(why)));
         }
         self.file.sync().at("sync", &self.path)?;

@@ -8,7 +8,9 @@
 
 use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{Builder, Scope};
+use std::thread::Scope;
+
+use crate::thread::{self, ThreadError};
 
 use super::lines::{FileLines, Line};
 
@@ -31,9 +33,9 @@ pub(super) struct NumberedLine {
 pub(super) fn read<'scope>(
     scope: &'scope Scope<'scope, '_>,
     lines: &'scope mut FileLines,
-) -> io::Result<impl Iterator<Item = io::Result<NumberedLine>>> {
+) -> Result<impl Iterator<Item = io::Result<NumberedLine>>, ThreadError> {
     let (batches, read) = sync_channel(MAX_WAITING_BATCHES);
-    Builder::new().name("replay".into()).spawn_scoped(scope, || send_all(lines, batches))?;
+    thread::start_within(scope, "replay", || send_all(lines, batches))?;
     Ok(read.into_iter().flatten())
 }
 

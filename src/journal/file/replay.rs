@@ -141,7 +141,7 @@ impl<'a, S: Store> Replay<'a, S> {
     ) -> Result<Faults, OpenError> {
         let (mut faults, assumed) = (Faults::default(), lines.header());
         thread::scope(|scope| {
-            for read in read_ahead::read(scope, lines).map_err(OpenError::Thread)? {
+            for read in read_ahead::read(scope, lines)? {
                 let NumberedLine { line, number, start } = read.at("read", &named.path)?;
                 match line {
                     Line::Header(header) => fold(Replayed::Begin(header)),
