@@ -97,7 +97,8 @@ impl Belief {
             Some((doubted, since)) if is_small(offset - doubted) => Some(since),
             _ => Some(boot),
         };
-        self.doubted = since.filter(|since| boot < *since + PROBATION).map(|since| (offset, since));
+        let is_doubted = |since: &Duration| boot < *since + PROBATION || wall.is_clamped();
+        self.doubted = since.filter(is_doubted).map(|since| (offset, since));
         if self.doubted.is_none() {
             self.offset = offset;
         }
@@ -206,6 +207,17 @@ mod tests {
             assert_eq!(read(&mut belief, 124, off + 70), 124_000);
             assert_eq!(read(&mut belief, 125, off + 70), 125_000 + off + 70);
             assert_eq!(belief.doubted_step(), None);
+        }
+    }
+
+    #[test]
+    fn a_time_before_1970_or_after_9999_is_never_believed() {
+        for reading in [i64::MIN, i64::MAX].map(Wall::from_millis) {
+            let mut belief = belief();
+            for seconds in 0..1000 {
+                let read = belief.read(reading, Duration::from_secs(1_000 + seconds));
+                assert_eq!(read, wall(seconds as i64 * 1000));
+            }
         }
     }
 

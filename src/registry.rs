@@ -98,6 +98,11 @@ pub enum ResumeError {
         /// The time of the wall clock.
         now: Wall,
     },
+    /// The clock says a time before 1970 or after 9999, for which there are no windows.
+    #[error(
+        "the clock says a time before 1970 or after 9999, which has no windows: set the clock right"
+    )]
+    NoWindows,
 }
 
 /// A registry without sockets, disk or clock: time is passed in, answers and events are returned.
@@ -204,6 +209,7 @@ impl Registry {
     pub fn resume(&mut self, now: Now) -> Result<(), ResumeError> {
         self.is_replaying = false;
         match self.last_opened {
+            _ if now.wall.is_clamped() => Err(ResumeError::NoWindows),
             Some(last) if now.wall.plus(self.current.length().span()) < last.opens() => {
                 Err(ResumeError::ClockBehind { last, now: now.wall })
             }

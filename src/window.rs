@@ -34,6 +34,12 @@ impl Wall {
         Wall(millis.clamp(0, Wall::MAX_MILLIS))
     }
 
+    /// Returns whether this is the first or the last moment that there is: a clock that reads it is out
+    /// of range.
+    pub fn is_clamped(self) -> bool {
+        [0, Wall::MAX_MILLIS].contains(&self.0)
+    }
+
     /// Returns this moment as milliseconds since the Unix epoch.
     pub fn millis(self) -> i64 {
         self.0

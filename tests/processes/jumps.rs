@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use hit7::clock::Clock;
 use hit7::window::{Length, Wall, Window};
-use hit7_support::{Home, Registry, assert_has, http, is_long_run, until};
+use hit7_support::{Home, Program, Registry, assert_has, http, is_long_run, until};
 
 use crate::HIT7;
 use crate::steps::{Faketime, register};
 
 const FLAGS: [&str; 6] = ["--window", "2s", "--keep", "30d", "--http", "127.0.0.1:0"];
 const WINDOW: Duration = Duration::from_secs(2);
-const MINUTE: i32 = 60;
-const HOUR: i32 = 60 * MINUTE;
-const DAY: i32 = 24 * HOUR;
+const MINUTE: i64 = 60;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
 
 fn now() -> Wall {
     Clock::start().now().wall
@@ -35,7 +35,7 @@ struct Jumping {
 impl Jumping {
     fn start(faketime: Faketime) -> Jumping {
         let home = Home::on_disk(HIT7);
-        let past = Wall::from_millis(now().millis() - 20 * 1000 * i64::from(DAY));
+        let past = Wall::from_millis(now().millis() - 20 * 1000 * DAY);
         let day = Length::MINUTE.window_at(past).to_string()[..10].to_owned();
         let old = home.data().join("windows").join(day).join("11-29.json");
         fs::create_dir_all(old.parent().unwrap()).unwrap();
@@ -59,8 +59,8 @@ impl Jumping {
 
     /// Registers a client, checks that its window is the next one by a clock that is `ahead` of the
     /// true one, and waits for the window's document.
-    fn registers(&self, name: &str, ahead: i32) -> Window {
-        let wall = || Wall::from_millis(now().millis() + 1000 * i64::from(ahead));
+    fn registers(&self, name: &str, ahead: i64) -> Window {
+        let wall = || Wall::from_millis(now().millis() + 1000 * ahead);
         let (before, (window, current), after) =
             (wall(), register(self.registry.addr, name), wall());
         let opens = window.opens();
@@ -71,7 +71,7 @@ impl Jumping {
 
     /// Sets the clock wrong, and right again: meanwhile windows open by the old time, that is told,
     /// and nothing is pruned.
-    fn jumps(&mut self, offset: i32, told: &str) {
+    fn jumps(&mut self, offset: i64, told: &str) {
         self.faketime.set(offset);
         assert_has(&self.ready(503), &["clock_in_doubt", told, "set the clock right, or wait"]);
         assert_has(&self.logs("ERROR"), &[told, "windows go on by the old time"]);
@@ -131,5 +131,16 @@ fn a_clock_that_jumps_far_is_not_believed_until_it_has_stood_for_two_minutes() {
         thread::sleep(Duration::from_secs(110));
         jumping.ready(200);
         jumping.registers("ida", 2 * HOUR);
+    }
+}
+
+#[test]
+fn a_start_at_a_time_that_has_no_windows_is_refused() {
+    let Some(faketime) = Faketime::find() else { return };
+    for offset in [-70 * 365 * DAY, 8000 * 365 * DAY] {
+        faketime.set(offset);
+        let home = HIT7.home();
+        let refused = Program::start(faketime.applied_to(home.command(&FLAGS))).end();
+        refused.failed(1, &["before 1970 or after 9999", "set the clock right"]);
     }
 }

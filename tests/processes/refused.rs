@@ -4,13 +4,14 @@
 
 use std::thread;
 
-use hit7_support::{Home, Program, Registry, skip};
+use hit7_support::{Home, Program, Registry, has_ipv6, skip};
 use libc::{
-    EINVAL, ENOLCK, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPERM, IP_MTU_DISCOVER, IP_PKTINFO,
-    IP_RECVTOS, IPPROTO_IP, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_RECVPKTINFO, IPV6_V6ONLY,
-    SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEPORT, SO_SNDBUF, SO_SNDBUFFORCE, SO_TIMESTAMPNS, SOL_SOCKET,
-    SOL_UDP, SYS_connect, SYS_fdatasync, SYS_flock, SYS_fsync, SYS_getsockopt, SYS_recvmmsg,
-    SYS_sendmmsg, SYS_setsockopt, UDP_GRO, UDP_SEGMENT,
+    EHOSTUNREACH, EINVAL, ENETUNREACH, ENOLCK, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPERM,
+    IP_MTU_DISCOVER, IP_PKTINFO, IP_RECVTOS, IPPROTO_IP, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
+    IPV6_RECVPKTINFO, IPV6_V6ONLY, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEPORT, SO_SNDBUF,
+    SO_SNDBUFFORCE, SO_TIMESTAMPNS, SOL_SOCKET, SOL_UDP, SYS_connect, SYS_fdatasync, SYS_flock,
+    SYS_fsync, SYS_getsockopt, SYS_recvmmsg, SYS_sendmmsg, SYS_sendmsg, SYS_sendto, SYS_setsockopt,
+    UDP_GRO, UDP_SEGMENT,
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, SeccompCondition,
@@ -124,6 +125,50 @@ fn what_a_system_refuses_makes_the_program_slower_and_no_more() {
             scope.spawn(move || introduces_two(&filter, knows_local, logged));
         }
     });
+}
+
+/// Where no socket can be of IPv6 alone, all of IPv6 cannot be had beside all of IPv4; one address can.
+#[test]
+fn one_address_of_ipv6_is_served_where_no_socket_is_of_ipv6_alone() {
+    if !has_ipv6() {
+        return;
+    }
+    let Some(filter) = filter(&[option(IPPROTO_IPV6, IPV6_V6ONLY)], EPERM) else {
+        return skip("no filter of system calls for this processor");
+    };
+    let home = HIT7.home();
+    let serve = || home.start(home.with_data(&["serve", "::1", "0", "--window", "2s"]));
+    let registry = refusing(&filter, serve);
+    let port = registry.port();
+    let join = ["join", "::1", &port, "--name", "eva"];
+    let mut near = refusing(&filter, || HIT7.start(&[&join[..], &["--bind", "::1"]].concat()));
+    let mut far = HIT7.start(&join);
+    for member in [&mut near, &mut far] {
+        member.line_with("met eva");
+    }
+    let unreached = refusing(&filter, || HIT7.run(&join));
+    unreached.failed(1, &["cannot reach", "--bind"]);
+}
+
+/// An own firewall, and a network without a route, refuse to send.
+#[test]
+fn why_the_system_does_not_send_is_told() {
+    for (error, told, remedy) in [
+        (EPERM, "Operation not permitted", "a firewall on this machine forbids it"),
+        (ENETUNREACH, "Network is unreachable", "this machine's network"),
+        (EHOSTUNREACH, "No route to host", "this machine's network"),
+    ] {
+        let sends = [call(SYS_sendto), call(SYS_sendmsg), call(SYS_sendmmsg)];
+        let Some(filter) = filter(&sends, error) else {
+            return skip("no filter of system calls for this processor");
+        };
+        let registry = HIT7.serve(&[]);
+        let join = ["join", "127.0.0.1", &registry.port(), "--timeout", "1s", "--once"];
+        let exit = refusing(&filter, || HIT7.run(&join));
+        exit.failed(1, &["no registry answered", told, remedy]);
+        let exit = refusing(&filter, || registry.peers(&["--timeout", "1s"]));
+        exit.failed(1, &["no registry answered", told, remedy]);
+    }
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Faketime {
     }
 
     /// Sets the clock to `offset` seconds from the true time.
-    pub(crate) fn set(&self, offset: i32) {
+    pub(crate) fn set(&self, offset: i64) {
         let next = self.home.path().join("next");
         fs::write(&next, format!("{offset:+}")).unwrap();
         fs::rename(next, self.file()).unwrap();
@@ -173,7 +173,7 @@ impl Stepping {
 
     /// Steps the clock ahead, and checks that windows are missed, later ones open, and the peers
     /// meet again.
-    fn step_ahead(&mut self, step: usize, offset: i32) {
+    fn step_ahead(&mut self, step: usize, offset: i64) {
         let before = opened(&self.registry).len();
         let missed = self.peers.each_ref().map(|peer| count(peer, "missed"));
         self.faketime.set(offset);
