@@ -107,7 +107,7 @@ fn flood(to: SocketAddr, rate: Option<u64>, count: u64) -> Duration {
         first_register(),
         Request::query(None, None, Room::default(), 0).encode(&Auth::NONE),
         register("x", "AAAAAAAAAAAAAAAA"),
-        br#"{"type":"ACK","id":"x","window":"2026-11-23T11:29:00Z","pass":"x"}"#.to_vec(),
+        ACK.to_vec(),
         b"not json at all".to_vec(),
         vec![b' '; 1400],
     ];
@@ -220,6 +220,41 @@ fn a_window_opens_while_strangers_flood() {
     assert!(matches!(Datagram::decode(&opened), Ok(Datagram::Window(_))));
 }
 
+const ACK: &[u8] = br#"{"type":"ACK","id":"x","window":"2026-11-23T11:29:00Z","pass":"x"}"#;
+
+fn turned_away(registry: &Registry, reason: &str) -> u64 {
+    metric(registry, &format!(r#"hit7_turned_away_total{{reason="{reason}"}}"#))
+}
+
+/// Each ACK has an address and port of its own, which no rate holds: all reach the queue to the node.
+#[test]
+fn acks_of_spoofed_sources_hold_up_nobody() {
+    let Some(spoofer) = Spoofer::new() else { return };
+    let _alone = MACHINE.lock();
+    let flags = [&TRUST_NOBODY[..], &["--workers", "2", "--http", "127.0.0.1:0"]].concat();
+    let registry = HIT7.serve(&flags);
+    let (to, over, count) = (registry.addr, AtomicBool::new(false), 100_000);
+    thread::scope(|scope| {
+        let client = scope.spawn(|| proven(to, &over));
+        let begin = Instant::now();
+        (0..count).for_each(|n| spoofer.send(source(n), to, ACK));
+        let span = begin.elapsed();
+        over.store(true, Ordering::Relaxed);
+        let (took, most_tries) = client.join().unwrap();
+        println!(
+            "{count} ACKs in {span:.1?}; {} REGISTERs, p50 {:.1?}, slowest {:.1?}, at most {most_tries} tries",
+            took.len(),
+            took[took.len() / 2],
+            took[took.len() - 1],
+        );
+        assert!(took.len() > 5 && most_tries <= 8, "{} {most_tries}", took.len());
+    });
+    let counted = ["no_member", "ack_unqueued", "ack_too_often"];
+    let acks = || counted.iter().map(|reason| turned_away(&registry, reason)).sum::<u64>();
+    until("the ACKs are counted", || (acks() > count / 10).then_some(()));
+    println!("{counted:?}: {:?}", counted.map(|reason| turned_away(&registry, reason)));
+}
+
 /// Forged ACKs cost what any dropped datagram costs, and no place in a queue.
 #[test]
 fn forged_acks_hold_up_nobody() {
@@ -227,26 +262,24 @@ fn forged_acks_hold_up_nobody() {
     let flags = [&TRUST_NOBODY[..], &["--workers", "2", "--http", "127.0.0.1:0"]].concat();
     let registry = HIT7.serve(&flags);
     let (to, over, forgers) = (registry.addr, AtomicBool::new(false), [5, 6, 7, 8]);
-    let ack = br#"{"type":"ACK","id":"x","window":"2026-11-23T11:29:00Z","pass":"x"}"#;
     let forge = |host: u8| {
         let socket = socket([127, 0, 0, host]);
         while !over.load(Ordering::Relaxed) {
-            (0..100).for_each(|_| drop(socket.send_to(ack, to)));
+            (0..100).for_each(|_| drop(socket.send_to(ACK, to)));
             thread::sleep(Duration::from_millis(1));
         }
     };
     thread::scope(|scope| {
         forgers.iter().for_each(|&host| drop(scope.spawn(move || forge(host))));
         let client = scope.spawn(|| proven(to, &over));
-        let reason = |name: &str| format!(r#"hit7_turned_away_total{{reason="{name}"}}"#);
         until("ACKs are dropped at the gate", || {
-            (metric(&registry, &reason("ack_too_often")) > 60_000).then_some(())
+            (turned_away(&registry, "ack_too_often") > 60_000).then_some(())
         });
         over.store(true, Ordering::Relaxed);
         let (took, most_tries) = client.join().unwrap();
         println!("{} REGISTERs, at most {most_tries} tries", took.len());
         // The bursts of four addresses, and what their rates of 50 a second add in 20 s.
-        let reached_the_node = metric(&registry, &reason("no_member"));
+        let reached_the_node = turned_away(&registry, "no_member");
         assert!(reached_the_node <= 4 * (768 + 50 * 20), "{reached_the_node}");
     });
 }
