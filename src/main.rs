@@ -58,7 +58,10 @@ impl<E: std::error::Error> From<E> for Failure {
 fn main() -> ExitCode {
     panic::install();
     stop::block_default_actions();
-    let Cli { command, logs } = environment::parse();
+    let Cli { command, logs } = match environment::parse() {
+        Ok(cli) => cli,
+        Err(error) => return show::print_usage(&error),
+    };
     let live = command.wants_live() && show::can_draw();
     if live {
         stop::leave_suspension_to_view();

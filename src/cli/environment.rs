@@ -7,9 +7,9 @@ use clap::{Error, Parser};
 
 use super::Cli;
 
-/// Parses the command line; if that fails, prints why and exits.
-pub(crate) fn parse() -> Cli {
-    Cli::try_parse().unwrap_or_else(|error| with_variable(error).exit())
+/// Parses the command line; what is to be printed instead, as for `--help`, is an error too.
+pub(crate) fn parse() -> Result<Cli, Error> {
+    Cli::try_parse().map_err(with_variable)
 }
 
 /// Adds to the error about a value which variable that came from, if it came from one.

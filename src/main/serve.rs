@@ -144,10 +144,11 @@ fn print_place(place: &Place) -> Result<(), Failure> {
     let data = format!("data in {}", view::escape_controls(&place.data));
     let page = place.page.map(|addr| format!("page on http://{addr}"));
     match print_lines(listening.chain([data]).chain(page)) {
-        // A closed stdout does not stop the registry.
-        Ok(()) | Err(Failure::ClosedPipe) => Ok(()),
-        Err(failure) => Err(failure),
+        // A stdout that is closed, or on a full disk, does not stop the registry.
+        Ok(()) | Err(Failure::ClosedPipe) => {}
+        Err(Failure::Message(why)) => tracing::warn!("{why}; the registry goes on"),
     }
+    Ok(())
 }
 
 fn print_event(event: server::Event) -> Result<(), Failure> {

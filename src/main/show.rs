@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use hit7::clock::Clock;
@@ -164,6 +165,17 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::ClosedPipe),
         Err(error) if is_closed_terminal(&error) => Err(Failure::ClosedPipe),
         Err(error) => Err(Failure::Message(format!("cannot write to stdout: {error}"))),
+    }
+}
+
+/// Prints a help text, or why the command line cannot be used; returns the exit code.
+pub(crate) fn print_usage(usage: &clap::Error) -> ExitCode {
+    match usage.print() {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            print_message(&format!("cannot write to stdout: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => u8::try_from(usage.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
     }
 }
 

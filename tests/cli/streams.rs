@@ -51,14 +51,22 @@ fn streams_that_nobody_reads_hold_up_neither_a_registry_nor_its_stop() {
 }
 
 #[test]
-fn a_full_disk_under_stderr_ends_nothing() {
+fn a_full_disk_under_stdout_and_stderr_ends_no_registry() {
     let (home, addr) = (HIT7.home(), free_addr());
     let port = addr.port().to_string();
     let mut serve = home.with_data(&["serve", "127.0.0.1", &port, "--log-level", "info"]);
-    serve.stdout(Stdio::null()).stderr(OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
+    serve.stdout(full()).stderr(full());
     let mut registry = serve.spawn().unwrap();
     until_it_answers(addr);
     assert_eq!(terminate(&mut registry).code(), Some(0));
+}
+
+#[test]
+fn a_help_text_that_cannot_be_written_is_a_failure() {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let help = Program::start_into(HIT7.command(["--help"]), full.into());
+    help.end().failed(1, &["cannot write to stdout", "No space left"]);
 }
 
 #[test]
