@@ -167,6 +167,19 @@ impl PendingRequest {
         self.due
     }
 
+    /// Returns the `seq` of the request.
+    pub(crate) fn seq(&self) -> Option<u64> {
+        self.request.seq
+    }
+
+    /// Sets the deadline, in the last 500 ms before which the request is sent once more.
+    pub(crate) fn set_deadline(&mut self, now: Now, deadline: Duration) {
+        self.limits.deadline = Some(deadline);
+        if let Some(due) = self.due {
+            self.due = Some(self.before_deadline(now.mono, due));
+        }
+    }
+
     /// Returns the last cookie received, for use in later requests.
     pub fn cookie(&self) -> &str {
         self.auth.cookie.as_deref().unwrap_or(NO_COOKIE)

@@ -280,7 +280,7 @@ impl Peer {
         let windows = &mut self.windows;
         if let Some(promised) = windows.promised.take_if(|promised| promised.opens_at <= now.mono) {
             let closes_at = promised.opens_at.saturating_add(windows.length());
-            self.open_window(now, promised.window, closes_at);
+            self.open_window(now, promised.window, closes_at, promised.seq);
         }
         if self.windows.open.as_ref().is_some_and(|open| open.closes_at <= now.mono) {
             self.close_window(now);

@@ -28,11 +28,22 @@ const EARLY_CLOSE: Duration = Duration::from_secs(1);
 const MAX_PEERS: usize = 65_536;
 
 impl Peer {
-    /// Opens `window`. A pending REGISTER was for this window: its answer no longer matters.
-    pub(super) fn open_window(&mut self, now: Now, window: Window, closes_at: Duration) {
+    /// Opens `window`, in which the REGISTER with the `seq` that is `confirmed` has put this client, if
+    /// its answer has come. A pending REGISTER with another `seq` may be for the window after: its
+    /// answer is waited for, unless one window is enough.
+    pub(super) fn open_window(
+        &mut self,
+        now: Now,
+        window: Window,
+        closes_at: Duration,
+        confirmed: Option<u64>,
+    ) {
         self.close_window(now);
-        if !self.leaving {
-            self.registration.under_way = None;
+        if let Some(pending) = self.registration.under_way.as_mut().filter(|_| !self.leaving) {
+            match self.config.renew && pending.seq() != confirmed {
+                true => pending.set_deadline(now, closes_at),
+                false => self.registration.under_way = None,
+            }
         }
         let length = self.windows.length();
         let opened_at = closes_at.saturating_sub(length);
@@ -64,7 +75,7 @@ impl Peer {
             self.catch_up(now, window, closes_at);
         }
         if self.windows.open.is_none() {
-            self.open_window(now, window, closes_at);
+            self.open_window(now, window, closes_at, None);
         }
         if let Some(open) = &mut self.windows.open {
             // The part with the least delay gives the most exact close, better than the estimate.

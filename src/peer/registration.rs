@@ -130,8 +130,8 @@ impl Peer {
             self.close_window(now);
         }
         self.miss_promised(now, |promised| promised < current);
-        if self.windows.promised.take_if(|promised| promised.window == current).is_some() {
-            self.open_window(now, current, closes_at);
+        if let Some(it) = self.windows.promised.take_if(|promised| promised.window == current) {
+            self.open_window(now, current, closes_at, it.seq);
         }
     }
 

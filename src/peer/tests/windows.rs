@@ -193,6 +193,54 @@ fn an_answer_across_the_boundary_is_for_the_open_window() {
     assert!(matches!(rig.events()[..], [Event::Opened { .. }, Event::Closed { .. }]));
 }
 
+/// The registry opens minute 1 just before its close, and puts the REGISTER that is pending then into
+/// minute 2; its answer, and all of the WINDOW of minute 2, are lost.
+#[test]
+fn a_request_that_is_pending_when_a_window_opens_late_is_asked_until_answered() {
+    for seed in 0..50 {
+        let mut rig = Rig::new(config(seed));
+        rig.run(ms(119_200));
+        let seq = rig.seq();
+        rig.push(1, 0);
+        rig.events();
+        let sent = rig.run(secs(123));
+        let tries: Vec<_> = sent.iter().filter(|sent| sent.register().is_some()).collect();
+        assert!(tries.iter().all(|sent| sent.register().unwrap().seq == Some(seq)));
+        assert!(tries.iter().any(|sent| sent.at >= ms(119_500) && sent.at < secs(120)));
+        assert!(tries.iter().any(|sent| sent.at > secs(120)));
+        let answer =
+            Registered { window: window(2), opens_in_ms: 0, ..rig.registered(Some(seq), 2) };
+        let sent = rig.hear(REGISTRY, Datagram::Registered(answer));
+        let query = sent.iter().chain(&rig.run(secs(126))).find_map(Sent::query).unwrap();
+        rig.answer(query.seq, 2, 0);
+        let of_2 = |event: &Event| matches!(event, Event::Opened { window, .. } if *window == self::window(2));
+        assert!(rig.events().iter().any(of_2));
+    }
+}
+
+#[test]
+fn with_one_window_wanted_a_request_ends_when_that_opens() {
+    let mut rig = Rig::new(Config { renew: false, ..config(1) });
+    rig.run(secs(60));
+    assert!(rig.push(1, 0)[0].is_ack());
+    assert!(rig.run(secs(119)).iter().all(|sent| sent.register().is_none()));
+}
+
+/// Minute 2 is promised, the list of minute 1 comes only now: the keep-alive goes on.
+#[test]
+fn a_late_list_does_not_end_the_keep_alive_of_the_window_after() {
+    let mut rig = Rig::waiting(config(1));
+    rig.run(ms(59_000));
+    let pending = rig.seq();
+    rig.run(ms(59_990));
+    let answer = Registered { opens_in_ms: 60_000, ..rig.registered(Some(pending), 1) };
+    rig.hear(REGISTRY, Datagram::Registered(answer));
+    let asked = rig.run(secs(76));
+    assert!(asked.iter().any(|sent| sent.register().is_some()), "a keep-alive is pending");
+    rig.push(1, 0);
+    assert!(rig.run(secs(79)).iter().any(|sent| sent.register().is_some()), "it goes on");
+}
+
 #[test]
 fn a_keep_alive_that_crosses_the_boundary_is_a_renewal() {
     let mut rig = Rig::waiting(config(1));
