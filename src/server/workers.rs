@@ -327,4 +327,67 @@ mod tests {
         }
         assert_eq!(gate.counts().rejected.of(DropReason::AckUnqueued), 1);
     }
+    /// Makes workers without threads; returns the queues of their answers, of `places` each.
+    fn workers(count: usize, places: usize) -> (Workers, Vec<mpsc::Receiver<Vec<Transmit>>>) {
+        let queues = (0..count).map(|_| mpsc::channel(places));
+        let (answers, queues): (Vec<_>, Vec<_>) = queues.unzip();
+        let handle = |answers| Handle { answers, counts: Arc::default() };
+        let workers = answers.into_iter().map(handle).collect();
+        (Workers { passed: mpsc::channel(1).1, workers }, queues)
+    }
+
+    fn answers(count: u8) -> Vec<Transmit> {
+        let path = Path::new("192.0.2.1:9".parse().unwrap(), [192, 0, 2, 2].into());
+        (0..count).map(|n| Transmit { path, payload: vec![n] }).collect()
+    }
+
+    #[test]
+    fn answers_are_shared_equally_and_what_a_full_queue_does_not_take_stays() {
+        let (workers, mut queues) = workers(2, 1);
+        let mut own = answers(8);
+        workers.share(&mut own);
+        let mut shared = vec![own];
+        shared.extend(queues.iter_mut().map(|queue| queue.try_recv().unwrap()));
+        assert_eq!(shared.iter().map(Vec::len).collect::<Vec<_>>(), [4, 2, 2]);
+        let mut shared = shared.concat();
+        shared.sort_by(|a, b| a.payload.cmp(&b.payload));
+        assert_eq!(shared, answers(8), "each goes to one");
+        let mut few = answers(2);
+        workers.share(&mut few);
+        assert_eq!(few, answers(2), "too few to share");
+        for left in [2, 6] {
+            let mut own = answers(6);
+            workers.share(&mut own);
+            assert_eq!(own.len(), left);
+        }
+    }
+
+    #[test]
+    fn the_counts_of_all_gates_are_added() {
+        let (workers, _queues) = workers(2, 1);
+        for (n, worker) in workers.workers.iter().enumerate() {
+            let mut counts = lock(&worker.counts);
+            (counts.received, counts.challenged) = (10 + n as u64, 20 + n as u64);
+            counts.rejected.set(DropReason::AckUnqueued, 30 + n as u64);
+        }
+        let mut counts = GateCounts { received: 100, challenged: 200, ..GateCounts::default() };
+        workers.add_counts(&mut counts);
+        assert_eq!((counts.received, counts.challenged), (121, 241));
+        assert_eq!(counts.rejected.of(DropReason::AckUnqueued), 61);
+    }
+
+    #[tokio::test]
+    async fn workers_that_are_stopped_end_once_their_answers_are_taken() {
+        let (mut workers, mut queues) = workers(1, 1);
+        let (passing, passed) = mpsc::channel(1);
+        workers.passed = passed;
+        workers.share(&mut answers(2));
+        let stop = workers.stop();
+        let worker = async {
+            assert_eq!(queues[0].recv().await, Some(answers(2).split_off(1)));
+            assert_eq!(queues[0].recv().await, None, "the queue is closed");
+            drop(passing);
+        };
+        tokio::join!(stop, worker);
+    }
 }

@@ -245,3 +245,62 @@ fn first_run(group: &[Entry]) -> Option<(Window, usize)> {
     let window = group.first()?.record.window();
     Some((window, group.iter().take_while(|entry| entry.record.window() == window).count()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{SyncSender, sync_channel};
+
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::journal::FileOptions;
+    use crate::mesh::ListCap;
+    use crate::record::{Missing, Opening};
+    use crate::store::Disk;
+    use crate::window::{Length, Wall};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn submitted(record: Record) -> Order {
+        let entry = Entry { ticket: None, record };
+        Order::Submit(Epoch::default(), vec![entry], Clock::start().now())
+    }
+
+    /// Makes an engine whose group has one record, and whose next sync is due in an hour.
+    fn waiting(home: &tempfile::TempDir, record: Record) -> (Engine<Disk>, SyncSender<Order>) {
+        let (length, cap) = (Length::MINUTE, ListCap::default());
+        let dir = home.path().to_owned();
+        let options = FileOptions { store: Disk, dir, length, cap, accept_damage: false };
+        let (orders, queue) = sync_channel(MAX_QUEUED_ORDERS);
+        let files = Files::new(options, &[]).unwrap();
+        let mut engine = Engine::new(files, queue, unbounded_channel().0, Clock::start());
+        engine.due = engine.clock.now().mono + HOUR;
+        engine.take_order(submitted(record));
+        (engine, orders)
+    }
+
+    #[test]
+    fn a_group_waits_for_its_time_and_takes_what_comes_but_an_end_of_a_window_waits_for_nothing() {
+        let (home, at) = (tempfile::tempdir().unwrap(), Wall::from_millis(0));
+        let window = Length::MINUTE.window_at(at);
+        let leave = || {
+            let path =
+                crate::path::Path::new("192.0.2.1:9".parse().unwrap(), [192, 0, 2, 2].into());
+            Record::Leave(crate::record::Leaving { window, at, path, id: None, seq: None })
+        };
+        let opening = Opening { window, length: Length::MINUTE, cap: None, at };
+        for end in [Record::Open(opening), Record::Missed(Missing { window, at })] {
+            let (mut engine, orders) = waiting(&home, leave());
+            for record in [leave(), end, leave()] {
+                orders.send(submitted(record)).unwrap();
+            }
+            // Without this, an engine that waits in spite of the end would do so for an hour.
+            drop(orders);
+            let begun = engine.clock.now().mono;
+            engine.wait_for_due();
+            assert_eq!(engine.group.len(), 3, "the last is still in the queue");
+            let next = begun + MIN_SYNC_INTERVAL;
+            assert!((next..next + HOUR / 2).contains(&engine.due), "{:?}", engine.due);
+        }
+    }
+}
