@@ -13,6 +13,9 @@ mod registry_task;
 mod reporter;
 mod workers;
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;

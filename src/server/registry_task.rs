@@ -202,7 +202,8 @@ impl RegistryTask {
         }
     }
 
-    async fn write_pending(&mut self) {
+    /// Waits until what was given to the journal is answered and the documents that are due are written.
+    pub(super) async fn write_pending(&mut self) {
         loop {
             // A window may open even during shutdown.
             self.node.finish_announcement();
