@@ -17,7 +17,7 @@ use std::thread;
 
 use hit7::clock::{Clock, Now};
 use hit7::view::{Live, Logs, Screen};
-use hit7_support::{UdpClient, poll, skip, until};
+use hit7_support::{UdpClient, free_port, poll, skip, until};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::stat::Mode;
@@ -142,10 +142,6 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         self.tmux(&["kill-server"]);
     }
-}
-
-fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Fails unless a registry answers at this port.

@@ -270,6 +270,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn pages_are_full_whole_and_in_order(
             peers in prop::collection::vec((any_addr(), prop::option::of(any_addr())), 0..200)

@@ -31,8 +31,8 @@ pub(super) fn drawn(live: &mut impl Live, now: Now, (width, height): (u16, u16))
 
 /// Draws a view in many sizes; fails if one panics or draws a control character.
 pub(super) fn try_every_size(live: &mut impl Live, now: Now) {
-    for width in [1, 2, 3, 5, 9, 10, 20, 40, 79, 80, 81, 200] {
-        for height in [1, 2, 3, 4, 5, 7, 9, 10, 13, 16, 20, 24, 50] {
+    for width in [1, 2, 5, 10, 40, 79, 80, 200] {
+        for height in [1, 2, 3, 5, 7, 10, 16, 24, 50] {
             let lines = drawn(live, now, (width, height));
             assert!(!lines.join("").chars().any(char::is_control), "{lines:?}");
         }

@@ -170,7 +170,7 @@ fn a_failure_names_the_variable_of_the_flag_that_it_names() {
 fn flags_come_from_the_environment() {
     let home = HIT7.home();
     let mut command = HIT7.command(["serve", "127.0.0.1", "0"]);
-    command.env("HIT7_DATA", home.data()).env("HIT7_WINDOW", "1s");
+    command.env("HIT7_DATA", home.data()).env("HIT7_WINDOW", "2s");
     command.env("HIT7_TRUST", "127.0.0.0/8,::1").env("HIT7_ACCEPT_DAMAGE", "1");
     let registry = home.start(command);
     let mut command = HIT7.command(["join", "127.0.0.1", &registry.port()]);

@@ -79,24 +79,24 @@ fn one_damaged_document_does_not_hide_the_others() {
 #[test]
 fn a_window_that_was_missed() {
     let home = HIT7.home();
-    let registry = home.serve(&["--window", "1s"]);
+    let registry = home.serve(&["--window", "2s"]);
     let ana = registry.client();
     let window = loop {
         ana.send(r#"{"type":"REGISTER","name":"ana"}"#);
         let registered = ana.receive_type("REGISTERED");
         // Enough time that the window does not open before the registry has ended.
-        if registered["opens_in_ms"].as_u64().unwrap() > 300 {
+        if registered["opens_in_ms"].as_u64().unwrap() > 1000 {
             break text(&registered["window"]);
         }
     };
     drop(registry);
     let opens: hit7::window::Window = window.parse().unwrap();
-    let closes = opens.opens().millis() + 1000;
+    let closes = opens.opens().millis() + 2000;
     let clock = hit7::clock::Clock::start();
     while clock.now().wall.millis() < closes {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    let mut registry = home.serve(&["--window", "1s"]);
+    let mut registry = home.serve(&["--window", "2s"]);
     assert_has(&registry.program.line_with("missed"), &[&window, "1 member"]);
     let document = home.document(&window);
     assert!(document["opened"].is_null());

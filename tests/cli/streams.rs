@@ -2,13 +2,13 @@
 
 use std::fs::{OpenOptions, read_to_string};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use hit7_support::{Program, assert_has, receive, udp_socket, until};
+use hit7_support::{Program, assert_has, free_port, receive, udp_socket, until};
 
 use crate::HIT7;
 
@@ -29,10 +29,10 @@ fn blocking() -> (Stdio, UnixStream) {
     (OwnedFd::from(full).into(), unread)
 }
 
-/// Returns an address of loopback that is free now: a registry whose stdout nobody reads cannot say
+/// Returns an address of loopback that is free: a registry whose stdout nobody reads cannot say
 /// which one it took.
 fn free_addr() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 
 #[test]

@@ -315,9 +315,11 @@ fn lost_and_found(moved: &str) {
 
 #[test]
 fn while_the_files_are_gone_or_others_nothing_is_acked() {
-    for moved in ["data", "data/journal", "data/journal/2026-11-23/23-58.jsonl"] {
-        lost_and_found(moved);
-    }
+    std::thread::scope(|scope| {
+        for moved in ["data", "data/journal", "data/journal/2026-11-23/23-58.jsonl"] {
+            scope.spawn(move || lost_and_found(moved));
+        }
+    });
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -72,14 +73,21 @@ fn all_are_told(lab: Option<Lab>, members: u8) {
     assert!(clients[0].register(|_| {}).is_some(), "its answer has members of the window");
 }
 
+/// Tells a room of 61 members, and at the same time in another lab one of 200.
+fn few_and_many_are_told(lab: fn() -> Option<Lab>) {
+    thread::scope(|scope| {
+        for members in [61, 200] {
+            scope.spawn(move || all_are_told(lab(), members));
+        }
+    });
+}
+
 #[test]
 fn all_members_on_a_narrow_link_are_told() {
-    all_are_told(narrow_link(), 61);
-    all_are_told(narrow_link(), 200);
+    few_and_many_are_told(narrow_link);
 }
 
 #[test]
 fn all_members_on_a_narrow_link_beyond_a_router_are_told() {
-    all_are_told(narrow_link_beyond_a_router(), 61);
-    all_are_told(narrow_link_beyond_a_router(), 200);
+    few_and_many_are_told(narrow_link_beyond_a_router);
 }

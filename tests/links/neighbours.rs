@@ -15,7 +15,7 @@ use crate::spoofer::Spoofer;
 const FORGED_PER_SECOND: u32 = 800;
 
 /// How long forged REGISTERs are sent.
-const FLOOD_TIME: Duration = Duration::from_secs(10);
+const FLOOD_TIME: Duration = Duration::from_secs(6);
 
 /// The last bytes of the absent neighbours' addresses.
 const ABSENT: [u8; 8] = [101, 102, 103, 104, 105, 106, 107, 108];
@@ -39,11 +39,11 @@ fn forge(spoofer: &Spoofer, to: SocketAddr) {
 /// Returns whether two clients are served without delay, one on the registry's host and one on its
 /// subnet.
 fn are_served_beside_absent_neighbours(workers: &str) -> bool {
-    let Some(lab) = Lab::new(&["reg", "lan"]) else { return true };
+    let Some(lab) = Lab::alone(&["reg", "lan"]) else { return true };
     lab.cable(["reg", "eth0"], ["lan", "eth0"]);
     lab.ip("reg", "addr add 10.77.0.1/24 dev eth0");
     lab.ip("lan", "addr add 10.77.0.2/24 dev eth0");
-    let registry = Registry::start(&lab, "reg", &["--workers", workers, "--window", "2s"]);
+    let registry = Registry::start(&lab, "reg", &["--workers", workers, "--window", "1s"]);
     let to = |ip: [u8; 4]| SocketAddr::from((ip, registry.port));
     let (home, subnet) = (to([127, 0, 0, 1]), to([10, 77, 0, 1]));
     let local = lab.at("reg", || Client::new([127, 0, 0, 1].into(), home));

@@ -10,14 +10,14 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use hit7::clock::Clock;
 use hit7::proto::{Code, Datagram};
 use hit7::window::Window;
-use hit7_support::{Home, is_long_run, receive, skip, udp_socket};
+use hit7_support::{Home, is_long_run, receive, skip, udp_socket, until};
 
 use crate::{HIT7, address_of, documents, register};
 
@@ -88,6 +88,7 @@ fn register_repeatedly(
     registry: SocketAddr,
     clock: Clock,
     is_over: &AtomicBool,
+    count: &AtomicUsize,
 ) -> Answers {
     let mut answers = Answers::default();
     for round in 0u16.. {
@@ -106,6 +107,7 @@ fn register_repeatedly(
             Datagram::Registered(answer) => {
                 let (window, addr) = (answer.window, socket.local_addr().unwrap());
                 answers.acked.push(Acked { at, window, name, addr });
+                count.fetch_add(1, Ordering::Relaxed);
             }
             Datagram::Error(refusal) => {
                 assert_eq!(refusal.code, Code::Unavailable, "{}", refusal.reason);
@@ -131,16 +133,21 @@ fn settle(home: &Home, clock: Clock) {
 /// Registers clients all the time, and fills the disk in between.
 fn fill_under_load(home: &Home, disk: &SmallDisk, registry: SocketAddr) -> (Full, Answers) {
     let span = Duration::from_secs(if is_long_run() { 5 } else { 3 });
-    let (clock, is_over) = (Clock::start(), AtomicBool::new(false));
+    let (clock, is_over, acked) = (Clock::start(), AtomicBool::new(false), AtomicUsize::new(0));
+    let wait_for_more = || {
+        let enough = acked.load(Ordering::Relaxed) + 100;
+        until("more acks", || (acked.load(Ordering::Relaxed) > enough).then_some(()));
+    };
     thread::scope(|scope| {
-        let is_over = &is_over;
-        let client =
-            |client| scope.spawn(move || register_repeatedly(client, registry, clock, is_over));
+        let (is_over, acked) = (&is_over, &acked);
+        let client = |client| {
+            scope.spawn(move || register_repeatedly(client, registry, clock, is_over, acked))
+        };
         let clients: Vec<_> = (0..CLIENTS).map(client).collect();
-        thread::sleep(Duration::from_millis(2500));
+        wait_for_more();
         settle(home, clock);
         let full = disk.fill(span, clock);
-        thread::sleep(Duration::from_millis(2500));
+        wait_for_more();
         is_over.store(true, Ordering::Relaxed);
         let mut answers = Answers::default();
         for client in clients {
@@ -193,7 +200,11 @@ fn a_full_disk_promises_nothing_and_loses_nothing() {
     // The registry is killed while its last window waits, and started again.
     registry.program.kill();
     let registry = home.serve_at(registry.addr.port(), &FLAGS);
-    thread::sleep(Duration::from_millis(4500));
+    let are_written = || {
+        let documents = documents(&home);
+        answers.acked.iter().all(|acked| documents.contains_key(&acked.window))
+    };
+    until("the documents of all windows", || are_written().then_some(()));
     registry.close();
     check_times(&full, &answers);
     check_documents(&home, &answers);

@@ -8,16 +8,20 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use hit7_support::{Home, Registry, SOON, skip};
+use hit7_support::{Home, Registry, skip, until};
 
 use crate::HIT7;
 
-/// Syncs hang as long as the file named by `HANG` is there.
-const LIBRARY: &str = "#include <stdlib.h>
+/// Syncs hang as long as the file named by `HANG` is there, and make the one named by `HUNG`.
+const LIBRARY: &str = "#include <fcntl.h>
+#include <stdlib.h>
 #include <unistd.h>
 int fdatasync(int fd) {
     (void)fd;
-    while (access(getenv(\"HANG\"), F_OK) == 0) usleep(10000);
+    while (access(getenv(\"HANG\"), F_OK) == 0) {
+        close(open(getenv(\"HUNG\"), O_CREAT | O_WRONLY, 0600));
+        usleep(10000);
+    }
     return 0;
 }
 ";
@@ -41,12 +45,14 @@ fn library(home: &Home) -> Option<PathBuf> {
 fn hung() -> Option<Registry> {
     let home = HIT7.home();
     let (library, hang) = (library(&home)?, home.path().join("hang"));
+    let hung = home.path().join("hung");
     let mut serve = home.command(&["--window", "1day"]);
-    serve.env("LD_PRELOAD", library).env("HANG", &hang);
+    serve.env("LD_PRELOAD", library).env("HANG", &hang).env("HUNG", &hung);
     let registry = home.start(serve);
     registry.client().register();
     fs::write(&hang, "").unwrap();
     registry.client().send(r#"{"type":"REGISTER"}"#);
+    until("a sync hangs", || hung.exists().then_some(()));
     registry.serves();
     Some(registry)
 }
@@ -63,9 +69,11 @@ fn a_stop_does_not_wait_for_a_sync_that_hangs() {
 
 #[test]
 fn a_second_signal_ends_a_stop_at_once() {
-    let Some(registry) = hung() else { return };
+    let Some(mut registry) = hung() else { return };
     registry.program.signal("TERM");
-    // Later than a signal that counts as the same one, and before the stop gives up.
-    std::thread::sleep(SOON / 10);
-    registry.stop("INT").failed(1, &["a second signal ended it at once"]);
+    // Those that come at once count as the same one.
+    while registry.program.is_running() {
+        registry.program.signal("INT");
+    }
+    registry.program.end().failed(1, &["a second signal ended it at once"]);
 }

@@ -1,4 +1,4 @@
-//! Kills and pauses a registry before, at and after boundaries, with clients registering all the
+//! Kills and pauses registries before, at and after boundaries, with clients registering all the
 //! time: each acked client is in its window's document, and a member of the current window at a
 //! kill is still one afterwards, with the same pass.
 
@@ -118,6 +118,15 @@ struct Trial {
     missed: Vec<Window>,
 }
 
+/// What was observed of one registry.
+struct Counts {
+    acked: usize,
+    lost: Vec<Acked>,
+    compared: usize,
+    late: usize,
+    missed: usize,
+}
+
 impl Trial {
     /// Kills the registry `offset` milliseconds after a boundary, and starts it again.
     fn kill(&mut self, offset: u64) {
@@ -177,29 +186,21 @@ impl Trial {
     }
 
     /// Checks the files on disk: no journal is kept of a closed window with a document.
-    fn check(self) {
+    fn check(self) -> Counts {
         let Trial { home, registry, shared, compared, late, missed } = self;
         registry.close();
         let journals = home.journals().len();
         assert!(journals <= 3, "too many journals are kept: {journals}");
         let documents = documents(&home);
         let acked = shared.acked.lock().unwrap();
-        let lost: Vec<_> = acked.iter().filter(|acked| !is_documented(acked, &documents)).collect();
+        let lost = acked.iter().filter(|acked| !is_documented(acked, &documents)).cloned();
         let late = late.iter().filter_map(|window| documents.get(window));
         let late = late.inspect(|it| assert!(it.opened.is_some(), "{it:?}")).count();
         for window in &missed {
             assert_eq!(documents[window].opened, None, "{window} was slept through");
         }
-        let (kills, acked, missed) = (kills(), acked.len(), missed.len());
-        println!(
-            "{kills} kills, {acked} acked, {} lost, {compared} compared, {late} opened late, \
-             {missed} missed",
-            lost.len()
-        );
-        assert!(late > 0 && missed > 0, "it slept into a window, and through one");
-        assert!(acked as u64 > kills * CLIENTS as u64 / 2, "clients registered meanwhile");
-        assert!(compared > 0, "no member's list was seen on both sides of a kill");
-        assert!(lost.is_empty(), "acked and lost: {lost:?}");
+        let (acked, lost, missed) = (acked.len(), lost.collect(), missed.len());
+        Counts { acked, lost, compared, late, missed }
     }
 }
 
@@ -208,8 +209,8 @@ fn is_documented(acked: &Acked, documents: &HashMap<Window, Document>) -> bool {
     document.is_some_and(|it| address_of(it, &acked.name) == Some(acked.addr))
 }
 
-#[test]
-fn a_killed_registry_forgets_nothing_that_it_acked() {
+/// Runs a registry through these kills.
+fn run(kills: impl Iterator<Item = u64>) -> Counts {
     let home = Home::on_disk(HIT7);
     let registry = home.serve(&FLAGS);
     let (addr, shared) = (registry.addr, Arc::new(Shared::default()));
@@ -221,7 +222,7 @@ fn a_killed_registry_forgets_nothing_that_it_acked() {
         .collect();
     let (late, missed) = (Vec::new(), Vec::new());
     let mut trial = Trial { home, registry, shared, compared: 0, late, missed };
-    for kill in 0..kills() {
+    for kill in kills {
         // Before, at and after the boundary, and in the middle.
         trial.kill([WINDOW - 3, 0, 1, 4, WINDOW / 2, WINDOW - 1][kill as usize % 6]);
         match kill % 12 {
@@ -233,5 +234,28 @@ fn a_killed_registry_forgets_nothing_that_it_acked() {
     trial.shared.is_over.store(true, Ordering::Relaxed);
     clients.into_iter().for_each(|client| client.join().unwrap());
     sleep_until_in_window(WINDOW + 500);
-    trial.check();
+    trial.check()
+}
+
+/// The kills are shared out among two registries, which run at the same time.
+#[test]
+fn a_killed_registry_forgets_nothing_that_it_acked() {
+    let kills = kills();
+    let all: [Counts; 2] = thread::scope(|scope| {
+        let half = |half| scope.spawn(move || run((0..kills).filter(move |it| it / 3 % 2 == half)));
+        [0, 1].map(half).map(|counts| counts.join().unwrap())
+    });
+    let lost: Vec<_> = all.iter().flat_map(|it| &it.lost).collect();
+    let sum = |count: fn(&Counts) -> usize| all.iter().map(count).sum::<usize>();
+    let (acked, compared) = (sum(|it| it.acked), sum(|it| it.compared));
+    let (late, missed) = (sum(|it| it.late), sum(|it| it.missed));
+    println!(
+        "{kills} kills, {acked} acked, {} lost, {compared} compared, {late} opened late, {missed} \
+         missed",
+        lost.len()
+    );
+    assert!(late > 0 && missed > 0, "it slept into a window, and through one");
+    assert!(acked as u64 > kills * CLIENTS as u64 / 2, "clients registered meanwhile");
+    assert!(compared > 0, "no member's list was seen on both sides of a kill");
+    assert!(lost.is_empty(), "acked and lost: {lost:?}");
 }

@@ -24,7 +24,7 @@ fn with_few_files_the_registry_serves_or_says_how_many_it_needs() {
         let mut program = Program::start(with_files(files, &home.command(&flags)));
         // A refused start prints nothing on stdout, and ends.
         while program.lines().is_empty() && program.is_running() {
-            std::thread::yield_now();
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
         if program.is_running() {
             drop(program);

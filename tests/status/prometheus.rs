@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use hit7_support::http::get;
-use hit7_support::{Program, skip, until};
+use hit7_support::{Program, free_port, skip, until};
 
 use crate::serve;
 
@@ -38,8 +38,8 @@ fn prometheus_scrapes_the_metrics() {
     let job = format!("{{job_name: hit7, static_configs: [{{targets: ['{}']}}]}}", registry.http());
     fs::write(&config, format!("global: {{scrape_interval: 1s}}\nscrape_configs: [{job}]\n"))
         .unwrap();
-    // Prometheus does not print which port it got; this one was free a moment ago.
-    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Prometheus does not print which port it got.
+    let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let mut command = Command::new("prometheus");
     command.arg(format!("--config.file={}", config.display()));
     command.arg(format!("--storage.tsdb.path={}", data.path().join("series").display()));

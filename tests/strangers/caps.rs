@@ -2,6 +2,7 @@
 //! other sources are not affected.
 
 use std::net::UdpSocket;
+use std::time::{Duration, Instant};
 
 use hit7::proto::{Auth, Code, Profile, Request};
 
@@ -46,7 +47,7 @@ fn ten_thousand_rooms_and_names_from_one_address_are_held_at_its_caps() {
     // Ids do not help either: four are remembered for each member that the cap allows.
     let (socket, cookie) = (&sockets[0], &cookies[0]);
     let new = |k: &u32| is_taken(&registry, socket, &register(&format!("new-{k}"), cookie));
-    assert_eq!((0..10_000).filter(new).count(), 3 * 20);
+    assert_eq!((0..500).filter(new).count(), 3 * 20);
     others_are_not_affected(&registry);
 }
 
@@ -68,9 +69,10 @@ fn who_asks_too_often_is_told_to_slow_down_once_a_second() {
     for _ in 0..100 {
         fast.send_to(&ask, registry.addr).unwrap();
     }
-    fast.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
-    let answers: Vec<Reply> =
-        std::iter::from_fn(|| receive(&fast)).map(|answer| Reply::of(&answer)).collect();
+    let first = receive(&fast);
+    fast.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let answers = first.into_iter().chain(std::iter::from_fn(|| receive(&fast)));
+    let answers: Vec<Reply> = answers.map(|answer| Reply::of(&answer)).collect();
     let slow_downs = answers.iter().filter(|reply| **reply == Reply::Error(Code::SlowDown)).count();
     assert!((1..=2).contains(&slow_downs), "{answers:?}");
     assert!(answers.len() <= 8, "{answers:?}");
@@ -82,15 +84,18 @@ fn who_asks_too_often_is_told_to_slow_down_once_a_second() {
 
 #[test]
 fn more_workers_are_one_registry_with_one_rate() {
-    let flags = [&TRUST_NOBODY[..], &["--workers", "4", "--rate", "1", "--burst", "64"]].concat();
+    let flags = [&TRUST_NOBODY[..], &["--workers", "4", "--rate", "1", "--burst", "32"]].concat();
     let registry = HIT7.serve(&flags);
-    let clients = 64;
+    let (clients, begun) = (32, Instant::now());
     let mut counts = [0, 0];
     for n in 0..2 * clients {
         // The kernel spreads the clients over workers by port, but one address has one rate.
         let socket = socket([127, 0, 0, 1]);
-        socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
         let cookie = cookie(&socket, registry.addr);
+        if n >= clients {
+            // Most of these are not answered at all.
+            socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        }
         match answer(&socket, registry.addr, &register(&format!("id-{n}"), &cookie)) {
             Some(answer) if Reply::of(&answer) == Reply::Registered => counts[0] += 1,
             Some(answer) => assert_eq!(Reply::of(&answer), Reply::Error(Code::SlowDown)),
@@ -98,7 +103,8 @@ fn more_workers_are_one_registry_with_one_rate() {
         }
     }
     // A token a second comes back meanwhile.
-    assert!((clients..clients + 30).contains(&counts[0]), "{counts:?}");
+    let seconds = begun.elapsed().as_secs() + 1;
+    assert!((clients..=clients + seconds).contains(&counts[0]), "{counts:?} in {seconds} s");
     assert!(counts[1] > 0, "{counts:?}");
 }
 

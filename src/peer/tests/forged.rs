@@ -193,7 +193,7 @@ fn datagram(rig: &Rig, kind: u8, minute: u64) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(75))]
 
     #[test]
     fn no_datagrams_stop_a_peer_from_registering(steps in prop::collection::vec(any_step(), 0..60), seed: u64) {

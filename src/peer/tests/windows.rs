@@ -63,7 +63,7 @@ fn a_window_datagram_replaces_a_lost_registered() {
 #[test]
 fn missing_parts_are_asked_for() {
     let mut first = Vec::new();
-    for seed in 0..100 {
+    for seed in 0..40 {
         let mut rig = Rig::waiting(config(seed));
         three_parts(&mut rig);
         rig.run(secs(60));

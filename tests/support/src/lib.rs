@@ -20,7 +20,7 @@ pub use home::{Home, Registry, listening};
 pub use json::{keys, text};
 pub use program::{Exit, Hit7, Program};
 pub use skip::{announce, has_ipv6, has_time, is_long_run, skip};
-pub use udp::{UdpClient, receive, udp_socket};
+pub use udp::{UdpClient, free_port, receive, udp_socket};
 
 /// The longest time that a test waits for anything before it fails, on a slow machine too.
 pub const DEADLINE: Duration = Duration::from_secs(120);

@@ -1,6 +1,8 @@
 //! UDP clients for tests, which send and read text like `nc -u`, and plain sockets.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::process;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,6 +14,22 @@ pub fn udp_socket(ip: impl Into<IpAddr>, timeout: Duration) -> UdpSocket {
     let socket = UdpSocket::bind((ip.into(), 0)).unwrap();
     socket.set_read_timeout(Some(timeout)).unwrap();
     socket
+}
+
+/// Returns a UDP and TCP port of loopback that is free, for a program that cannot say which one it
+/// got. It is not of those that systems give out, as another test could be given it meanwhile.
+pub fn free_port() -> u16 {
+    static COUNT: AtomicU16 = AtomicU16::new(0);
+    let is_free = |port| {
+        UdpSocket::bind(("127.0.0.1", port)).is_ok()
+            && TcpListener::bind(("127.0.0.1", port)).is_ok()
+    };
+    let mut ports = std::iter::repeat_with(|| {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        // Tests of other executables begin elsewhere.
+        10_000 + (process::id() as u16).wrapping_mul(61).wrapping_add(count) % 20_000
+    });
+    ports.by_ref().take(1000).find(|port| is_free(*port)).expect("a free port")
 }
 
 /// Receives the next datagram from any sender; `None` if none comes within the socket's timeout.
