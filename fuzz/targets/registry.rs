@@ -251,7 +251,7 @@ impl World {
         let fold = |record| apply(&mut self.model, record);
         let ended: Vec<_> = self.journal.iter().flat_map(fold).collect();
         if let Err(error) = self.restart() {
-            let ResumeError::ClockBehind { last, .. } = error;
+            let ResumeError::ClockBehind { last, .. } = error else { panic!("{error}") };
             assert_eq!(Some(last), self.model.last_open);
             assert!(self.now.wall.plus(LENGTH.span()) < last.opens(), "{error}");
             self.now.wall = last.opens();
