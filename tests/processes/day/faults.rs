@@ -325,7 +325,7 @@ impl Target<'_> {
     fn set_clock(&self, seconds: i32, span: Duration) {
         let Some(clock) = &self.registry.world.clock else { return };
         self.registry.diary.note(&format!("the clock is set by {seconds} s"));
-        clock.set(seconds);
+        clock.set(seconds.into());
         thread::sleep(span);
         clock.set(0);
     }
