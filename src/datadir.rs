@@ -26,8 +26,8 @@ use crate::store::{
 pub struct DataDir {
     path: PathBuf,
     secret: Secret,
-    /// The lock is held as long as this file is open.
-    _lock: File,
+    /// The locks are held as long as these files are open.
+    _locks: Locks,
 }
 
 /// An operation without which a registry's promises do not hold, and that some file systems lack.
@@ -102,18 +102,18 @@ impl DataDir {
         };
         make_dir(path)?;
         restrict_data_dir(path)?;
-        let (lock, is_locked) = lock(path)?;
-        if !is_locked {
+        let (locks, are_held) = lock(path)?;
+        if !are_held {
             accept(Weakness::Lock)?;
         }
-        if !can_sync(path, &lock)? {
+        if !can_sync(path, &locks)? {
             accept(Weakness::Sync)?;
         }
         restrict_journal_dir(&path.join("journal"));
         let secret = open_secret(&path.join("secret"))?;
         // Made now, so that a file in its place is found at the start, not with the first document.
         make_dir_durably(&Disk, &path.join("windows"))?;
-        Ok(DataDir { path: path.to_owned(), secret, _lock: lock })
+        Ok(DataDir { path: path.to_owned(), secret, _locks: locks })
     }
 
     /// Returns the secret that cookies, passes and seeds are computed from.
@@ -198,24 +198,36 @@ fn restrict(path: &Path, mode: u32) {
     }
 }
 
-/// Locks the directory; returns the file that holds the lock, and whether its file system has locks.
-fn lock(dir: &Path) -> Result<(File, bool), DataDirError> {
+/// The open files that hold the locks of a data directory.
+#[derive(Debug)]
+struct Locks {
+    /// The directory itself, which not every file system can lock.
+    dir: File,
+    /// The file `lock`, which somebody may remove while a registry runs.
+    file: File,
+}
+
+/// Locks the directory; returns the locks, and whether its file system has any.
+fn lock(dir: &Path) -> Result<(Locks, bool), DataDirError> {
     let path = dir.join("lock");
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false).mode(0o600);
     let file = open_regular(options, &path).at("open", &path)?;
-    match file.try_lock() {
-        Ok(()) => Ok((file, true)),
-        Err(TryLockError::Error(error)) if is_unsupported(&error) => Ok((file, false)),
+    let locks = Locks { dir: File::open(dir).at("open", dir)?, file };
+    if let Err(TryLockError::WouldBlock) = locks.dir.try_lock() {
+        return Err(DataDirError::InUse(dir.to_owned()));
+    }
+    match locks.file.try_lock() {
+        Ok(()) => Ok((locks, true)),
+        Err(TryLockError::Error(error)) if is_unsupported(&error) => Ok((locks, false)),
         Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(dir.to_owned())),
         Err(TryLockError::Error(error)) => Err(StoreError::new("lock", &path, error).into()),
     }
 }
 
 /// Returns whether the file system of the directory can sync a folder and a file in it.
-fn can_sync(dir: &Path, file: &File) -> Result<bool, StoreError> {
-    let folder = File::open(dir).at("open", dir)?;
-    match folder.sync_all().and_then(|()| file.sync_data()) {
+fn can_sync(dir: &Path, locks: &Locks) -> Result<bool, StoreError> {
+    match locks.dir.sync_all().and_then(|()| locks.file.sync_data()) {
         Err(error) if is_unsupported(&error) => Ok(false),
         synced => synced.at("sync", dir).map(|()| true),
     }

@@ -51,7 +51,11 @@ fn a_folder_in_use_is_refused_until_its_registry_stops() {
     let home = HIT7.home();
     let registry = home.serve(&[]);
     let path = home.data();
-    home.refused(&[]).failed(1, &[path.to_str().unwrap(), "another registry", "--data"]);
+    let refuses =
+        || home.refused(&[]).failed(1, &[path.to_str().unwrap(), "another registry", "--data"]);
+    refuses();
+    fs::remove_file(path.join("lock")).unwrap();
+    refuses();
     registry.serves();
     registry.stop("INT").succeeded();
     home.serve(&[]).serves();

@@ -210,20 +210,24 @@ fn a_full_disk_promises_nothing_and_loses_nothing() {
     check_documents(&home, &answers);
 }
 
+/// Within the limit a write is short; from there on, it is a signal too.
 #[test]
 fn at_the_limit_of_file_sizes_nothing_is_promised_and_the_registry_goes_on() {
     let home = HIT7.home();
-    let (serve, mut limited) = (home.command(&["--window", "1day"]), Command::new("sh"));
-    limited.args(["-c", "ulimit -f 8; exec \"$0\" \"$@\""]);
-    limited.arg(serve.get_program()).args(serve.get_args());
-    let mut registry = home.start(limited);
-    let refusal = (0..1000).find_map(|_| {
-        let answer = registry.client().ask(r#"{"type":"REGISTER"}"#);
-        (answer["type"] == "ERROR").then_some(answer)
-    });
-    assert_eq!(refusal.expect("a limit")["code"], "unavailable");
-    let why = registry.program.error_line();
-    assert!(why.contains("(ulimit -f)"), "{why}");
-    registry.serves();
-    registry.close();
+    home.serve(&["--window", "1day"]).close();
+    for (limit, told) in [("8", "bytes: is the disk full"), ("0", "File too large")] {
+        let (serve, mut limited) = (home.command(&["--window", "1day"]), Command::new("sh"));
+        limited.args(["-c", &format!("ulimit -f {limit}; exec \"$0\" \"$@\"")]);
+        limited.arg(serve.get_program()).args(serve.get_args());
+        let mut registry = home.start(limited);
+        let refusal = (0..1000).find_map(|_| {
+            let answer = registry.client().ask(r#"{"type":"REGISTER"}"#);
+            (answer["type"] == "ERROR").then_some(answer)
+        });
+        assert_eq!(refusal.expect("a limit")["code"], "unavailable");
+        let why = registry.program.error_line();
+        assert!(why.contains(told) && why.contains("(ulimit -f)"), "{why}");
+        registry.serves();
+        registry.close();
+    }
 }
