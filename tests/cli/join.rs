@@ -205,6 +205,8 @@ fn what_waited_while_a_client_was_paused_is_not_new() {
     let registry = HIT7.serve(&["--window", "2s"]);
     let mut ana = registry.join(&["--json", "--name", "ana"]);
     let before = ana.event("window");
+    // Without this there would be no next WINDOW to wait in the socket.
+    ana.event("registered");
     ana.pause(Duration::from_secs(7));
     let opens = |event: &Value| {
         let window: hit7::window::Window = event["window"].as_str().unwrap().parse().unwrap();
