@@ -209,10 +209,10 @@ impl Registry {
     pub fn resume(&mut self, now: Now) -> Result<(), ResumeError> {
         self.is_replaying = false;
         match self.last_opened {
-            _ if now.wall.is_clamped() => Err(ResumeError::NoWindows),
             Some(last) if now.wall.plus(self.current.length().span()) < last.opens() => {
                 Err(ResumeError::ClockBehind { last, now: now.wall })
             }
+            _ if now.wall.is_clamped() => Err(ResumeError::NoWindows),
             _ => Ok(()),
         }
     }
