@@ -139,7 +139,7 @@ impl Registry {
             };
         }
         match self.current.id_entry(id) {
-            Some(entry) if !self.is_due(now) => {
+            Some(entry) if now.wall < self.current.closes() => {
                 let window = self.current.window();
                 verdict_of_known_id(entry, seq, addr, window, |slot| self.current.member_in(slot))
             }

@@ -563,6 +563,8 @@ fn another_length_begins_when_the_current_window_closes() {
     assert_eq!(it.registry.next().0.to_string(), "2026-11-23T11:30:02Z");
     it.registry.handle_timeout(at("11:30:01"));
     assert!(it.registry.take_proposals().is_empty());
+    let told = it.told_window(at("11:30:01"), ANA, register("a", 1));
+    assert_eq!(told.to_string(), "2026-11-23T11:30:02Z", "what 11:29 knew is forgotten");
 }
 
 #[test]
