@@ -323,6 +323,32 @@ fn while_the_files_are_gone_or_others_nothing_is_acked() {
 }
 
 #[test]
+fn what_is_discarded_while_the_folder_is_gone_is_removed_when_it_is_back() {
+    let home = tempfile::tempdir().unwrap();
+    let (dir, there) = (home.path().join("journal"), home.path().join("elsewhere"));
+    let (mut journal, ..) = try_open(Disk, &dir, false).unwrap();
+    write(&mut journal, &records([1]));
+    write(&mut journal, &[register(1, 2)]);
+    std::fs::rename(&dir, &there).unwrap();
+    journal.discard(window(0));
+    let mut epoch = Epoch::default();
+    for number in [3, 4] {
+        journal.submit(epoch, batch([number]));
+        match block_on(journal.next()) {
+            Outcome::Refused { epoch: refused, .. } => epoch = refused.next(),
+            other => panic!("{other:?}"),
+        }
+    }
+    std::fs::rename(&there, &dir).unwrap();
+    let last = Entry { ticket: None, record: register(1, 5) };
+    journal.submit(epoch, vec![last]);
+    assert!(matches!(block_on(journal.next()), Outcome::Durable(_)));
+    drop(journal);
+    let kept = [register(1, 2), register(1, 5)];
+    assert_eq!(try_open(Disk, &dir, false).unwrap().2, kept);
+}
+
+#[test]
 fn a_file_that_was_removed_after_a_start_is_not_made_anew() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("journal");

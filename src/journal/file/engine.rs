@@ -56,7 +56,7 @@ pub(super) struct Engine<S: Store> {
     is_lost: bool,
     /// Batches of epochs before this one are refused.
     fence: Epoch,
-    /// Closed windows whose files are removed once the group is written.
+    /// Closed windows whose files are removed once the group is written, and the folder is there.
     discards: Vec<Window>,
 }
 
@@ -97,9 +97,7 @@ impl<S: Store> Engine<S> {
                 self.take_queued();
                 self.commit();
             }
-            for window in std::mem::take(&mut self.discards) {
-                self.files.discard(window);
-            }
+            self.discards.retain(|window| !self.files.discard(*window));
         }
     }
 

@@ -114,15 +114,22 @@ impl<S: Store> Files<S> {
     }
 
     /// Removes the file of a window, and the day's folder if it is empty then. The removal need not
-    /// be durable: a closed window's file that comes back is discarded again.
-    pub(super) fn discard(&mut self, window: Window) {
+    /// be durable: a closed window's file that comes back is discarded again. Returns `false` if the
+    /// journal's folder is gone, and may come back with the file.
+    pub(super) fn discard(&mut self, window: Window) -> bool {
+        let FileOptions { store, dir, .. } = &self.options;
+        if check_identity(store, dir, Some(self.dir)).is_err() {
+            return false;
+        }
         self.open.remove(&window);
         let path = self.path(window);
         if let Err(error) = remove_if_there(&self.options.store, &path) {
-            return tracing::warn!("{error}; it is tried again at the next start");
+            tracing::warn!("{error}; it is tried again at the next start");
+            return true;
         }
         self.existing.remove(&window);
         let _ = self.options.store.remove_dir(parent(&path));
+        true
     }
 
     fn length(&self, window: Window) -> Length {
