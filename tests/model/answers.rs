@@ -58,6 +58,10 @@ impl Model {
             format!("REGISTERED for {}, neither open nor next", it.window)
         })?;
         let there = if is_current { &mut self.current } else { &mut self.next };
+        let length = there.settings.length.millis();
+        Rule::Frozen.require(it.window_ms == length, || {
+            format!("{} is told to last {} ms, and lasts {length}", it.window, it.window_ms)
+        })?;
         let member = there.members.get(&to);
         let is_in =
             member.is_some_and(|member| member.id == it.id && member.profile.room == it.room);
@@ -102,7 +106,7 @@ impl Model {
             member.is_some_and(|member| member.id.as_ref() == id && member.profile.room == *room);
         Rule::NoPeeking
             .require(is_in, || format!("the pass of {room} is told to {you}, who is not in"))?;
-        let fits = match members.len() <= self.cap + 1 {
+        let fits = match members.len() <= self.current.settings.cap + 1 {
             true => is_page(page, &self.own_pages(&members), members.len()),
             false => self.is_share(page, you, &members),
         };
@@ -123,7 +127,7 @@ impl Model {
         let peers: Vec<SocketAddr> =
             page.candidates().into_iter().flatten().map(|peer| peer.addr).collect();
         let others = peers.iter().all(|peer| *peer != you && members.contains(peer));
-        let whole = page.parts > 1 || peers.len() == self.cap;
+        let whole = page.parts > 1 || peers.len() == self.current.settings.cap;
         let counted = page.count as usize == members.len();
         others && whole && counted && peers.is_sorted_by(|a, b| a < b)
     }

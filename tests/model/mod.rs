@@ -12,8 +12,9 @@ mod rule;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use hit7::mesh::ListCap;
 use hit7::proto::{Id, Profile, Room};
-use hit7::record::{Leaving, Missing, Opening, Record, Registration};
+use hit7::record::{Header, Leaving, Missing, Opening, Record, Registration};
 use hit7::roster::FinalizedWindow;
 use hit7::window::{Length, Wall, Window};
 
@@ -65,16 +66,29 @@ pub(crate) struct IdEntry {
     pub(crate) state: IdState,
 }
 
+/// The settings that a window has from its first record to its close, whatever a restart brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) length: Length,
+    /// The most peers in an own list.
+    pub(crate) cap: usize,
+}
+
 /// One window of the model: its members, and what is remembered of the ids that sent requests.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Filling {
     /// Which window this is; `None` until the first record.
     pub(crate) window: Option<Window>,
+    pub(crate) settings: Settings,
     pub(crate) members: Members,
     pub(crate) ids: BTreeMap<Id, IdEntry>,
 }
 
 impl Filling {
+    fn new(window: Option<Window>, settings: Settings) -> Filling {
+        Filling { window, settings, members: Members::new(), ids: BTreeMap::new() }
+    }
+
     fn register(&mut self, it: &Registration) {
         let addr = it.path.peer;
         self.members.retain(|_, member| member.id.is_none() || member.id != it.id);
@@ -115,25 +129,47 @@ impl Filling {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
-    length: Length,
-    /// The most peers in an own list.
-    pub(crate) cap: usize,
+    /// The settings of windows that have no record yet.
+    pub(crate) settings: Settings,
     pub(crate) last_open: Option<Window>,
     /// The last window whose registrations were ended by an opening, or by being missed.
     pub(crate) last_ended: Option<Window>,
+    /// When that window closes: the next one begins then, or later.
+    free_from: Option<Wall>,
     pub(crate) current: Filling,
     pub(crate) next: Filling,
 }
 
 impl Model {
     pub(crate) fn new(length: Length, cap: usize) -> Model {
-        let (current, next) = (Filling::default(), Filling::default());
-        Model { length, cap, last_open: None, last_ended: None, current, next }
+        let settings = Settings { length, cap };
+        let empty = Filling::new(None, settings);
+        let (current, next) = (empty.clone(), empty);
+        Model { settings, last_open: None, last_ended: None, free_from: None, current, next }
     }
 
-    /// Returns the window that follows the last one that was opened or missed.
-    fn following(&self) -> Option<Window> {
-        self.last_ended.map(|last| self.length.first_from(self.length.closes(last)))
+    /// Notes that the journal of a window begins, with the settings of that window. A registry that
+    /// runs needs no such note: it gives its own settings to each window that begins.
+    pub(crate) fn begin(&mut self, header: &Header) -> Check {
+        let Header { window, length, cap } = *header;
+        self.check_free(window)?;
+        let cap = cap.map_or(self.settings.cap, ListCap::peers);
+        self.next = Filling::new(Some(window), Settings { length, cap });
+        Ok(())
+    }
+
+    fn check_free(&self, window: Window) -> Check {
+        let is_free = self.free_from.is_none_or(|from| window.opens() >= from);
+        Rule::TimeNeverRunsBack
+            .require(is_free, || format!("{window} begins before {:?} has closed", self.last_ended))
+    }
+
+    /// Ends the window being filled at its opening, or when it is missed, and returns the window.
+    fn end(&mut self, window: Window, Settings { length, .. }: Settings) -> Filling {
+        let closes = length.closes(window);
+        (self.last_ended, self.free_from) = (Some(window), Some(closes));
+        let following = self.settings.length.first_from(closes);
+        std::mem::replace(&mut self.next, Filling::new(Some(following), self.settings))
     }
 
     /// Applies a record of the journal. Returns a window that is missed, with its members.
@@ -144,18 +180,18 @@ impl Model {
             Record::Missed(missing) => return self.miss(missing),
             Record::Register(_) | Record::Leave(_) => {}
         }
-        let expected = self.following().or(self.next.window).unwrap_or(window);
+        let expected = self.next.window.unwrap_or(window);
         Rule::NextMinute.require(window == expected, || {
             format!("a record for {window} where {expected} is filled")
         })?;
         self.next.window = Some(window);
         match record {
             Record::Register(it) => {
-                self.check_seq(it.id.as_ref(), it.seq, it.path.peer)?;
+                self.check_seq(it.id.as_ref(), it.seq, it.path.peer, it.at)?;
                 self.next.register(it);
             }
             Record::Leave(it) => {
-                self.check_seq(it.id.as_ref(), it.seq, it.path.peer)?;
+                self.check_seq(it.id.as_ref(), it.seq, it.path.peer, it.at)?;
                 self.next.leave(it);
             }
             Record::Open(_) | Record::Missed(_) => unreachable!("handled above"),
@@ -168,32 +204,39 @@ impl Model {
         let rule = Rule::TimeNeverRunsBack;
         let filled = self.next.window;
         rule.require(filled == Some(window), || format!("{window} is missed, and not {filled:?}"))?;
-        let closes = self.length.closes(window);
+        let settings = self.next.settings;
+        let closes = settings.length.closes(window);
         rule.require(at >= closes, || format!("{window} is missed at {at}, before it closes"))?;
-        self.last_ended = Some(window);
-        let following = Filling { window: self.following(), ..Filling::default() };
-        Ok(Some((window, std::mem::replace(&mut self.next, following).members)))
+        Ok(Some((window, self.end(window, settings).members)))
     }
 
     fn open(&mut self, opening: &Opening) -> Result<Option<(Window, Members)>, Broken> {
-        let (window, at) = (opening.window, self.length.window_at(opening.at));
+        let (window, at) = (opening.window, opening.length.window_at(opening.at));
         let rule = Rule::TimeNeverRunsBack;
         let last = self.last_open;
         rule.require(last < Some(window), || format!("{window} opens after {last:?}"))?;
         rule.require(at == window, || format!("{window} opens outside its time, at {at}"))?;
+        self.check_free(window)?;
         let passed = self.next.window.filter(|filled| *filled < window);
         let members = self.next.members.len();
         rule.require(passed.is_none() || members == 0, || {
             format!("{passed:?} is passed over without a word")
         })?;
-        (self.last_open, self.last_ended) = (Some(window), Some(window));
-        let following = Filling { window: self.following(), ..Filling::default() };
-        let filled = std::mem::replace(&mut self.next, following);
-        if filled.window == Some(window) {
-            self.current = filled;
-            return Ok(None);
-        }
-        self.current = Filling { window: Some(window), ..Filling::default() };
+        let settings = match self.next.window == Some(window) {
+            true => self.next.settings,
+            false => self.settings,
+        };
+        let cap = opening.cap.map_or(settings.cap, ListCap::peers);
+        let opened_with = Settings { length: opening.length, cap };
+        Rule::Frozen.require(opened_with == settings, || {
+            format!("{window} began with {settings:?} and opens with {opened_with:?}")
+        })?;
+        self.last_open = Some(window);
+        let filled = self.end(window, settings);
+        self.current = match filled.window == Some(window) {
+            true => filled,
+            false => Filling::new(Some(window), settings),
+        };
         Ok(None)
     }
 }

@@ -21,7 +21,7 @@ pub(crate) enum Verdict {
 impl Model {
     /// Returns whether the current window has closed, or none has opened yet.
     pub(crate) fn is_over(&self, wall: Wall) -> bool {
-        self.last_open.is_none_or(|last| wall >= self.length.closes(last))
+        self.last_open.is_none_or(|last| wall >= self.current.settings.length.closes(last))
     }
 
     /// Returns the highest `seq` that is remembered of an id.
@@ -30,9 +30,15 @@ impl Model {
         seq(&self.next).max(if current_counts { seq(&self.current) } else { None })
     }
 
-    pub(super) fn check_seq(&self, id: Option<&Id>, seq: Option<u64>, addr: SocketAddr) -> Check {
+    pub(super) fn check_seq(
+        &self,
+        id: Option<&Id>,
+        seq: Option<u64>,
+        addr: SocketAddr,
+        at: Wall,
+    ) -> Check {
         let (Some(id), Some(seq)) = (id, seq) else { return Ok(()) };
-        let highest = self.highest(id, true);
+        let highest = self.highest(id, !self.is_over(at));
         Rule::Once.require(highest <= Some(seq), || {
             format!("{id} goes back from seq {highest:?} to {seq}")
         })?;
@@ -54,12 +60,16 @@ impl Model {
             return Verdict::Silence;
         }
         let windows = [&self.next, &self.current].into_iter().take(if over { 1 } else { 2 });
-        let mut known = windows.filter_map(|it| Some((it.window?, it.ids.get(id)?)));
-        match known.find(|(_, entry)| entry.seq == Some(seq)) {
-            Some((_, entry)) if entry.addr != addr => Verdict::New,
-            Some((_, entry)) if entry.state != state => Verdict::Silence,
-            Some((window, _)) if wall >= self.length.closes(window) => Verdict::New,
-            Some((window, _)) => Verdict::Retry(window),
+        let closes = |it: &Filling, window| it.settings.length.closes(window);
+        let mut known = windows.filter_map(|it| {
+            let window = it.window?;
+            Some((window, closes(it, window), it.ids.get(id)?))
+        });
+        match known.find(|(_, _, entry)| entry.seq == Some(seq)) {
+            Some((_, _, entry)) if entry.addr != addr => Verdict::New,
+            Some((_, _, entry)) if entry.state != state => Verdict::Silence,
+            Some((_, closes, _)) if wall >= closes => Verdict::New,
+            Some((window, ..)) => Verdict::Retry(window),
             None => Verdict::New,
         }
     }

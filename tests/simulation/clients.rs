@@ -28,13 +28,15 @@ pub(crate) enum Action {
     SendOld,
     /// An outsider sends a QUERY.
     Query,
+    /// A client sends QUERYs as fast as it can.
+    Flood,
     /// A stranger sends a forged datagram.
     Forge,
     /// A member of the crowd in the registry's own network registers.
     Join(u8),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Client {
     addr: SocketAddr,
     cookie: String,
@@ -65,6 +67,7 @@ impl World {
         self.plan_actions(Fault::Scripts, 60, Action::Ask);
         self.plan_actions(Fault::Scripts, 15, Action::SendOld);
         self.plan_actions(Fault::Outsiders, 15, Action::Query);
+        self.plan_actions(Fault::Flags, 6, Action::Flood);
         self.plan_actions(Fault::Forgers, 40, Action::Forge);
         if self.dice.has(Fault::Crowd) {
             let crowd = self.dice.draw(Fault::Crowd, 40, 120) as u8;
@@ -92,6 +95,7 @@ impl World {
             Action::Retry { client, request, tries } => self.retry(client, request, tries),
             Action::SendOld => self.send_old(),
             Action::Query => self.query(),
+            Action::Flood => self.flood(),
             Action::Forge => self.forge(),
             Action::Join(member) => self.join(member),
         }
@@ -191,6 +195,24 @@ impl World {
         let part = self.dice.draw(kind, 0, 3) as u32;
         let seq = Some(self.dice.draw(kind, 1 << 40, 1 << 41));
         self.ask_first(client, Request::query(id, seq, room, part), 2);
+    }
+
+    fn flood(&mut self) {
+        let client = self.some_client(Fault::Flags);
+        let Client { addr: from, cookie, .. } = self.clients.all[client].clone();
+        if cookie == NO_COOKIE {
+            return self.ask_first(
+                client,
+                Request::query(None, Some(1 << 42), Room::default(), 0),
+                2,
+            );
+        }
+        self.seen.note("a client asked as fast as it could");
+        let query = Request::query(None, Some(1 << 43), Room::default(), 0);
+        let bytes = query.encode(&Auth::with_cookie(&cookie));
+        for _ in 0..40 {
+            self.send(Packet { from, to: addr(REGISTRY), bytes: bytes.clone() });
+        }
     }
 
     /// Registers a member of the crowd, from the registry's own network and without an id.

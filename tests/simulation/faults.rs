@@ -28,6 +28,7 @@ faults! {
     Crash Down SyncFail Short Full Slow Hang Kept Torn
     PeerDeath Leaving Scripts Outsiders Forgers Crowd
     FullSocket HelperDeath Jump
+    Flags Gone Documents
 }
 
 /// The kinds of fault that are switched on, as a bit set.

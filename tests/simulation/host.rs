@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hit7::archive::Document;
@@ -26,6 +26,7 @@ use hit7::window::{Length, Wall, Window};
 use crate::clock::HostClock;
 use crate::faults::Fault;
 use crate::journal::{SimulatedJournal, Step};
+use crate::model::Settings;
 use crate::mutations::Mutation;
 use crate::network::Packet;
 use crate::rules::Asked;
@@ -43,15 +44,35 @@ const NO_LIMIT: Rate = Rate { per_second: 0, burst: 0 };
 /// The number of sockets among which the fan-out's destinations are divided.
 const FANOUT_SOCKETS: u8 = 4;
 
+/// The flags that the registry is started with, and that a restart may change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flags {
+    pub(crate) length: Length,
+    pub(crate) cap: ListCap,
+    pub(crate) caps: Caps,
+    pub(crate) rate: Rate,
+}
+
+impl Flags {
+    pub(crate) fn new(length: Length, cap: usize) -> Flags {
+        Flags { length, cap: ListCap::new(cap), caps: Caps::default(), rate: NO_LIMIT }
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings { length: self.length, cap: self.cap.peers() }
+    }
+}
+
 /// The part of the registry's host that survives a crash of the process.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) clock: HostClock,
-    pub(crate) length: Length,
-    pub(crate) cap: ListCap,
+    pub(crate) flags: Flags,
     pub(crate) journal: SimulatedJournal,
     /// The text of each document file.
     pub(crate) documents: BTreeMap<Window, String>,
+    /// The window whose document cannot be written, or all, and until when.
+    pub(crate) documents_fail: Option<(Option<Window>, Duration)>,
     pub(crate) secret: u8,
     pub(crate) up: Option<Process>,
     /// A jump of the wall clock, which has not been taken back: when it came, and by how many
@@ -77,6 +98,12 @@ pub(crate) struct Process {
     archive: Option<Option<(Duration, DocumentSource)>>,
     /// The windows whose document was written by this process, or that had no members.
     archived: BTreeSet<Window>,
+    /// The windows that have opened or were missed.
+    windows: Vec<Weak<FinalizedWindow>>,
+    /// Windows whose document could not be written.
+    failed: BTreeSet<Window>,
+    /// What a mutation keeps of them.
+    kept: Vec<DocumentSource>,
     /// Until when the process waits for a full socket, as a mutation makes it do.
     waits_until: Duration,
 }
@@ -100,18 +127,13 @@ impl Socket {
 }
 
 impl Host {
-    pub(crate) fn new(
-        clock: HostClock,
-        length: Length,
-        cap: usize,
-        journal: SimulatedJournal,
-    ) -> Host {
+    pub(crate) fn new(clock: HostClock, flags: Flags, journal: SimulatedJournal) -> Host {
         Host {
             clock,
-            length,
-            cap: ListCap::new(cap),
+            flags,
             journal,
             documents: BTreeMap::new(),
+            documents_fail: None,
             secret: 7,
             up: None,
             jump: None,
@@ -158,6 +180,10 @@ impl World {
     /// Starts the registry; returns whether it started.
     pub(crate) fn boot(&mut self) -> bool {
         let t = self.t;
+        if !self.find_journal() {
+            return false;
+        }
+        self.change_flags();
         if self.setup.mutation == Some(Mutation::NewSecret) {
             self.host.secret += 1;
         }
@@ -166,8 +192,15 @@ impl World {
         let born = self.host.clock.mono(t);
         let now = self.host.now(t, born);
         let secret = Arc::new(Secret::from_bytes([self.host.secret; 32]));
-        let gate = Gate::new(secret.cookie_issuer(), vec![TRUSTED.parse().unwrap()], NO_LIMIT);
-        let config = Config { length: self.host.length, cap: self.host.cap, caps: Caps::default() };
+        let Flags { length, cap, mut caps, mut rate } = self.host.flags;
+        (self.host.journal.length, self.host.journal.cap) = (length, cap);
+        match self.setup.mutation {
+            Some(Mutation::CapsForgotten) => caps = Caps::default(),
+            Some(Mutation::RateForgotten) => rate = NO_LIMIT,
+            _ => {}
+        }
+        let gate = Gate::new(secret.cookie_issuer(), vec![TRUSTED.parse().unwrap()], rate);
+        let config = Config { length, cap, caps };
         let mut registry = Registry::new(config, secret, now);
         self.host.journal.replay(|header, record| match record {
             None => registry.begin(header),
@@ -176,7 +209,7 @@ impl World {
         let resumed = registry.resume(now);
         self.trace(|| format!("the registry starts: {resumed:?}"));
         let goes_on = resumed.is_ok() || self.setup.mutation == Some(Mutation::ResumeUnchecked);
-        self.rules.on_start(now.wall, goes_on, self.host.journal.records());
+        self.rules.on_start(now.wall, goes_on, self.host.journal.files(), self.host.flags);
         if !goes_on {
             self.seen.note("a start was refused: the clock is far behind");
             self.agenda(self.t + Duration::from_secs(5), Agenda::SetClockRight);
@@ -190,6 +223,9 @@ impl World {
             epoch: Epoch::default(),
             archive: Some(None),
             archived: BTreeSet::new(),
+            windows: Vec::new(),
+            failed: BTreeSet::new(),
+            kept: Vec::new(),
             waits_until: Duration::ZERO,
         });
         self.wake_registry();
@@ -211,7 +247,7 @@ impl World {
         let down = match self.dice.roll(Fault::Down, 0.3) {
             true => {
                 self.seen.note("down for a window or more");
-                let length = self.host.length.millis();
+                let length = self.host.flags.length.millis();
                 self.dice.millis(Fault::Down, length, length * 5 / 2)
             }
             false => self.dice.millis(Fault::Crash, 5, 3_000),
@@ -256,7 +292,7 @@ impl World {
                 }
             }
             Admit::Pass { request, trusted } => {
-                self.rules.on_passed(path.peer);
+                self.rules.on_passed(path.peer, &request);
                 self.take(now, &packet, Inbound { path, request, trusted });
             }
             Admit::Refuse(transmit, why) => {
@@ -362,7 +398,9 @@ impl World {
             now.wall = now.wall.plus(Duration::from_millis(700));
         }
         self.process().node.handle(now, Input::Timeout);
-        while let Some(step) = self.host.journal.advance(self.t, &mut self.dice, &mut self.seen) {
+        while !self.waits()
+            && let Some(step) = self.host.journal.advance(self.t, &mut self.dice, &mut self.seen)
+        {
             self.settle(step);
             if self.host.up.is_none() {
                 return;
@@ -504,8 +542,12 @@ impl World {
 
     fn follow(&mut self, event: Event, now: Now) {
         match event {
-            Event::Opened(window, _) => self.follow_opening(&window, now),
+            Event::Opened(window, _) => {
+                self.process().windows.push(Arc::downgrade(&window));
+                self.follow_opening(&window, now);
+            }
             Event::Missed(window) => {
+                self.process().windows.push(Arc::downgrade(&window));
                 self.follow_missed(window.window());
                 self.rules.on_ended(&window);
             }
@@ -595,22 +637,52 @@ impl World {
             self.process().archive = None;
             return;
         }
-        let (window, result) = (source.window(), self.write_document_of(source));
+        let (window, mut result) = (source.window(), self.write_document_of(&source));
+        if result.is_err() {
+            self.rules.on_document_failed(window);
+            let process = self.process();
+            process.failed.insert(window);
+            match self.setup.mutation {
+                Some(Mutation::OneHoldsUpAll) => {
+                    self.process().archive = Some(Some((t + Duration::from_secs(1), source)));
+                    return;
+                }
+                Some(Mutation::HoldsWhatFails) => self.process().kept.push(source),
+                Some(Mutation::FailureTakenForDone) => {
+                    self.process().archived.insert(window);
+                    result = Ok(());
+                }
+                _ => {}
+            }
+        } else if self.process().failed.remove(&window) {
+            self.seen.note("a document was written after it had failed");
+        }
         let now = self.now().expect("the registry is up");
         self.trace(|| format!("the document of {window}: {result:?}"));
         self.process().node.handle(now, Input::Archived(window, result));
     }
 
-    fn write_document_of(&mut self, source: DocumentSource) -> Result<(), String> {
+    fn write_document_of(&mut self, source: &DocumentSource) -> Result<(), String> {
         if self.t < self.host.journal.full_until {
             return Err("the disk is full".to_owned());
         }
         let window = source.window();
+        let fails = |(it, until): &(Option<Window>, Duration)| {
+            self.t < *until && it.is_none_or(|it| it == window)
+        };
+        if self.host.documents_fail.as_ref().is_some_and(fails) {
+            self.seen.note("a document could not be written");
+            return Err("a folder stands in its place".to_owned());
+        }
         let document = match source {
-            DocumentSource::Held(window) => Document::from(&*window),
+            DocumentSource::Held(window) => Document::from(&**window),
+            DocumentSource::Journal(_) if self.host.journal.is_gone() => {
+                self.seen.note("a document's journal was gone");
+                return Err("it has no journal".to_owned());
+            }
             DocumentSource::Journal(window) => {
                 self.seen.note("a document was made from its journal");
-                self.host.journal.document(window)
+                self.host.journal.document(*window)
             }
         };
         let document = serde_json::to_string(&document).unwrap();
@@ -621,6 +693,20 @@ impl World {
             self.host.journal.discard(window);
         }
         Ok(())
+    }
+
+    /// Checks how many windows are in memory, and that the registry notices when its journal is gone.
+    pub(crate) fn check_process(&mut self) {
+        let Some(process) = &self.host.up else { return };
+        let writing = process.archive.iter().flatten().map(|(_, source)| source.window()).next();
+        let others = [Some(process.node.current().window()), writing];
+        let held = process.windows.iter().filter_map(Weak::upgrade);
+        let held = held.filter(|window| !others.contains(&Some(window.window()))).count();
+        let works = process.node.journal_works();
+        self.rules.on_held(held);
+        if let Some(gone) = self.host.journal.idle_while_gone(self.t) {
+            self.rules.on_loss(gone, works);
+        }
     }
 
     /// Checks that the journal of a closed window is kept until its document is durable, and no

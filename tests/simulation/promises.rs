@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hit7::journal::{Epoch, Outcome, Replayed};
+use hit7::mesh::ListCap;
 use hit7::record::Entry;
 use hit7::window::{Length, Window};
 
@@ -22,7 +23,7 @@ impl Simulated {
     fn new(seed: u64) -> Simulated {
         let faults = Faults::of(&[Fault::Slow, Fault::Kept, Fault::Torn]);
         let (dice, seen) = (Dice::new(seed, faults), Counts::default());
-        let journal = SimulatedJournal::new(Length::MINUTE, None);
+        let journal = SimulatedJournal::new(Length::MINUTE, ListCap::default(), None);
         Simulated { journal, t: Duration::ZERO, dice, seen, meant: 0 }
     }
 }

@@ -29,12 +29,15 @@ use hit7::proto::{Ack, Datagram, Greeted, Id, Pass, Registered, Request, Request
 use hit7::record::{Entry, Opening, Record};
 use hit7::registry::Handled;
 use hit7::roster::FinalizedWindow;
-use hit7::window::{Length, Wall, Window};
+use hit7::window::{Wall, Window};
 use serde_json::{Value, json};
 
 use crate::faults::Counts;
-use crate::journal::SimulatedJournal;
-use crate::model::{Broken, Check, IdState, List, Members, Model, Rule, Verdict, members_of};
+use crate::host::Flags;
+use crate::journal::{JournalFile, JournalFiles, SimulatedJournal};
+use crate::model::{
+    Broken, Check, Filling, IdState, List, Members, Model, Rule, Settings, Verdict, members_of,
+};
 use crate::network::Packet;
 
 pub(crate) use acked_means_in::Asked;
@@ -45,7 +48,7 @@ use frozen::Frozen;
 use history::History;
 use never_half_dead::NeverHalfDead;
 use never_held_up::NeverHeldUp;
-use no_amplifier::NoAmplifier;
+use no_amplifier::{NoAmplifier, is_trusted};
 use time_never_runs_back::TimeNeverRunsBack;
 
 /// The time in which a registry without faults must catch up: a sync may be slow, and so may the
@@ -81,18 +84,20 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(length: Length, cap: usize, every_pair: bool) -> Rules {
+    pub(crate) fn new(flags: Flags, every_pair: bool) -> Rules {
+        let history = History::new(flags.settings());
+        let found = history.model.next.clone();
         Rules {
             t: Duration::ZERO,
             broken: None,
             seen: Counts::default(),
-            history: History::new(length, cap),
+            history,
             acked_means_in: AckedMeansIn::default(),
             frozen: Frozen::default(),
             time_never_runs_back: TimeNeverRunsBack::default(),
             everyone_meets: EveryoneMeets::new(every_pair),
             no_amplifier: NoAmplifier::default(),
-            bounded: Bounded::default(),
+            bounded: Bounded::new(flags.caps, flags.rate, found),
             never_held_up: NeverHeldUp::default(),
             never_half_dead: NeverHalfDead::default(),
         }
@@ -115,14 +120,22 @@ impl Rules {
 
     // Events of the journal.
 
-    /// Called when the registry has read its journal; `resumed` is whether it accepted it.
-    pub(crate) fn on_start(&mut self, wall: Wall, resumed: bool, journal: &[Record]) {
-        let read = self.history.reread(journal);
+    /// Called when the registry has read its journal with these flags; `resumed` is whether it
+    /// accepted it.
+    pub(crate) fn on_start(
+        &mut self,
+        wall: Wall,
+        resumed: bool,
+        journal: &JournalFiles,
+        flags: Flags,
+    ) {
+        let read = self.history.reread(journal, flags.settings());
         self.judge(read);
         self.acked_means_in.on_start();
-        self.bounded.on_start();
+        let found = self.history.model.next.clone();
+        self.bounded = Bounded::new(flags.caps, flags.rate, found);
         self.never_held_up.on_start();
-        self.never_half_dead.on_records(journal);
+        self.never_half_dead.on_journals(journal.keys().copied());
         self.judge(self.time_never_runs_back.on_start(&self.history, wall, resumed));
         self.history.see(wall);
     }
@@ -162,7 +175,29 @@ impl Rules {
         self.time_never_runs_back.on_synced(records);
         let synced = self.acked_means_in.on_synced(records);
         self.judge(synced);
-        self.never_half_dead.on_records(records);
+        self.never_half_dead.on_journals(records.iter().map(Record::window));
+    }
+
+    /// Called when the document of a window, or of all, cannot be written until then.
+    pub(crate) fn on_documents_fail(&mut self, window: Option<Window>, until: Duration) {
+        self.never_half_dead.on_documents_fail(window, until);
+    }
+
+    /// Called when a document could not be written.
+    pub(crate) fn on_document_failed(&mut self, window: Window) {
+        self.never_half_dead.on_document_failed(window, self.t);
+    }
+
+    /// Called while the journal is gone, with nothing under way, and whether the registry says that it
+    /// works.
+    pub(crate) fn on_loss(&mut self, gone: Duration, said_to_work: bool) {
+        self.judge(self.never_half_dead.on_loss(gone, said_to_work));
+    }
+
+    /// Called with the number of windows in memory besides the current one and the one whose document
+    /// is being written.
+    pub(crate) fn on_held(&mut self, held: usize) {
+        self.judge(self.bounded.on_held(held));
     }
 
     /// Called when a batch was refused: its records must never be in the journal again.
@@ -186,13 +221,24 @@ impl Rules {
         let applied = self.history.apply(record);
         self.judge(applied);
         self.judge(next_minute::check_record(&self.history, record));
+        if let Record::Register(it) = record {
+            self.judge(self.bounded.on_entered(&self.history.model.next, it.path.peer));
+        }
     }
 
     // Events of windows.
 
     pub(crate) fn on_opened(&mut self, frozen: &FinalizedWindow) {
-        if frozen.rosters().iter().any(|roster| roster.len() > self.history.model.cap + 1) {
+        let (new, own) = (self.history.model.settings, self.history.settings(frozen.window()));
+        let is_large = |cap: usize| frozen.rosters().iter().any(|it| it.len() > cap + 1);
+        if is_large(own.cap) {
             self.seen.note("a room larger than the list cap");
+        }
+        if own.length != new.length {
+            self.seen.note("a window kept the length with which it began");
+        }
+        if is_large(own.cap.min(new.cap)) && own.cap != new.cap {
+            self.seen.note("a large room kept the list cap with which it began");
         }
         let members = members_of(frozen).into_keys();
         self.never_held_up.on_opened((frozen.window(), frozen.closes()), members, self.t);
@@ -238,7 +284,7 @@ impl Rules {
     ) {
         self.judge(time_never_runs_back::check_current(&self.history, current, wall, steady));
         self.judge(self.acked_means_in.on_rest(&self.history, next));
-        self.judge(self.never_half_dead.on_rest(&self.history, wall, steady));
+        self.judge(self.never_half_dead.on_rest(&self.history, self.t, wall, steady));
         let told = self.never_held_up.on_rest(self.t, wall);
         self.judge(told);
     }
@@ -252,7 +298,7 @@ impl Rules {
     }
 
     pub(crate) fn on_end(&mut self, steady: Duration) {
-        self.judge(self.never_half_dead.on_end(&self.history, steady));
+        self.judge(self.never_half_dead.on_end(&self.history, self.t, steady));
         self.judge(self.frozen.on_end(&self.history));
     }
 
@@ -269,8 +315,10 @@ impl Rules {
     }
 
     /// Called when a request has passed the gate.
-    pub(crate) fn on_passed(&mut self, from: SocketAddr) {
+    pub(crate) fn on_passed(&mut self, from: SocketAddr, request: &Request) {
         self.judge(self.no_amplifier.on_passed(from));
+        let within = self.bounded.on_passed(self.t, from, request.kind == RequestKind::Leave);
+        self.judge(within);
     }
 
     /// Called when an ACK has passed the gate.

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hit7::clock::Now;
+use hit7::limit::Rate;
+use hit7::mesh::ListCap;
+use hit7::registry::Caps;
 use hit7::roster::{FinalizedWindow, Member, Roster};
 use hit7::window::{Length, Wall};
 
@@ -27,13 +30,15 @@ impl Setup {
         let seconds = *dice.pick(Fault::Chance, &[60, 60, 60, 20, 20, 5]);
         let length = Length::new(secs(seconds)).unwrap();
         let into = dice.draw(Fault::Chance, 0, seconds * 1000);
+        let is_long = [Fault::Flags, Fault::Documents].iter().any(|&kind| faults.has(kind));
+        let span = (seconds * 7 / 2).max(if is_long { 60 } else { 0 });
         let begins: Wall = "2026-11-23T11:28:00Z".parse().unwrap();
         Setup {
             peers: dice.draw(Fault::Chance, 2, 7) as usize,
             loss: dice.draw(Fault::Chance, 1, 31),
             cap: *dice.pick(Fault::Chance, &[200, 200, 4, 8]),
             begins: begins.plus(Duration::from_millis(into)),
-            span: secs(seconds * 7 / 2),
+            span: secs(span),
             faults,
             length,
             ..Setup::plain(seed, 0)
@@ -52,6 +57,9 @@ impl World {
             self.plan(Fault::Step, 0.5, Agenda::Step);
             self.plan(Fault::Jump, 0.3, Agenda::Jump);
             self.plan(Fault::Full, 0.4, Agenda::DiskFull);
+            self.plan(Fault::Flags, 0.3, Agenda::Crash);
+            self.plan(Fault::Gone, 0.3, Agenda::JournalGone);
+            self.plan(Fault::Documents, 0.4, Agenda::DocumentsFail);
             self.plan(Fault::Partition, 0.5, Agenda::Partition);
             for place in 0..self.peers.len() {
                 self.plan(Fault::NatChange, 0.15, Agenda::NatChange(place));
@@ -94,6 +102,9 @@ impl World {
                 self.host.journal.full_until = self.t + self.dice.millis(Fault::Full, 200, 20_000);
                 self.host.steady_since = self.host.steady_since.max(self.host.journal.full_until);
             }
+            Agenda::DocumentsFail => self.fail_documents(),
+            Agenda::JournalGone => self.take_journal(),
+            Agenda::JournalBack => self.return_journal(),
             Agenda::Partition => self.cut_network(),
             Agenda::NatChange(place) => self.change_nat(place),
             Agenda::PeerStep(place) => {
@@ -105,6 +116,105 @@ impl World {
             Agenda::PeerLeaves(place) => self.withdraw_peer(place),
             Agenda::Boot | Agenda::PeerStarts(_) | Agenda::Client(_) => {}
         }
+    }
+
+    /// Draws other flags for a restart, in most cases.
+    pub(crate) fn change_flags(&mut self) {
+        const KIND: Fault = Fault::Flags;
+        if self.t.is_zero() || !self.dice.roll(KIND, 0.7) {
+            return;
+        }
+        let before = self.host.flags;
+        let mut flags = before;
+        if self.dice.draw(KIND, 0, 3) > 0 {
+            let seconds = *self.dice.pick(KIND, &[5, 7, 20, 45, 60]);
+            flags.length = Length::new(secs(seconds)).unwrap();
+        }
+        flags.cap = ListCap::new(*self.dice.pick(KIND, &[200, 8, 4, 2]));
+        flags.caps = Caps {
+            per_ip: *self.dice.pick(KIND, &[256, 256, 1, 0]),
+            room: *self.dice.pick(KIND, &[100_000, 100_000, 3, 0]),
+            window: *self.dice.pick(KIND, &[1_000_000, 1_000_000, 5, 0]),
+            rooms: *self.dice.pick(KIND, &[10_000, 10_000, 1, 0]),
+        };
+        let rate = |per_second, burst| Rate { per_second, burst };
+        flags.rate = *self.dice.pick(KIND, &[rate(0, 0), rate(50, 500), rate(4, 8)]);
+        self.host.flags = flags;
+        self.trace(|| format!("the registry is to start with {flags:?}"));
+        if flags.length != before.length {
+            self.seen.note("a restart had another window length");
+        }
+        if flags.cap != before.cap {
+            self.seen.note("a restart had another list cap");
+        }
+        if (flags.caps, flags.rate) != (before.caps, before.rate) {
+            self.seen.note("a restart had other caps or another rate");
+        }
+    }
+
+    /// Lets the document of the next window, or all documents, fail for half a minute or longer.
+    fn fail_documents(&mut self) {
+        const KIND: Fault = Fault::Documents;
+        const SHORTEST: Duration = Duration::from_secs(30);
+        let until = self.host.documents_fail.map_or(Duration::ZERO, |(_, until)| until + secs(80));
+        let Some(process) = &self.host.up else { return };
+        if self.t < until || self.setup.span < self.t + SHORTEST + secs(1) {
+            return;
+        }
+        let next = process.node.next().0;
+        let one = self.dice.draw(KIND, 0, 2) == 0;
+        self.seen.note(match one {
+            true => "one document failed for half a minute or longer",
+            false => "all documents failed for half a minute or longer",
+        });
+        let longest = (self.setup.span - self.t).as_millis() as u64;
+        let until = self.t + self.dice.millis(KIND, SHORTEST.as_millis() as u64, longest);
+        let which = one.then_some(next);
+        self.host.documents_fail = Some((which, until));
+        self.rules.on_documents_fail(which, until);
+    }
+
+    /// Takes the journal's files away, in most cases for a while only.
+    fn take_journal(&mut self) {
+        const KIND: Fault = Fault::Gone;
+        if self.host.journal.is_gone() {
+            return;
+        }
+        let length = self.host.flags.length.millis();
+        let until = match self.dice.draw(KIND, 0, 20) {
+            0 => Duration::MAX,
+            1..10 => self.t + self.dice.millis(KIND, 50, 5_000),
+            _ => self.t + self.dice.millis(KIND, 50, length * 2),
+        };
+        let moved = self.dice.draw(KIND, 0, 2) == 0;
+        self.seen.note(match until {
+            Duration::MAX => "the journal was deleted",
+            _ if moved => "the journal was moved away",
+            _ => "something else was put in the journal's place",
+        });
+        self.host.journal.take_away(self.t, until);
+        self.host.steady_since = self.host.steady_since.max(until);
+        if until < Duration::MAX {
+            self.agenda(until, Agenda::JournalBack);
+        }
+    }
+
+    fn return_journal(&mut self) {
+        let journal = &mut self.host.journal;
+        if journal.is_gone() && !journal.is_deleted() {
+            journal.put_back();
+            self.seen.note("the journal was put back");
+        }
+    }
+
+    /// Puts the journal back for a start, if that is possible.
+    pub(crate) fn find_journal(&mut self) -> bool {
+        if self.host.journal.is_deleted() {
+            self.seen.note("no start: the journal was deleted");
+            return false;
+        }
+        self.return_journal();
+        true
     }
 
     fn set_clock_right(&mut self) {

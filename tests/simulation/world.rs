@@ -13,7 +13,7 @@ use hit7::window::{Length, Wall};
 use crate::clients::Clients;
 use crate::clock::HostClock;
 use crate::faults::{Counts, Dice, Fault, Faults};
-use crate::host::Host;
+use crate::host::{Flags, Host};
 use crate::journal::SimulatedJournal;
 use crate::mutations::Mutation;
 use crate::network::{Nat, Network, Packet};
@@ -79,6 +79,9 @@ pub(crate) enum Agenda {
     Jump,
     JumpBack,
     DiskFull,
+    DocumentsFail,
+    JournalGone,
+    JournalBack,
     Partition,
     NatChange(usize),
     PeerStep(usize),
@@ -144,17 +147,18 @@ enum Turn {
 impl World {
     pub(crate) fn new(setup: Setup) -> World {
         let dice = Dice::new(setup.seed, setup.faults);
-        let journal = SimulatedJournal::new(setup.length, setup.mutation);
+        let flags = Flags::new(setup.length, setup.cap);
+        let journal = SimulatedJournal::new(flags.length, flags.cap, setup.mutation);
         let clock = HostClock::right(setup.begins);
         let mut world = World {
             t: Duration::ZERO,
             dice,
             seen: Counts::default(),
             network: Network::new(setup.loss),
-            host: Host::new(clock, setup.length, setup.cap, journal),
+            host: Host::new(clock, flags, journal),
             peers: Vec::new(),
             clients: Clients::default(),
-            rules: Rules::new(setup.length, setup.cap, setup.every_pair),
+            rules: Rules::new(flags, setup.every_pair),
             events: Vec::new(),
             traced: Vec::new(),
             todo: BTreeMap::new(),
@@ -237,6 +241,10 @@ impl World {
     pub(crate) fn run(&mut self) {
         let end = self.setup.span;
         self.run_until(end);
+        if self.dice.has(Fault::Documents) {
+            // Until the last try of each document that has failed.
+            self.run_until(end + secs(80));
+        }
         if self.rules.broken.is_none() {
             let steady = self.t.saturating_sub(self.host.steady_since);
             self.rules.on_end(if self.host.up.is_some() { steady } else { Duration::ZERO });
@@ -278,6 +286,7 @@ impl World {
         let (node, wall) = (&process.node, self.host.clock.wall(self.t));
         self.rules.on_rest(node.current(), node.next(), wall, steady);
         self.rules.on_outage(self.held_up_by_an_outage());
+        self.check_process();
         if self.dice.roll(Fault::Crash, 0.0005) {
             self.crash();
         }

@@ -52,8 +52,8 @@ impl Frozen {
 
     /// Checks that the shares of a larger room are mutual, as far as whole lists were sent.
     pub(crate) fn on_end(&self, history: &History) -> Check {
-        let cap = history.model.cap;
         for ((window, room), lists) in &self.own_lists {
+            let cap = history.settings(*window).cap;
             let is_whole = |list: &BTreeSet<_>| list.len() >= cap;
             let mutual = |(you, list): (&SocketAddr, &BTreeSet<SocketAddr>)| {
                 let has_you =
@@ -74,7 +74,7 @@ pub(crate) fn check_held(history: &History, id: &Id, room: &Room, event: &Event)
     let Event::Opened { window, peers, you, count, .. } = event else { return Ok(()) };
     let roster = history.room(*window, room);
     let known = peers.iter().chain([you]).all(|peer| roster.contains(peer));
-    let whole = roster.len() > history.model.cap + 1 || peers.len() + 1 == roster.len();
+    let whole = roster.len() > history.settings(*window).cap + 1 || peers.len() + 1 == roster.len();
     Rule::Frozen.require(known && whole && *count as usize == roster.len(), || {
         format!("{id} holds {peers:?} of {window}, and the roster is {roster:?}")
     })

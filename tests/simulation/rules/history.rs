@@ -4,7 +4,6 @@ use super::*;
 
 #[derive(Debug)]
 pub(crate) struct History {
-    pub(crate) length: Length,
     pub(crate) model: Model,
     /// The latest time that the registry's wall clock has ever shown.
     pub(crate) latest: Option<Wall>,
@@ -13,53 +12,79 @@ pub(crate) struct History {
     /// The members of each window that was opened or missed.
     pub(crate) members: BTreeMap<Window, Members>,
     opened_at: BTreeMap<Window, Wall>,
+    /// The settings of each window that was opened or missed.
+    settings: BTreeMap<Window, Settings>,
 }
 
 impl History {
-    pub(crate) fn new(length: Length, cap: usize) -> History {
-        let model = Model::new(length, cap);
-        let (members, opened_at) = (BTreeMap::new(), BTreeMap::new());
-        History { length, model, latest: None, stepped: false, members, opened_at }
+    pub(crate) fn new(Settings { length, cap }: Settings) -> History {
+        History {
+            model: Model::new(length, cap),
+            latest: None,
+            stepped: false,
+            members: BTreeMap::new(),
+            opened_at: BTreeMap::new(),
+            settings: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn see(&mut self, wall: Wall) {
         self.latest = self.latest.max(Some(wall));
     }
 
-    /// Applies the journal as read at a start. Only the current window and later ones count. Any of
-    /// the removed files may be back, so each is read by itself.
-    pub(crate) fn reread(&mut self, journal: &[Record]) -> Check {
-        let last = journal.iter().rev().find(|record| matches!(record, Record::Open(_)));
-        let last = last.map(Record::window);
-        let files = journal.chunk_by(|a, b| a.window() == b.window());
-        for file in files.filter(|file| Some(file[0].window()) < last) {
-            self.restart_model();
-            file.iter().try_for_each(|record| self.apply(record))?;
+    /// Applies the journal as read at a start that brings these settings. Only the current window and
+    /// later ones count. Any of the removed files may be back, so each is read by itself.
+    pub(crate) fn reread(&mut self, journal: &JournalFiles, settings: Settings) -> Check {
+        let is_open = |record: &Record| matches!(record, Record::Open(_));
+        let opened = |file: &JournalFile| file.records.iter().any(is_open);
+        let last = journal.values().rfind(|file| opened(file)).map(|file| file.header.window);
+        for file in journal.values().filter(|file| Some(file.header.window) < last) {
+            self.restart_model(settings);
+            self.read(file)?;
         }
-        self.restart_model();
-        let mut counts = journal.iter().filter(|record| Some(record.window()) >= last);
-        counts.try_for_each(|record| self.apply(record))
+        self.restart_model(settings);
+        let mut counts = journal.values().filter(|file| Some(file.header.window) >= last);
+        counts.try_for_each(|file| self.read(file))
     }
 
-    fn restart_model(&mut self) {
-        self.model = Model::new(self.length, self.model.cap);
+    fn restart_model(&mut self, Settings { length, cap }: Settings) {
+        self.model = Model::new(length, cap);
+    }
+
+    fn read(&mut self, file: &JournalFile) -> Check {
+        self.model.begin(&file.header)?;
+        file.records.iter().try_for_each(|record| self.apply(record))
     }
 
     /// Applies a record in the journal's order.
     pub(crate) fn apply(&mut self, record: &Record) -> Result<(), Broken> {
+        let filled = self.model.next.settings;
         if let Some((window, members)) = self.model.apply(record)? {
-            return self.enter(window, members);
+            return self.enter(window, filled, members);
         }
         let Record::Open(opening) = record else { return Ok(()) };
         self.opened_at.insert(opening.window, opening.at);
-        self.enter(opening.window, self.model.current.members.clone())
+        let current = &self.model.current;
+        self.enter(opening.window, current.settings, current.members.clone())
     }
 
-    /// Notes the final members of a window, which must not change.
-    fn enter(&mut self, window: Window, members: Members) -> Check {
+    /// Notes the final members of a window, and its settings, which must not change.
+    fn enter(&mut self, window: Window, settings: Settings, members: Members) -> Check {
         let before = self.members.entry(window).or_insert_with(|| members.clone());
-        let same = *before == members;
+        let same =
+            *before == members && *self.settings.entry(window).or_insert(settings) == settings;
         Rule::Frozen.require(same, || format!("the journal says something else of {window}"))
+    }
+
+    /// Returns the settings of a window: its own, or those that it will have.
+    pub(crate) fn settings(&self, window: Window) -> Settings {
+        let filled = Some(&self.model.next).filter(|next| next.window == Some(window));
+        let filled = filled.map_or(self.model.settings, |next| next.settings);
+        self.settings.get(&window).copied().unwrap_or(filled)
+    }
+
+    pub(crate) fn closes(&self, window: Window) -> Wall {
+        self.settings(window).length.closes(window)
     }
 
     pub(crate) fn was_opened(&self, window: Window) -> bool {
@@ -84,7 +109,8 @@ impl History {
             }
             rooms.entry(member.profile.room.as_str()).or_default().push(entry);
         }
-        let closes = self.length.window_at(self.length.closes(window)).to_string();
+        let length = self.settings(window).length;
+        let closes = length.window_at(length.closes(window)).to_string();
         let opened = self.opened_at.get(&window).map(Wall::to_string);
         json!({ "window": window.to_string(), "closes": closes, "opened": opened, "rooms": rooms })
     }

@@ -6,8 +6,11 @@ use super::*;
 /// was stepped. (The model checks that the windows of the records follow each other.)
 pub(crate) fn check_record(history: &History, record: &Record) -> Check {
     let Record::Register(it) = record else { return Ok(()) };
-    let begins = it.window.opens().millis() - history.length.millis() as i64;
-    let is_next = it.at.millis() >= begins && it.at < it.window.opens();
+    let before = match history.model.last_ended {
+        Some(ended) => ended.opens().millis(),
+        None => it.window.opens().millis() - history.model.settings.length.millis() as i64,
+    };
+    let is_next = it.at.millis() >= before && it.at < it.window.opens();
     Rule::NextMinute.require(history.stepped || is_next, || {
         format!("at {} registered for {}", it.at, it.window)
     })

@@ -87,7 +87,7 @@ impl NoAmplifier {
     }
 }
 
-fn is_trusted(addr: SocketAddr) -> bool {
+pub(super) fn is_trusted(addr: SocketAddr) -> bool {
     matches!(addr, SocketAddr::V4(v4) if v4.ip().octets()[0] == 10)
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn check_told(history: &History, window: Window) -> Check {
 pub(crate) fn check_document(history: &History, window: Window) -> Check {
     let from = match history.was_opened(window) {
         true => window.opens(),
-        false => history.length.closes(window),
+        false => history.closes(window),
     };
     Rule::NoPeeking
         .require(history.latest >= Some(from), || format!("{window} is written before {from}"))

@@ -1,6 +1,7 @@
 //! Tests of the two rules about omissions: correct behaviour passes, an omission fails.
 
 use hit7::record::Registration;
+use hit7::window::Length;
 
 use super::*;
 
@@ -57,16 +58,17 @@ fn two_opened() -> [Record; 3] {
 
 #[test]
 fn a_closed_window_without_its_document_or_with_its_journal_is_half_dead() {
-    let mut history = History::new(LENGTH, 200);
+    let mut history = History::new(Settings { length: LENGTH, cap: 200 });
     two_opened().iter().for_each(|record| history.apply(record).unwrap());
     let mut rule = NeverHalfDead::default();
-    rule.on_records(&two_opened());
+    rule.on_journals(two_opened().iter().map(Record::window));
     let (soon, late) = (window(2).opens(), window(2).opens().plus(PATIENCE));
     let expect = |rule: &NeverHalfDead, broken| {
-        assert_eq!(rule.on_rest(&history, soon, PATIENCE), Ok(()));
-        assert_eq!(rule.on_rest(&history, late, Duration::ZERO), Ok(()), "it is not steady");
-        assert_eq!(broken_by(rule.on_rest(&history, late, PATIENCE)), broken);
-        assert_eq!(broken_by(rule.on_end(&history, PATIENCE)), broken);
+        let t = Duration::ZERO;
+        assert_eq!(rule.on_rest(&history, t, soon, PATIENCE), Ok(()));
+        assert_eq!(rule.on_rest(&history, t, late, Duration::ZERO), Ok(()), "it is not steady");
+        assert_eq!(broken_by(rule.on_rest(&history, t, late, PATIENCE)), broken);
+        assert_eq!(broken_by(rule.on_end(&history, t, PATIENCE)), broken);
     };
     expect(&rule, Some(Rule::NeverHalfDead));
     rule.on_document(window(1));
