@@ -73,7 +73,9 @@ impl Registry {
     ) -> Option<Cap> {
         let Caps { per_ip, room: per_room, window, rooms } = self.config.caps;
         let (room, addr) = (&registration.profile.room, registration.path.peer);
-        let replaced = self.replaced_by(registration, holder);
+        // A member that a record in flight moves or displaces may be gone before this replaces it.
+        let stays = |it: &&Member| !self.in_flight.has_record_of(it.id.as_ref(), it.path.peer);
+        let replaced = self.replaced_by(registration, holder).filter(stays);
         let from_here = replaced.is_some_and(|it| network(it.path.peer.ip()) == network(addr.ip()));
         let in_room = replaced.is_some_and(|it| it.profile.room == *room);
         let census = self.window_to_fill().census();

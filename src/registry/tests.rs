@@ -690,6 +690,20 @@ fn what_is_under_way_counts() {
     assert_eq!(third, Handled::Proposed, "what was refused does not count");
 }
 
+#[test]
+fn who_is_displaced_in_flight_does_not_come_in_past_the_cap() {
+    for caps in [Caps { window: 1, ..Caps::default() }, Caps { room: 1, ..Caps::default() }] {
+        let (mut it, now) = (capped(caps), at("11:28:40"));
+        assert!(!is_full(&mut it, ANA, register("a", 1)));
+        let displaces = it.registry.handle(now, path(ANA), register("b", 1), false);
+        assert_eq!(displaces, Handled::Proposed);
+        let displaced = it.registry.handle(now, path(BO), register("a", 2), false);
+        assert!(matches!(displaced, Handled::Refused(_, Code::Full)), "{displaced:?}");
+        it.sync(now);
+        assert_eq!(it.registry.next().1, 1);
+    }
+}
+
 /// Ids that come and go from one address are remembered, so their number must be limited.
 #[test]
 fn ids_from_one_address_come_to_an_end() {

@@ -129,8 +129,13 @@ impl Rules {
         journal: &JournalFiles,
         flags: Flags,
     ) {
+        let before = self.history.model.next.clone();
         let read = self.history.reread(journal, flags.settings());
         self.judge(read);
+        let next = &self.history.model.next;
+        if next.window == before.window && next.settings.length != before.settings.length {
+            self.seen.note("a window without a record got another length");
+        }
         self.acked_means_in.on_start();
         let found = self.history.model.next.clone();
         self.bounded = Bounded::new(flags.caps, flags.rate, found);
