@@ -73,6 +73,18 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<Source>) {
     }
 }
 
+/// Collects the text of every Rust file in a folder, with its path.
+fn texts(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            texts(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
 fn layer_of(module: &str) -> usize {
     LAYERS
         .iter()
@@ -111,6 +123,81 @@ fn assert_unnamed(is_checked: impl Fn(&str) -> bool, words: &[&str]) {
         for word in words {
             assert!(!source.code.contains(word), "{} names {word}", source.path);
         }
+    }
+}
+
+/// Returns the text of each function in `code`, with its name and the attributes before it.
+fn functions(code: &str) -> Vec<(&str, &str)> {
+    let mut functions = Vec::new();
+    let mut attributes = 0;
+    let starts: Vec<usize> = code.match_indices('\n').map(|(at, _)| at + 1).collect();
+    for (line, at) in code.lines().zip([0].into_iter().chain(starts)) {
+        let words = line.trim_start();
+        let indent = &line[..line.len() - words.len()];
+        if !words.starts_with(['#', '/']) {
+            let fn_at = words.find("fn ").filter(|_| !words.contains(['"', '=', ';']));
+            if let Some(name) = fn_at.map(|found| first_word(&words[found + 3..])) {
+                let rest = &code[at..];
+                let end = rest.find(&format!("\n{indent}}}\n")).unwrap_or(rest.len());
+                let named = at + line.find(&name).unwrap();
+                functions.push((&code[named..named + name.len()], &code[attributes..at + end]));
+            }
+            attributes = at + line.len();
+        }
+    }
+    functions
+}
+
+/// Where a test returns before its end, with the lines around that show why.
+fn early_returns(code: &str) -> Vec<String> {
+    let tests = functions(code).into_iter().filter(|(_, text)| text.contains("test]"));
+    let returns = |(_, text): (&str, &str)| {
+        let lines: Vec<&str> = text.lines().collect();
+        let endings = ["return;", "{ return };", "=> return,"];
+        let is_return = |at: &usize| endings.iter().any(|end| lines[*at].ends_with(end));
+        let around = |at: usize| lines[at.saturating_sub(1)..=at].concat();
+        (0..lines.len()).filter(is_return).map(around).collect::<Vec<_>>()
+    };
+    tests.flat_map(returns).collect()
+}
+
+#[test]
+fn early_returns_of_tests_are_found() {
+    let code = "#[test]\nfn one() {\n    if !has() {\n        return;\n    }\n    two()\n}\n\n\
+                fn other() {\n    let Some(it) = find() else { return };\n}\n\n\
+                #[test]\nfn two() {\n    let Some(it) = find() else { return };\n}\n";
+    let found = early_returns(code);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("has()") && found[1].contains("find()"), "{found:?}");
+}
+
+/// A test that returns early without a word passes also where nothing may be skipped.
+#[test]
+fn a_test_is_left_early_only_by_a_skip() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    ["src", "tests"].iter().for_each(|folder| texts(&root.join(folder), &mut files));
+    let all: Vec<_> = files.iter().flat_map(|(_, code)| functions(code)).collect();
+    let calls = |text: &str, name: &str| text.contains(&format!("{name}("));
+    let mut skipping = vec!["skip"];
+    // Who calls one of those that skip skips too: `has_ipv6`, `Lab::new`, and `subnet` by that.
+    for _ in 0..3 {
+        let skips = |(_, text): &&(&str, &str)| {
+            !text.contains("test]") && skipping.iter().any(|name| calls(text, name))
+        };
+        let more: Vec<&str> = all.iter().filter(skips).map(|(name, _)| *name).collect();
+        skipping.extend(more);
+        skipping.sort();
+        skipping.dedup();
+    }
+    assert!(skipping.contains(&"subnet") && skipping.contains(&"has_time"), "{skipping:?}");
+    for (path, code) in &files {
+        for place in early_returns(code) {
+            let is_skip = skipping.iter().any(|name| calls(&place, name));
+            assert!(is_skip, "{path}: a test returns without `skip`: {place}");
+        }
+        let announces = code.contains("SKIPPED: ") && !code.contains("HIT7_NO_SKIPS");
+        assert!(!announces, "{path} skips without regard to HIT7_NO_SKIPS");
     }
 }
 

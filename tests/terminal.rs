@@ -19,7 +19,7 @@ use hit7::clock::{Clock, Now};
 use hit7::view::{Live, Logs, Screen};
 use hit7_support::{UdpClient, free_port, poll, skip, until};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
-use nix::pty::{OpenptyResult, openpty};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::stat::Mode;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::ttyname;
@@ -367,7 +367,11 @@ struct BareTerminal {
 
 impl BareTerminal {
     fn open() -> BareTerminal {
-        let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+        BareTerminal::of_size(None)
+    }
+
+    fn of_size(size: Option<&Winsize>) -> BareTerminal {
+        let OpenptyResult { master, slave } = openpty(size, None).unwrap();
         // A program that had them too would keep the terminal open.
         for end in [&master, &slave] {
             fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
@@ -423,6 +427,22 @@ fn a_terminal_that_takes_nothing_holds_up_neither_a_registry_nor_its_stop() {
     let data = home.path().join("data").display().to_string();
     let registry = terminal.starts(&["serve", "127.0.0.1", &port.to_string(), "--data", &data]);
     // In raw mode, a terminal takes more than in the other.
+    terminal.fill();
+    assert_serves(port);
+    terminate(&registry);
+    assert_eq!(ended(registry), (Some(0), String::new()));
+    assert!(terminal.is_cooked(), "the modes are restored");
+}
+
+/// So many lines that their frames alone do not fit into what a terminal holds unread: the view waits
+/// within a drawing, and cannot restore the terminal itself.
+#[test]
+fn a_view_that_waits_for_the_terminal_to_take_its_drawing_leaves_it_restored() {
+    let home = tempfile::tempdir().unwrap();
+    let size = Winsize { ws_row: 8000, ws_col: 40, ws_xpixel: 0, ws_ypixel: 0 };
+    let (terminal, port) = (BareTerminal::of_size(Some(&size)), free_port());
+    let data = home.path().join("data").display().to_string();
+    let registry = terminal.starts(&["serve", "127.0.0.1", &port.to_string(), "--data", &data]);
     terminal.fill();
     assert_serves(port);
     terminate(&registry);

@@ -103,3 +103,85 @@ fn without_brackets(host: &str) -> &str {
     };
     inside.filter(is_ipv6).unwrap_or(host)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(failure: Failure) -> String {
+        let Failure::Message(said) = failure else { panic!("it is no closed pipe") };
+        said
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_listened_on_is_told_with_what_helps() {
+        let kind = |kind: ErrorKind| io::Error::from(kind);
+        let system = io::Error::from_raw_os_error;
+        for (flag, addr, error, told, remedy) in [
+            (
+                "",
+                "192.0.2.1:99",
+                system(libc::EADDRINUSE),
+                "on 192.0.2.1 port 99: ",
+                "choose another",
+            ),
+            (
+                "--http",
+                "[::1]:9",
+                system(libc::EADDRINUSE),
+                "on --http ::1 port 9: ",
+                "choose another",
+            ),
+            ("", "192.0.2.1:99", system(libc::EADDRNOTAVAIL), "", "no such address"),
+            ("", "192.0.2.1:99", kind(ErrorKind::AddrNotAvailable), "", "no addresses of its kind"),
+            ("", "0.0.0.0:1023", system(libc::EACCES), "", "below 1024"),
+            ("", "0.0.0.0:1024", system(libc::EACCES), "", "seccomp"),
+            ("", "0.0.0.0:0", system(libc::EPERM), "", "seccomp"),
+            ("", "192.0.2.1:99", kind(ErrorKind::InvalidInput), "", "address of this machine"),
+            ("", "[fe80::1]:99", system(libc::EINVAL), "", "needs its interface"),
+            ("", "0.0.0.0:99", system(libc::EMFILE), "", "ulimit -n"),
+            ("", "0.0.0.0:99", system(libc::ENFILE), "", "ulimit -n"),
+            ("", "0.0.0.0:99", system(libc::ENOBUFS), "", "no memory left"),
+        ] {
+            let said = said(cannot_listen(flag, addr.parse().unwrap(), &error));
+            assert!(said.contains(told) && said.contains(remedy), "{said}");
+        }
+        for addr in ["192.0.2.1:99", "[2001:db8::1]:99", "[fe80::1%2]:99"] {
+            let said = said(cannot_listen("", addr.parse().unwrap(), &system(libc::EINVAL)));
+            assert!(
+                said.ends_with(&system(libc::EINVAL).to_string()),
+                "no remedy is known: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_free_port_names_the_host_if_there_is_one() {
+        assert!(said(no_free_port(None)).contains("no port is free on every address; name one"));
+        assert!(
+            said(no_free_port(Some("a\u{1b}"))).contains("every address of a\\u{1b}; name one")
+        );
+    }
+
+    #[test]
+    fn a_host_that_is_an_address_is_known_with_brackets_and_scope() {
+        for host in ["192.0.2.1", "::1", "[::1]", "fe80::1%eth0", "[fe80::1%eth0]"] {
+            assert!(is_address(host), "{host}");
+        }
+        for host in ["localhost", "", "[localhost]", "[192.0.2.1]", "::1]", "[::1", "192.0.2.1:80"]
+        {
+            assert!(!is_address(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_resolved_to_themselves() {
+        for (host, addr) in [("192.0.2.1", "192.0.2.1:9"), ("[::1]", "[::1]:9"), ("::1", "[::1]:9")]
+        {
+            assert_eq!(resolve(host, 9).ok(), Some(vec![addr.parse().unwrap()]), "{host}");
+        }
+        let Err(failure) = resolve("192.0.2.1:80", 9) else { panic!("it is no host") };
+        let said = said(failure);
+        assert!(said.contains("'192.0.2.1:80'") && said.contains("word of its own"), "{said}");
+    }
+}

@@ -123,3 +123,56 @@ fn lookup(registry: &cli::Registry) -> Result<Option<Lookup>, Failure> {
     }
     Ok(Some(Lookup::start(move || resolve(&host, port).unwrap_or_default())?))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use hit7::udp::BindError;
+
+    use super::*;
+
+    fn roster(window: &str) -> Watched {
+        let (window, room) = (window.parse().unwrap(), Default::default());
+        let (closes_in, peers) = (Duration::ZERO, Vec::new());
+        Watched::Window(client::Roster { room, window, count: 0, peers, closes_in })
+    }
+
+    #[test]
+    fn a_watched_window_is_printed_once_and_messages_always() {
+        let (mut last, one, two) = (None, "2026-11-23T11:29:00Z", "2026-11-23T11:30:00Z");
+        let printed = [
+            roster(one),
+            roster(one),
+            Watched::NotShown(1),
+            Watched::NotShown(1),
+            roster(one),
+            roster(two),
+            roster(two),
+            roster(one),
+        ]
+        .map(|watched| is_new(&mut last, &watched));
+        assert_eq!(printed, [true, false, true, true, false, true, false, true]);
+    }
+
+    #[test]
+    fn what_a_flag_can_help_is_told_with_the_flag() {
+        let addr = "192.0.2.1:9".parse().unwrap();
+        let refused = |code| ClientError::Refused { code, reason: "no".to_owned() };
+        let source = io::ErrorKind::AddrInUse.into();
+        for (error, flag) in [
+            (ClientError::Bind(BindError { addr, source }), "given with --bind"),
+            (
+                ClientError::OtherFamily { registries: vec![addr], own: vec![addr] },
+                "another --bind",
+            ),
+            (refused(Code::Forbidden), "with --key-file"),
+            (refused(Code::BadField), "): no"),
+        ] {
+            let told = error.to_string();
+            let Failure::Message(said) = failed(error) else { panic!("it is no closed pipe") };
+            assert!(said.starts_with(&told) && said.contains(flag), "{said}");
+            assert_eq!(said == told, !flag.contains("--"), "{said}");
+        }
+    }
+}

@@ -43,3 +43,28 @@ pub(crate) fn reread(path: Option<PathBuf>) -> Result<Rereading, Failure> {
     thread::start("keys", read)?;
     Ok((Some(hung_up), reread))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_hangup_has_the_file_read_again() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("keys");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let Ok((Some(hung_up), mut keys)) = reread(Some(path.clone())) else { panic!("no thread") };
+        let lines = ["the first of the keys\n", "the second of the keys\n"];
+        for (count, text) in [(1, lines[0].to_owned()), (2, lines.concat())] {
+            fs::write(&path, text).unwrap();
+            hung_up.send(()).unwrap();
+            keys.changed().await.unwrap();
+            assert_eq!(keys.borrow().len(), count);
+        }
+        assert!(matches!(reread(None), Ok((None, _))), "there is nothing to read");
+    }
+}

@@ -112,7 +112,7 @@ mod tests {
     }
 
     /// Panics in `place` while this thread holds the locks of stdout and stderr.
-    fn fail_in(place: &str) {
+    fn fail_in(place: &str) -> ! {
         install();
         let _locks = (io::stdout().lock(), io::stderr().lock());
         match place {
@@ -126,12 +126,13 @@ mod tests {
             }
             _ => panic!("a bug\non purpose"),
         }
+        unreachable!("a panic ends the program");
     }
 
     #[test]
     fn a_panic_anywhere_ends_the_program_with_one_line_on_stderr() {
         if let Ok(place) = env::var(PANIC_IN) {
-            return fail_in(&place);
+            fail_in(&place);
         }
         for place in ["this thread", "a thread", "a task"] {
             let test = "a_panic_anywhere_ends_the_program_with_one_line_on_stderr";
@@ -151,7 +152,7 @@ mod tests {
     #[test]
     fn a_stderr_that_nobody_reads_does_not_keep_the_program_from_ending() {
         if let Ok(place) = env::var(PANIC_IN) {
-            return fail_in(&place);
+            fail_in(&place);
         }
         let (mut full, _unread) = UnixStream::pair().unwrap();
         full.set_nonblocking(true).unwrap();

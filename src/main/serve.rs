@@ -157,3 +157,55 @@ fn print_event(event: server::Event) -> Result<(), Failure> {
     let _ = view::server_line(&event).map_or(Ok(()), print);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+
+    fn config(flags: &[&str]) -> server::Config {
+        let args = cli::Cli::parse_from([&["hit7", "serve", "8080"], flags].concat());
+        let cli::Command::Serve(args) = args.command else { panic!("it is serve") };
+        server_config(args).ok().expect("it is valid")
+    }
+
+    #[test]
+    fn each_flag_goes_to_its_place() {
+        let limits = [
+            "--max-per-ip",
+            "1",
+            "--max-room",
+            "2",
+            "--max-window",
+            "3",
+            "--max-rooms",
+            "4",
+            "--rate",
+            "5",
+            "--burst",
+            "6",
+            "--workers",
+            "7",
+            "--peers",
+            "8",
+        ];
+        let it = config(&limits);
+        assert_eq!(it.caps, Caps { per_ip: 1, room: 2, window: 3, rooms: 4 });
+        assert_eq!(it.rate, Rate { per_second: 5, burst: 6 });
+        assert_eq!((it.workers, it.cap.peers()), (7, 8));
+        let it = config(&["--window", "2s", "--keep", "3d", "--data", "here", "--accept-damage"]);
+        assert_eq!((it.length.seconds(), it.keep), (2, Some(Duration::from_secs(3 * 86_400))));
+        assert_eq!((it.data.to_str(), it.accept_damage), (Some("here"), true));
+        assert!(!it.accept_weak_disk && config(&["--accept-weak-disk"]).accept_weak_disk);
+    }
+
+    #[test]
+    fn loopback_is_trusted_unless_others_are_named() {
+        let nets = |it: server::Config| it.trust.iter().map(IpNet::to_string).collect::<Vec<_>>();
+        assert_eq!(nets(config(&[])), ["127.0.0.0/8", "::1/128"]);
+        assert_eq!(nets(config(&["--trust", "192.0.2.0/24"])), ["192.0.2.0/24"]);
+    }
+}

@@ -192,3 +192,66 @@ fn is_closed_terminal(error: &io::Error) -> bool {
 pub(crate) fn print_message(message: &str) {
     streams::write_stderr(format!("hit7: {}\n", escape_controls(message)).as_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::Mutex;
+
+    use hit7::client::Watched;
+    use hit7::view::Watch;
+
+    use super::*;
+
+    /// Runs a printer on three events, whose third `print` fails if `fails`; returns what was done,
+    /// in order, and what came of it.
+    async fn shown(fails: bool) -> (Vec<String>, bool, Result<(), Failure>) {
+        let (events, shown) = mpsc::channel(3);
+        (0..3).for_each(|n| events.try_send(Watched::NotShown(n)).unwrap());
+        drop(events);
+        let (stop, done) = (Stop::new(), Arc::new(Mutex::new(Vec::new())));
+        let (begun, printed) = (done.clone(), done.clone());
+        let begin = move || {
+            begun.lock().unwrap().push("begin".to_owned());
+            Ok(())
+        };
+        let print = move |watched| match watched {
+            Watched::NotShown(n) if fails && n == 1 => Err(Failure::ClosedPipe),
+            watched => {
+                printed.lock().unwrap().push(format!("{watched:?}"));
+                Ok(())
+            }
+        };
+        let printer = spawn_printer(shown, None::<View<Watch>>, stop.clone(), begin, print);
+        let Ok(printer) = printer else { panic!("a thread is given") };
+        let result = printer.end.await.unwrap();
+        let done = done.lock().unwrap().clone();
+        (done, stop.is_requested(), result)
+    }
+
+    #[tokio::test]
+    async fn the_place_is_printed_before_the_events_and_all_of_them_in_order() {
+        let (done, is_stopped, result) = shown(false).await;
+        assert_eq!(done, ["begin", "NotShown(0)", "NotShown(1)", "NotShown(2)"]);
+        assert!(result.is_ok() && !is_stopped);
+    }
+
+    #[tokio::test]
+    async fn an_output_that_is_closed_stops_the_command() {
+        let (done, is_stopped, result) = shown(true).await;
+        assert_eq!(done, ["begin", "NotShown(0)"], "no further event is printed");
+        assert!(matches!(result, Err(Failure::ClosedPipe)) && is_stopped);
+    }
+
+    #[tokio::test]
+    async fn after_a_stop_nobody_waits_for_ever_for_what_is_not_shown() {
+        let (_hangs, end) = oneshot::channel();
+        let stop = Stop::new();
+        stop.request("a test");
+        assert!(Printer { end }.wait_until_shown(&stop).await.is_ok());
+        let (done, end) = oneshot::channel();
+        assert!(done.send(Err(Failure::ClosedPipe)).is_ok());
+        let shown = Printer { end }.wait_until_shown(&stop).await;
+        assert!(matches!(shown, Err(Failure::ClosedPipe)), "what is known is told");
+    }
+}

@@ -106,8 +106,8 @@ struct OnHangup {
 }
 
 impl OnHangup {
-    fn handle(&self) {
-        let is_gone = self.had_terminal && !has_terminal();
+    fn handle(&self, has_terminal: bool) {
+        let is_gone = self.had_terminal && !has_terminal;
         match &self.hangup {
             Hangup::Rereads(reread) if !is_gone => match reread {
                 // One that comes while the file is being read is queued; further ones are dropped.
@@ -123,37 +123,42 @@ impl OnHangup {
 /// Handles signals until a stop is requested; then ends the program if the stop takes longer than
 /// `STOP_TIMEOUT`, or at a second signal.
 async fn handle_signals(mut signals: UnboundedReceiver<Signal>, on_hangup: OnHangup) {
-    let stop = &on_hangup.stop;
     loop {
         tokio::select! {
-            Some(signal) = signals.recv() => match signal {
-                Signal::SIGHUP => on_hangup.handle(),
-                Signal::SIGCONT => view::note_continued(),
-                Signal::SIGUSR1 | Signal::SIGUSR2 => {
-                    tracing::warn!("{signal} means nothing to hit7: ignored");
-                }
-                Signal::SIGXCPU => {
-                    tracing::error!("SIGXCPU: no more processor time is allowed (ulimit -t)");
-                    stop.request(signal.as_str());
-                }
-                _ => stop.request(signal.as_str()),
-            },
-            () = stop.requested() => break,
+            Some(signal) = signals.recv() => handle_signal(signal, &on_hangup),
+            () = on_hangup.stop.requested() => break,
         }
     }
     let _ = timeout(REPEAT_TIME, async { while signals.recv().await.is_some() {} }).await;
-    let second = async {
-        while let Some(signal) = signals.recv().await
-            && !matches!(signal, Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT)
-        {}
-    };
-    let why = match timeout(STOP_TIMEOUT - REPEAT_TIME, second).await {
+    let why = match timeout(STOP_TIMEOUT - REPEAT_TIME, second_stop(&mut signals)).await {
         Ok(()) => "a second signal ended it at once",
         Err(_) => "the stop took too long",
     };
     let text = format!("hit7: {why}: not all was finished; what a registry acked is on disk\n");
     panic::write_last(text, LAST_LINE_TIMEOUT);
     process::exit(1)
+}
+
+fn handle_signal(signal: Signal, on_hangup: &OnHangup) {
+    match signal {
+        Signal::SIGHUP => on_hangup.handle(has_terminal()),
+        Signal::SIGCONT => view::note_continued(),
+        Signal::SIGUSR1 | Signal::SIGUSR2 => {
+            tracing::warn!("{signal} means nothing to hit7: ignored");
+        }
+        Signal::SIGXCPU => {
+            tracing::error!("SIGXCPU: no more processor time is allowed (ulimit -t)");
+            on_hangup.stop.request(signal.as_str());
+        }
+        _ => on_hangup.stop.request(signal.as_str()),
+    }
+}
+
+/// Waits for a signal that ends a stop at once.
+async fn second_stop(signals: &mut UnboundedReceiver<Signal>) {
+    while let Some(signal) = signals.recv().await
+        && !matches!(signal, Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT)
+    {}
 }
 
 fn has_terminal() -> bool {
@@ -163,10 +168,14 @@ fn has_terminal() -> bool {
 /// Returns whether SIGHUP was ignored when the program was started, as by nohup(1); `false` where
 /// `/proc` does not tell.
 fn ignores_hangup() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignores(&fs::read_to_string("/proc/self/status").unwrap_or_default(), Signal::SIGHUP)
+}
+
+/// Returns whether a process ignores `signal`, by its `/proc/PID/status`.
+fn ignores(status: &str, signal: Signal) -> bool {
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask & (1 << (Signal::SIGHUP as u32 - 1)) != 0
+    mask & (1 << (signal as u32 - 1)) != 0
 }
 
 /// Blocks the signals by which a terminal stops a background process that writes to the terminal or
@@ -193,4 +202,99 @@ pub(crate) fn take_suspension() {
 
 fn suspension() -> SigSet {
     [Signal::SIGTSTP].into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    impl Stop {
+        /// Makes a stop that no signal requests.
+        pub(crate) fn new() -> Stop {
+            Stop(Arc::new(watch::Sender::new(false)))
+        }
+
+        pub(crate) fn is_requested(&self) -> bool {
+            *self.0.borrow()
+        }
+    }
+
+    fn on_hangup(hangup: Hangup) -> OnHangup {
+        OnHangup { hangup, is_ignored: false, had_terminal: false, stop: Stop::new() }
+    }
+
+    fn is_stopped(it: &OnHangup) -> bool {
+        it.stop.is_requested()
+    }
+
+    #[test]
+    fn a_hangup_stops_a_client_unless_it_was_ignored_from_the_start() {
+        for is_ignored in [false, true] {
+            let it = OnHangup { is_ignored, ..on_hangup(Hangup::Stops) };
+            it.handle(false);
+            assert_eq!(is_stopped(&it), !is_ignored);
+        }
+    }
+
+    #[test]
+    fn a_hangup_has_a_registry_reread_its_keys_unless_its_terminal_is_gone() {
+        for (had_terminal, has_terminal) in [(false, false), (false, true), (true, true)] {
+            let (reread, hangups) = sync_channel(1);
+            let it = OnHangup { had_terminal, ..on_hangup(Hangup::Rereads(Some(reread))) };
+            // The second finds the first still there.
+            [(), ()].iter().for_each(|()| it.handle(has_terminal));
+            assert_eq!((hangups.try_iter().count(), is_stopped(&it)), (1, false));
+        }
+        let (reread, hangups) = sync_channel(1);
+        let it = OnHangup { had_terminal: true, ..on_hangup(Hangup::Rereads(Some(reread))) };
+        it.handle(false);
+        assert_eq!((hangups.try_iter().count(), is_stopped(&it)), (0, true));
+        let it = on_hangup(Hangup::Rereads(None));
+        it.handle(false);
+        assert!(!is_stopped(&it), "there is nothing to read");
+    }
+
+    #[test]
+    fn each_signal_that_asks_for_it_stops_and_no_other() {
+        for signal in HANDLED.into_iter().filter(|signal| *signal != Signal::SIGHUP) {
+            let it = on_hangup(Hangup::Stops);
+            handle_signal(signal, &it);
+            let stops = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT].contains(&signal);
+            assert_eq!(is_stopped(&it), stops, "{signal}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_at_once_only_by_a_signal_that_asks_for_it() {
+        let (tell, mut signals) = mpsc::unbounded_channel();
+        let all =
+            [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGCONT, Signal::SIGTERM, Signal::SIGINT];
+        all.iter().for_each(|signal| tell.send(*signal).unwrap());
+        second_stop(&mut signals).await;
+        assert_eq!(signals.try_recv(), Ok(Signal::SIGINT), "the last is not taken");
+    }
+
+    #[tokio::test]
+    async fn a_stop_is_known_to_who_asks_before_and_after() {
+        let stop = Stop::new();
+        let asking = stop.clone();
+        let before = tokio::spawn(async move { asking.requested().await });
+        tokio::task::yield_now().await;
+        assert!(!before.is_finished());
+        stop.request("a test");
+        before.await.unwrap();
+        stop.requested_for(Duration::ZERO).await;
+    }
+
+    #[test]
+    fn the_mask_of_a_process_tells_which_signals_it_ignores() {
+        let status = "Name:\thit7\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\n";
+        assert!(ignores(status, Signal::SIGHUP) && ignores(status, Signal::SIGPIPE));
+        assert!(!ignores(status, Signal::SIGTERM));
+        for none in ["", "SigIgn:\t0000000000001000\n", "SigIgn:\twhat\n", "SigBlk:\t1\n"] {
+            assert!(!ignores(none, Signal::SIGHUP), "{none:?}");
+        }
+    }
 }

@@ -191,3 +191,156 @@ impl Reporter {
         self.shown.send_replace(Arc::new(snapshot.clone()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cookie::Secret;
+    use crate::journal::Outcome;
+    use crate::mesh::ListCap;
+    use crate::node::{Input, Output};
+    use crate::registry::tests::{at, window};
+    use crate::registry::{Caps, Config, Registry};
+    use crate::tally::DropReason;
+
+    /// A reporter with all that it publishes, for a node whose first window, 11:28, is open.
+    struct Harness {
+        reporter: Reporter,
+        shown: watch::Receiver<Arc<Snapshot>>,
+        events: mpsc::Receiver<Event>,
+        node: Node,
+    }
+
+    impl Harness {
+        fn new() -> Harness {
+            let (now, length) = (at("11:28:00"), Length::MINUTE);
+            let config = Config { length, cap: ListCap::default(), caps: Caps::default() };
+            let mut registry = Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), now);
+            registry.resume(now).unwrap();
+            let mut node = Node::new(registry, [], now);
+            while let Some(output) = node.poll(now) {
+                if let Output::Append(_, batch) = output {
+                    node.handle(now, Input::Journal(Outcome::Durable(batch)));
+                }
+            }
+            let snapshot = snapshot(&node, length, Clock::start());
+            let (sender, shown) = watch::channel(Arc::new(snapshot));
+            let (told, events) = mpsc::channel(64);
+            Harness { reporter: Reporter::new(sender, told), shown, events, node }
+        }
+
+        /// Has the reporter report; `rejected` is how many datagrams all gates have rejected.
+        fn report(&mut self, now: Now, doubted_step: Option<i64>, rejected: u64) {
+            let mut counts = GateCounts { received: 9, challenged: 8, rejected: Tally::default() };
+            counts.rejected.set(DropReason::NoMember, rejected);
+            self.reporter.report(now, &self.node, doubted_step, || counts);
+        }
+
+        /// Returns whether a snapshot was published since the last call.
+        fn has_shown(&mut self) -> bool {
+            let has_changed = self.shown.has_changed().unwrap();
+            self.shown.mark_unchanged();
+            has_changed
+        }
+
+        fn told(&mut self) -> Vec<Event> {
+            std::iter::from_fn(|| self.events.try_recv().ok()).collect()
+        }
+    }
+
+    fn after(now: Now, span: Duration) -> Now {
+        Now { wall: now.wall.plus(span), mono: now.mono + span }
+    }
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_snapshot_is_published_four_times_a_second_and_at_an_opening() {
+        let (mut it, now) = (Harness::new(), at("11:28:10"));
+        assert!(it.reporter.poll_timeout() <= Some(now.mono), "at once");
+        it.report(now, None, 0);
+        assert!(it.has_shown());
+        let shown = it.shown.borrow().clone();
+        assert_eq!((shown.totals.received, shown.totals.challenged), (9, 8));
+        assert_eq!((shown.at, shown.next), (now.wall, window("11:29")));
+        assert_eq!(it.reporter.poll_timeout(), Some(now.mono + SHOW_EVERY));
+        it.report(after(now, SHOW_EVERY - MILLI), None, 0);
+        assert!(!it.has_shown());
+        let opened = node::Event::Opened(it.node.current().clone(), MILLI);
+        it.reporter.note(opened);
+        it.report(after(now, SHOW_EVERY - MILLI), None, 0);
+        assert!(it.has_shown());
+        assert_eq!(it.shown.borrow().past.back().unwrap().late, Some(MILLI));
+        it.report(after(now, 2 * SHOW_EVERY), None, 0);
+        assert!(it.has_shown());
+        let (_, nobody) = watch::channel(it.shown.borrow().clone());
+        it.shown = nobody;
+        assert_eq!(it.reporter.poll_timeout(), None, "nobody watches");
+    }
+
+    #[test]
+    fn rejected_datagrams_are_told_each_ten_seconds_if_there_are_more() {
+        let (mut it, now) = (Harness::new(), at("11:28:10"));
+        let mut told = |seconds: u64, rejected| {
+            it.report(after(now, Duration::from_secs(seconds)), None, rejected);
+            let count = |event| match event {
+                Event::Rejected(tally) => tally.of(DropReason::NoMember),
+                other => panic!("{other:?}"),
+            };
+            it.told().into_iter().map(count).collect::<Vec<_>>()
+        };
+        assert!(told(0, 0).is_empty());
+        assert_eq!(told(1, 5), [5]);
+        assert!(told(10, 7).is_empty());
+        assert_eq!(told(11, 9), [4], "since the last report");
+        assert!(told(40, 9).is_empty(), "no more");
+        assert_eq!(told(41, 10), [1], "at once after a pause");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_clock_is_told_when_it_begins_changes_and_ends() {
+        let mut it = Harness::new();
+        let mut told = |time: &str, doubted_step| {
+            it.report(at(time), doubted_step, 0);
+            let code = |event| match event {
+                Event::ClockWrong(trouble) => trouble.code(),
+                Event::ClockRight => "right",
+                other => panic!("{other:?}"),
+            };
+            it.told().into_iter().map(code).collect::<Vec<_>>()
+        };
+        assert!(told("11:28:10", None).is_empty());
+        assert!(told("11:27:59", None).is_empty(), "a second is tolerated");
+        assert_eq!(told("11:27:58.999", None), ["clock_behind"]);
+        assert!(told("11:27:30", None).is_empty(), "once");
+        assert_eq!(told("11:27:30", Some(-90_000)), ["clock_in_doubt"]);
+        assert!(told("11:28:10", Some(-91_000)).is_empty(), "once");
+        assert_eq!(told("11:28:10", None), ["right"]);
+        let in_doubt = Trouble::ClockInDoubt(5);
+        assert_eq!(troubles(at("11:28:10"), &it.node, Some(5)), [in_doubt]);
+    }
+
+    #[test]
+    fn the_events_of_the_node_are_counted_and_passed_on() {
+        let mut it = Harness::new();
+        let current = it.node.current().clone();
+        it.reporter.note(node::Event::Opened(current.clone(), MILLI));
+        it.reporter.note(node::Event::Missed(current.clone()));
+        it.reporter.note(node::Event::JournalRefuses("full".to_owned()));
+        it.reporter.note(node::Event::JournalRecovered);
+        it.reporter.note(node::Event::DocumentWritten(window("11:28")));
+        it.reporter.note(node::Event::DocumentFails("full".to_owned()));
+        let told: Vec<String> = it.told().iter().map(|event| format!("{event:?}")).collect();
+        let starts = ["Window(", "Window(", "JournalRefuses(", "JournalRecovered"];
+        let starts = starts.iter().chain(&["DocumentWritten(", "DocumentFails("]);
+        assert_eq!(told.len(), 6);
+        assert!(told.iter().zip(starts).all(|(told, start)| told.starts_with(start)), "{told:?}");
+        it.reporter.note(node::Event::Replayed(current.ended()));
+        assert!(it.told().is_empty(), "what was before the start is no news");
+        it.report(at("11:28:10"), None, 0);
+        let shown = it.shown.borrow();
+        assert_eq!((shown.totals.opened, shown.totals.missed, shown.past.len()), (1, 1, 3));
+        let late = shown.past.iter().map(|past| past.late).collect::<Vec<_>>();
+        assert_eq!(late, [Some(MILLI), None, Some(Duration::ZERO)]);
+    }
+}

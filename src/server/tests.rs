@@ -1,5 +1,9 @@
 //! Tests of a server's threads and task on real files, without clients.
 
+use tokio::net::UdpSocket;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
 use super::*;
 use crate::clock::Now;
 use crate::journal::Outcome;
@@ -149,4 +153,55 @@ async fn documents_are_removed_by_their_distance_from_the_newest_that_was_writte
         assert!(matches!(thread.next().await, archive_thread::Outcome::Written(_, Ok(()))));
     }
     assert_eq!(written(&archive), [&[ago(2)], &windows[..2]].concat());
+}
+
+/// Sends a request from each client, again until the answer to it is an `expected`.
+async fn ask_until(clients: &[UdpSocket], request: &str, expected: &str) {
+    let (mut buffer, patience) = ([0; 2048], Duration::from_millis(500));
+    for client in clients {
+        loop {
+            client.send(request.as_bytes()).await.unwrap();
+            let received = timeout(patience, client.recv(&mut buffer)).await;
+            let Ok(Ok(len)) = received else { continue };
+            if String::from_utf8_lossy(&buffer[..len]).contains(expected) {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_registry_answers_shows_what_it_does_and_takes_new_keys_until_it_is_stopped() {
+    let home = tempfile::tempdir().unwrap();
+    let trust = vec!["127.0.0.0/8".parse().unwrap()];
+    let day = Length::new(Duration::from_secs(86_400)).unwrap();
+    let config = Config { workers: 2, trust, length: day, ..config(&home) };
+    let server = Server::start(config, Clock::start()).unwrap();
+    assert_eq!(server.workers(), 2);
+    let sockets = Sockets::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+    // So many that the system gives some to the main thread, and some to the worker.
+    let mut clients = Vec::new();
+    for _ in 0..16 {
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        client.connect(sockets.local_addrs()[0]).await.unwrap();
+        clients.push(client);
+    }
+    let (mut shown, (new_keys, keys)) = (server.watch(), watch::channel(Vec::new()));
+    let (stop, stopped) = oneshot::channel();
+    let shutdown = async move { stopped.await.unwrap() };
+    let run = server.run(sockets, shutdown, keys, mpsc::channel(64).0);
+    let asking = async {
+        ask_until(&clients, r#"{"type":"REGISTER"}"#, "REGISTERED").await;
+        let all = |shown: &Arc<Snapshot>| shown.waiting == 16 && shown.totals.received >= 16;
+        assert!(shown.wait_for(all).await.unwrap().totals.recorded >= 16);
+        new_keys.send_replace(vec![Key::from_text("a key of the registry").unwrap()]);
+        ask_until(&clients, r#"{"type":"QUERY"}"#, "CHALLENGE").await;
+        let all = |shown: &Arc<Snapshot>| shown.totals.challenged >= 16;
+        shown.wait_for(all).await.unwrap();
+        stop.send(()).unwrap();
+    };
+    let all = async { tokio::join!(run, asking) };
+    let (run, ()) = timeout(Duration::from_secs(60), all).await.expect("it answers and stops");
+    // The stop has a time limit, which a machine may be too slow for.
+    assert!(!matches!(run, Err(RunError::Socket(_))), "{run:?}");
 }

@@ -148,6 +148,8 @@ fn one_address_of_ipv6_is_served_where_no_socket_is_of_ipv6_alone() {
     }
     let unreached = refusing(&filter, || HIT7.run(&join));
     unreached.failed(1, &["cannot reach", "--bind"]);
+    let all = refusing(&filter, || Program::start(home.with_data(&["serve", "::", "0"])).end());
+    all.failed(1, &["the system refuses sockets of IPv6 alone"]);
 }
 
 /// An own firewall, and a network without a route, refuse to send.

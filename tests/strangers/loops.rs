@@ -12,7 +12,7 @@ use hit7_support::{Registry, until};
 
 use crate::HIT7;
 use crate::spoofer::Spoofer;
-use crate::wire::{PAGE_AGE, TRUST_NOBODY, received};
+use crate::wire::{self, PAGE_AGE, TRUST_NOBODY};
 
 /// Starts a service that answers and counts every datagram, a thousand at most.
 fn service(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -39,6 +39,9 @@ fn chargen(_datagram: &[u8]) -> Vec<u8> {
     b"!\"#$%&'()*+,-./01234".to_vec()
 }
 
+/// Flags of a registry with a page, which tells how many datagrams came.
+const PAGE: [&str; 2] = ["--http", "127.0.0.1:0"];
+
 /// A datagram that is no JSON.
 const UNREADABLE: &[u8] = b"!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
@@ -52,7 +55,7 @@ const BAITS: [(&[u8], usize, usize); 4] = [
 ];
 
 /// Sends a bait and returns how many datagrams the service at the spoofed source receives, once
-/// the expected ones are there.
+/// the bait has come to the registry and the expected answers are there.
 fn received_by(
     service_answer: fn(&[u8]) -> Vec<u8>,
     spoofer: &Spoofer,
@@ -61,7 +64,9 @@ fn received_by(
     at_least: usize,
 ) -> usize {
     let (addr, received) = service(service_answer);
+    let before = wire::received(registry);
     spoofer.send(addr, registry.addr, bait);
+    until("the bait", || (wire::received(registry) > before).then_some(()));
     until("an answer to the bait", || (received.load(Ordering::Relaxed) >= at_least).then_some(()));
     // A loop would continue at once.
     thread::sleep(Duration::from_millis(200));
@@ -71,7 +76,7 @@ fn received_by(
 #[test]
 fn an_echo_and_a_chargen_service_get_one_datagram_at_most() {
     let Some(spoofer) = Spoofer::new() else { return };
-    let registry = HIT7.serve(&TRUST_NOBODY);
+    let registry = HIT7.serve(&[&TRUST_NOBODY[..], &PAGE].concat());
     for (bait, answers, _) in BAITS {
         for service in [echo as fn(&[u8]) -> Vec<u8>, chargen] {
             let received = received_by(service, &spoofer, &registry, bait, answers);
@@ -84,7 +89,7 @@ fn an_echo_and_a_chargen_service_get_one_datagram_at_most() {
 fn a_trusted_echo_gets_one_and_a_trusted_chargen_no_endless_stream() {
     let Some(spoofer) = Spoofer::new() else { return };
     // No window opens meanwhile: a member would be sent WINDOW, and twice again.
-    let registry = HIT7.serve(&["--window", "1day"]);
+    let registry = HIT7.serve(&[&["--window", "1day"][..], &PAGE].concat());
     for (bait, _, answers) in BAITS {
         // The service echoes answers of a registry, which no registry answers; only the bait itself
         // can be answered again.
@@ -100,10 +105,10 @@ fn two_registries_spoofed_as_each_other_exchange_one_datagram_at_most() {
     let Some(spoofer) = Spoofer::new() else { return };
     for trust in [&TRUST_NOBODY[..2], &[]] {
         // No window opens meanwhile: a trusted, registered source would be sent WINDOW.
-        let flags = [trust, &["--window", "1day", "--http", "127.0.0.1:0"]].concat();
+        let flags = [trust, &["--window", "1day"], &PAGE].concat();
         let (one, other) = (HIT7.serve(&flags), HIT7.serve(&flags));
         for (bait, ..) in BAITS {
-            let before = (received(&one), received(&other));
+            let before = (wire::received(&one), wire::received(&other));
             spoofer.send(one.addr, other.addr, bait);
             let (back, there) = received_since(&one, &other, before);
             let text = String::from_utf8_lossy(bait);
@@ -119,7 +124,7 @@ fn received_since(one: &Registry, other: &Registry, before: (u64, u64)) -> (u64,
     let mut seen = before;
     for _ in 0..100 {
         thread::sleep(PAGE_AGE);
-        let now = (received(one), received(other));
+        let now = (wire::received(one), wire::received(other));
         if now == seen && now.1 > before.1 {
             break;
         }
