@@ -453,6 +453,18 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_not_taken_for_missing() {
+        let (home, archive) = archive();
+        let asked = window("2026-11-23T11:29:00Z");
+        fs::create_dir_all(home.path().join("windows/2026-11-23/11-29.json")).unwrap();
+        assert!(matches!(archive.read(asked), Err(ReadError::Store(_))));
+        fs::remove_dir_all(home.path().join("windows")).unwrap();
+        assert!(matches!(archive.read(asked), Err(ReadError::Missing { .. })));
+        fs::write(home.path().join("windows"), "").unwrap();
+        assert!(archive.windows().is_err());
+    }
+
+    #[test]
     fn a_file_left_by_a_crash_does_not_stop_the_next_document() {
         let (home, archive) = archive();
         let day = home.path().join("windows/2026-11-23");
@@ -489,6 +501,10 @@ mod tests {
             archive.write(&document(text), Length::MINUTE).unwrap();
         }
         fs::write(windows.join("2026-11-20/notes.txt"), "").unwrap();
+        // What a crash left is removed too, and what only looks like it is not.
+        fs::write(windows.join("2026-11-20/11-30.json.tmp"), "half").unwrap();
+        fs::write(windows.join("2026-11-20/notes.tmp"), "").unwrap();
+        fs::write(windows.join("2026-11-20/11-31.json.old"), "").unwrap();
         let elsewhere = home.path().join("elsewhere");
         fs::create_dir(&elsewhere).unwrap();
         fs::write(elsewhere.join("11-29.json"), "").unwrap();
@@ -497,7 +513,8 @@ mod tests {
         assert_eq!(archive.prune(now, DAY).unwrap(), Some(windows.join("2026-11-20")));
         assert_eq!(archive.prune(now, DAY).unwrap(), Some(windows.join("2026-11-21")));
         assert_eq!(archive.prune(now, DAY).unwrap(), None);
-        assert!(windows.join("2026-11-20/notes.txt").exists());
+        let left = |day: &str| fs::read_dir(windows.join(day)).unwrap().count();
+        assert_eq!(left("2026-11-20"), 3, "what is no document");
         assert!(elsewhere.join("11-29.json").exists());
     }
 

@@ -480,12 +480,12 @@ mod tests {
         );
     }
 
-    /// Makes a window of which only some members were heard from recently, at 100 s of the
-    /// monotonic clock.
-    fn heard(recently: impl Fn(usize) -> bool) -> (Arc<FinalizedWindow>, Now) {
+    /// Makes a window whose members were heard from at these tenths of a second, and the moment at
+    /// which it opens: at 100 s, by the monotonic clock.
+    fn heard(at: impl Fn(usize) -> u32) -> (Arc<FinalizedWindow>, Now) {
         let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(200));
         for member in 0..6 {
-            let heard = if recently(member) { 950 } else { 500 };
+            let heard = at(member);
             let (path, registered) = (path(member), window().opens());
             let profile = Profile::default();
             let known = Member { path, id: None, profile, registered, heard };
@@ -498,7 +498,10 @@ mod tests {
 
     #[test]
     fn who_was_heard_from_recently_is_told_first() {
-        let (finalized, now) = heard(|member| member % 2 == 1);
+        let (finalized, now) =
+            heard(
+                |member| if member % 2 == 1 { 1000 - RECENT_TENTHS } else { 999 - RECENT_TENTHS },
+            );
         let mut fanout = Fanout::new(finalized, now);
         let told: Vec<SocketAddr> = sent(&mut fanout, now).into_iter().map(|(to, _)| to).collect();
         assert_eq!(told, [1, 3, 5, 0, 2, 4].map(addr));
@@ -507,7 +510,7 @@ mod tests {
 
     #[test]
     fn a_push_that_found_a_full_socket_is_offered_again_for_a_while() {
-        let (finalized, begun) = heard(|_| true);
+        let (finalized, begun) = heard(|_| 950);
         let mut fanout = Fanout::new(finalized, begun);
         let first = fanout.poll_transmit(begun).unwrap();
         assert!(fanout.retry_later(begun, &first));
@@ -525,5 +528,63 @@ mod tests {
             }
         }
         assert!(now.mono < begun.mono + REPEAT_DELAYS[0] && offers > 10, "{offers} until {now:?}");
+    }
+
+    #[test]
+    fn a_push_is_given_back_until_its_time_is_over() {
+        let (finalized, begun) = heard(|_| 950);
+        let mut fanout = Fanout::new(finalized, begun);
+        let push = fanout.poll_transmit(begun).unwrap();
+        let (to, until) = (push.to, push.until);
+        let push = push.send(Err).unwrap_err();
+        assert_eq!((push.to, push.until), (to, until));
+        let now = Now { mono: until - FULL_SOCKET_RETRY, ..begun };
+        assert!(!fanout.retry_later(now, &push) && fanout.returned.is_empty());
+        let mut taken = None;
+        let take = |train| {
+            taken = Some(train);
+            Ok(())
+        };
+        assert!(push.send(take).is_ok() && taken.is_some());
+    }
+
+    #[test]
+    fn a_burst_is_sent_at_once_and_no_more() {
+        // With so short lists, a member is told in one datagram.
+        let mut fanout = Fanout::new(opened(2 * BURST_DATAGRAMS as usize, 2), after(0));
+        assert_eq!(sent(&mut fanout, after(0)).len() as u64, BURST_DATAGRAMS);
+    }
+
+    #[test]
+    fn the_members_of_all_rooms_are_told_once() {
+        let mut filling = NextWindow::new(window(), Length::MINUTE, ListCap::new(200));
+        let rooms = ["a", "a", "a", "b", "c", "c", "d"];
+        for (member, room) in rooms.into_iter().enumerate() {
+            let profile = Profile { room: room.parse().unwrap(), ..Profile::default() };
+            let (path, registered) = (path(member), window().opens());
+            let heard = if member % 2 == 0 { 950 } else { 500 };
+            filling.register(Member { path, id: None, profile, registered, heard }, None);
+        }
+        let finalized = filling.finalize(Some(window().opens()), &Secret::from_bytes([7; 32]));
+        let now = Now { mono: Duration::from_secs(100), ..after(0) };
+        let mut fanout = Fanout::new(Arc::new(finalized), now);
+        let told: Vec<SocketAddr> = sent(&mut fanout, now).into_iter().map(|(to, _)| to).collect();
+        assert_eq!(told, [0, 2, 4, 6, 1, 3, 5].map(addr));
+    }
+
+    #[test]
+    fn a_part_is_padded_to_the_longest_of_its_list() {
+        let frozen = (20..).map(|n| opened(20 * n, 2000));
+        let frozen =
+            frozen.into_iter().find(|it| it.rosters()[0].own_list(0).parts() >= 10).unwrap();
+        let roster = &frozen.rosters()[0];
+        let own = roster.own_list(0);
+        let last = own.parts() - 1;
+        for part in 0..last {
+            let page = own.page(part, roster.len()).unwrap();
+            // The part number of the last has one digit, or two.
+            let shorter = usize::from(last >= 10 && part < 10);
+            assert_eq!(padding_len(&page), MAX_LIST - page.peers.len() + shorter);
+        }
     }
 }

@@ -573,7 +573,7 @@ fn during_an_outage_a_retry_is_not_for_a_window_that_has_closed() {
     it.now = at("11:29:30");
     it.ask("a", ANA, 1);
     assert_eq!(it.take_sent(), [Kind::Registered]);
-    it.now = at("11:35:00");
+    it.now = at("11:30:00");
     it.ask("a", ANA, 1);
     assert_eq!(it.take_sent(), [Kind::Error]);
 }

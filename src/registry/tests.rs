@@ -859,3 +859,136 @@ fn an_id_in_flight_counts_once() {
     let asked = it.registry.handle(now, path(BO), register("b", 1), false);
     assert_eq!(asked, Handled::Proposed, "one id is known");
 }
+
+#[test]
+fn before_the_first_opening_the_window_before_is_current_without_members() {
+    let registry = Registry::new(config(), Arc::new(Secret::from_bytes([7; 32])), at("11:28:10"));
+    assert_eq!((registry.current().window(), registry.current().len()), (window("11:27"), 0));
+}
+
+#[test]
+fn a_window_whose_time_passed_is_missed_only_if_it_has_records() {
+    for asks in [false, true] {
+        let mut it = Journaled::new(at("11:28:00"));
+        if asks {
+            it.registry.handle(at("11:28:30"), path(ANA), register("a", 1), false);
+        }
+        it.registry.handle_timeout(at("11:35:10"));
+        it.collect();
+        let missed = it.waiting.iter().filter(|it| matches!(it.record, Record::Missed(_))).count();
+        assert_eq!(missed, usize::from(asks));
+        assert!(matches!(it.waiting.last().unwrap().record, Record::Open(_)));
+    }
+}
+
+#[test]
+fn a_suspension_takes_back_an_opening_that_was_not_taken_and_no_other() {
+    for (is_taken, fills) in [(false, "11:29"), (true, "11:30")] {
+        let mut it = Journaled::new(at("11:28:00"));
+        it.registry.handle_timeout(at("11:29:00"));
+        if is_taken {
+            it.collect();
+        }
+        it.registry.suspend();
+        assert_eq!(it.registry.window_to_fill().window(), window(fills));
+    }
+}
+
+/// While the journal is down, the window that is due is still the one to fill.
+#[test]
+fn from_the_moment_at_which_a_window_is_due_it_is_told_to_nobody_more() {
+    let mut it = Journaled::new(at("11:28:00"));
+    let mut ask = |time| it.ask(at(time), ANA, register("", 1)).unwrap();
+    ask("11:28:10");
+    it.registry.suspend();
+    let mut again = |time| it.registry.handle(at(time), path(ANA), register("", 1), false);
+    assert!(matches!(again("11:28:59.999"), Handled::Answer(_)));
+    assert!(matches!(again("11:29:00"), Handled::Refused(_, Code::Unavailable)));
+}
+
+#[test]
+fn a_private_address_is_kept_unless_it_is_the_public_one() {
+    for (lan, is_kept) in [(BO, true), (ANA, false)] {
+        let mut it = Journaled::new(at("11:28:00"));
+        let profile = Profile { lan: Some(lan.parse().unwrap()), ..Profile::default() };
+        it.told_window(at("11:28:10"), ANA, Request::register(None, None, profile));
+        let member = it.registry.next.member_at(ANA.parse().unwrap()).unwrap();
+        assert_eq!(member.profile.lan.is_some(), is_kept);
+    }
+}
+
+#[test]
+fn until_its_window_has_closed_a_leave_is_answered_again_without_a_record() {
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:10"), ANA, register("a", 1));
+    assert_eq!(it.told_window(at("11:28:11"), ANA, leave("a", 2)), window("11:29"));
+    it.registry.suspend();
+    let mut ask = |time, addr| it.registry.handle(at(time), path(addr), leave("a", 2), false);
+    for time in ["11:28:12", "11:29:59.999"] {
+        assert!(matches!(ask(time, ANA), Handled::Answer(_)), "{time}");
+    }
+    let refused = [("11:30:00", ANA), ("11:28:12", BO)].map(|(time, addr)| ask(time, addr));
+    let is_refused = |it: &Handled| matches!(it, Handled::Refused(_, Code::Unavailable));
+    assert!(refused.iter().all(is_refused), "closed, or from another address: {refused:?}");
+}
+
+#[test]
+fn a_displaced_id_comes_back_from_another_address() {
+    let mut it = Journaled::new(at("11:28:00"));
+    it.told_window(at("11:28:10"), ANA, register("a", 1));
+    it.told_window(at("11:28:11"), ANA, register("b", 1));
+    assert_eq!(it.told_window(at("11:28:12"), BO, register("a", 1)), window("11:29"));
+}
+
+#[test]
+fn of_what_is_under_way_only_the_same_request_is_a_retry() {
+    let (mut it, now) = (Journaled::new(at("11:28:00")), at("11:28:30"));
+    assert_eq!(it.registry.handle(now, path(ANA), register("a", 1), false), Handled::Proposed);
+    let again = it.registry.handle(now, path(ANA), register("a", 1), false);
+    assert_eq!(again, Handled::Dropped(DropReason::UnderWay));
+    let other = it.registry.handle(now, path(ANA), leave("a", 1), false);
+    assert_eq!(other, Handled::Dropped(DropReason::Old));
+}
+
+#[test]
+fn a_leave_of_nobody_is_answered_without_a_record() {
+    let mut it = Journaled::new(at("11:28:00"));
+    for id in [None, Some("a".parse().unwrap())] {
+        let left = it.registry.handle(at("11:28:30"), path(ANA), Request::leave(id, None), false);
+        assert!(matches!(left, Handled::Answer(_)), "{left:?}");
+    }
+}
+
+#[test]
+fn a_record_in_flight_is_known_by_its_id_and_its_address_until_the_last_is_durable() {
+    let (mut it, now) = (Journaled::new(at("11:28:00")), at("11:28:30"));
+    for id in ["a", "b"] {
+        it.registry.handle(now, path(ANA), register(id, 1), false);
+    }
+    it.collect();
+    let has = |it: &Journaled, id: &str, addr: &str| {
+        let id = (!id.is_empty()).then(|| id.parse().unwrap());
+        it.registry.in_flight.has_record_of(id.as_ref(), addr.parse().unwrap())
+    };
+    assert!(has(&it, "a", BO) && has(&it, "b", BO) && has(&it, "c", ANA) && has(&it, "", ANA));
+    assert!(!has(&it, "c", BO) && !has(&it, "", BO));
+    for (id, is_last) in [("a", false), ("b", true)] {
+        let entry = it.waiting.remove(0);
+        it.registry.commit(now, entry);
+        assert_eq!((has(&it, id, BO), has(&it, "", ANA)), (false, !is_last));
+    }
+}
+
+#[test]
+fn who_changes_rooms_needs_a_place_there_and_who_changes_addresses_has_one() {
+    let mut it = capped(Caps { room: 1, ..Caps::default() });
+    let in_room = |id: &str, seq, room: &str| {
+        let (id, room) = (Some(id.parse().unwrap()), room.parse().unwrap());
+        Request::register(id, Some(seq), Profile { room, ..Profile::default() })
+    };
+    assert!(!is_full(&mut it, ANA, in_room("a", 1, "one")));
+    assert!(!is_full(&mut it, BO, in_room("b", 1, "two")));
+    assert!(is_full(&mut it, BO, in_room("b", 2, "one")));
+    assert!(!is_full(&mut it, ANA, in_room("a", 2, "one")));
+    assert!(!is_full(&mut it, BO, in_room("a", 3, "one")), "the address of another");
+}
