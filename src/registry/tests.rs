@@ -992,3 +992,16 @@ fn who_changes_rooms_needs_a_place_there_and_who_changes_addresses_has_one() {
     assert!(!is_full(&mut it, ANA, in_room("a", 2, "one")));
     assert!(!is_full(&mut it, BO, in_room("a", 3, "one")), "the address of another");
 }
+
+#[test]
+fn the_highest_seq_under_way_counts_when_an_earlier_record_becomes_durable() {
+    let (mut it, now) = (Journaled::new(at("11:28:00")), at("11:28:30"));
+    for seq in [1, 5] {
+        it.registry.handle(now, path(ANA), register("a", seq), false);
+    }
+    it.collect();
+    let first = it.waiting.remove(0);
+    it.registry.commit(now, first);
+    let old = it.registry.handle(now, path(ANA), register("a", 3), false);
+    assert_eq!(old, Handled::Dropped(DropReason::Old));
+}
