@@ -515,6 +515,7 @@ mod tests {
         assert_eq!(archive.prune(now, DAY).unwrap(), None);
         let left = |day: &str| fs::read_dir(windows.join(day)).unwrap().count();
         assert_eq!(left("2026-11-20"), 3, "what is no document");
+        assert!(windows.join("2026-11-20/11-31.json.old").exists());
         assert!(elsewhere.join("11-29.json").exists());
     }
 

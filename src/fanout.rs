@@ -321,7 +321,8 @@ mod tests {
     }
 
     fn addr(member: usize) -> SocketAddr {
-        SocketAddr::from(([203, 0, 113, 9], 10_000 + member as u16))
+        // Of all lengths as text.
+        SocketAddr::from(([203, 0, 113, 9], 1 + 60 * member as u16))
     }
 
     fn opened(members: usize, cap: usize) -> Arc<FinalizedWindow> {

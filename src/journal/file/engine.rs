@@ -264,6 +264,33 @@ mod tests {
         Order::Submit(Epoch::default(), vec![entry], Clock::start().now())
     }
 
+    #[test]
+    fn files_that_are_gone_are_told_once_until_they_are_back() {
+        let home = tempfile::tempdir().unwrap();
+        let opening = Opening {
+            window: Length::MINUTE.window_at(Wall::from_millis(0)),
+            length: Length::MINUTE,
+            cap: None,
+            at: Wall::from_millis(0),
+        };
+        let (mut engine, _orders) = waiting(&home, Record::Open(opening));
+        let (outcomes, mut told) = unbounded_channel();
+        engine.outcomes = outcomes;
+        let (here, there) = (home.path().to_owned(), home.path().with_extension("moved"));
+        for _ in 0..2 {
+            engine.check_files();
+            assert!(told.try_recv().is_err(), "nothing is gone");
+            std::fs::rename(&here, &there).unwrap();
+            engine.check_files();
+            assert!(
+                matches!(told.try_recv(), Ok(Outcome::Refused { batch, .. }) if batch.is_empty())
+            );
+            engine.check_files();
+            assert!(told.try_recv().is_err(), "it was told");
+            std::fs::rename(&there, &here).unwrap();
+        }
+    }
+
     /// Makes an engine whose group has one record, and whose next sync is due in an hour.
     fn waiting(home: &tempfile::TempDir, record: Record) -> (Engine<Disk>, SyncSender<Order>) {
         let (length, cap) = (Length::MINUTE, ListCap::default());
