@@ -37,8 +37,8 @@ fn windows_are_pushed_again_until_acknowledged() {
     // be late once, but not each time.
     let is_acknowledged = (0..5).any(|_| {
         let next = ana.register();
-        let opened = std::iter::repeat_with(|| ana.receive_type("WINDOW"));
-        let opened = opened.skip_while(|opened| opened["window"] != next).next().unwrap();
+        let mut opened = std::iter::repeat_with(|| ana.receive_type("WINDOW"));
+        let opened = opened.find(|opened| opened["window"] == next).unwrap();
         ana.send(ack(&opened));
         let after = ana.register();
         ana.receive_type("WINDOW")["window"] == after

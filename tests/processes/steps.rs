@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use hit7::archive::Document;
+use hit7::clock::Clock;
 use hit7::proto::Datagram;
 use hit7::window::Window;
 use hit7_support::{Home, Program, Registry, has_time, poll, skip, udp_socket, until};
@@ -259,9 +260,14 @@ fn a_window_that_passed_while_the_registry_was_down_is_missed() {
     let home = Home::on_disk(HIT7);
     let mut registry = home.serve(&FLAGS);
     let addr = registry.addr;
+    // Early in a window, so that the next one does not open before the kill.
+    let clock = Clock::start();
+    let into_window = || clock.now().wall.millis() % 2000;
+    until("the beginning of a window", || (into_window() < 300).then_some(()));
     let (window, _) = register(addr, "ana");
     registry.program.kill();
-    thread::sleep(Duration::from_millis(4500));
+    let closes = window.opens().plus(Duration::from_secs(2));
+    thread::sleep(clock.now().wall.until(closes));
     let registry = home.serve_at(addr.port(), &FLAGS);
     let (later, current) = register(addr, "bo");
     assert!(current > window && later > current);
