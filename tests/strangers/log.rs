@@ -29,8 +29,8 @@ fn what_is_turned_away_is_told_every_ten_seconds_at_most() {
     assert_eq!(lines.len(), 2, "{text}");
     let moment = |line: &Value| line["timestamp"].as_str().unwrap()[..23].to_owned() + "Z";
     let moments: Vec<Wall> = lines.iter().map(|line| moment(line).parse().unwrap()).collect();
-    // Logged times are cut to milliseconds.
-    assert!(moments[0].until(moments[1]) >= Duration::from_millis(9_999), "{text}");
+    // A line gets its time after it is decided on; on a busy machine the first may wait for that.
+    assert!(moments[0].until(moments[1]) >= Duration::from_secs(9), "{text}");
     let counts = lines[1]["counts"].as_str().unwrap();
     assert!(counts.contains("unreadable ") && counts.contains("no_request "), "{counts}");
 }
