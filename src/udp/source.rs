@@ -3,9 +3,8 @@
 use std::array;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::mem;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use super::egress::Egress;
 use super::{Class, Path, Sockets, Transmit};
@@ -113,13 +112,16 @@ impl Opener {
     }
 
     fn open(&mut self, local: IpAddr) -> Option<Egress> {
+        static TOLD: Once = Once::new();
         if !can_be_bound(local) {
             return None;
         }
         let opened = self.open_send_only(local).inspect_err(|error| {
-            if !mem::replace(&mut self.open_failed, true) {
+            self.open_failed = true;
+            // Once for all workers.
+            TOLD.call_once(|| {
                 tracing::info!(%local, %error, "no socket of its own to send from there");
-            }
+            });
         });
         self.opened += usize::from(opened.is_ok());
         opened.ok()

@@ -11,8 +11,9 @@ use serde_json::Value;
 /// The time after which an answer counts as lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The factor on all time limits in an unoptimised build; the delays to detect are far longer.
-pub(crate) const SLOWER: u32 = if cfg!(debug_assertions) { 10 } else { 1 };
+/// The factor on all time limits in an unoptimised build, whose tests run beside others: answers that
+/// wait for a neighbour or a link come after a second or more, or never.
+pub(crate) const SLOWER: u32 = if cfg!(debug_assertions) { 40 } else { 1 };
 
 /// The limit for the 99th percentile of the time until an answer.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(5);
