@@ -24,7 +24,7 @@ const HOSTS: u8 = 40;
 const STAYING: usize = STAY.len() * HOSTS as usize;
 
 /// How long before the opening the hosts vanish.
-const VANISH_BEFORE_OPENING: Duration = Duration::from_millis(300);
+const VANISH_BEFORE_OPENING: Duration = Duration::from_millis(1200);
 
 /// How long after the opening hosts listen: WINDOW is sent for the third and last time after 1 s.
 const LISTEN: Duration = Duration::from_millis(1500);

@@ -100,8 +100,11 @@ fn register_repeatedly(
             break;
         }
         socket.send_to(&register(&format!("id-{client}-{round}"), &name), registry).unwrap();
+        // At a boundary, WINDOW may overtake the answer.
+        let is_window = |it: &[u8]| matches!(Datagram::decode(it), Ok(Datagram::Window(_)));
+        let mut received = std::iter::from_fn(|| receive(&socket));
         // A registration without an answer may be lost.
-        let Some(answer) = receive(&socket) else { continue };
+        let Some(answer) = received.find(|it| !is_window(it)) else { continue };
         let at = clock.now().mono;
         match Datagram::decode(&answer).unwrap() {
             Datagram::Registered(answer) => {
