@@ -17,8 +17,11 @@ use tracing::Level;
 
 use super::stop::{self, Stop};
 use super::streams::{self, Waiting};
-use super::{Failure, SHUTDOWN_TIMEOUT, panic};
+use super::{Failure, panic};
 use crate::cli::{self, Format};
+
+/// How long the last events and the summary may take to be shown after a stop is requested.
+const SHOW_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// How long shutdown tries to restore a terminal that takes nothing.
 const RESTORE_TIMEOUT: Duration = Duration::from_millis(50);
@@ -79,7 +82,7 @@ impl Printer {
         tokio::select! {
             biased;
             shown = self.end => shown.unwrap_or(Ok(())),
-            () = stop.requested_for(SHUTDOWN_TIMEOUT) => {
+            () = stop.requested_for(SHOW_TIMEOUT) => {
                 panic::write_last(String::new(), RESTORE_TIMEOUT);
                 Ok(())
             }
