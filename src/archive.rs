@@ -11,6 +11,7 @@
 //! exists as a whole or not at all, so that others can read it while a registry runs.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,13 +25,16 @@ use thiserror::Error;
 use crate::proto::{Name, Room};
 use crate::roster::{FinalizedWindow, Member, Roster};
 use crate::store::{
-    Disk, ErrorContext, Item, Kind, Store, StoreError, make_dir_durably, remove_if_there,
-    write_whole,
+    Disk, ErrorContext, Item, Kind, Store, StoreError, make_dir_durably, open_below, parent,
+    remove_if_there, write_whole,
 };
 use crate::window::{Length, Wall, Window};
 
 /// The shortest length of a window; documents of windows this short are named `11-29-00.json`.
 const SECOND: Duration = Duration::from_secs(1);
+/// The most bytes of a document before its rooms.
+const MAX_HEAD_BYTES: usize = 256;
+
 /// The length of a day in UTC.
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -154,8 +158,6 @@ pub struct Summary {
     pub members: usize,
     /// The number of rooms that had members.
     pub rooms: usize,
-    /// The file that holds the document.
-    pub path: PathBuf,
 }
 
 /// The folder with the documents of all windows.
@@ -246,21 +248,36 @@ impl<S: Store> Archive<S> {
         checked(serde_json::from_slice(&bytes), window, &path)
     }
 
-    /// Reads the document of `window` and counts its members and rooms.
-    pub fn summary(&self, window: Window) -> Result<Summary, ReadError> {
+    /// Reads the document of `window` and counts its members and rooms; fails as soon as it is not
+    /// wanted any more.
+    pub fn summary(
+        &self,
+        window: Window,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Summary, ReadError> {
         let (path, file) = self.open(window)?;
-        let parsed = serde_json::from_reader(BufReader::with_capacity(1 << 16, file));
+        let file = BufReader::with_capacity(1 << 16, Wanted { file, is_wanted });
         // An `IgnoredAny` takes no memory: there may be a million members.
+        let parsed = serde_json::from_reader(file);
         let Document::<IgnoredAny> { opened, rooms, .. } = checked(parsed, window, &path)?;
         let members = rooms.values().map(Vec::len).sum();
-        Ok(Summary { opened, members, rooms: rooms.len(), path })
+        Ok(Summary { opened, members, rooms: rooms.len() })
     }
 
-    fn open(&self, window: Window) -> Result<(PathBuf, Box<dyn Read>), ReadError> {
+    fn open(&self, window: Window) -> Result<(PathBuf, Box<dyn Read + Send>), ReadError> {
+        self.find(window, |path| self.store.read_below(parent(&self.dir), path))
+    }
+
+    /// Opens the document of `window` by the first of its possible names that exists.
+    fn find<T>(
+        &self,
+        window: Window,
+        open: impl Fn(&Path) -> io::Result<T>,
+    ) -> Result<(PathBuf, T), ReadError> {
         let dir = self.dir.join(window.day());
         for stem in stems(window) {
             let path = dir.join(format!("{stem}.json"));
-            match self.store.read(&path) {
+            match open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 file => {
                     let file = file.at("read", &path)?;
@@ -295,6 +312,37 @@ impl<S: Store> Archive<S> {
         match self.store.list(dir).at("list", dir) {
             Err(error) if error.is_missing() => Ok(Vec::new()),
             listed => listed,
+        }
+    }
+}
+
+impl Archive<Disk> {
+    /// Opens the document of `window` for reading; returns its file, and the path of that.
+    pub fn file(&self, window: Window) -> Result<(PathBuf, File), ReadError> {
+        self.find(window, |path| open_below(parent(&self.dir), path))
+    }
+}
+
+/// Returns the document of `window` without its rooms, from the beginning of its text; `None` if that
+/// is not as this program writes it.
+pub fn head(window: Window, beginning: &[u8]) -> Option<Document<IgnoredAny>> {
+    let head = String::from_utf8_lossy(&beginning[..beginning.len().min(MAX_HEAD_BYTES)]);
+    let (head, _) = head.split_once(r#""rooms":{"#)?;
+    let whole = format!(r#"{head}"rooms":{{}}}}"#);
+    serde_json::from_str(&whole).ok().filter(|document: &Document<_>| document.window == window)
+}
+
+/// A file that cannot be read on once it is not wanted any more.
+struct Wanted<'a, R> {
+    file: R,
+    is_wanted: &'a dyn Fn() -> bool,
+}
+
+impl<R: Read> Read for Wanted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (self.is_wanted)() {
+            true => self.file.read(buffer),
+            false => Err(io::Error::other("nobody waits for it any more")),
         }
     }
 }
@@ -526,15 +574,80 @@ mod tests {
         let entry = document.rooms[&Room::default()][0].clone();
         document.rooms.insert("lab".parse().unwrap(), vec![entry; 3]);
         archive.write(&document, Length::MINUTE).unwrap();
-        let summary = archive.summary(document.window).unwrap();
+        let count = |window| archive.summary(window, &|| true);
+        let summary = count(document.window).unwrap();
         assert_eq!((summary.members, summary.rooms, summary.opened), (4, 2, document.opened));
         let other = home.path().join("windows/2026-11-23/11-30.json");
-        fs::copy(&summary.path, &other).unwrap();
-        let said = archive.summary(window("2026-11-23T11:30:00Z")).unwrap_err().to_string();
+        fs::copy(other.with_file_name("11-29.json"), &other).unwrap();
+        let said = count(window("2026-11-23T11:30:00Z")).unwrap_err().to_string();
         assert!(said.contains("it names 2026-11-23T11:29:00Z"), "{said}");
         fs::write(&other, "{").unwrap();
-        assert!(archive.summary(window("2026-11-23T11:30:00Z")).is_err());
-        assert!(archive.summary(window("2026-11-23T11:31:00Z")).is_err());
+        assert!(count(window("2026-11-23T11:30:00Z")).is_err());
+        assert!(count(window("2026-11-23T11:31:00Z")).is_err());
+    }
+
+    #[test]
+    fn a_document_that_nobody_waits_for_is_not_read_on() {
+        let (_home, archive) = archive();
+        let mut document = document("2026-11-23T11:29:00Z");
+        let entry = document.rooms[&Room::default()][0].clone();
+        document.rooms.insert(Room::default(), vec![entry; 10_000]);
+        archive.write(&document, Length::MINUTE).unwrap();
+        let looks = std::cell::Cell::new(0);
+        let is_wanted = || looks.replace(looks.get() + 1) < 3;
+        let said = archive.summary(document.window, &is_wanted).unwrap_err().to_string();
+        assert!(said.contains("nobody waits for it") && looks.get() < 10, "{said} {looks:?}");
+    }
+
+    #[test]
+    fn the_beginning_of_a_document_says_when_its_window_opened() {
+        let (home, archive) = archive();
+        let mut document = document("2026-11-23T11:29:00Z");
+        let path = home.path().join("windows/2026-11-23/11-29.json");
+        for is_missed in [false, true] {
+            document.opened = document.opened.filter(|_| !is_missed);
+            archive.write(&document, Length::MINUTE).unwrap();
+            let text = fs::read(&path).unwrap();
+            assert_eq!(head(document.window, &text).unwrap().opened, document.opened);
+            assert_eq!(head(window("2026-11-23T11:30:00Z"), &text), None);
+            assert_eq!(head(document.window, &text[..80]), None);
+        }
+    }
+
+    #[test]
+    fn no_link_on_the_way_to_a_document_is_followed() {
+        let (home, archive) = archive();
+        let document = document("2026-11-23T11:29:00Z");
+        archive.write(&document, Length::MINUTE).unwrap();
+        let (windows, elsewhere) = (home.path().join("windows"), home.path().join("elsewhere"));
+        let linked_root = home.path().join("root");
+        symlink(home.path(), &linked_root).unwrap();
+        let by_link = Archive::new(Disk, linked_root.join("windows"));
+        assert_eq!(by_link.read(document.window).unwrap(), document, "--data may be a link");
+        for part in ["2026-11-23/11-29.json", "2026-11-23", ""] {
+            let place = windows.join(part);
+            let place = place.components().as_path();
+            fs::rename(place, &elsewhere).unwrap();
+            symlink(&elsewhere, place).unwrap();
+            let said = archive.read(document.window).unwrap_err().to_string();
+            assert!(said.contains("link") && said.contains("remove"), "{part}: {said}");
+            assert!(archive.file(document.window).is_err(), "{part}");
+            assert!(archive.summary(document.window, &|| true).is_err(), "{part}");
+            assert!(archive.windows().is_err() || archive.windows().unwrap().is_empty(), "{part}");
+            fs::remove_file(place).unwrap();
+            fs::rename(&elsewhere, place).unwrap();
+        }
+        assert_eq!(archive.read(document.window).unwrap(), document);
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_document_holds_up_nobody() {
+        let (home, archive) = archive();
+        let day = home.path().join("windows/2026-11-23");
+        fs::create_dir_all(&day).unwrap();
+        nix::unistd::mkfifo(&day.join("11-29.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let said = archive.read(window("2026-11-23T11:29:00Z")).unwrap_err().to_string();
+        assert!(said.contains("not a regular file"), "{said}");
     }
 
     #[test]

@@ -170,7 +170,8 @@ fn restrict_data_dir(dir: &Path) -> Result<(), StoreError> {
 
 fn has_only_our_files(dir: &Path) -> Result<bool, StoreError> {
     let ours = ["lock", "secret", "secret.tmp", "journal", "windows"];
-    let items = Disk.list(dir).at("read", dir)?;
+    // The data directory itself may be a link: `.` is what it leads to.
+    let items = Disk.list(&dir.join(".")).at("read", dir)?;
     Ok(items.iter().all(|item| item.name().is_some_and(|name| ours.contains(&name))))
 }
 

@@ -153,29 +153,37 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cookie::Secret;
-    use crate::mesh::ListCap;
-    use crate::roster::NextWindow;
-
-    #[test]
-    fn an_hour_of_minutes_is_remembered() {
-        let window = |minute: i64| Length::MINUTE.window_at(Wall::from_millis(minute * 60_000));
-        let nobody = NextWindow::new(window(0), Length::MINUTE, ListCap::default());
-        let secret = Secret::from_bytes([7; 32]);
-        let mut snapshot = Snapshot {
-            at: Wall::from_millis(0),
+impl Snapshot {
+    /// Returns the snapshot of a registry that has just opened 1970-01-01T00:00:00Z, with nobody in it.
+    pub(crate) fn example() -> Snapshot {
+        let [at, next] = [0, 60_000].map(Wall::from_millis);
+        let window = Length::MINUTE.window_at(at);
+        let cap = crate::mesh::ListCap::default();
+        let nobody = crate::roster::NextWindow::new(window, Length::MINUTE, cap);
+        let secret = crate::cookie::Secret::from_bytes([7; 32]);
+        Snapshot {
+            at,
             length: Length::MINUTE,
-            current: Arc::new(nobody.finalize(None, &secret)),
-            next: window(1),
+            current: Arc::new(nobody.finalize(Some(at), &secret)),
+            next: Length::MINUTE.window_at(next),
             waiting: 0,
             past: VecDeque::new(),
             totals: Totals::default(),
             rejected: Tally::default(),
             journal_works: true,
             troubles: Vec::new(),
-        };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_of_minutes_is_remembered() {
+        let window = |minute: i64| Length::MINUTE.window_at(Wall::from_millis(minute * 60_000));
+        let mut snapshot = Snapshot::example();
         for minute in 0..100 {
             let window = window(minute);
             snapshot.remember(Past { window, members: 0, rooms: 0, late: None });

@@ -19,7 +19,10 @@ mod hosts;
 mod lateness;
 mod listen;
 mod metrics;
+mod paced;
 mod page;
+mod places;
+mod refusals;
 mod reply;
 mod worker;
 
@@ -33,6 +36,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::get;
+use ipnet::IpNet;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
@@ -44,7 +48,10 @@ use current::Current;
 use documents::Documents;
 use feed::Feed;
 use hosts::Hosts;
+use listen::Rules;
 use metrics::Metrics;
+use places::Places;
+use refusals::Refusals;
 
 pub use hosts::HostName;
 pub use listen::MAX_CONNECTIONS;
@@ -60,6 +67,7 @@ struct Site {
     documents: Documents,
     hosts: Hosts,
     metrics: Metrics,
+    refusals: Refusals,
 }
 
 /// The configuration of the HTTP server.
@@ -71,6 +79,8 @@ pub struct Config {
     pub hosts: Vec<HostName>,
     /// The most connections at once, as far as open files allow; never more than [`MAX_CONNECTIONS`].
     pub connections: usize,
+    /// Clients that may have as many connections as there are, and not only a quarter.
+    pub trust: Vec<IpNet>,
 }
 
 /// The reason why the HTTP server cannot start.
@@ -102,15 +112,17 @@ impl Status {
         let addr = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let most = config.connections.min(listen::MAX_CONNECTIONS);
-        let documents = Documents::new(config.windows, most)?;
+        let (places, refusals) = (Places::new(most, config.trust), Refusals::new());
+        let documents = Documents::new(config.windows)?;
         let hosts = Hosts::new(addr, config.hosts);
         let (feed, writer) = Feed::new(snapshots, clock, most);
-        let metrics = Metrics::new(&feed);
-        let site = Site { clock, feed, current: Current::default(), documents, hosts, metrics };
+        let metrics = Metrics::new(&feed, &refusals, places.clone());
+        let current = Current::default();
+        let site = Site { clock, feed, current, documents, hosts, metrics, refusals };
         let runtime = Runtime::new()?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
-            let served = runtime.block_on(run(listener, most, site, writer, stopped));
+            let served = runtime.block_on(run(listener, places, site, writer, stopped));
             if let Err(error) = served {
                 tracing::error!("the page on {addr} has stopped: {error}; the registry goes on");
             }
@@ -136,32 +148,40 @@ impl Drop for Status {
 
 async fn run(
     listener: TcpListener,
-    most: usize,
+    places: Places,
     site: Site,
     writer: feed::Writer,
     stopped: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let writing = tokio::spawn(writer.run());
-    let router = router(Arc::new(site));
-    let serving = listen::serve(listener, most, router, stopped, writing.abort_handle());
-    serving.await;
+    let (clock, refusals) = (site.clock, site.refusals.clone());
+    let [all, checks] = routers(&Arc::new(site));
+    let rules = Rules { clock, places, refusals, all, checks };
+    listen::serve(listener, rules, stopped, writing.abort_handle()).await;
     Ok(())
 }
 
-fn router(site: Arc<Site>) -> Router {
-    Router::new()
+/// Returns the router of all requests, and that of health checks and metrics alone.
+fn routers(site: &Arc<Site>) -> [Router; 2] {
+    let checks = Router::new()
+        .route("/metrics", get(metrics::show))
+        .route("/livez", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .method_not_allowed_fallback(reply::only_get);
+    let all = checks
+        .clone()
         .merge(page::routes())
         .route("/api/v1/window", get(current::show))
         .route("/api/v1/windows", get(documents::list))
         .route("/api/v1/windows/{window}", get(documents::show))
         .route("/api/v1/events", get(feed::stream))
-        .route("/metrics", get(metrics::show))
-        .route("/livez", get(health::alive))
-        .route("/readyz", get(health::ready))
         .fallback(reply::nothing_here)
-        .method_not_allowed_fallback(reply::only_get)
-        .layer(from_fn_with_state(site.clone(), hosts::check))
-        .layer(map_response(page::harden))
-        .with_state(site)
+        .method_not_allowed_fallback(reply::only_get);
+    [all, checks.fallback(reply::full)].map(|router| {
+        router
+            .layer(from_fn_with_state(site.clone(), hosts::check))
+            .layer(map_response(page::harden))
+            .with_state(site.clone())
+    })
 }

@@ -10,6 +10,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
 use thiserror::Error;
 
 /// A file system, as far as this program uses one.
@@ -25,7 +27,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn append(&self, path: &Path) -> io::Result<Self::File>;
     /// Reads a file from its beginning.
     fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>>;
-    /// Lists what is in a folder, in no order.
+    /// Reads a file below the folder `root` from its beginning, through no link after `root`.
+    fn read_below(&self, root: &Path, path: &Path) -> io::Result<Box<dyn Read + Send>> {
+        let _ = root;
+        self.read(path)
+    }
+    /// Lists what is in a folder, in no order; a link to a folder is an error.
     fn list(&self, dir: &Path) -> io::Result<Vec<Item>>;
     /// Renames a file; one that has the name `to` already is replaced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -112,6 +119,10 @@ impl Store for Disk {
         Ok(Box::new(open_regular(OpenOptions::new().read(true), path)?))
     }
 
+    fn read_below(&self, root: &Path, path: &Path) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(open_below(root, path)?))
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<Item>> {
         let item = |entry: io::Result<fs::DirEntry>| {
             let entry = entry?;
@@ -122,6 +133,10 @@ impl Store for Disk {
             };
             Ok(Item { path: entry.path(), kind })
         };
+        // Only names are read here: what they are of is opened through no link either.
+        if fs::symlink_metadata(dir)?.is_symlink() {
+            return Err(ErrorKind::NotADirectory.into());
+        }
         fs::read_dir(dir)?.map(item).collect()
     }
 
@@ -157,7 +172,31 @@ const NOT_REGULAR: &str = "it is not a regular file; move it away";
 /// Opens a regular file, and rejects symbolic links, pipes, devices and folders. The check is made
 /// on the open file: nobody can swap it in between.
 pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<fs::File> {
-    let opened = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    regular(options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path))
+}
+
+/// Opens a regular file below the folder `root` for reading. Each folder between the two is opened
+/// from the one before it: none can be a link, also if it is swapped meanwhile.
+pub fn open_below(root: &Path, path: &Path) -> io::Result<fs::File> {
+    let (dir, none) = (OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+    let mut within = open(root, dir, none)?;
+    let below = path.strip_prefix(root).map_err(io::Error::other)?;
+    for folder in parent(below).iter() {
+        within = match openat(&within, folder, dir | OFlag::O_NOFOLLOW, none) {
+            Err(nix::Error::ELOOP | nix::Error::ENOTDIR) => {
+                let what = "it is behind a link, or a file, in the place of a folder; remove that";
+                return Err(io::Error::new(ErrorKind::InvalidInput, what));
+            }
+            opened => opened?,
+        };
+    }
+    let name = path.file_name().unwrap_or_default();
+    let file = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    regular(openat(&within, name, file, none).map(fs::File::from).map_err(io::Error::from))
+}
+
+/// Returns a file that was opened, but not through a link, if it is a regular file.
+fn regular(opened: io::Result<fs::File>) -> io::Result<fs::File> {
     let elsewhere = |what| io::Error::new(ErrorKind::InvalidInput, what);
     match opened {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {

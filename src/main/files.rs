@@ -20,8 +20,8 @@ const FILES_PER_SOCKET: u64 = 2;
 /// How many HTTP connections there must be room for, if there is a page.
 const LEAST_CONNECTIONS: u64 = 8;
 
-/// How many files eight connections may take: one of them may be reading a document.
-const FILES_PER_EIGHT: u64 = 9;
+/// How many files the page has open besides its connections: of two documents and their folders.
+const DOCUMENTS: u64 = 4;
 
 /// Raises the soft limit of open files to the hard one; fails if that is too low for any command.
 pub(crate) fn raise_limit() -> Result<(), Failure> {
@@ -46,13 +46,12 @@ pub(crate) fn connections(workers: usize, sockets: usize, page: bool) -> Result<
 
 fn share(limit: u64, open: u64, workers: u64, sockets: u64, page: bool) -> Result<usize, Failure> {
     let more_workers = (workers.max(1) - 1) * (RUNTIME + FILES_PER_SOCKET * sockets);
-    let least = if page { RUNTIME + LEAST_CONNECTIONS / 8 * FILES_PER_EIGHT } else { 0 };
-    let needed = open + RESERVE + more_workers + least;
+    let (of_page, least) = if page { (RUNTIME + DOCUMENTS, LEAST_CONNECTIONS) } else { (0, 0) };
+    let needed = open + RESERVE + more_workers + of_page + least;
     if limit < needed {
         return Err(too_few(limit, needed));
     }
-    let spare = limit - (needed - least) - least.min(RUNTIME);
-    Ok(usize::try_from(spare / FILES_PER_EIGHT * 8).unwrap_or(usize::MAX))
+    Ok(usize::try_from(limit - needed + least).unwrap_or(usize::MAX))
 }
 
 fn too_few(limit: u64, needed: u64) -> Failure {
@@ -70,8 +69,8 @@ mod tests {
     fn the_registry_comes_first_and_the_page_gets_what_is_left() {
         let share = |limit, page| share(limit, 14, 2, 1, page).ok();
         assert_eq!((share(35, false), share(36, false).is_some()), (None, true));
-        assert_eq!((share(48, true), share(49, true)), (None, Some(8)));
-        assert_eq!(share(1024, true), Some(872));
+        assert_eq!((share(51, true), share(52, true)), (None, Some(8)));
+        assert_eq!(share(1024, true), Some(980));
         assert_eq!(share(u64::MAX, true).map(|most| most > 1 << 20), Some(true));
     }
 

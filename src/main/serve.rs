@@ -38,14 +38,15 @@ pub(crate) fn serve(
         let stop = Stop::on_signals(Hangup::Rereads(reread))?;
         let listener = args.http.map(listen_http).transpose()?;
         let (data, clock) = (args.data.clone(), Clock::start());
-        let hosts = args.http_host.clone();
+        let (hosts, trust) = (args.http_host.clone(), trusted(&args.access));
         let server = start(args, clock)?;
         let addresses = sockets.local_addrs().len();
         let connections = files::connections(server.workers(), addresses, listener.is_some())?;
         if listener.is_some() && connections < status::MAX_CONNECTIONS {
             tracing::warn!(connections, "few open files (ulimit -n): fewer HTTP connections");
         }
-        let config = status::Config { windows: data.join("windows"), hosts, connections };
+        let windows = data.join("windows");
+        let config = status::Config { windows, hosts, connections, trust };
         let page =
             listener.map(|page| Status::start(page, server.watch(), config, clock)).transpose()?;
         let page_addr = page.as_ref().map(Status::addr);
@@ -76,10 +77,8 @@ fn start(args: cli::Serve, clock: Clock) -> Result<Server, Failure> {
 }
 
 fn server_config(args: cli::Serve) -> Result<server::Config, Failure> {
-    let cli::Access { trust, key_file } = args.access;
-    let loopback = || ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("these are nets"));
-    let trust: Vec<IpNet> = if trust.is_empty() { loopback().to_vec() } else { trust };
-    let keys = key_file.as_deref().map(keys::read).transpose()?;
+    let trust = trusted(&args.access);
+    let keys = args.access.key_file.as_deref().map(keys::read).transpose()?;
     let cli::Limits { max_per_ip, max_room, max_window, max_rooms, rate, burst } = args.limits;
     Ok(server::Config {
         length: args.window,
@@ -94,6 +93,14 @@ fn server_config(args: cli::Serve) -> Result<server::Config, Failure> {
         accept_weak_disk: args.accept_weak_disk,
         workers: args.workers.unwrap_or_else(default_workers),
     })
+}
+
+/// Returns the sources that are trusted: loopback unless `--trust` says else.
+fn trusted(access: &cli::Access) -> Vec<IpNet> {
+    match &access.trust[..] {
+        [] => ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("these are nets")).to_vec(),
+        trust => trust.to_vec(),
+    }
 }
 
 /// Returns the default for `--workers`: one a core on Linux, where they can share a port, else 1.

@@ -147,3 +147,64 @@ fn peers(roster: &Roster, most: usize) -> Vec<Entry> {
     });
     entry.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cookie::Secret;
+    use crate::mesh::ListCap;
+    use crate::path::Path;
+    use crate::proto::Profile;
+    use crate::roster::Member;
+    use crate::window::Length;
+
+    /// Returns an open window with rooms of these names, each with so many members.
+    fn window(rooms: &[(&str, u16)]) -> FinalizedWindow {
+        let window = Length::MINUTE.window_at(Wall::from_millis(0));
+        let mut next = crate::roster::NextWindow::new(window, Length::MINUTE, ListCap::default());
+        for (room, (name, members)) in (1..).zip(rooms) {
+            for port in 1..=*members {
+                let path = Path::new(([10, 0, 0, room], port).into(), [10, 0, 0, 9].into());
+                let profile = Profile { room: name.parse().unwrap(), ..Profile::default() };
+                let registered = window.opens();
+                next.register(Member { path, id: None, profile, registered, heard: 0 }, None);
+            }
+        }
+        next.finalize(Some(window.opens()), &Secret::from_bytes([7; 32]))
+    }
+
+    /// Returns each room of a text with its count and the peers that are shown.
+    fn shown(written: &RawValue) -> Vec<(String, u64, usize)> {
+        let rooms: Vec<serde_json::Value> = serde_json::from_str(written.get()).unwrap();
+        let shown = rooms.iter().map(|room| {
+            let peers = room["peers"].as_array().unwrap().len();
+            (room["room"].as_str().unwrap().to_owned(), room["members"].as_u64().unwrap(), peers)
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn the_largest_rooms_come_first_and_all_members_are_counted() {
+        let window = window(&[("a", 1), ("b", 5), ("c", 3)]);
+        let all = write_rooms(&window, None, 2).unwrap();
+        let expected = [("b", 5, 2), ("c", 3, 2), ("a", 1, 1)];
+        assert_eq!(shown(&all), expected.map(|(room, all, shown)| (room.to_owned(), all, shown)));
+        let one = write_rooms(&window, Some(&"c".parse().unwrap()), 9).unwrap();
+        assert_eq!(shown(&one), [("c".to_owned(), 3, 3)]);
+        assert_eq!(shown(&write_rooms(&window, Some(&"d".parse().unwrap()), 9).unwrap()), []);
+    }
+
+    #[test]
+    fn rooms_are_written_once_a_window() {
+        let (current, first) = (Current::default(), window(&[("a", 1)]));
+        let written = current.rooms(&first).unwrap();
+        assert!(Arc::ptr_eq(&written, &current.rooms(&first).unwrap()));
+        let next = crate::roster::NextWindow::new(
+            Length::MINUTE.window_at(first.closes()),
+            Length::MINUTE,
+            ListCap::default(),
+        );
+        let next = next.finalize(Some(first.closes()), &Secret::from_bytes([7; 32]));
+        assert_eq!(shown(&current.rooms(&next).unwrap()), []);
+    }
+}

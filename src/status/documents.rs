@@ -1,10 +1,10 @@
 //! Answers `/api/v1/windows`: past windows, from documents on disk that two threads read.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
@@ -13,11 +13,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
-use crate::archive::{Archive, ReadError, Summary};
+use crate::archive::{self, Archive, ReadError, Summary};
 use crate::snapshot::{Past, Snapshot};
-use crate::store::{self, Disk};
+use crate::store::{Disk, ErrorContext};
 use crate::thread::ThreadError;
 use crate::window::{Wall, Window};
 
@@ -36,6 +35,10 @@ const MAX_LIMIT: usize = 1000;
 /// counts, until their own documents are requested.
 const MAX_READ: u64 = 16 << 20;
 
+/// The most bytes of a missed window's document that is counted when that window is asked for: what
+/// takes long would hold up others, as a client that has disconnected is not always noticed.
+const MAX_COUNTED: u64 = 1 << 20;
+
 /// The most document summaries in the cache, which is emptied when it is full.
 const MAX_CACHED: usize = 4096;
 
@@ -46,10 +49,10 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// registry.
 pub(super) struct Documents {
     reader: Reader,
+    /// Counts documents, which can take long.
     summaries: Worker,
-    chunks: Arc<Worker>,
-    /// An eighth of the connections, each of which holds a second file meanwhile.
-    downloads: Arc<Semaphore>,
+    /// Reads what is sent of documents, a chunk at a time.
+    chunks: Worker,
 }
 
 #[derive(Deserialize)]
@@ -75,33 +78,62 @@ struct Listed {
     document: bool,
 }
 
-/// The response for a missed window: how many members it had, but not who, as they never met.
+/// The response for a missed window: how many members it had, unless they are very many, but not
+/// who, as they never met.
 #[derive(Serialize)]
 struct Missed {
     window: Window,
     opened: Option<Wall>,
     missed: bool,
-    members: usize,
-    room_count: usize,
+    members: Option<usize>,
+    room_count: Option<usize>,
 }
 
 impl Documents {
-    /// Starts the threads that read the documents in the folder `windows` for `connections`.
-    pub(super) fn new(windows: PathBuf, connections: usize) -> Result<Documents, ThreadError> {
+    /// Starts the threads that read the documents in the folder `windows`.
+    pub(super) fn new(windows: PathBuf) -> Result<Documents, ThreadError> {
         let archive = Arc::new(Archive::new(Disk, windows));
         let reader = Reader { archive, cache: Arc::default() };
         let (summaries, chunks) = (Worker::start("summaries")?, Worker::start("chunks")?);
-        let downloads = Arc::new(Semaphore::new(connections / 8));
-        Ok(Documents { reader, summaries, chunks: Arc::new(chunks), downloads })
+        Ok(Documents { reader, summaries, chunks })
     }
 
-    async fn read<T: Send + 'static>(
+    async fn count<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Reader) -> Result<T, ReadError> + Send + 'static,
+        work: impl FnOnce(&Reader, &dyn Fn() -> bool) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadFailure> {
         let reader = self.reader.clone();
-        let done = self.summaries.run(move || work(&reader)).await;
+        let done = self.summaries.run(move |is_wanted| work(&reader, is_wanted)).await;
         done.ok_or(ReadFailure::Stopped)?.map_err(ReadFailure::Read)
+    }
+
+    async fn chunk(&self, window: Window, offset: u64) -> Result<Chunk, ReadFailure> {
+        let archive = self.reader.archive.clone();
+        let done = self.chunks.run(move |_| Chunk::read(&archive, window, offset)).await;
+        done.ok_or(ReadFailure::Stopped)?.map_err(ReadFailure::Read)
+    }
+}
+
+/// A part of a document that is sent.
+struct Chunk {
+    bytes: Bytes,
+    /// The length of the document, and when its file was written: both stay if the file does.
+    file: (u64, Option<SystemTime>),
+}
+
+impl Chunk {
+    /// Reads a chunk at `offset`. The file is open meanwhile only: however many clients take the
+    /// document slowly, they hold no files.
+    fn read(archive: &Archive, window: Window, offset: u64) -> Result<Chunk, ReadError> {
+        let (path, mut file) = archive.file(window)?;
+        let mut bytes = Vec::with_capacity(CHUNK_BYTES);
+        let mut read = || {
+            file.seek(SeekFrom::Start(offset))?;
+            (&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut bytes)?;
+            file.metadata()
+        };
+        let data = read().at("read", &path)?;
+        Ok(Chunk { bytes: bytes.into(), file: (data.len(), data.modified().ok()) })
     }
 }
 
@@ -123,11 +155,11 @@ impl Reader {
         self.cache.lock().expect("no holder of this lock panics")
     }
 
-    fn summary(&self, window: Window) -> Result<Summary, ReadError> {
+    fn summary(&self, window: Window, is_wanted: &dyn Fn() -> bool) -> Result<Summary, ReadError> {
         if let Some(summary) = self.cache().get(&window) {
             return Ok(summary.clone());
         }
-        let summary = self.archive.summary(window)?;
+        let summary = self.archive.summary(window, is_wanted)?;
         let mut cache = self.cache();
         if cache.len() >= MAX_CACHED {
             cache.clear();
@@ -138,19 +170,24 @@ impl Reader {
 
     /// Lists at most `most` windows before `next`, newest first: those of the snapshot, in `past`,
     /// and those on disk.
-    fn list(&self, most: usize, next: Window, past: Vec<Listed>) -> Result<Vec<Listed>, ReadError> {
+    fn list(
+        &self,
+        (most, next): (usize, Window),
+        past: Vec<Listed>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<Listed>, ReadError> {
         let mut windows: BTreeMap<Window, Listed> =
             past.into_iter().map(|listed| (listed.window, listed)).collect();
         let mut left = MAX_READ;
         for found in self.archive.newest(most, |window| window < next)? {
             let listed = windows.entry(found.window).or_insert_with(|| Listed::new(found.window));
             listed.document = true;
-            if listed.members.is_none() {
+            if listed.members.is_none() && is_wanted() {
                 let size = found.path.metadata().map_or(0, |data| data.len());
                 if self.cache().contains_key(&found.window) || size <= left {
                     left = left.saturating_sub(size);
                     // A damaged document fails the request for itself, not this list.
-                    let summary = self.summary(found.window);
+                    let summary = self.summary(found.window, is_wanted);
                     summary.into_iter().for_each(|summary| listed.count(&summary));
                 }
             }
@@ -194,10 +231,11 @@ pub(super) async fn list(
     let listed = |past| Listed::of(past, site.feed.started());
     let (next, past) = (snapshot.next, snapshot.past.iter().map(listed).collect());
     drop(snapshot);
-    match site.documents.read(move |reader| reader.list(most, next, past)).await {
-        Ok(windows) => Ok(reply::json(StatusCode::OK, &List { windows })),
-        Err(failure) => Err(failed(failure)),
-    }
+    let list = move |reader: &Reader, is_wanted: &dyn Fn() -> bool| {
+        reader.list((most, next), past, is_wanted)
+    };
+    let windows = site.documents.count(list).await.map_err(failed)?;
+    Ok(reply::json(StatusCode::OK, &List { windows }))
 }
 
 /// Answers `/api/v1/windows/{window}` with the window's document, as it is on disk.
@@ -216,17 +254,33 @@ pub(super) async fn show(
     }
     let none = no_document(&snapshot, window);
     drop(snapshot);
-    let summary = match site.documents.read(move |reader| reader.summary(window)).await {
-        Ok(summary) => summary,
-        Err(ReadFailure::Read(ReadError::Missing { .. })) => return Err(none),
-        Err(failure) => return Err(failed(failure)),
+    let told = |failure| match failure {
+        ReadFailure::Read(ReadError::Missing { .. }) => none,
+        failure => failed(failure),
     };
-    if summary.opened.is_none() {
-        let Summary { opened, members, rooms: room_count, .. } = summary;
-        let missed = Missed { window, opened, missed: true, members, room_count };
-        return Ok(reply::json(StatusCode::OK, &missed));
+    send(site, window).await.map_err(told)
+}
+
+/// Returns a document, or its counts if its window was missed.
+async fn send(site: Arc<Site>, window: Window) -> Result<Response, ReadFailure> {
+    let first = site.documents.chunk(window, 0).await?;
+    let counted = match archive::head(window, &first.bytes) {
+        Some(head) if head.opened.is_some() => return Ok(body(site, window, first)),
+        Some(_) if first.file.0 > MAX_COUNTED => None,
+        _ => {
+            Some(site.documents.count(move |reader, wanted| reader.summary(window, wanted)).await?)
+        }
+    };
+    let members = counted.as_ref().map(|summary| summary.members);
+    let room_count = counted.as_ref().map(|summary| summary.rooms);
+    match counted.and_then(|summary| summary.opened) {
+        // Something else than this program began it in another way.
+        Some(_) => Ok(body(site, window, first)),
+        opened => {
+            let missed = Missed { window, opened, missed: true, members, room_count };
+            Ok(reply::json(StatusCode::OK, &missed))
+        }
     }
-    file_body(&site.documents, summary.path).await?.ok_or(none)
 }
 
 /// Returns the 404 for a window without a document, with the reason as far as it is known.
@@ -258,33 +312,132 @@ fn failed(failure: ReadFailure) -> Problem {
     }
 }
 
-/// Returns a response with a file as its body, each chunk of which is read when the one before it
-/// was sent; `None` if the file cannot be opened.
-async fn file_body(documents: &Documents, path: PathBuf) -> Result<Option<Response>, Problem> {
-    let Ok(permit) = documents.downloads.clone().try_acquire_owned() else {
-        let reason = "as many documents are being read as there may be";
-        return Err(Problem::busy("too_many_downloads", reason));
-    };
-    let worker = documents.chunks.clone();
-    let open = move || {
-        let file = store::open_regular(OpenOptions::new().read(true), &path).ok()?;
-        let length = file.metadata().ok()?.len();
-        Some((file, length))
-    };
-    let Some((file, length)) = worker.run(open).await.flatten() else { return Ok(None) };
-    let chunks = stream::try_unfold((file, worker, permit), async |(file, worker, permit)| {
-        let chunk = worker.run(move || next_chunk(file)).await;
-        let chunk = chunk.ok_or_else(|| io::Error::other("the server is stopping"))??;
-        Ok::<_, io::Error>(chunk.map(|(bytes, file)| (bytes, (file, worker, permit))))
+/// Returns a response with a document as its body, each chunk of which is read when the one before
+/// it was sent. If the file is replaced meanwhile, the response ends before its length.
+fn body(site: Arc<Site>, window: Window, first: Chunk) -> Response {
+    let file = first.file;
+    let chunks = stream::try_unfold((0, Some(first)), move |(offset, chunk)| {
+        let site = site.clone();
+        async move {
+            let chunk = match chunk {
+                Some(first) => first,
+                None => site.documents.chunk(window, offset).await.map_err(|_| cut())?,
+            };
+            let next = offset + chunk.bytes.len() as u64;
+            match chunk.file == file {
+                true => Ok::<_, io::Error>((next > offset).then_some((chunk.bytes, (next, None)))),
+                false => Err(cut()),
+            }
+        }
     });
     let mut response = reply::json_text(StatusCode::OK, Body::from_stream(chunks));
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    Ok(Some(response))
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(file.0));
+    response
 }
 
-fn next_chunk(mut file: File) -> io::Result<Option<(Bytes, File)>> {
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let length = file.read(&mut chunk)?;
-    chunk.truncate(length);
-    Ok((length > 0).then(|| (Bytes::from(chunk), file)))
+fn cut() -> io::Error {
+    io::Error::other("the document cannot be read on")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::Length;
+    use std::fs;
+    use std::path::Path as FilePath;
+    use std::time::Duration;
+
+    fn window(minute: i64) -> Window {
+        Length::MINUTE.window_at(Wall::from_millis(minute * 60_000))
+    }
+
+    fn past(minute: i64, members: usize, late: Option<u64>) -> Past {
+        let late = late.map(Duration::from_millis);
+        Past { window: window(minute), members, rooms: 1, late }
+    }
+
+    /// Writes a document with `members`, and spaces up to its `length` in bytes.
+    fn write(windows: &FilePath, minute: i64, members: usize, length: usize) {
+        let dir = windows.join("1970-01-01");
+        fs::create_dir_all(&dir).unwrap();
+        let (window, closes) = (window(minute), window(minute + 1));
+        let member = r#"{"addr":"127.0.0.1:4000","registered":"1970-01-01T00:00:01.000Z"}"#;
+        let members = vec![member; members].join(",");
+        let text = format!(
+            r#"{{"window":"{window}","closes":"{closes}","opened":"{window}","rooms":{{"main":[{members}]}}}}"#
+        );
+        let path = dir.join(format!("00-{minute:02}.json"));
+        let spaces = " ".repeat(length.saturating_sub(text.len()));
+        fs::write(path, text + &spaces).unwrap();
+    }
+
+    fn reader() -> (tempfile::TempDir, Reader) {
+        let home = tempfile::tempdir().unwrap();
+        let archive = Arc::new(Archive::new(Disk, home.path().join("windows")));
+        (home, Reader { archive, cache: Arc::default() })
+    }
+
+    #[test]
+    fn a_list_joins_what_is_remembered_and_what_is_on_disk() {
+        let (home, reader) = reader();
+        for minute in [1, 2, 4] {
+            write(&home.path().join("windows"), minute, 5, 0);
+        }
+        let started = Wall::from_millis(0);
+        let past = [past(2, 3, Some(7)), past(3, 2, None)].map(|it| Listed::of(&it, started));
+        let listed = reader.list((9, window(4)), past.into(), &|| true).unwrap();
+        let all = listed.iter().map(|it| (it.window, it.members, it.missed, it.document));
+        let expected = [
+            (window(3), Some(2), Some(true), false),
+            (window(2), Some(3), Some(false), true),
+            (window(1), Some(5), Some(false), true),
+        ];
+        assert_eq!(all.collect::<Vec<_>>(), expected, "newest first, and none that is not open");
+        assert_eq!(
+            listed.iter().map(|it| it.late_ms).collect::<Vec<_>>(),
+            [None, Some(7), Some(0)]
+        );
+        assert_eq!(reader.list((2, window(4)), Vec::new(), &|| true).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_list_counts_as_many_bytes_as_it_may_and_nothing_for_a_client_that_left() {
+        let (home, reader) = reader();
+        for (minute, length) in [(1, 0), (2, MAX_READ as usize), (3, 1000)] {
+            write(&home.path().join("windows"), minute, 1, length);
+        }
+        let counted = |is_wanted: &dyn Fn() -> bool| {
+            let listed = reader.list((9, window(9)), Vec::new(), is_wanted).unwrap();
+            listed.iter().map(|it| it.members.is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(counted(&|| false), [false; 3]);
+        assert_eq!(counted(&|| true), [true, false, true], "the large one is too much");
+        assert_eq!(reader.cache().len(), 2);
+    }
+
+    #[test]
+    fn a_chunk_holds_what_follows_and_knows_its_file() {
+        let (home, reader) = reader();
+        let windows = home.path().join("windows");
+        write(&windows, 1, 0, CHUNK_BYTES + 10);
+        let read = |offset| Chunk::read(&reader.archive, window(1), offset as u64).unwrap();
+        let (first, rest) = (read(0), read(CHUNK_BYTES));
+        assert_eq!((first.bytes.len(), rest.bytes.len()), (CHUNK_BYTES, 10));
+        assert!(first.file == rest.file && read(CHUNK_BYTES + 10).bytes.is_empty());
+        write(&windows, 1, 1, CHUNK_BYTES + 11);
+        assert!(read(0).file != first.file, "it was replaced");
+    }
+
+    #[test]
+    fn why_there_is_no_document_is_told_as_far_as_it_is_known() {
+        let mut snapshot = Snapshot::example();
+        snapshot.remember(past(1, 0, Some(1)));
+        snapshot.remember(past(2, 3, Some(1)));
+        for (minute, word) in [(1, "no_members"), (2, "not_written"), (3, "not_found")] {
+            assert!(
+                format!("{:?}", no_document(&snapshot, window(minute))).contains(word),
+                "{word}"
+            );
+        }
+    }
 }

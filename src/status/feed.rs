@@ -24,6 +24,7 @@ use crate::window::{Wall, Window};
 
 use super::Site;
 use super::lateness::Lateness;
+use super::refusals::Refusal;
 use super::reply::Problem;
 
 /// The shortest time between two events, except for an opening, which is sent at once.
@@ -42,7 +43,7 @@ pub(super) struct Feed {
     last_heard: Arc<AtomicU64>,
     lateness: Histogram,
     started: Wall,
-    /// Three quarters of the connections, to leave some for health checks.
+    /// Three quarters of the connections, to leave some for requests.
     streams: Arc<Semaphore>,
 }
 
@@ -242,8 +243,9 @@ fn event(snapshot: &Snapshot, now: Now) -> Bytes {
 /// least every second.
 pub(super) async fn stream(State(site): State<Arc<Site>>) -> Response {
     let Ok(permit) = site.feed.streams.clone().try_acquire_owned() else {
-        return Problem::busy("too_many_streams", "as many streams are open as there may be")
-            .into_response();
+        site.refusals.count(Refusal::TooManyStreams);
+        let reason = "as many streams are open as there may be";
+        return Problem::busy(Refusal::TooManyStreams.name(), reason).into_response();
     };
     let mut events = site.feed.events.clone();
     events.mark_changed();
@@ -261,4 +263,52 @@ pub(super) async fn stream(State(site): State<Arc<Site>>) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     // The header stops some proxies from buffering the stream.
     (kind, [("x-accel-buffering", "no")], Body::from_stream(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(millis: u64) -> Now {
+        Now { wall: Wall::from_millis(millis as i64), mono: Duration::from_millis(millis) }
+    }
+
+    #[test]
+    fn an_event_is_due_each_second_sooner_if_something_changed_and_at_once_if_it_is_urgent() {
+        let snapshot = Snapshot::example();
+        let last = LastEvent::of(&snapshot, now(5000));
+        let is_due = |snapshot: &Snapshot| {
+            [5001, 5499, 5500, 5999, 6000].map(|millis| last.is_outdated(snapshot, now(millis)))
+        };
+        assert_eq!(is_due(&snapshot), [false, false, false, false, true]);
+        let changed = Snapshot { at: Wall::from_millis(1), ..snapshot.clone() };
+        assert_eq!(is_due(&changed), [false, false, true, true, true]);
+        let refusing = Snapshot { journal_works: false, ..snapshot.clone() };
+        assert_eq!(is_due(&refusing), [true; 5]);
+        let mut opened = snapshot;
+        opened.remember(crate::snapshot::Past {
+            window: opened.next,
+            members: 0,
+            rooms: 0,
+            late: None,
+        });
+        assert_eq!(is_due(&opened), [true; 5]);
+    }
+
+    #[test]
+    fn an_event_tells_the_next_window_by_its_count_and_every_reason_that_was_counted() {
+        let mut snapshot = Snapshot { waiting: 3, ..Snapshot::example() };
+        let why = crate::tally::RejectReason::Refused(crate::tally::Code::Full);
+        snapshot.rejected.count(why);
+        let text = event(&snapshot, now(45_000));
+        let text = std::str::from_utf8(&text).unwrap();
+        let json = text.strip_prefix("data: ").and_then(|text| text.strip_suffix("\n\n")).unwrap();
+        let event: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!(
+            (&event["next"]["members"], &event["next"]["opens_in_ms"]),
+            (&3.into(), &15_000.into())
+        );
+        assert_eq!(event["current"]["closes_in_ms"], 15_000);
+        assert_eq!(event["turned_away"], serde_json::json!({"full": 1}));
+    }
 }

@@ -8,6 +8,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::snapshot::Snapshot;
+
 use super::Site;
 use super::reply::{self, Problem};
 
@@ -29,18 +31,21 @@ pub(super) async fn alive(State(site): State<Arc<Site>>) -> Response {
 
 /// Answers `/readyz`: 200 if the registry serves and writes all that it should, else 503.
 pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response {
-    if let Some(problem) = silence_problem(&site) {
-        return problem.into_response();
+    match silence_problem(&site).or_else(|| problem(&site.feed.snapshot())) {
+        Some(problem) => problem.into_response(),
+        None => reply::json(StatusCode::OK, &Healthy { status: "ready" }),
     }
-    if !site.feed.snapshot().journal_works {
+}
+
+/// Returns a 503 if the registry does not serve or write all that it should, else `None`.
+fn problem(snapshot: &Snapshot) -> Option<Problem> {
+    if !snapshot.journal_works {
         let reason = "the journal cannot be written, so that no registration is taken: make room on \
                       the disk of --data, or see what the program says on stderr";
-        return Problem::busy("log_not_writable", reason).into_response();
+        return Some(Problem::busy("log_not_writable", reason));
     }
-    if let Some(trouble) = site.feed.snapshot().troubles.first() {
-        return Problem::busy(trouble.code(), trouble.to_string()).into_response();
-    }
-    reply::json(StatusCode::OK, &Healthy { status: "ready" })
+    let trouble = snapshot.troubles.first()?;
+    Some(Problem::busy(trouble.code(), trouble.to_string()))
 }
 
 /// Returns a 503 if the registry's last snapshot is older than `MAX_SILENCE`, else `None`.
@@ -48,4 +53,21 @@ fn silence_problem(site: &Site) -> Option<Problem> {
     let silence = site.clock.now().mono.saturating_sub(site.feed.last_heard());
     let reason = || format!("nothing was heard of the registry for {} s", silence.as_secs());
     (silence > MAX_SILENCE).then(|| Problem::busy("registry_silent", reason()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Trouble;
+
+    #[test]
+    fn a_journal_that_refuses_is_told_before_any_other_trouble() {
+        let mut snapshot = Snapshot::example();
+        assert!(problem(&snapshot).is_none());
+        let told = |snapshot: &Snapshot| format!("{:?}", problem(snapshot).unwrap());
+        snapshot.troubles = vec![Trouble::Documents(2), Trouble::ClockInDoubt(3_600_000)];
+        assert!(told(&snapshot).contains("documents_not_writable"), "{}", told(&snapshot));
+        snapshot.journal_works = false;
+        assert!(told(&snapshot).contains("log_not_writable"), "{}", told(&snapshot));
+    }
 }

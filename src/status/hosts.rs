@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Site;
+use super::refusals::Refusal;
 use super::reply::Problem;
 
 /// A host name or address in lower case, without port, brackets or final dot.
@@ -88,9 +89,10 @@ pub(super) async fn check(State(site): State<Arc<Site>>, request: Request, next:
     if site.hosts.admits(&request) {
         return next.run(request).await;
     }
+    site.refusals.count(Refusal::WrongHost);
     let reason = "this server does not answer to that Host: use localhost or an address, or start \
                   hit7 with --http-host NAME";
-    Problem::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", reason).into_response()
+    Problem::new(StatusCode::MISDIRECTED_REQUEST, Refusal::WrongHost.name(), reason).into_response()
 }
 
 #[cfg(test)]

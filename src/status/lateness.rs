@@ -47,3 +47,44 @@ impl Lateness {
         self.seen = all;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::Length;
+
+    fn past(second: i64, members: usize, late: Option<u64>) -> Past {
+        let window = Length::MINUTE.window_at(Wall::from_millis(second * 1000));
+        Past { window, members, rooms: 1, late: late.map(Duration::from_millis) }
+    }
+
+    #[test]
+    fn nobody_waited_for_the_window_of_the_start_unless_it_has_members() {
+        let started = Wall::from_millis(90_000);
+        assert_eq!(lateness(&past(60, 0, Some(30_000)), started), None);
+        let restarted = lateness(&past(60, 2, Some(30_000)), started);
+        assert_eq!(restarted, Some(Duration::from_secs(30)));
+        assert_eq!(lateness(&past(120, 0, Some(3)), started), Some(Duration::from_millis(3)));
+        assert_eq!(lateness(&past(120, 2, None), started), None, "missed");
+    }
+
+    #[test]
+    fn each_window_is_observed_once_and_none_of_an_earlier_run() {
+        let mut lateness = Lateness::new(Wall::from_millis(0));
+        let mut snapshot = Snapshot::example();
+        snapshot.remember(past(60, 1, Some(5000)));
+        lateness.observe(&snapshot);
+        assert_eq!(lateness.seen, 0, "it was replayed");
+        for second in [120, 180] {
+            snapshot.remember(past(second, 1, Some(2)));
+            snapshot.totals.opened += 1;
+            lateness.observe(&snapshot);
+            lateness.observe(&snapshot);
+        }
+        let mut registry = prometheus_client::registry::Registry::default();
+        registry.register("late", "Late", lateness.histogram());
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("late_count 2\n") && text.contains("le=\"0.0025\"} 2\n"), "{text}");
+    }
+}

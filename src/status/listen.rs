@@ -1,25 +1,35 @@
 //! Accepts HTTP connections, up to a limit, each with timeouts: a client that is slow or silent
 //! holds one for seconds only, and a bounded amount of memory.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+
+use crate::clock::Clock;
 
 use super::SHUTDOWN_TIMEOUT;
+use super::paced::Paced;
+use super::places::{Place, Places};
+use super::refusals::{Refusal, Refusals};
 
 /// The most HTTP connections at once, if there are files for them; further ones get a 503.
 pub const MAX_CONNECTIONS: usize = 512;
 
 /// How long the head of a request may take to come, including the idle time before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may last in all that is one of the last, kept for health checks.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long sent bytes may stay unacknowledged before the kernel drops the connection.
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
@@ -40,28 +50,38 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 const FULL_RESPONSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
                       Content-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// Serves HTTP on at most `most` connections until `stopped`; then aborts the task `writer`, which ends the event streams, and
+/// What connections are accepted and answered by.
+pub(super) struct Rules {
+    pub(super) clock: Clock,
+    pub(super) places: Places,
+    pub(super) refusals: Refusals,
+    /// Answers requests for everything.
+    pub(super) all: Router,
+    /// Answers health checks alone, on the last connections that there may be.
+    pub(super) checks: Router,
+}
+
+/// Serves HTTP until `stopped`; then aborts the task `writer`, which ends the event streams, and
 /// waits up to `SHUTDOWN_TIMEOUT` for other responses.
 pub(super) async fn serve(
     listener: TcpListener,
-    most: usize,
-    router: Router,
+    rules: Rules,
     mut stopped: oneshot::Receiver<()>,
     writer: AbortHandle,
 ) {
-    let permits = Arc::new(Semaphore::new(most));
+    let rules = Arc::new(rules);
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             _ = &mut stopped => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => match permits.clone().try_acquire_owned() {
-                    Ok(permit) => {
-                        let (router, stopping) = (router.clone(), stopping.clone());
-                        connections.spawn(serve_connection(stream, router, stopping, permit));
+                Ok((stream, from)) => match rules.places.take(from.ip()) {
+                    Ok(place) => {
+                        let (rules, stopping) = (rules.clone(), stopping.clone());
+                        connections.spawn(serve_connection(stream, rules, stopping, place));
                     }
-                    Err(_) => drop(stream.try_write(FULL_RESPONSE)),
+                    Err(why) => refuse(&stream, &rules.refusals, why),
                 },
                 Err(_) => tokio::time::sleep(ACCEPT_BACKOFF).await,
             },
@@ -71,33 +91,65 @@ pub(super) async fn serve(
     drop((listener, stop));
     writer.abort();
     let rest = async { while connections.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, rest).await;
+    let _ = timeout(SHUTDOWN_TIMEOUT, rest).await;
+}
+
+fn refuse(stream: &TcpStream, refusals: &Refusals, why: Refusal) {
+    refusals.count(why);
+    let socket = SockRef::from(stream);
+    let _ = socket.send(FULL_RESPONSE);
+    // What has come and is not read would make the system reset the connection, response and all.
+    let _ = (&*socket).read(&mut [0; MAX_BUFFER_BYTES]);
 }
 
 async fn serve_connection(
     stream: TcpStream,
-    router: Router,
+    rules: Arc<Rules>,
     mut stopping: watch::Receiver<()>,
-    _permit: OwnedSemaphorePermit,
+    place: Place,
 ) {
     limit(&stream);
-    let connection = http1::Builder::new()
+    let (router, longest) = match place.is_for_checks() {
+        true => (&rules.checks, CHECK_TIMEOUT),
+        false => (&rules.all, Duration::MAX),
+    };
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(!place.is_for_checks())
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    // An error on one connection concerns its client alone.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        _ = stopping.changed() => connection.as_mut().graceful_shutdown(),
+        .serve_connection(
+            Paced::new(stream, rules.clock),
+            TowerToHyperService::new(router.clone()),
+        );
+    let served = timeout(longest, async {
+        tokio::select! {
+            served = &mut connection => return served,
+            _ = stopping.changed() => std::pin::Pin::new(&mut connection).graceful_shutdown(),
+        }
+        (&mut connection).await
+    });
+    let is_late = match served.await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.is_timeout(),
+        Err(_) => true,
+    };
+    count(&rules.refusals, &connection.into_parts().io, is_late);
+}
+
+/// Counts a connection that has failed because its client was too slow. Other errors concern that
+/// client alone, and an idle connection that is closed is no failure.
+fn count(refusals: &Refusals, io: &Paced, is_late: bool) {
+    if io.is_cut() {
+        refusals.count(Refusal::SlowReader);
+    } else if is_late && !io.is_answered() {
+        refusals.count(Refusal::SlowRequest);
     }
-    let _ = connection.await;
 }
 
 /// Limits a connection's send buffer, and how long sent bytes may stay unacknowledged: a client
-/// that reads nothing would otherwise hold the connection, and megabytes, for long.
+/// that is gone would otherwise hold the connection, and megabytes, for long.
 fn limit(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let _ = socket.set_send_buffer_size(SEND_BUFFER);

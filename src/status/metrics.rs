@@ -21,6 +21,8 @@ use crate::window::Wall;
 use super::Site;
 use super::feed::Feed;
 use super::lateness::lateness;
+use super::places::Places;
+use super::refusals::Refusals;
 use super::reply::Problem;
 
 const OPENMETRICS: &str = "application/openmetrics-text";
@@ -31,15 +33,21 @@ const CLASSIC_FULL: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) struct Metrics(Registry);
 
 impl Metrics {
-    pub(super) fn new(feed: &Feed) -> Metrics {
+    /// Registers the metrics of the registry, and of the HTTP server itself.
+    pub(super) fn new(feed: &Feed, refusals: &Refusals, places: Places) -> Metrics {
         let mut registry = Registry::default();
         registry.register(
             "hit7_window_open_lateness_seconds",
             "How late windows opened",
             feed.lateness().clone(),
         );
+        registry.register(
+            "hit7_http_turned_away",
+            "Connections and requests over HTTP that were refused, or cut, by reason",
+            refusals.metric(),
+        );
         let (snapshots, started) = (feed.snapshots(), feed.started());
-        registry.register_collector(Box::new(SnapshotCollector { snapshots, started }));
+        registry.register_collector(Box::new(SnapshotCollector { snapshots, started, places }));
         Metrics(registry)
     }
 }
@@ -84,6 +92,7 @@ fn classic(openmetrics: &str) -> String {
 struct SnapshotCollector {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     started: Wall,
+    places: Places,
 }
 
 impl Collector for SnapshotCollector {
@@ -92,6 +101,8 @@ impl Collector for SnapshotCollector {
         let mut writer = Writer(encoder);
         writer.datagrams(&snapshot)?;
         writer.windows(&snapshot, self.started)?;
+        let open = "Connections over HTTP that are open";
+        writer.gauge("hit7_http_connections", open, self.places.count())?;
         writer.program(&snapshot, self.started)
     }
 }

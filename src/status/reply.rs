@@ -1,10 +1,16 @@
 //! Builds responses in JSON, errors included.
 
+use std::sync::Arc;
+
 use axum::body::Body;
+use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+
+use super::Site;
+use super::refusals::Refusal;
 
 /// Returns a response with `value` as JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
@@ -98,6 +104,13 @@ pub(super) async fn nothing_here() -> Problem {
         "nothing is here: try /, /api/v1/window, /api/v1/windows, /api/v1/events, /metrics, \
          /livez or /readyz",
     )
+}
+
+/// Returns the 503 for all but health checks on a connection that is kept for those.
+pub(super) async fn full(State(site): State<Arc<Site>>) -> Problem {
+    site.refusals.count(Refusal::TooManyConnections);
+    let reason = "as many connections are open as there may be; the last are for health checks";
+    Problem::busy(Refusal::TooManyConnections.name(), reason)
 }
 
 /// Returns the 405 for methods other than GET and HEAD.

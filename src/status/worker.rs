@@ -25,16 +25,18 @@ impl Worker {
         Ok(Worker { jobs, idle: Arc::new(Semaphore::new(1)) })
     }
 
-    /// Runs `work` on the thread after the jobs before it; returns `None` if the thread is gone.
+    /// Runs `work` on the thread after the jobs before it; returns `None` if the thread is gone. The
+    /// work is told whether its client still waits, and should end soon if not.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
     ) -> Option<T> {
         let permit = self.idle.clone().acquire_owned().await.ok()?;
         let (done, result) = oneshot::channel();
         let job = move || {
+            let result = work(&|| !done.is_closed());
             // The client may have disconnected meanwhile.
-            let _ = done.send(work());
+            let _ = done.send(result);
             drop(permit);
         };
         self.jobs.send(Box::new(job)).ok()?;
@@ -55,13 +57,28 @@ mod tests {
         let worker = Worker::start("worker").unwrap();
         let (go, wait) = mpsc::channel::<()>();
         {
-            let mut left = pin!(worker.run(move || wait.recv()));
-            let mut next = pin!(worker.run(|| panic!("its client left before its turn")));
+            let mut left = pin!(worker.run(move |_| wait.recv()));
+            let mut next = pin!(worker.run(|_| panic!("its client left before its turn")));
             let mut context = Context::from_waker(Waker::noop());
             assert!(left.as_mut().poll(&mut context).is_pending());
             assert!(next.as_mut().poll(&mut context).is_pending());
         }
         go.send(()).unwrap();
-        assert_eq!(worker.run(|| 7).await, Some(7));
+        assert_eq!(worker.run(|_| 7).await, Some(7));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_job_is_told_that_its_client_has_left() {
+        let worker = Worker::start("worker").unwrap();
+        let endless = |is_wanted: &dyn Fn() -> bool| {
+            while is_wanted() {
+                std::thread::yield_now();
+            }
+        };
+        {
+            let mut left = pin!(worker.run(endless));
+            assert!(left.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert_eq!(worker.run(|is_wanted| is_wanted()).await, Some(true));
     }
 }

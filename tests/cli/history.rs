@@ -124,3 +124,20 @@ fn a_window_is_named_by_its_start() {
         assert_has(&exit.err[0], &[bad, "[WINDOW]"]);
     }
 }
+
+#[test]
+fn no_link_is_followed_to_a_document_and_no_pipe_waited_for() {
+    use std::os::unix::fs::symlink;
+    let home = HIT7.home();
+    let (windows, elsewhere) = (home.data().join("windows"), home.path().join("elsewhere"));
+    std::fs::create_dir_all(windows.join("2026-11-23")).unwrap();
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    let text = r#"{"window":"2026-11-22T11:29:00Z","closes":"2026-11-22T11:30:00Z","opened":null,"rooms":{}}"#;
+    std::fs::write(elsewhere.join("11-29.json"), text).unwrap();
+    symlink(&elsewhere, windows.join("2026-11-22")).unwrap();
+    let pipe = nix::sys::stat::Mode::S_IRWXU;
+    nix::unistd::mkfifo(&windows.join("2026-11-23/11-29.json"), pipe).unwrap();
+    home.history(&["2026-11-22T11:29:00Z"]).failed(1, &["2026-11-22/11-29.json", "behind a link"]);
+    home.history(&["2026-11-23T11:29:00Z"]).failed(1, &["not a regular file"]);
+    assert_eq!(home.history(&[]).succeeded(), [""; 0]);
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hit7_support::http::{get, open};
 use hit7_support::{DEADLINE, UdpClient, until};
 
-use crate::serve;
+use crate::{serve, turned_away};
 
 fn streams(addr: SocketAddr, count: usize) -> Vec<TcpStream> {
     (0..count).map(|_| open(addr, "GET", "/api/v1/events", "")).collect()
@@ -58,6 +58,8 @@ fn connections_over_the_limit_are_refused_and_silent_ones_are_closed() {
         stream.read_to_string(&mut text).ok()?;
         text.starts_with("HTTP/1.1 200").then_some(())
     });
+    assert!(turned_away(&registry, "too_many_connections") > 0);
+    until("they are counted", || (turned_away(&registry, "slow_request") > 400).then_some(()));
     drop(silent);
 }
 
@@ -71,6 +73,7 @@ fn streams_are_limited_to_fewer_than_connections() {
     let refused = get(registry.http(), "/api/v1/events");
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     assert_eq!(get(registry.http(), "/readyz").status, 200);
+    assert_eq!(turned_away(&registry, "too_many_streams"), 1);
     drop(streams);
     until("a stream is free again", || {
         let mut stream = open(registry.http(), "GET", "/api/v1/events", "");

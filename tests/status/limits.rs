@@ -1,11 +1,14 @@
-//! Tests few open files, and the Host header: a registry either serves, or says what it lacks.
+//! Tests the limits of the HTTP server: open files, connections, slow readers and the Host header.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 use hit7_support::http::get;
-use hit7_support::{Program, assert_has};
+use hit7_support::{Home, Program, assert_has, until};
+use socket2::{Domain, Socket, Type};
 
-use crate::{HIT7, PAGE};
+use crate::{HIT7, PAGE, turned_away};
 
 /// Returns a command like `command`, which may open `files` files.
 fn with_files(files: u32, command: &Command) -> Command {
@@ -52,4 +55,104 @@ fn a_page_on_loopback_answers_no_other_host() {
     let (refused, body) = status("evil.example");
     assert_eq!(refused, 421);
     assert_has(&body, &["wrong_host", "--http-host"]);
+    assert_eq!(turned_away(&registry, "wrong_host"), 1);
+}
+
+/// The window of the large document that `with_large_document` writes.
+const LARGE: &str = "2026-01-01T00:00:00Z";
+
+/// Writes a document of 4 MiB, more than what waits in the buffers of a connection.
+fn with_large_document(home: &Home) {
+    let day = home.data().join("windows/2026-01-01");
+    std::fs::create_dir_all(&day).unwrap();
+    let head = r#"{"window":"2026-01-01T00:00:00Z","closes":"2026-01-01T00:01:00Z","opened":"#;
+    let text = format!(r#"{head}"2026-01-01T00:00:00.001Z","rooms":{{}}}}"#);
+    std::fs::write(day.join("00-00.json"), text.clone() + &" ".repeat((4 << 20) - text.len()))
+        .unwrap();
+}
+
+/// Connects from the address `from`, with a small receive buffer, and asks for `path`.
+fn ask_from(from: [u8; 4], addr: SocketAddr, path: &str) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    socket.connect(&addr.into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(hit7_support::DEADLINE)).unwrap();
+    // The registry may have refused the connection already.
+    let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream
+}
+
+fn ask_here(addr: SocketAddr, path: &str) -> TcpStream {
+    ask_from([127, 0, 0, 1], addr, path)
+}
+
+#[test]
+fn slow_readers_are_cut_and_take_no_files_from_the_registry() {
+    let home = HIT7.home();
+    with_large_document(&home);
+    let flags = [&PAGE[..], &["--window", "1day"]].concat();
+    let registry = home.start(with_files(1024, &home.command(&flags)));
+    let path = format!("/api/v1/windows/{LARGE}");
+    let mut readers: Vec<_> = (0..505).map(|_| ask_here(registry.http(), &path)).collect();
+    for reader in &mut readers[..400] {
+        assert!(reader.read(&mut [0]).unwrap() == 1, "it is being answered");
+    }
+    let client = registry.client();
+    for name in 0..100 {
+        // Each is a new record, for which the journal may have to open a file.
+        client.register_as("main", &format!("ana-{name}"));
+    }
+    assert_eq!(get(registry.http(), "/readyz").status, 200);
+    assert!(turned_away(&registry, "too_many_connections") > 0);
+    until("all are cut, though each takes a byte now and then", || {
+        for reader in &mut readers {
+            reader.set_nonblocking(true).unwrap();
+            let _ = reader.read(&mut [0]);
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        (turned_away(&registry, "slow_reader") > 400).then_some(())
+    });
+    assert_eq!(get(registry.http(), &path).body.len(), 4 << 20, "who reads gets all of it");
+}
+
+#[test]
+fn a_full_house_answers_health_checks_and_says_so_to_others() {
+    let home = HIT7.home();
+    let mut registry = home.start(with_files(80, &home.command(&PAGE)));
+    let few = registry.program.error_line();
+    let most: usize = few.rsplit_once("connections=").unwrap().1.trim().parse().unwrap();
+    until("it is full", || {
+        // Idle connections are closed after ten seconds, which a busy machine may take to open all.
+        let _idle: Vec<_> = (0..most).map(|_| ask_here(registry.http(), "/livez")).collect();
+        let refused = get(registry.http(), "/");
+        let paths = ["/livez", "/readyz", "/metrics"];
+        let answers = paths.map(|path| get(registry.http(), path).status);
+        let is_told = refused.body.contains("too_many_connections");
+        (refused.status == 503 && is_told && answers == [200; 3]).then_some(())
+    });
+    assert!(turned_away(&registry, "too_many_connections") > 0);
+    until("there is room again", || (get(registry.http(), "/").status == 200).then_some(()));
+    registry.serves();
+}
+
+/// A client address other than 127.0.0.1 is there without configuration on Linux alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn one_address_has_a_quarter_of_the_connections_unless_it_is_trusted() {
+    let registry = HIT7.serve(&[&PAGE[..], &["--trust", "127.0.0.3/32"]].concat());
+    let streams = |from: [u8; 4], count: usize| -> usize {
+        let ask = |_| ask_from(from, registry.http(), "/api/v1/events");
+        let streams: Vec<_> = (0..count).map(ask).collect();
+        let answered = |mut stream: &TcpStream| {
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).is_ok() && &status == b"HTTP/1.1 200"
+        };
+        streams.iter().filter(|stream| answered(stream)).count()
+    };
+    assert_eq!(streams([127, 0, 0, 2], 130), 128);
+    assert_eq!(turned_away(&registry, "too_many_from_address"), 2);
+    assert_eq!(streams([127, 0, 0, 3], 130), 130);
+    assert_eq!(turned_away(&registry, "too_many_from_address"), 2);
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::symlink;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use hit7::tally::Tally;
 use hit7::window::{Length, Window};
 use hit7_support::http::{get, open, read_to};
 use hit7_support::{DEADLINE, until};
+use nix::sys::stat::Mode;
 use tokio::sync::watch;
 
 fn window(text: &str) -> Window {
@@ -72,8 +74,8 @@ impl Fixture {
         let data = tempfile::tempdir().unwrap();
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let windows = data.path().join("windows");
-        let config = Config { windows, hosts: Vec::new(), connections: 512 };
+        let (windows, trust) = (data.path().join("windows"), vec!["127.0.0.0/8".parse().unwrap()]);
+        let config = Config { windows, hosts: Vec::new(), connections: 512, trust };
         let status = Status::start(listener, receiver, config, Clock::start()).unwrap();
         Fixture { status, snapshots, data }
     }
@@ -139,6 +141,38 @@ fn a_large_document_is_sent_whole_and_a_damaged_one_is_an_error() {
     let damaged = get(addr, "/api/v1/windows/2026-11-23T11:28:00Z");
     assert_eq!((damaged.status, &damaged.json()["error"]), (500, &"failed".into()));
     assert!(!damaged.body.contains("tmp"), "it names no folder: {damaged:?}");
+}
+
+#[test]
+fn a_large_missed_window_is_not_counted_when_it_is_asked_for() {
+    let fixture = Fixture::start(snapshot(finalized(0, 0, true)));
+    let document = Document::from(&finalized(1, 20_000, false));
+    fixture.archive().write(&document, Length::MINUTE).unwrap();
+    let answer = get(fixture.status.addr(), "/api/v1/windows/2026-11-23T11:29:00Z");
+    let body = answer.json();
+    assert_eq!((&body["missed"], &body["members"]), (&true.into(), &serde_json::Value::Null));
+    assert!(!answer.body.contains("10.0.0"), "{answer:?}");
+}
+
+#[test]
+fn what_is_no_document_in_its_folder_is_neither_followed_nor_waited_for() {
+    let fixture = Fixture::start(snapshot(finalized(0, 0, true)));
+    let addr = fixture.status.addr();
+    let document = Document::from(&finalized(1, 1, true));
+    fixture.archive().write(&document, Length::MINUTE).unwrap();
+    let windows = fixture.data.path().join("windows");
+    let day = windows.join("2026-11-23");
+    let pipe = Mode::S_IRUSR | Mode::S_IWUSR;
+    nix::unistd::mkfifo(&day.join("11-28.json"), pipe).unwrap();
+    symlink(day.join("11-29.json"), day.join("11-27.json")).unwrap();
+    symlink(&day, windows.join("2026-11-22")).unwrap();
+    for window in ["2026-11-23T11:28:00Z", "2026-11-23T11:27:00Z", "2026-11-22T11:29:00Z"] {
+        let refused = get(addr, &format!("/api/v1/windows/{window}"));
+        assert_eq!((refused.status, &refused.json()["error"]), (500, &"failed".into()), "{window}");
+    }
+    assert_eq!(get(addr, "/api/v1/windows/2026-11-23T11:29:00Z").status, 200);
+    let listed = get(addr, "/api/v1/windows").json();
+    assert_eq!(listed["windows"].as_array().unwrap().len(), 1, "{listed}");
 }
 
 #[test]
