@@ -31,8 +31,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may last in all that is one of the last, kept for health checks.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long sent bytes may stay unacknowledged before the kernel drops the connection.
-const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long sent bytes may stay unacknowledged before the kernel drops the connection. It is long, since
+/// Linux also counts the time in which a slow reader has no room for the next segment.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The most bytes in memory of a request's head, or of a response that is being sent.
 const MAX_BUFFER_BYTES: usize = 16 << 10;

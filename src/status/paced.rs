@@ -75,6 +75,12 @@ impl Paced {
         self.is_answered
     }
 
+    /// Notes an error of the system, which may have waited for as long as it may, and tells it once,
+    /// to whoever reads or writes first.
+    fn note_failure(&mut self, error: &io::Error) {
+        self.is_cut |= error.kind() == ErrorKind::TimedOut;
+    }
+
     fn pace(
         &mut self,
         cx: &mut Context<'_>,
@@ -94,8 +100,7 @@ impl Paced {
                     return Poll::Ready(Err(ErrorKind::TimedOut.into()));
                 }
             }
-            // The kernel has waited for as long as it may (`TCP_USER_TIMEOUT`).
-            Poll::Ready(Err(ref error)) => self.is_cut = error.kind() == ErrorKind::TimedOut,
+            Poll::Ready(Err(ref error)) => self.note_failure(error),
         }
         written
     }
@@ -108,7 +113,11 @@ impl Read for Paced {
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        self.is_answered &= read.is_pending();
+        match &read {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.is_answered = false,
+            Poll::Ready(Err(error)) => self.note_failure(error),
+        }
         read
     }
 }
@@ -188,5 +197,21 @@ mod tests {
         assert_eq!(patience.note_full(SECOND * 3015), SECOND * 5);
         patience.note_taken(SECOND * 3015, 8 << 10);
         assert_eq!(patience.note_full(SECOND * 9000), SECOND * 7);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_connection_whose_socket_stays_full_fails_and_says_why() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut connection = Paced::new(listener.accept().await.unwrap().0, Clock::start());
+        connection.patience.left = Duration::from_millis(20);
+        let write = std::future::poll_fn(|cx| {
+            while let Poll::Ready(Ok(_)) = Pin::new(&mut connection).poll_write(cx, &[0; 4096]) {
+                connection.patience.left = Duration::from_millis(20);
+            }
+            if connection.is_cut() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let is_cut = tokio::time::timeout(hit7_support::DEADLINE, write).await.is_ok();
+        assert!(is_cut && connection.is_answered());
     }
 }

@@ -176,6 +176,26 @@ fn what_is_no_document_in_its_folder_is_neither_followed_nor_waited_for() {
 }
 
 #[test]
+fn a_document_that_is_replaced_while_it_is_sent_ends_before_its_length() {
+    let fixture = Fixture::start(snapshot(finalized(0, 0, true)));
+    let document = Document::from(&finalized(2, 20_000, true));
+    fixture.archive().write(&document, Length::MINUTE).unwrap();
+    let path = "/api/v1/windows/2026-11-23T11:29:00Z";
+    let mut stream = open(fixture.status.addr(), "GET", path, "");
+    stream.read_exact(&mut [0]).unwrap();
+    let file = fixture.data.path().join("windows/2026-11-23/11-29.json");
+    let length = fs::metadata(&file).unwrap().len();
+    let shorter = Document::from(&finalized(1, 20_000, true));
+    fixture.archive().write(&shorter, Length::MINUTE).unwrap();
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!((rest.len() as u64) < length, "{} of {length}", rest.len());
+    let rest = String::from_utf8(rest).unwrap();
+    let shorter = fs::read_to_string(&file).unwrap();
+    assert!(!shorter.ends_with(&rest[rest.len() - 100..]), "nothing of the other is sent");
+}
+
+#[test]
 fn of_a_large_window_a_part_is_shown_and_all_is_counted() {
     let fixture = Fixture::start(snapshot(finalized(1100, 30, true)));
     let body = get(fixture.status.addr(), "/api/v1/window").json();
