@@ -182,7 +182,7 @@ impl Reader {
         for found in self.archive.newest(most, |window| window < next)? {
             let listed = windows.entry(found.window).or_insert_with(|| Listed::new(found.window));
             listed.document = true;
-            if listed.members.is_none() && is_wanted() {
+            if listed.members.is_none() {
                 let size = found.path.metadata().map_or(0, |data| data.len());
                 if self.cache().contains_key(&found.window) || size <= left {
                     left = left.saturating_sub(size);
