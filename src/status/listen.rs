@@ -31,10 +31,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may last in all that is one of the last, kept for health checks.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long sent bytes may stay unacknowledged before the kernel drops the connection. It is long, since
-/// Linux also counts the time in which a slow reader has no room for the next segment.
-const SEND_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// The most bytes in memory of a request's head, or of a response that is being sent.
 const MAX_BUFFER_BYTES: usize = 16 << 10;
 
@@ -149,12 +145,10 @@ fn count(refusals: &Refusals, io: &Paced, is_late: bool) {
     }
 }
 
-/// Limits a connection's send buffer, and how long sent bytes may stay unacknowledged: a client
-/// that is gone would otherwise hold the connection, and megabytes, for long.
+/// Limits a connection's send buffer: a client that reads nothing, or is gone, would otherwise hold
+/// megabytes, and the connection for longer. (`TCP_USER_TIMEOUT` would also cut slow but steady readers.)
 fn limit(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let _ = socket.set_send_buffer_size(SEND_BUFFER);
-    #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(SEND_TIMEOUT));
     let _ = stream.set_nodelay(true);
 }

@@ -75,12 +75,6 @@ impl Paced {
         self.is_answered
     }
 
-    /// Notes an error of the system, which may have waited for as long as it may, and tells it once,
-    /// to whoever reads or writes first.
-    fn note_failure(&mut self, error: &io::Error) {
-        self.is_cut |= error.kind() == ErrorKind::TimedOut;
-    }
-
     fn pace(
         &mut self,
         cx: &mut Context<'_>,
@@ -100,7 +94,7 @@ impl Paced {
                     return Poll::Ready(Err(ErrorKind::TimedOut.into()));
                 }
             }
-            Poll::Ready(Err(ref error)) => self.note_failure(error),
+            Poll::Ready(Err(_)) => {}
         }
         written
     }
@@ -113,11 +107,7 @@ impl Read for Paced {
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        match &read {
-            Poll::Pending => {}
-            Poll::Ready(Ok(())) => self.is_answered = false,
-            Poll::Ready(Err(error)) => self.note_failure(error),
-        }
+        self.is_answered &= read.is_pending();
         read
     }
 }
