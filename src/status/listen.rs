@@ -34,8 +34,9 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most bytes in memory of a request's head, or of a response that is being sent.
 const MAX_BUFFER_BYTES: usize = 16 << 10;
 
-/// The kernel's send buffer of a connection, in bytes: what a slow reader can fill.
-const SEND_BUFFER: usize = 64 << 10;
+/// The send buffer of a connection, in bytes, of which Linux takes twice as much and frees it in pieces as
+/// large: at the slowest rate (`paced.rs`) that takes 16 s.
+const SEND_BUFFER: usize = 32 << 10;
 
 /// How many header fields a request may have.
 const MAX_HEADERS: usize = 64;

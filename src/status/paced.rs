@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 use crate::clock::Clock;
 
 /// How long a client may let an answer wait, in all: each byte that it takes gives it more time.
-const MAX_WAIT: Duration = Duration::from_secs(20);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// How many bytes a client has to take in a second, on average, while more are waiting.
 const MIN_RATE: u32 = 4 << 10;
@@ -169,8 +169,8 @@ mod tests {
 
     #[test]
     fn who_takes_nothing_or_a_byte_now_and_then_is_cut() {
-        assert_eq!((waited(0, 3), waited(1, 3)), (19, 20));
-        assert!((30..50).contains(&waited(2048, 1)), "half the rate: {}", waited(2048, 1));
+        assert_eq!((waited(0, 3), waited(1, 3)), (29, 30));
+        assert!((45..75).contains(&waited(2048, 1)), "half the rate: {}", waited(2048, 1));
     }
 
     #[test]
@@ -184,8 +184,8 @@ mod tests {
         let mut patience = Patience { left: MAX_WAIT, full_since: None };
         patience.note_taken(SECOND, 1 << 30);
         assert_eq!(patience.note_full(SECOND * 3000), MAX_WAIT);
-        assert_eq!(patience.note_full(SECOND * 3015), SECOND * 5);
-        patience.note_taken(SECOND * 3015, 8 << 10);
+        assert_eq!(patience.note_full(SECOND * 3025), SECOND * 5);
+        patience.note_taken(SECOND * 3025, 8 << 10);
         assert_eq!(patience.note_full(SECOND * 9000), SECOND * 7);
     }
 
