@@ -1,5 +1,6 @@
 //! `hit7 serve`: runs a registry and its status page.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use hit7::clock::Clock;
@@ -10,6 +11,7 @@ use hit7::status::{self, Status};
 use hit7::udp::{Sockets, check_own};
 use hit7::view::{self, Logs};
 use ipnet::IpNet;
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -18,6 +20,9 @@ use super::show::{View, print, print_lines, spawn_printer};
 use super::stop::{Hangup, Stop};
 use super::{Failure, MAX_QUEUED_EVENTS, files, keys};
 use crate::cli;
+
+/// The most HTTP connections that wait to be accepted; the system may allow fewer.
+const HTTP_BACKLOG: i32 = 1024;
 
 /// The addresses and the data folder of a registry, printed when the registry starts.
 struct Place {
@@ -115,7 +120,7 @@ fn default_workers() -> usize {
 /// page has no password.
 fn listen_http(addr: SocketAddr) -> Result<TcpListener, Failure> {
     let failed = |error| cannot_listen("--http", addr, &error);
-    let listener = check_own(addr.ip()).and_then(|()| TcpListener::bind(addr)).map_err(failed)?;
+    let listener = check_own(addr.ip()).and_then(|()| bind_http(addr)).map_err(failed)?;
     if !addr.ip().to_canonical().is_loopback() {
         tracing::warn!(
             "--http {addr}: whoever reaches that address sees the page, with no password and no \
@@ -124,6 +129,18 @@ fn listen_http(addr: SocketAddr) -> Result<TcpListener, Failure> {
         );
     }
     Ok(listener)
+}
+
+/// Binds as `TcpListener::bind` does, also where the system refuses the option.
+fn bind_http(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    if cfg!(unix) {
+        // Without it, connections that a former process closed keep the port for a minute.
+        let _ = socket.set_reuse_address(true);
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(HTTP_BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn log_start(sockets: &Sockets, place: &Place) {

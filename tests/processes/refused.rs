@@ -90,7 +90,7 @@ pub(crate) fn refusing<T: Send>(filter: &BpfProgram, start: impl FnOnce() -> T +
 fn serve(home: &Home) -> Registry {
     // At all addresses, where the address that was asked must be found out.
     let flags = ["serve", "0", "--workers", "2", "--window", "2s", "--log-level", "info"];
-    home.start(home.with_data(&flags))
+    home.start(home.with_data(&[&flags[..], &["--http", "127.0.0.1:0"]].concat()))
 }
 
 /// Serves two members on a system that refuses something, one of which is refused it too.
