@@ -161,7 +161,7 @@ impl<S: Store> Engine<S> {
             if let Err(error) = self.files.append(window, run, in_time) {
                 return self.refuse_group(error.to_string());
             }
-            self.is_lost = false;
+            self.is_lost = self.is_lost && self.files.check().is_err();
             let rest = self.group.split_off(count);
             let run = std::mem::replace(&mut self.group, rest);
             self.report(Outcome::Durable(run));
@@ -252,6 +252,7 @@ mod tests {
 
     use super::*;
     use crate::journal::FileOptions;
+    use crate::journal::file::names;
     use crate::mesh::ListCap;
     use crate::record::{Missing, Opening};
     use crate::store::Disk;
@@ -288,6 +289,29 @@ mod tests {
             engine.check_files();
             assert!(told.try_recv().is_err(), "it was told");
             std::fs::rename(&there, &here).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_told_once_while_another_is_written() {
+        let (home, at) = (tempfile::tempdir().unwrap(), Wall::from_millis(0));
+        let first = Length::MINUTE.window_at(at);
+        let second = Length::MINUTE.window_at(Wall::from_millis(60_000));
+        let missed = |window| Record::Missed(Missing { window, at });
+        let (mut engine, _orders) = waiting(&home, missed(first));
+        let (outcomes, mut told) = unbounded_channel();
+        engine.outcomes = outcomes;
+        engine.commit();
+        assert!(matches!(told.try_recv(), Ok(Outcome::Durable(_))));
+        std::fs::remove_file(names::path(home.path(), first, Length::MINUTE)).unwrap();
+        engine.check_files();
+        assert!(matches!(told.try_recv(), Ok(Outcome::Refused { .. })));
+        for _ in 0..2 {
+            engine.group = vec![Entry { ticket: None, record: missed(second) }];
+            engine.commit();
+            engine.check_files();
+            assert!(matches!(told.try_recv(), Ok(Outcome::Durable(_))));
+            assert!(told.try_recv().is_err(), "it was told");
         }
     }
 
