@@ -110,6 +110,7 @@ impl DataDir {
             accept(Weakness::Sync)?;
         }
         restrict_journal_dir(&path.join("journal"));
+        warn_of_lost_journal(path);
         let secret = open_secret(&path.join("secret"))?;
         // Made now, so that a file in its place is found at the start, not with the first document.
         make_dir_durably(&Disk, &path.join("windows"))?;
@@ -181,6 +182,18 @@ fn restrict_journal_dir(dir: &Path) {
     let is_open = |data: fs::Metadata| data.is_dir() && data.permissions().mode() & 0o077 != 0;
     if fs::symlink_metadata(dir).is_ok_and(is_open) {
         restrict(dir, 0o700);
+    }
+}
+
+/// Warns if the folder was used before, since it has a secret, but has no journal any more.
+fn warn_of_lost_journal(dir: &Path) {
+    let is_there = |name| fs::symlink_metadata(dir.join(name)).is_ok();
+    if is_there("secret") && !is_there("journal") {
+        tracing::warn!(
+            "{} is gone: who registered before is not known; if it was moved away, stop the \
+             registry, put it back, and start again",
+            dir.join("journal").display()
+        );
     }
 }
 

@@ -84,6 +84,16 @@ fn another_window_is_fine_where_nobody_waits() {
 }
 
 #[test]
+fn a_journal_that_is_gone_at_the_start_is_told() {
+    let (home, _) = with_members(1);
+    let gone = home.data().join("journal");
+    fs::rename(&gone, home.path().join("elsewhere")).unwrap();
+    let mut registry = home.serve(&["--window", "1day"]);
+    assert_has(&registry.program.error_line(), &[gone.to_str().unwrap(), "is gone", "put it back"]);
+    registry.serves();
+}
+
+#[test]
 fn a_torn_journal_is_mended_and_that_is_said() {
     let (home, journal) = with_members(2);
     let bytes = fs::read(&journal).unwrap();
