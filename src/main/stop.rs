@@ -261,7 +261,8 @@ mod tests {
         for signal in HANDLED.into_iter().filter(|signal| *signal != Signal::SIGHUP) {
             let it = on_hangup(Hangup::Stops);
             handle_signal(signal, &it);
-            let stops = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT].contains(&signal);
+            let ends = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT, Signal::SIGXCPU];
+            let stops = ends.contains(&signal);
             assert_eq!(is_stopped(&it), stops, "{signal}");
         }
     }
