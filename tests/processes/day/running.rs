@@ -44,14 +44,22 @@ impl Diary {
 /// What the registry's lines told.
 #[derive(Default)]
 pub(super) struct Told {
-    last_opened: Option<Window>,
+    /// The first and the last window that each process told as opened, by order of their starts.
+    /// What a process printed while nobody read it is read after it has ended.
+    spans: Vec<Option<(Window, Window)>>,
     pub(super) opened: u64,
     pub(super) missed: u64,
     pub(super) violations: Vec<String>,
 }
 
 impl Told {
-    fn read(&mut self, line: &str) {
+    /// Notes that a process was started, and returns its number.
+    fn begin(&mut self) -> usize {
+        self.spans.push(None);
+        self.spans.len() - 1
+    }
+
+    fn read(&mut self, process: usize, line: &str) {
         if line.contains("panicked") || line.contains("bug in hit7") {
             self.violations.push(line.to_owned());
         }
@@ -62,9 +70,16 @@ impl Told {
         }
         if line.contains("  opened ") {
             self.opened += 1;
-            if self.last_opened.replace(window) >= Some(window) {
+            let (before, after) = self.spans.split_at(process);
+            let is_later = before.iter().flatten().all(|(_, last)| *last < window);
+            let own = after[0].map_or(window, |(first, _)| first);
+            if !is_later
+                || after[0].is_some_and(|(_, last)| last >= window)
+                || after[1..].iter().flatten().any(|(first, _)| *first <= window)
+            {
                 self.violations.push(format!("opened again, or back: {line}"));
             }
+            self.spans[process] = Some((own, window));
         }
     }
 }
@@ -285,12 +300,19 @@ fn spawn(command: Command, flags: &Flags, readers: Readers<'_>) -> Started {
         Some(filter) => refusing(&filter, || command.spawn().unwrap()),
         None => command.spawn().unwrap(),
     };
+    let number = readers.1.lock().unwrap().begin();
     let (lines, out) = channel();
     let err = Arc::<Mutex<Vec<String>>>::default();
     let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     small(&stdout);
     small(&stderr);
-    read(stdout, readers, move |line, lines: &Sender<String>| drop(lines.send(line)), lines);
+    read(
+        stdout,
+        number,
+        readers,
+        move |line, lines: &Sender<String>| drop(lines.send(line)),
+        lines,
+    );
     let keep = |line, kept: &Arc<Mutex<Vec<String>>>| {
         let mut kept = kept.lock().unwrap();
         kept.push(line);
@@ -298,7 +320,7 @@ fn spawn(command: Command, flags: &Flags, readers: Readers<'_>) -> Started {
         let excess = kept.len().saturating_sub(50);
         kept.drain(..excess);
     };
-    read(stderr, readers, keep, err.clone());
+    read(stderr, number, readers, keep, err.clone());
     serving(Process { child, out, err })
 }
 
@@ -332,6 +354,7 @@ fn small(pipe: &impl AsFd) {
 /// Reads lines on a thread, except while `unread` is held.
 fn read<T: Send + 'static>(
     stream: impl Read + Send + 'static,
+    process: usize,
     (diary, told, unread): Readers<'_>,
     take: impl Fn(String, &T) + Send + 'static,
     to: T,
@@ -342,7 +365,7 @@ fn read<T: Send + 'static>(
             drop(unread.lock().unwrap());
             let line = String::from_utf8_lossy(&line.unwrap()).into_owned();
             diary.note(&line);
-            told.lock().unwrap().read(&line);
+            told.lock().unwrap().read(process, &line);
             take(line, &to);
         }
     });
