@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
 use crate::faults::Counts;
@@ -64,12 +64,32 @@ pub(crate) fn all(seeds: &[u64], make: impl Fn(u64) -> Setup + Sync) -> Sum {
             }
         }
     };
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
+    thread::scope(|scope| (0..cores()).for_each(|_| drop(scope.spawn(work))));
     let mut sum = sum.into_inner().unwrap();
     sum.failed.sort_by_key(|(seed, _)| *seed);
     sum.unmet.sort();
     sum
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Returns what `work` returns for each item, done on all cores.
+pub(crate) fn on_all_cores<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let index = next.fetch_add(1, Relaxed)
+            && let Some(item) = items.get(index)
+        {
+            let result = work(item);
+            done.lock().unwrap().push((index, result));
+        }
+    };
+    thread::scope(|scope| (0..cores()).for_each(|_| drop(scope.spawn(work))));
+    let mut done = done.into_inner().unwrap();
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Reduces a failed world to the peers and kinds of fault without which the same rule would not

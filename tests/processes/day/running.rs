@@ -244,6 +244,8 @@ impl Running {
         thread::sleep(Duration::from_millis(50));
         let err = self.process.lock().unwrap().err.lock().unwrap().clone();
         let is_told = err.iter().any(|line| line.starts_with("hit7: "));
+        // What it says while nobody reads it may be lost.
+        let is_told = is_told || self.unread.try_lock().is_err();
         if !(status.code() == Some(0) || status.code() == Some(1) && is_told) {
             let what = format!("it stopped with {status}; {:?}", err.last());
             self.told.lock().unwrap().violations.push(what);
