@@ -19,6 +19,7 @@
 mod documents;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::window::Window;
 
 pub use documents::DocumentSource;
 use documents::Documents;
+use wait::Wait;
 
 /// A request that passed the gate.
 #[derive(Debug)]
@@ -92,8 +94,8 @@ pub enum Event {
     Missed(Arc<FinalizedWindow>),
     /// A window was read back at the start that had been opened or missed before.
     Replayed(Ended),
-    /// The journal refuses records, or cannot say what becomes of them: clients get the ERROR
-    /// `unavailable`.
+    /// The journal refuses records, cannot say what becomes of them, or says nothing for long: no
+    /// registration is acked.
     JournalRefuses(String),
     /// The journal takes records again.
     JournalRecovered,
@@ -114,7 +116,7 @@ pub struct Counts {
     pub rejected: Tally,
 }
 
-/// The state of the journal, by its last outcome.
+/// The state of the journal, by its last outcome, or by the lack of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JournalState {
     /// The journal accepts records.
@@ -123,6 +125,8 @@ enum JournalState {
     Refuses,
     /// The journal cannot say what becomes of the batches that it has taken.
     Down,
+    /// The journal has said nothing for too long.
+    Hangs,
 }
 
 /// One registry as a state machine.
@@ -139,6 +143,8 @@ pub struct Node {
     epoch: Epoch,
     /// The number of entries that were submitted and whose outcome is pending.
     submitted: usize,
+    /// The wait for the outcome of the oldest of them.
+    wait: Option<Wait>,
     /// Entries that are durable and have not taken effect yet.
     durable: VecDeque<Entry>,
     journal_state: JournalState,
@@ -158,6 +164,7 @@ impl Node {
             fanout: None,
             epoch: Epoch::default(),
             submitted: 0,
+            wait: None,
             durable: VecDeque::new(),
             journal_state: JournalState::Works,
             journals: journals.into_iter().collect(),
@@ -175,10 +182,18 @@ impl Node {
         match input {
             Input::Request(inbound) => self.handle_request(now, inbound),
             Input::Ack(path, ack) => self.handle_ack(path, &ack),
-            Input::Journal(outcome) => self.handle_outcome(now, outcome),
+            Input::Journal(outcome) => {
+                self.handle_outcome(now, outcome);
+                self.wait = (self.submitted > 0).then(|| Wait::new(now));
+            }
             Input::Archived(window, result) => self.handle_archived(now, window, result),
             Input::Returned(push) => self.handle_returned(now, &push),
             Input::Timeout => {}
+        }
+        if let Some(why) = self.wait.as_mut().and_then(|wait| wait.look(now))
+            && self.journal_works()
+        {
+            self.note_failing(JournalState::Hangs, why);
         }
         self.registry.handle_timeout(now);
     }
@@ -195,14 +210,15 @@ impl Node {
                 None => break,
             }
         }
-        self.poll_append().or_else(|| self.poll_archive(now)).or_else(|| self.poll_train(now))
+        self.poll_append(now).or_else(|| self.poll_archive(now)).or_else(|| self.poll_train(now))
     }
 
     /// Returns when [`Input::Timeout`] is due, if nothing happens before.
     pub fn poll_timeout(&self, now: Now) -> Alarm {
         let Alarm { wall, mono } = self.registry.poll_timeout(now);
         let fanout = self.fanout.as_ref().and_then(|fanout| fanout.poll_timeout(now));
-        let moments = [mono, fanout, self.documents.poll_timeout()];
+        let wait = self.wait.map(|wait| wait.look_at());
+        let moments = [mono, fanout, self.documents.poll_timeout(), wait];
         Alarm { wall, mono: moments.into_iter().flatten().min() }
     }
 
@@ -416,7 +432,7 @@ impl Node {
 
     /// Returns the next batch for the journal, once the batch before is durable: proposals that
     /// come meanwhile share the next sync. An opening, which many wait for, is not held back.
-    fn poll_append(&mut self) -> Option<Output> {
+    fn poll_append(&mut self, now: Now) -> Option<Output> {
         if self.submitted > 0 && !self.registry.proposes_opening() {
             return None;
         }
@@ -425,6 +441,7 @@ impl Node {
             return None;
         }
         self.submitted += batch.len();
+        self.wait.get_or_insert_with(|| Wait::new(now));
         self.journals.extend(batch.iter().map(|entry| entry.record.window()));
         Some(Output::Append(self.epoch, batch))
     }

@@ -81,7 +81,7 @@ pub struct Config {
 pub enum Event {
     /// A window has opened, or was missed.
     Window(Past),
-    /// The journal cannot be written, for this reason: clients get the ERROR `unavailable`.
+    /// The journal cannot be written, for this reason: no registration is acked.
     JournalRefuses(String),
     /// The journal can be written again.
     JournalRecovered,

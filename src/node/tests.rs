@@ -180,6 +180,32 @@ fn a_refusal_ends_the_epoch_of_all_that_is_under_way() {
 }
 
 #[test]
+fn a_journal_that_says_nothing_for_seconds_is_told_and_works_again_when_it_does() {
+    let refusals = |it: &Harness| {
+        it.events.iter().filter(|event| matches!(event, Event::JournalRefuses(_))).count()
+    };
+    let mut it = Harness::new("11:28:00");
+    it.ask("a", ANA, 1);
+    for second in 1..=5 {
+        assert!(it.node.journal_works());
+        assert_eq!(it.node.poll_timeout(it.now).mono, Some(it.now.mono + Duration::from_secs(1)));
+        it.wait_until(&format!("11:28:0{second}"));
+    }
+    assert!(!it.node.journal_works());
+    assert_eq!(refusals(&it), 1);
+    it.sync();
+    assert!(it.node.journal_works());
+    assert!(it.events.iter().any(|event| matches!(event, Event::JournalRecovered)));
+    // In a pause of the program nothing was waited for.
+    it.ask("a", ANA, 2);
+    it.wait_until("11:28:40");
+    assert!(it.node.journal_works());
+    it.sync();
+    it.wait_until("11:28:55");
+    assert_eq!(refusals(&it), 1, "nothing is waited for");
+}
+
+#[test]
 fn while_the_journal_is_down_clients_are_told_so() {
     let mut it = Harness::new("11:28:00");
     it.ask("a", ANA, 1);

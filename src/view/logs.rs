@@ -104,7 +104,7 @@ pub fn log(event: &Event) {
         }
         Event::JournalRefuses(why) => tracing::error!(
             why,
-            "the journal cannot be written; clients are told unavailable until it can"
+            "the journal cannot be written; no registration is acked until it can"
         ),
         Event::JournalRecovered => tracing::warn!("the journal is written again"),
         Event::DocumentWritten(window) => tracing::info!(%window, "document written"),
