@@ -98,13 +98,14 @@ impl Documents {
         self.waiting.insert(window, Waiting { due: Duration::ZERO, delay: Duration::ZERO });
     }
 
-    /// Returns the next document to write, if none is being written: the oldest that is due.
+    /// Returns the next document to write, if none is being written: the oldest of those that are due
+    /// and never failed, or else of those that did.
     pub(super) fn poll(&mut self, now: Now) -> Option<DocumentSource> {
         if self.writing.is_some() {
             return None;
         }
-        let due = self.waiting.iter().find(|(_, waiting)| waiting.due <= now.mono);
-        let window = due.map(|(window, _)| *window)?;
+        let due = self.waiting.iter().filter(|(_, waiting)| waiting.due <= now.mono);
+        let (&window, _) = due.min_by_key(|(window, waiting)| (!waiting.delay.is_zero(), **window))?;
         self.writing = Some(window);
         let held = self.held.iter().position(|held| held.window() == window);
         Some(held.map_or(DocumentSource::Journal(window), |place| {
@@ -119,12 +120,14 @@ impl Documents {
         due.filter(|_| self.writing.is_none())
     }
 
-    /// Notes that the document of a window is durable; others that failed may be too, now.
+    /// Notes that the document of a window is durable. If it had failed before, what hindered it may
+    /// be gone for others too.
     pub(super) fn note_written(&mut self, window: Window) {
         self.writing = None;
         self.waiting.remove(&window);
-        self.failing.remove(&window);
-        self.retry_now();
+        if self.failing.remove(&window) {
+            self.retry_now();
+        }
     }
 
     /// Makes every document due that could not be written: the disk works again.

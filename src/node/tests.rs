@@ -307,6 +307,36 @@ fn a_document_that_cannot_be_written_holds_up_no_other_and_is_made_from_its_jour
 }
 
 #[test]
+fn documents_that_fail_come_after_those_that_never_did_and_wait_though_others_succeed() {
+    let (mut documents, mut now) = (Documents::default(), at("11:40:00"));
+    let failing = [window("11:29"), window("11:30"), window("11:31")];
+    failing.map(|window| documents.push_replayed(window));
+    for window in failing {
+        assert_eq!(documents.poll(now).unwrap().window(), window);
+        documents.note_failed(now, window);
+    }
+    now.mono += Duration::from_secs(1);
+    for good in [window("11:32"), window("11:33")] {
+        documents.push_replayed(good);
+        assert_eq!(documents.poll(now).unwrap().window(), good);
+        documents.note_written(good);
+    }
+    for window in failing {
+        assert_eq!(documents.poll(now).unwrap().window(), window);
+        documents.note_failed(now, window);
+    }
+    documents.push_replayed(window("11:34"));
+    documents.poll(now).unwrap();
+    documents.note_written(window("11:34"));
+    assert!(documents.poll(now).is_none(), "a success of another says nothing of them");
+    now.mono += Duration::from_secs(2);
+    documents.poll(now).unwrap();
+    documents.note_written(window("11:29"));
+    assert_eq!(documents.poll(now).unwrap().window(), window("11:30"));
+    assert_eq!(documents.failing(), 2);
+}
+
+#[test]
 fn a_retry_waits_longer_each_time_for_a_minute_at_most() {
     let (mut documents, mut now) = (Documents::default(), at("11:30:00"));
     documents.push_replayed(window("11:29"));
