@@ -41,7 +41,7 @@ impl Epoch {
 #[derive(Debug)]
 pub enum Outcome {
     /// These entries are in the journal, in this order, and survive any crash. Where registries
-    /// share a journal, the records of others are among them.
+    /// share a journal, the records of others are among them. None if its storage is back.
     Durable(Vec<Entry>),
     /// These entries are not in the journal, now and after any restart.
     Refused {
@@ -49,7 +49,7 @@ pub enum Outcome {
         /// been reported durable, is refused here or in a following outcome.
         epoch: Epoch,
         /// The refused entries, in the order of submission; none if the journal has just lost its
-        /// storage.
+        /// storage, or a part of it.
         batch: Vec<Entry>,
         /// The reason, for the operator of the registry.
         why: String,
@@ -95,7 +95,8 @@ pub struct Found {
 /// - **Not too late.** An opening that is not durable before its window closes is refused, by its
 ///   `at` and the time since it was submitted.
 /// - **Nothing is written elsewhere.** While its storage is gone or was replaced, the engine refuses
-///   what is submitted, and reports that also when nothing is: as a refusal of no entries.
+///   what is submitted, and reports that also when nothing is: as a refusal of no entries, and the
+///   return of its storage as no entries that are durable.
 /// - **Nothing waits.** `submit` and `discard` return at once, whatever the disk or a peer does.
 pub trait Journal: Send + Sized {
     /// The options that the engine is opened with.

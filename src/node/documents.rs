@@ -105,7 +105,8 @@ impl Documents {
             return None;
         }
         let due = self.waiting.iter().filter(|(_, waiting)| waiting.due <= now.mono);
-        let (&window, _) = due.min_by_key(|(window, waiting)| (!waiting.delay.is_zero(), **window))?;
+        let (&window, _) =
+            due.min_by_key(|(window, waiting)| (!waiting.delay.is_zero(), **window))?;
         self.writing = Some(window);
         let held = self.held.iter().position(|held| held.window() == window);
         Some(held.map_or(DocumentSource::Journal(window), |place| {

@@ -206,6 +206,16 @@ fn a_journal_that_says_nothing_for_seconds_is_told_and_works_again_when_it_does(
 }
 
 #[test]
+fn a_journal_whose_storage_is_back_works_again_without_a_record() {
+    let mut it = Harness::new("11:28:00");
+    let (batch, why) = (Vec::new(), "it was moved away".to_owned());
+    it.input(Input::Journal(Outcome::Refused { epoch: Epoch::default(), batch, why }));
+    assert!(!it.node.journal_works());
+    it.input(Input::Journal(Outcome::Durable(Vec::new())));
+    assert!(it.node.journal_works());
+}
+
+#[test]
 fn while_the_journal_is_down_clients_are_told_so() {
     let mut it = Harness::new("11:28:00");
     it.ask("a", ANA, 1);
@@ -310,7 +320,7 @@ fn a_document_that_cannot_be_written_holds_up_no_other_and_is_made_from_its_jour
 fn documents_that_fail_come_after_those_that_never_did_and_wait_though_others_succeed() {
     let (mut documents, mut now) = (Documents::default(), at("11:40:00"));
     let failing = [window("11:29"), window("11:30"), window("11:31")];
-    failing.map(|window| documents.push_replayed(window));
+    failing.iter().for_each(|window| documents.push_replayed(*window));
     for window in failing {
         assert_eq!(documents.poll(now).unwrap().window(), window);
         documents.note_failed(now, window);

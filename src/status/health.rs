@@ -40,8 +40,8 @@ pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response {
 /// Returns a 503 if the registry does not serve or write all that it should, else `None`.
 fn problem(snapshot: &Snapshot) -> Option<Problem> {
     if !snapshot.journal_works {
-        let reason = "the journal cannot be written, so that no registration is taken: make room on \
-                      the disk of --data, or see what the program says on stderr";
+        let reason = "the journal cannot be written, so that no registration is acked: see what the \
+                      program says on stderr";
         return Some(Problem::busy("log_not_writable", reason));
     }
     let trouble = snapshot.troubles.first()?;

@@ -22,7 +22,7 @@ const MIN_SYNC_INTERVAL: Duration = Duration::from_millis(1);
 /// The first and the longest delay before mending a file is retried; the delay doubles each time.
 const MEND_RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(250)];
 
-/// How often the journal's files are looked for while nothing is written.
+/// How often all files of the journal are looked for: a write notices only what it writes to.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 const STALE_EPOCH: &str = "it was submitted before a refusal was known";
@@ -52,8 +52,10 @@ pub(super) struct Engine<S: Store> {
     opens: bool,
     /// The moment of the monotonic clock at which the window closes whose opening is in the group.
     deadline: Option<Duration>,
-    /// Whether the journal's files were gone when they were last looked for.
+    /// Whether a file of the journal was gone when they were last looked for.
     is_lost: bool,
+    /// The moment of the monotonic clock from which the files are looked for again.
+    check_at: Duration,
     /// Batches of epochs before this one are refused.
     fence: Epoch,
     /// Closed windows whose files are removed once the group is written, and the folder is there.
@@ -79,6 +81,7 @@ impl<S: Store> Engine<S> {
             opens: false,
             deadline: None,
             is_lost: false,
+            check_at: Duration::ZERO,
             fence: Epoch::default(),
             discards: Vec::new(),
         }
@@ -89,8 +92,11 @@ impl<S: Store> Engine<S> {
         loop {
             match self.queue.recv_timeout(CHECK_INTERVAL) {
                 Ok(order) => self.take_order(order),
-                Err(RecvTimeoutError::Timeout) => self.check_files(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.is_lost || self.clock.now().mono >= self.check_at {
+                self.check_files();
             }
             if !self.group.is_empty() {
                 self.wait_for_due();
@@ -153,6 +159,11 @@ impl<S: Store> Engine<S> {
     fn commit(&mut self) {
         self.opens = false;
         let deadline = self.deadline.take();
+        if self.is_lost
+            && let Err(error) = self.files.check()
+        {
+            return self.refuse_group(error.to_string());
+        }
         while let Some((window, count)) = first_run(&self.group) {
             let run = &self.group[..count];
             let opens = run.iter().any(|entry| matches!(entry.record, Record::Open(_)));
@@ -161,7 +172,6 @@ impl<S: Store> Engine<S> {
             if let Err(error) = self.files.append(window, run, in_time) {
                 return self.refuse_group(error.to_string());
             }
-            self.is_lost = self.is_lost && self.files.check().is_err();
             let rest = self.group.split_off(count);
             let run = std::mem::replace(&mut self.group, rest);
             self.report(Outcome::Durable(run));
@@ -214,14 +224,17 @@ impl<S: Store> Engine<S> {
         true
     }
 
-    /// Looks for the journal's files, and reports the first time that they are gone.
+    /// Looks for the journal's files, and reports when one is gone, and when all are back.
     fn check_files(&mut self) {
+        self.check_at = self.clock.now().mono + CHECK_INTERVAL;
         let found = self.files.check();
-        let is_lost = found.is_err();
-        if !std::mem::replace(&mut self.is_lost, is_lost)
-            && let Err(error) = found
-        {
-            self.refuse(self.epoch.max(self.fence), Vec::new(), error.to_string());
+        let was_lost = std::mem::replace(&mut self.is_lost, found.is_err());
+        match found {
+            Err(error) if !was_lost => {
+                self.refuse(self.epoch.max(self.fence), Vec::new(), error.to_string());
+            }
+            Ok(()) if was_lost => self.report(Outcome::Durable(Vec::new())),
+            _ => {}
         }
     }
 
@@ -278,8 +291,8 @@ mod tests {
         let (outcomes, mut told) = unbounded_channel();
         engine.outcomes = outcomes;
         let (here, there) = (home.path().to_owned(), home.path().with_extension("moved"));
+        engine.check_files();
         for _ in 0..2 {
-            engine.check_files();
             assert!(told.try_recv().is_err(), "nothing is gone");
             std::fs::rename(&here, &there).unwrap();
             engine.check_files();
@@ -289,30 +302,59 @@ mod tests {
             engine.check_files();
             assert!(told.try_recv().is_err(), "it was told");
             std::fs::rename(&there, &here).unwrap();
+            engine.check_files();
+            assert!(matches!(told.try_recv(), Ok(Outcome::Durable(all)) if all.is_empty()));
+            engine.check_files();
         }
     }
 
     #[test]
-    fn a_file_that_is_gone_is_told_once_while_another_is_written() {
+    fn while_one_file_is_gone_no_other_is_written() {
         let (home, at) = (tempfile::tempdir().unwrap(), Wall::from_millis(0));
         let first = Length::MINUTE.window_at(at);
         let second = Length::MINUTE.window_at(Wall::from_millis(60_000));
         let missed = |window| Record::Missed(Missing { window, at });
-        let (mut engine, _orders) = waiting(&home, missed(first));
+        let (mut engine, orders) = waiting(&home, missed(first));
         let (outcomes, mut told) = unbounded_channel();
         engine.outcomes = outcomes;
         engine.commit();
         assert!(matches!(told.try_recv(), Ok(Outcome::Durable(_))));
-        std::fs::remove_file(names::path(home.path(), first, Length::MINUTE)).unwrap();
-        engine.check_files();
-        assert!(matches!(told.try_recv(), Ok(Outcome::Refused { .. })));
-        for _ in 0..2 {
-            engine.group = vec![Entry { ticket: None, record: missed(second) }];
-            engine.commit();
-            engine.check_files();
-            assert!(matches!(told.try_recv(), Ok(Outcome::Durable(_))));
-            assert!(told.try_recv().is_err(), "it was told");
+        let (path, aside) =
+            (names::path(home.path(), first, Length::MINUTE), home.path().join("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        let ends = std::thread::spawn(move || engine.run());
+        let submit = |epoch| {
+            let batch = vec![Entry { ticket: None, record: missed(second) }];
+            orders.send(Order::Submit(epoch, batch, Clock::start().now())).unwrap();
+        };
+        // Written or not, the first order is when all files are looked for.
+        let mut epoch = Epoch::default();
+        submit(epoch);
+        let mut refused = 0;
+        while refused < 3 {
+            match told.blocking_recv().unwrap() {
+                Outcome::Refused { epoch: of, .. } => {
+                    refused += 1;
+                    epoch = epoch.max(of.next());
+                    submit(epoch);
+                }
+                other => panic!("{other:?}"),
+            }
         }
+        std::fs::rename(&aside, &path).unwrap();
+        loop {
+            match told.blocking_recv().unwrap() {
+                Outcome::Refused { epoch: of, .. } => {
+                    epoch = epoch.max(of.next());
+                    submit(epoch);
+                }
+                Outcome::Durable(all) if all.is_empty() => {}
+                Outcome::Durable(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        drop(orders);
+        ends.join().unwrap();
     }
 
     /// Makes an engine whose group has one record, and whose next sync is due in an hour.

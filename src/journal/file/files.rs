@@ -203,9 +203,10 @@ fn check_identity(
     let why = match store.identity(path) {
         Ok(found) if was.is_none_or(|was| was == found) => return Ok(()),
         Ok(_) => io::Error::other("something else was put in its place; put it back"),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            io::Error::new(ErrorKind::NotFound, "it was removed or moved away; put it back")
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => io::Error::new(
+            ErrorKind::NotFound,
+            "it was removed or moved away; put it back, or restart the registry without it",
+        ),
         Err(error) => error,
     };
     Err(StoreError::new("find", path, why))
