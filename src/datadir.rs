@@ -239,9 +239,14 @@ fn lock(dir: &Path) -> Result<(Locks, bool), DataDirError> {
     }
 }
 
-/// Returns whether the file system of the directory can sync a folder and a file in it.
+/// Returns whether the file system of the directory can sync a folder and a file in it, and that of
+/// the journal's folder, which may be another one.
 fn can_sync(dir: &Path, locks: &Locks) -> Result<bool, StoreError> {
-    match locks.dir.sync_all().and_then(|()| locks.file.sync_data()) {
+    let sync_journal = || match File::open(dir.join("journal")) {
+        Ok(journal) => journal.sync_all(),
+        Err(_) => Ok(()),
+    };
+    match locks.dir.sync_all().and_then(|()| locks.file.sync_data()).and_then(|()| sync_journal()) {
         Err(error) if is_unsupported(&error) => Ok(false),
         synced => synced.at("sync", dir).map(|()| true),
     }

@@ -40,6 +40,9 @@ pub use documents::DocumentSource;
 use documents::Documents;
 use wait::Wait;
 
+/// How long the journal may take for a batch until that is reported.
+const JOURNAL_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A request that passed the gate.
 #[derive(Debug)]
 pub struct Inbound {
@@ -129,6 +132,12 @@ enum JournalState {
     Hangs,
 }
 
+/// Says that the disk has not ended a write of `what` for so long.
+fn hangs(what: &str, longest: Duration) -> String {
+    let seconds = longest.as_secs();
+    format!("a write of {what} has not ended for {seconds} s: the disk of --data hangs")
+}
+
 /// One registry as a state machine.
 ///
 /// The caller hands in what happens ([`Node::handle`], with [`Input::Timeout`] no later than
@@ -184,17 +193,13 @@ impl Node {
             Input::Ack(path, ack) => self.handle_ack(path, &ack),
             Input::Journal(outcome) => {
                 self.handle_outcome(now, outcome);
-                self.wait = (self.submitted > 0).then(|| Wait::new(now));
+                self.wait = (self.submitted > 0).then(|| Wait::new(now, JOURNAL_TIMEOUT));
             }
             Input::Archived(window, result) => self.handle_archived(now, window, result),
             Input::Returned(push) => self.handle_returned(now, &push),
             Input::Timeout => {}
         }
-        if let Some(why) = self.wait.as_mut().and_then(|wait| wait.look(now))
-            && self.journal_works()
-        {
-            self.note_failing(JournalState::Hangs, why);
-        }
+        self.look_for_hangs(now);
         self.registry.handle_timeout(now);
     }
 
@@ -263,6 +268,18 @@ impl Node {
     /// Returns the number of documents that could not be written when they were last tried.
     pub fn failing_documents(&self) -> usize {
         self.documents.failing()
+    }
+
+    /// Notes that the disk does not end a write of the journal or of a document.
+    fn look_for_hangs(&mut self, now: Now) {
+        let is_too_long = self.wait.as_mut().is_some_and(|wait| wait.is_too_long(now));
+        if is_too_long && self.journal_works() {
+            self.note_failing(JournalState::Hangs, hangs("the journal", JOURNAL_TIMEOUT));
+        }
+        if let Some((window, longest)) = self.documents.look_for_hang(now) {
+            let what = format!("the document of {window}");
+            self.report(Event::DocumentFails(hangs(&what, longest)));
+        }
     }
 
     fn handle_request(&mut self, now: Now, Inbound { path, request, trusted }: Inbound) {
@@ -441,7 +458,7 @@ impl Node {
             return None;
         }
         self.submitted += batch.len();
-        self.wait.get_or_insert_with(|| Wait::new(now));
+        self.wait.get_or_insert_with(|| Wait::new(now, JOURNAL_TIMEOUT));
         self.journals.extend(batch.iter().map(|entry| entry.record.window()));
         Some(Output::Append(self.epoch, batch))
     }

@@ -267,9 +267,10 @@ fn remedy(error: &io::Error) -> &'static str {
     }
     match error.kind() {
         ErrorKind::PermissionDenied => "; give the user that runs hit7 access to it",
-        ErrorKind::NotADirectory | ErrorKind::CrossesDevices | ErrorKind::Unsupported => {
-            "; choose another folder with --data"
+        ErrorKind::NotADirectory => {
+            "; a file is in the place of a folder: move it away, or choose another folder with --data"
         }
+        ErrorKind::CrossesDevices | ErrorKind::Unsupported => "; choose another folder with --data",
         ErrorKind::ReadOnlyFilesystem => "; mount it writable, or choose another with --data",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; make room on the disk",
         ErrorKind::FileTooLarge => "; allow larger files (ulimit -f)",

@@ -14,6 +14,11 @@ use crate::clock::Now;
 use crate::roster::FinalizedWindow;
 use crate::window::Window;
 
+use super::wait::Wait;
+
+/// How long a document may take until that is reported; the largest take a second or two.
+const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The most windows kept in memory until their document is written; those of the others are made
 /// from their journals.
 const MAX_HELD_WINDOWS: usize = 2;
@@ -62,9 +67,9 @@ pub(super) struct Documents {
     waiting: BTreeMap<Window, Waiting>,
     /// The newest of the waiting windows, oldest first.
     held: Vec<Arc<FinalizedWindow>>,
-    /// The window whose document is being written.
-    writing: Option<Window>,
-    /// The windows whose document could not be written the last time.
+    /// The window whose document is being written, and for how long.
+    writing: Option<(Window, Wait)>,
+    /// The windows whose document could not be written the last time, or takes too long.
     failing: BTreeSet<Window>,
     /// The moment of the monotonic clock from which failures are reported again.
     reports_from: Duration,
@@ -107,18 +112,28 @@ impl Documents {
         let due = self.waiting.iter().filter(|(_, waiting)| waiting.due <= now.mono);
         let (&window, _) =
             due.min_by_key(|(window, waiting)| (!waiting.delay.is_zero(), **window))?;
-        self.writing = Some(window);
+        self.writing = Some((window, Wait::new(now, DOCUMENT_TIMEOUT)));
         let held = self.held.iter().position(|held| held.window() == window);
         Some(held.map_or(DocumentSource::Journal(window), |place| {
             DocumentSource::Held(self.held.remove(place))
         }))
     }
 
-    /// Returns when [`Documents::poll`] will return a document, by the monotonic clock, if any
-    /// waits.
+    /// Returns when [`Documents::poll`] will return a document or [`Documents::look_for_hang`] is to
+    /// be called, by the monotonic clock, if any waits.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        let due = self.waiting.values().map(|waiting| waiting.due).min();
-        due.filter(|_| self.writing.is_none())
+        match &self.writing {
+            Some((_, wait)) => Some(wait.look_at()),
+            None => self.waiting.values().map(|waiting| waiting.due).min(),
+        }
+    }
+
+    /// Returns the window whose document takes longer than the returned time, the first time that it
+    /// does.
+    pub(super) fn look_for_hang(&mut self, now: Now) -> Option<(Window, Duration)> {
+        let (window, wait) = self.writing.as_mut()?;
+        let is_new = wait.is_too_long(now) && self.failing.insert(*window);
+        is_new.then_some((*window, DOCUMENT_TIMEOUT))
     }
 
     /// Notes that the document of a window is durable. If it had failed before, what hindered it may

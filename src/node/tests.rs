@@ -317,6 +317,20 @@ fn a_document_that_cannot_be_written_holds_up_no_other_and_is_made_from_its_jour
 }
 
 #[test]
+fn a_document_that_takes_long_is_told_once_until_it_is_written() {
+    let mut it = Harness::new("11:28:00");
+    turn_a_minute(&mut it, 28);
+    for second in 1..30 {
+        assert_eq!(it.node.failing_documents(), usize::from(second > 10), "{second}");
+        it.wait_until(&format!("11:29:{second:02}"));
+    }
+    let told = |event: &&Event| matches!(event, Event::DocumentFails(_));
+    assert_eq!(it.events.iter().filter(told).count(), 1);
+    assert_eq!(it.archived(Ok(())), window("11:29"));
+    assert_eq!(it.node.failing_documents(), 0);
+}
+
+#[test]
 fn documents_that_fail_come_after_those_that_never_did_and_wait_though_others_succeed() {
     let (mut documents, mut now) = (Documents::default(), at("11:40:00"));
     let failing = [window("11:29"), window("11:30"), window("11:31")];

@@ -1,35 +1,31 @@
-//! Tells that the journal takes too long to say what became of what was submitted: its disk hangs.
+//! Measures for how long the disk has not ended what it was given to do.
 
 use std::time::Duration;
 
 use crate::clock::Now;
 
-/// How long the journal may take for a batch until that is reported.
-const MAX_WAIT: Duration = Duration::from_secs(5);
-
 /// The longest time between two looks that counts as waiting: in a longer one the program was paused.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The time for which the outcome of the oldest batch has been pending.
+/// The time for which something has been waited for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wait {
+    longest: Duration,
     waited: Duration,
     looked_at: Duration,
 }
 
 impl Wait {
-    /// Begins to wait at `now`.
-    pub(super) fn new(now: Now) -> Wait {
-        Wait { waited: Duration::ZERO, looked_at: now.mono }
+    /// Begins to wait at `now`, for `longest` at most.
+    pub(super) fn new(now: Now, longest: Duration) -> Wait {
+        Wait { longest, waited: Duration::ZERO, looked_at: now.mono }
     }
 
-    /// Looks at the time; returns the reason if the wait is too long.
-    pub(super) fn look(&mut self, now: Now) -> Option<String> {
+    /// Looks at the time, and returns whether the wait is too long.
+    pub(super) fn is_too_long(&mut self, now: Now) -> bool {
         let since = now.mono.saturating_sub(self.looked_at);
         (self.waited, self.looked_at) = (self.waited + since.min(LOOK_INTERVAL), now.mono);
-        let seconds = MAX_WAIT.as_secs();
-        let why = || format!("a write has not ended for {seconds} s: the disk of --data hangs");
-        (self.waited >= MAX_WAIT).then(why)
+        self.waited >= self.longest
     }
 
     /// Returns when to look again at the latest.

@@ -28,7 +28,7 @@ fn a_folder_that_cannot_be_made_is_named_with_the_remedy() {
     fs::write(&file, "").unwrap();
     for data in [file.clone(), file.join("below")] {
         let args = ["serve", "127.0.0.1", "0", "--data", data.to_str().unwrap()];
-        HIT7.run(&args).failed(1, &[data.to_str().unwrap(), "--data"]);
+        HIT7.run(&args).failed(1, &[data.to_str().unwrap(), "move it away", "--data"]);
     }
 }
 
