@@ -97,6 +97,8 @@ struct Windows {
     open: Option<OpenWindow>,
     /// The latest window that the registry has shown to be open.
     latest: Option<Window>,
+    /// The `seq` of the last request made before `latest` was shown.
+    asked_before: u64,
 }
 
 impl Windows {

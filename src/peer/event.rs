@@ -89,6 +89,14 @@ pub enum Event {
         /// Why it was missed, as far as this peer can tell.
         why: MissedWhy,
     },
+    /// The registry has begun anew at an earlier window: its clock was set back, or it is another
+    /// registry. What it said of later windows no longer holds.
+    WentBack {
+        /// The latest window that was open before.
+        latest: Window,
+        /// The window that is open now.
+        current: Window,
+    },
     /// This many events were left out: the registry turned windows, or refused, faster than time.
     LeftOut(u64),
     /// The registry has confirmed LEAVE.

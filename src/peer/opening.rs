@@ -82,7 +82,9 @@ impl Peer {
             let known = self.windows.latest == Some(window);
             open.closes_at = if known { open.closes_at.min(closes_at) } else { closes_at };
         }
-        self.windows.latest = Some(window);
+        if self.windows.latest.replace(window) != Some(window) {
+            self.windows.asked_before = self.registry.seq;
+        }
         true
     }
 

@@ -96,6 +96,7 @@ impl Peer {
         self.refused.clear();
         self.windows.length = Some(whole_seconds(millis(registered.window_ms)));
         let closes_at = now.mono.saturating_add(millis(current.closes_in_ms));
+        self.go_back(now, seq, current.window);
         self.catch_up(now, current.window, closes_at);
         let opens_at = if window == current.window {
             closes_at.saturating_sub(self.windows.length())
@@ -103,6 +104,22 @@ impl Peer {
             now.mono.saturating_add(millis(registered.opens_in_ms))
         };
         self.on_promise(now, PromisedWindow { window, opens_at, seq }, you);
+    }
+
+    /// Drops the windows after `current` if the answer to the request `seq`, which was made after a later
+    /// window was shown, calls `current` open: the registry has begun anew. An answer to an earlier
+    /// request may only be late; the next request is then a new one.
+    fn go_back(&mut self, now: Now, seq: Option<u64>, current: Window) {
+        let Some(latest) = self.windows.latest.filter(|&latest| current < latest) else { return };
+        self.windows.promised.iter_mut().for_each(|promised| promised.seq = None);
+        if seq <= Some(self.windows.asked_before) {
+            return;
+        }
+        self.report(now, Event::WentBack { latest, current });
+        (self.windows.latest, self.windows.promised, self.last_registered) = (None, None, None);
+        if self.windows.opened() > Some(current) {
+            self.close_window(now);
+        }
     }
 
     fn on_promise(&mut self, now: Now, promised: PromisedWindow, you: SocketAddr) {

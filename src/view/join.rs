@@ -106,6 +106,7 @@ impl Join {
             }
             peer::Event::Closed { .. } => self.update(PeerTable::close),
             peer::Event::Missed { window, .. } => self.reset_registration(window),
+            peer::Event::WentBack { .. } => self.registration = Registration::Pending,
             peer::Event::LeftOut(_) => {}
             peer::Event::Left => self.registration = Registration::Failed("left".to_owned()),
             peer::Event::Refused { code, reason, retry_in } => {

@@ -58,7 +58,7 @@ pub fn client_json(told: &client::Event) -> Line {
             };
             JsonEvent::Missed { window: *window, why }
         }
-        peer::Event::LeftOut(_) => return client_line(told),
+        peer::Event::WentBack { .. } | peer::Event::LeftOut(_) => return client_line(told),
         peer::Event::Left => JsonEvent::Left,
         peer::Event::Refused { code, reason, retry_in } => {
             return Line::Err(refused_line(*code, reason, *retry_in));

@@ -29,7 +29,9 @@ pub fn client_line(event: &client::Event) -> Line {
         client::Event::Peer(peer::Event::Refused { code, reason, retry_in }) => {
             Line::Err(refused_line(*code, reason, *retry_in))
         }
-        client::Event::Peer(event @ peer::Event::LeftOut(_)) => Line::Err(peer_line(event)),
+        client::Event::Peer(event @ (peer::Event::WentBack { .. } | peer::Event::LeftOut(_))) => {
+            Line::Err(peer_line(event))
+        }
         client::Event::Peer(event) => Line::Out(peer_line(event)),
     }
 }
@@ -83,6 +85,9 @@ pub(super) fn peer_line(event: &peer::Event) -> String {
         peer::Event::Missed { window, why } => {
             format!("window {window} was missed: {}", missed_why(*why))
         }
+        peer::Event::WentBack { latest, current } => format!(
+            "the registry has begun anew: window {current} is open there, after {latest}; registering again"
+        ),
         peer::Event::LeftOut(events) => {
             let events = count(*events as usize, "message");
             format!("{events} left out: the registry sends more than a registry does")

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use hit7_support::{Program, assert_has, skip};
+use serde_json::{Value, json};
 
-use crate::HIT7;
+use crate::{HIT7, silent_registry};
 
 /// Returns a command that runs in a mount namespace of its own with `hosts` as its `/etc/hosts`.
 fn with_hosts(hosts: &Path, args: &[&str]) -> Command {
@@ -65,4 +66,24 @@ fn a_registry_that_moved_to_another_address_of_its_name_is_found() {
     ana.event("missed");
     ana.event("registered");
     while !watcher.line().contains("\"count\":1") {}
+}
+
+#[test]
+fn a_registry_that_begins_anew_with_an_earlier_clock_is_followed() {
+    let (ahead, port) = silent_registry();
+    let mut ana = HIT7.start(&["join", "127.0.0.1", &port, "--json", "--timeout", "1s"]);
+    let mut datagram = [0; 1500];
+    let (len, from) = ahead.recv_from(&mut datagram).unwrap();
+    let request: Value = serde_json::from_slice(&datagram[..len]).unwrap();
+    let window = json!({"type": "WINDOW", "id": request["id"], "room": "main", "you": from,
+        "window": "9999-11-23T11:29:00Z", "closes_in_ms": 1000, "pass": "the-pass-of-the-window",
+        "part": 0, "parts": 1, "count": 1, "peers": [from]});
+    ahead.send_to(window.to_string().as_bytes(), from).unwrap();
+    assert_has(&ana.line(), &["window", "9999-11-23T11:29:00Z"]);
+    drop(ahead);
+    let _registry = HIT7.home().serve_at(port.parse().unwrap(), &["--window", "2s"]);
+    while !ana.error_line().contains("after 9999-11-23T11:29:00Z; registering again") {}
+    ana.event("registered");
+    ana.event("window");
+    assert_eq!(ana.stop("INT").code, Some(0));
 }

@@ -253,3 +253,48 @@ fn another_address_can_be_tried_at_any_time() {
     let renewal = sent.iter().find(|sent| sent.register().is_some()).unwrap();
     assert_eq!(renewal.to, addr("198.51.100.2:8080"));
 }
+
+/// Returns a peer in the open window of minute 5, that has sent the REGISTER for the next one.
+fn renewing() -> Rig {
+    let mut rig = Rig::waiting(config(1));
+    rig.push(5, 0);
+    rig.run(secs(331));
+    rig.events();
+    rig
+}
+
+#[test]
+fn a_registry_that_begins_anew_at_an_earlier_window_is_followed() {
+    let mut rig = renewing();
+    let answer = Registered { opens_in_ms: 30_000, ..rig.registered(Some(rig.seq()), 1) };
+    rig.hear(REGISTRY, Datagram::Registered(answer));
+    let told = rig.events();
+    let went_back = Event::WentBack { latest: window(5), current: window(1) };
+    let [first, Event::Closed { window: closed, .. }, Event::Registered { window: promised, .. }] =
+        &told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!((first, closed, promised), (&went_back, &window(5), &window(2)));
+    rig.run(secs(361));
+    let opened = Opened { closes_in_ms: 59_000, ..rig.opened(2, 0) }.encode();
+    let sent = rig.hear_bytes(REGISTRY, &opened);
+    assert!(sent.iter().any(Sent::is_ack), "it is in the window");
+    assert!(matches!(rig.events()[..], [Event::Opened { .. }]));
+}
+
+#[test]
+fn an_answer_from_before_a_window_does_not_undo_it() {
+    let mut rig = Rig::waiting(config(1));
+    rig.run(secs(21));
+    let asked = rig.seq();
+    // WINDOW overtakes the answer to the keep-alive.
+    rig.push(5, 0);
+    rig.events();
+    for (seq, current) in [(asked, 0), (asked, 3), (asked - 1, 3)] {
+        let answer = rig.registered(Some(seq), current);
+        rig.hear(REGISTRY, Datagram::Registered(answer));
+        assert_eq!(rig.events(), [], "{seq} {current}");
+        assert_eq!(rig.peer.windows.opened(), Some(window(5)));
+    }
+}
