@@ -57,6 +57,12 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 /// How many events a registry can cause at once.
 const REPORT_BURST: u32 = 20;
 
+/// The least time between two meetings or greetings that are reported, after a burst: GREETs are sent
+/// at 500 a second, so each of the two comes as often, in whatever room.
+const MEETING_INTERVAL: Duration = Duration::from_millis(1);
+/// How many meetings and greetings are reported at once.
+const MEETING_BURST: u32 = 1000;
+
 /// A window that the registry has registered this client for and that has not opened.
 #[derive(Debug)]
 struct PromisedWindow {
@@ -151,7 +157,9 @@ pub struct Peer {
     events: VecDeque<Event>,
     /// The pace of the events that a registry can cause.
     reports: Pace,
-    /// How many events the pace has held back since the last that it allowed.
+    /// The pace of the meetings and greetings: a registry can open windows and greet by itself.
+    meetings: Pace,
+    /// How many events a pace has held back since the last that one allowed.
     left_out: u64,
 }
 
@@ -174,6 +182,7 @@ impl Peer {
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             reports: Pace::new(REPORT_INTERVAL, REPORT_BURST),
+            meetings: Pace::new(MEETING_INTERVAL, MEETING_BURST),
             left_out: 0,
         };
         peer.advance(now);
@@ -194,6 +203,12 @@ impl Peer {
     /// Returns whether the registry has sent a CHALLENGE, but not the answer.
     pub fn is_only_challenged(&self) -> bool {
         self.registry.unanswered_since.is_some_and(|since| self.registry.heard_at > Some(since))
+    }
+
+    /// Reports the next registration also if it is the one that was reported last: it tells that the
+    /// registry answers again.
+    pub fn note_silence(&mut self) {
+        self.last_registered = None;
     }
 
     /// Returns whether a window has been promised, or is open.
@@ -301,7 +316,7 @@ impl Peer {
         self.send(from, reply.datagram);
         if reply.first {
             let Greet { from: peer, name, text, .. } = greet;
-            self.events.push_back(Event::Greeted { peer, name, text });
+            self.report(now, Event::Greeted { peer, name, text });
         }
     }
 
@@ -309,18 +324,22 @@ impl Peer {
         let Some(greetings) = self.windows.greetings() else { return };
         if let Some(rtt) = greetings.on_greeted(now.mono, &greeted) {
             let Greeted { from: peer, name, .. } = greeted;
-            self.events.push_back(Event::Met { peer, name, rtt });
+            self.report(now, Event::Met { peer, name, rtt });
         }
     }
 
     /// Queues an event that a registry can cause, or counts it if they come faster than time.
     fn report(&mut self, now: Now, event: Event) {
-        if !self.reports.take(now.mono) {
+        let is_meeting = matches!(event, Event::Met { .. } | Event::Greeted { .. });
+        let pace = if is_meeting { &mut self.meetings } else { &mut self.reports };
+        if !pace.take(now.mono) {
             self.left_out += 1;
             return;
         }
-        let left_out = std::mem::take(&mut self.left_out);
-        self.events.extend((left_out > 0).then_some(Event::LeftOut(left_out)));
+        // Not with each meeting: that would double them.
+        if !is_meeting && self.left_out > 0 {
+            self.events.push_back(Event::LeftOut(std::mem::take(&mut self.left_out)));
+        }
         self.events.push_back(event);
     }
 

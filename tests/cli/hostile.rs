@@ -1,5 +1,6 @@
 //! Registries that mean harm: what one can make a client send and print is bounded.
 
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -109,6 +110,41 @@ fn a_watcher_asks_and_prints_at_a_pace() {
     let (asked, bound) = (registry.asked(), most(1, 4, span));
     println!("{asked} QUERYs and {printed} lines in {span:?}");
     assert!((3..=bound).contains(&asked) && printed <= bound, "{asked} {printed} {bound}");
+}
+
+/// The registry opens windows and greets in them as all of their forty peers, as fast as it can.
+#[test]
+fn a_member_prints_greetings_at_a_pace() {
+    let ((socket, port), greeter) = (silent_registry(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let client = HIT7.start(&["join", "127.0.0.1", &port, "--json"]);
+    let greets = Arc::new(AtomicUsize::new(0));
+    let count = greets.clone();
+    thread::spawn(move || {
+        let mut datagram = [0; 1500];
+        let (len, from) = socket.recv_from(&mut datagram).unwrap();
+        let request: Value = serde_json::from_slice(&datagram[..len]).unwrap();
+        let peers: Vec<String> = (1..=40).map(|n| format!("127.0.0.1:{}", 100 + n)).collect();
+        for window in (0..).map(window) {
+            let (room, pass) = ("main", "the-pass-of-the-window");
+            let opened = json!({"type": "WINDOW", "id": request["id"], "room": room, "pass": pass,
+                "window": window, "closes_in_ms": 60_000, "you": from, "part": 0, "parts": 1,
+                "count": 40, "peers": peers});
+            let _ = socket.send_to(opened.to_string().as_bytes(), from);
+            for peer in &peers {
+                let greet = json!({"type": "GREET", "room": room, "window": window, "pass": pass,
+                    "seq": 1, "as": peer, "text": "hi"});
+                let _ = greeter.send_to(greet.to_string().as_bytes(), from);
+                count.fetch_add(1, Relaxed);
+            }
+            // Not faster than the client reads, or the loss of datagrams would hide what it prints.
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let (printed, span) = attacked(client);
+    let (greets, printable) =
+        (greets.load(Relaxed), most(1000, 1000, span) + 3 * most(20, 4, span));
+    println!("{greets} GREETs and {printed} lines in {span:?}");
+    assert!(printed <= printable, "{printed} lines of {greets} GREETs, {printable} allowed");
 }
 
 /// The registry knows the client's id, and sends a hundred windows for each datagram of the client.

@@ -42,6 +42,23 @@ fn windows_that_turn_each_millisecond() {
 }
 
 #[test]
+fn windows_that_turn_each_millisecond_with_greetings_of_all_their_peers() {
+    let mut rig = Rig::new(config(1));
+    let mut told = 0;
+    for k in 0..10_000 {
+        rig.hear_bytes(REGISTRY, &any_window(k + 1));
+        for peer in [ANA, BOB] {
+            let greet = Greet { window: window(k + 1), pass: pass(k + 1), ..greet(peer, 5) };
+            rig.hear(peer, Datagram::Greet(greet));
+        }
+        rig.run(ms(k + 1));
+        told += rig.events().iter().filter(|event| matches!(event, Event::Greeted { .. })).count();
+    }
+    // 1000 at once and 1000 a second of twice as many.
+    assert!((10_000..=11_001).contains(&told), "{told}");
+}
+
+#[test]
 fn registrations_whose_window_is_always_missed() {
     let [asked, _, told] = ten_seconds(|rig, k, request| {
         let seq = request?.seq;
