@@ -379,6 +379,7 @@ impl Runner {
         }
         self.silent_until = now.mono.saturating_add((*timeout).max(LONGEST_DELAY));
         let since = self.peer.unanswered_since().unwrap_or(now.mono);
+        self.peer.note_silence();
         // If the receiver is gone, the peer's next event finds that out.
         self.events.send(Event::Silent(now.mono.saturating_sub(since), cause));
         Ok(())

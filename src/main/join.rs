@@ -76,11 +76,15 @@ pub(crate) fn watch(
 }
 
 /// Returns whether to print `watched`: a message always, a roster only if its window is not `last`,
-/// which is then set to it.
+/// which is then set to it. After a silence a window is printed again: the registry answers.
 fn is_new(last: &mut Option<Window>, watched: &Watched) -> bool {
     match watched {
         Watched::Window(roster) => last.replace(roster.window) != Some(roster.window),
-        Watched::Silent(..) | Watched::NotShown(_) => true,
+        Watched::Silent(..) => {
+            *last = None;
+            true
+        }
+        Watched::NotShown(_) => true,
     }
 }
 
@@ -150,9 +154,11 @@ mod tests {
             roster(two),
             roster(two),
             roster(one),
+            Watched::Silent(Duration::ZERO, client::Cause::Unknown),
+            roster(one),
         ]
         .map(|watched| is_new(&mut last, &watched));
-        assert_eq!(printed, [true, false, true, true, false, true, false, true]);
+        assert_eq!(printed, [true, false, true, true, false, true, false, true, true, true]);
     }
 
     #[test]

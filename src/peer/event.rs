@@ -29,7 +29,7 @@ pub enum MissedWhy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// This peer is registered for a window; reported once for each, and again if its address
-    /// changed.
+    /// changed, or if the registry answers again after it was reported as silent or refusing.
     Registered {
         /// The window that this peer is now in.
         window: Window,

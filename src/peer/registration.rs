@@ -86,6 +86,7 @@ impl Peer {
         self.registers &= code.is_retryable();
         if !self.refused.contains(&code) {
             self.refused.push(code);
+            self.last_registered = None;
             let retry_in = retry_in_ms.map(Duration::from_millis);
             self.report(now, Event::Refused { code, reason, retry_in });
         }

@@ -116,6 +116,9 @@ impl Join {
     }
 
     fn open(&mut self, peers: PeerTable) {
+        if matches!(self.registration, Registration::Failed(_)) {
+            self.registration = Registration::Pending;
+        }
         self.reset_registration(peers.window);
         (self.windows, self.scroll) = (self.windows + 1, Scroll::default());
         self.peers = Some(peers);

@@ -298,3 +298,20 @@ fn an_answer_from_before_a_window_does_not_undo_it() {
         assert_eq!(rig.peer.windows.opened(), Some(window(5)));
     }
 }
+
+#[test]
+fn a_registration_is_reported_again_after_a_silence_or_a_refusal() {
+    let mut rig = Rig::waiting(config(1));
+    rig.events();
+    rig.peer.note_silence();
+    rig.run(secs(21));
+    rig.register_answer(0);
+    assert!(matches!(rig.events()[..], [Event::Registered { .. }]), "after a silence");
+    rig.run(secs(37));
+    let seq = Some(rig.seq());
+    rig.hear(REGISTRY, error(seq, Code::Unavailable, Some(500)));
+    rig.run(secs(39));
+    rig.register_answer(0);
+    let told = rig.events();
+    assert!(matches!(told[..], [Event::Refused { .. }, Event::Registered { .. }]), "{told:?}");
+}

@@ -253,3 +253,18 @@ fn a_summary_names_some_peers_or_that_no_window_opened() {
     (1..=12).for_each(|k| met(&mut join, at(60_000), k, "bob"));
     assert!(join.summary()[0].ends_with("bob at 203.0.113.9:40008 and 4 more"));
 }
+
+#[test]
+fn a_silence_is_over_when_a_window_opens_or_the_registration_is_confirmed_again() {
+    let mut join = join();
+    registered(&mut join, at(0), 29, 60_000);
+    let silent = || Event::Silent(Duration::from_secs(9), client::Cause::Unknown);
+    let state = |join: &mut Join| drawn(join, at(50_000), SMALL)[3].clone();
+    join.handle(at(20_000), silent());
+    assert!(state(&mut join).contains("no answer from the registry for 9.0 s"));
+    registered(&mut join, at(21_000), 29, 39_000);
+    assert!(state(&mut join).contains("registered as 203.0.113.9:40000"));
+    join.handle(at(30_000), silent());
+    opened(&mut join, at(60_000), 29, 2);
+    assert!(state(&mut join).contains("registers again in the first half"), "{}", state(&mut join));
+}
