@@ -242,7 +242,7 @@ fn read_key(live: &mut impl Live) -> io::Result<Act> {
         Event::Resize(..) => return Ok(Act::Redraw),
         _ => return Ok(Act::None),
     };
-    if let Some(motion) = motion(key.code) {
+    if let Some(motion) = motion(key) {
         live.scroll(motion);
         return Ok(Act::Redraw);
     }
@@ -256,13 +256,22 @@ fn act(key: KeyEvent) -> Act {
         // Ctrl-4 is Ctrl-\: terminals send the same for both.
         KeyCode::Char('c' | 'C' | '\\' | '4') if control => Act::Quit,
         KeyCode::Char('z' | 'Z') if control => Act::Suspend,
-        KeyCode::Char('q' | 'Q') => Act::Quit,
+        KeyCode::Char('q' | 'Q') if is_plain(key) => Act::Quit,
         _ => Act::None,
     }
 }
 
-fn motion(key: KeyCode) -> Option<Motion> {
-    Some(match key {
+/// Returns whether a key is pressed alone or with Shift: Ctrl-S and Ctrl-Q, which hold a terminal's
+/// output and let it go on outside of raw mode, mean nothing here.
+fn is_plain(key: KeyEvent) -> bool {
+    KeyModifiers::SHIFT.contains(key.modifiers)
+}
+
+fn motion(key: KeyEvent) -> Option<Motion> {
+    if !is_plain(key) {
+        return None;
+    }
+    Some(match key.code {
         KeyCode::Up | KeyCode::Char('k') => Motion::LineUp,
         KeyCode::Down | KeyCode::Char('j') => Motion::LineDown,
         KeyCode::PageUp => Motion::PageUp,
@@ -284,11 +293,23 @@ mod tests {
             ('c', KeyModifiers::CONTROL, Act::Quit),
             ('4', KeyModifiers::CONTROL, Act::Quit),
             ('q', KeyModifiers::NONE, Act::Quit),
+            ('Q', KeyModifiers::SHIFT, Act::Quit),
+            ('q', KeyModifiers::CONTROL, Act::None),
+            ('q', KeyModifiers::ALT, Act::None),
+            ('s', KeyModifiers::CONTROL, Act::None),
             ('z', KeyModifiers::CONTROL, Act::Suspend),
             ('c', KeyModifiers::NONE, Act::None),
             ('z', KeyModifiers::NONE, Act::None),
         ] {
-            assert_eq!(act(c, modifiers), acts, "{c}");
+            assert_eq!(act(c, modifiers), acts, "{modifiers} {c}");
         }
+    }
+
+    #[test]
+    fn only_plain_keys_scroll() {
+        let motion = |modifiers| motion(KeyEvent::new(KeyCode::Char('j'), modifiers));
+        assert!(motion(KeyModifiers::NONE).is_some());
+        // Ctrl-J is Enter, and Alt-j is a key of the terminal's own menu.
+        assert!(motion(KeyModifiers::CONTROL).is_none() && motion(KeyModifiers::ALT).is_none());
     }
 }
