@@ -1,8 +1,8 @@
 //! The file with the keys of a private registry, one a line. Clients sign with the first key.
 
-use std::fs::File;
+use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -18,8 +18,11 @@ const MAX_BYTES: u64 = 64 << 10;
 pub enum KeyFileError {
     #[error("cannot read the key file {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("the key file {} is {what}, not a regular file", path.display())]
+    NotRegular { path: PathBuf, what: &'static str },
     #[error(
-        "others can read the key file {} (mode {mode:03o}): close it with chmod 600 {}",
+        "others can read the key file {} (mode {mode:03o}): close it with chmod 600 {}; where that cannot \
+         be done, copy it to a file of mode 600",
         path.display(), path.display()
     )]
     Open { path: PathBuf, mode: u32 },
@@ -42,9 +45,16 @@ pub enum KeyFileError {
 /// than 16 bytes without the white space around it.
 pub fn read(path: &Path) -> Result<Vec<Key>, KeyFileError> {
     let read_error = |source| KeyFileError::Read { path: path.to_owned(), source };
-    // The mode of the open file, not of the path, where another file may be put meanwhile.
-    let file = File::open(path).map_err(read_error)?;
-    let mode = file.metadata().map_err(read_error)?.permissions().mode() & 0o777;
+    // Without O_NONBLOCK, this waits until someone writes to a pipe.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.map_err(read_error)?;
+    // Of the open file, not of the path, where another file may be put meanwhile.
+    let metadata = file.metadata().map_err(read_error)?;
+    if !metadata.is_file() {
+        let what = kind(metadata.file_type());
+        return Err(KeyFileError::NotRegular { path: path.to_owned(), what });
+    }
+    let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(KeyFileError::Open { path: path.to_owned(), mode });
     }
@@ -64,6 +74,14 @@ pub fn read(path: &Path) -> Result<Vec<Key>, KeyFileError> {
         return Err(KeyFileError::Empty { path: path.to_owned() });
     }
     Ok(keys)
+}
+
+fn kind(of: FileType) -> &'static str {
+    match of {
+        of if of.is_dir() => "a folder",
+        of if of.is_fifo() => "a pipe",
+        _ => "a device",
+    }
 }
 
 fn read_bytes(file: File) -> io::Result<Vec<u8>> {
@@ -149,6 +167,21 @@ mod tests {
             let (_dir, path) = file("correct horse battery", mode);
             let error = read(&path).unwrap_err().to_string();
             assert!(error.contains("chmod 600"), "{error}");
+            // A secret of Docker or Kubernetes, or a file on FAT, cannot be closed.
+            assert!(error.ends_with("copy it to a file of mode 600"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_named_and_neither_closed_nor_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (path, what) in
+            [(dir.path(), "a folder"), (&pipe, "a pipe"), (Path::new("/dev/null"), "a device")]
+        {
+            let error = read(path).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("is {what}, not a regular file")), "{error}");
         }
     }
 

@@ -13,7 +13,8 @@ use super::Failure;
 /// Reads the keys of the file that `--key-file` names.
 pub(crate) fn read(path: &Path) -> Result<Vec<Key>, Failure> {
     keyfile::read(path).map_err(|error| {
-        let or = if let KeyFileError::Read { .. } = error { ";" } else { ", or" };
+        use KeyFileError::{NotRegular, Read};
+        let or = if let Read { .. } | NotRegular { .. } = error { ";" } else { ", or" };
         Failure::Message(format!("{error}{or} give another --key-file"))
     })
 }
@@ -24,7 +25,7 @@ pub(crate) type Rereading = (Option<mpsc::SyncSender<()>>, watch::Receiver<Vec<K
 /// Starts to reread the key file at `path`, if there is one, on each SIGHUP. A file that cannot be
 /// read is logged, and sends nothing.
 ///
-/// A thread of its own reads the file: `path` may be a pipe, which can block.
+/// A thread of its own reads the file: it may be on a disk that hangs.
 pub(crate) fn reread(path: Option<PathBuf>) -> Result<Rereading, Failure> {
     let (keys, reread) = watch::channel(Vec::new());
     let Some(path) = path else { return Ok((None, reread)) };

@@ -130,31 +130,6 @@ fn a_client_under_nohup_outlives_its_terminal() {
     assert_eq!(client.stop("TERM").succeeded(), [r#"{"event":"left"}"#]);
 }
 
-/// The start hangs in a key file that nobody writes.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_start_that_hangs_ends_at_a_signal() {
-    let home = HIT7.home();
-    let keys = home.path().join("keys");
-    nix::unistd::mkfifo(&keys, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR)
-        .unwrap();
-    let mut serve = home.command(&["--key-file", keys.to_str().unwrap()]);
-    serve.stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut registry = serve.spawn().unwrap();
-    let status = format!("/proc/{}/status", registry.id());
-    // Until signals are handled, SIGTERM has its default action.
-    until("SIGTERM is handled", || {
-        let status = read_to_string(&status).unwrap();
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-        (u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << 14) != 0).then_some(())
-    });
-    let status = terminate(&mut registry);
-    let mut said = String::new();
-    registry.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!(status.code(), Some(1), "{said}");
-    assert_has(&said, &["hit7: the stop took too long: not all was finished"]);
-}
-
 fn until_it_answers(registry: SocketAddr) {
     let socket = udp_socket(Ipv4Addr::LOCALHOST, Duration::from_millis(100));
     until("an answer", || {

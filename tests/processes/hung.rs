@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use hit7_support::{Home, Registry, skip, until};
+use hit7_support::{Home, Program, Registry, skip, until};
 
 use crate::HIT7;
 
@@ -80,4 +80,17 @@ fn a_second_signal_ends_a_stop_at_once() {
         registry.program.signal("INT");
     }
     registry.program.end().failed(1, &["a second signal ended it at once"]);
+}
+
+#[test]
+fn a_start_that_hangs_ends_at_a_signal() {
+    let home = HIT7.home();
+    let Some(library) = library(&home) else { return };
+    let (hang, hung) = (home.path().join("hang"), home.path().join("hung"));
+    fs::write(&hang, "").unwrap();
+    let mut serve = home.command(&[]);
+    serve.env("LD_PRELOAD", library).env("HANG", &hang).env("HUNG", &hung);
+    let registry = Program::start(serve);
+    until("a sync hangs", || hung.exists().then_some(()));
+    registry.stop("TERM").failed(1, &["the stop took too long: not all was finished"]);
 }
