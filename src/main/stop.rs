@@ -28,7 +28,7 @@ const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(100);
 /// to its group.
 const REPEAT_TIME: Duration = Duration::from_millis(100);
 
-/// The signals that are handled; all others keep their default actions.
+/// The signals that are handled, unless `stays_ignored`; all others keep their default actions.
 const HANDLED: [Signal; 8] = [
     Signal::SIGINT,
     Signal::SIGTERM,
@@ -56,15 +56,17 @@ impl Stop {
     /// Starts to handle signals. Once a stop is requested, the program ends within a second.
     pub(crate) fn on_signals(hangup: Hangup) -> Result<Stop, Failure> {
         let stop = Stop(Arc::new(watch::Sender::new(false)));
+        // Where there is no `/proc`, no signal counts as ignored.
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let on_hangup = OnHangup {
             hangup,
-            is_ignored: ignores_hangup(),
+            is_ignored: ignores(&status, Signal::SIGHUP),
             had_terminal: has_terminal(),
             stop: stop.clone(),
         };
         let runtime = Runtime::new()?;
         let (tell, signals) = mpsc::unbounded_channel();
-        for handled in HANDLED {
+        for handled in HANDLED.into_iter().filter(|signal| !stays_ignored(&status, *signal)) {
             let _runtime = runtime.enter();
             let mut received = signal(SignalKind::from_raw(handled as i32))?;
             let tell = tell.clone();
@@ -165,10 +167,11 @@ fn has_terminal() -> bool {
     io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
 }
 
-/// Returns whether SIGHUP was ignored when the program was started, as by nohup(1); `false` where
-/// `/proc` does not tell.
-fn ignores_hangup() -> bool {
-    ignores(&fs::read_to_string("/proc/self/status").unwrap_or_default(), Signal::SIGHUP)
+/// Returns whether `signal` was ignored when the program was started, by its `/proc/PID/status`, and
+/// is not handled then: a shell without job control has SIGINT and SIGQUIT ignored by what runs with
+/// `&` (POSIX, Shell Command Language 2.11), and Ctrl-C is for others.
+fn stays_ignored(status: &str, signal: Signal) -> bool {
+    matches!(signal, Signal::SIGINT | Signal::SIGQUIT) && ignores(status, signal)
 }
 
 /// Returns whether a process ignores `signal`, by its `/proc/PID/status`.
@@ -297,5 +300,14 @@ mod tests {
         for none in ["", "SigIgn:\t0000000000001000\n", "SigIgn:\twhat\n", "SigBlk:\t1\n"] {
             assert!(!ignores(none, Signal::SIGHUP), "{none:?}");
         }
+    }
+
+    #[test]
+    fn of_the_ignored_signals_only_those_of_the_keyboard_are_not_handled() {
+        let all = "SigIgn:\tffffffffffffffff\n";
+        let left: Vec<Signal> =
+            HANDLED.into_iter().filter(|signal| stays_ignored(all, *signal)).collect();
+        assert_eq!(left, [Signal::SIGINT, Signal::SIGQUIT]);
+        assert!(!HANDLED.into_iter().any(|signal| stays_ignored("SigIgn:\t1\n", signal)));
     }
 }

@@ -130,6 +130,24 @@ fn a_client_under_nohup_outlives_its_terminal() {
     assert_eq!(client.stop("TERM").succeeded(), [r#"{"event":"left"}"#]);
 }
 
+/// As of `hit7 serve … &` in a script, whose Ctrl-C is not for the registry.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_registry_behind_a_script_outlives_the_keyboard_of_the_script() {
+    let home = HIT7.home();
+    let serve = home.command(&[]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' INT QUIT; exec \"$0\" \"$@\""]);
+    shell.arg(serve.get_program()).args(serve.get_args());
+    let mut registry = home.start(shell);
+    for signal in ["INT", "QUIT", "USR1"] {
+        registry.program.signal(signal);
+    }
+    assert_has(&registry.program.error_line(), &["SIGUSR1 means nothing"]);
+    registry.serves();
+    registry.stop("TERM").succeeded();
+}
+
 fn until_it_answers(registry: SocketAddr) {
     let socket = udp_socket(Ipv4Addr::LOCALHOST, Duration::from_millis(100));
     until("an answer", || {
