@@ -47,6 +47,8 @@ enum Registration {
     Pending,
     /// The registry has confirmed the registration for `window`; `text` says as which address.
     Confirmed { window: Window, text: String },
+    /// The registry has confirmed that the client has left.
+    Left,
     /// There is no registration, for this reason.
     Failed(String),
 }
@@ -108,7 +110,7 @@ impl Join {
             peer::Event::Missed { window, .. } => self.reset_registration(window),
             peer::Event::WentBack { .. } => self.registration = Registration::Pending,
             peer::Event::LeftOut(_) => {}
-            peer::Event::Left => self.registration = Registration::Failed("left".to_owned()),
+            peer::Event::Left => self.registration = Registration::Left,
             peer::Event::Refused { code, reason, retry_in } => {
                 self.registration = Registration::Failed(refused_line(code, &reason, retry_in));
             }
@@ -155,6 +157,10 @@ impl Join {
 fn recent_line(event: &peer::Event) -> String {
     match event {
         peer::Event::Registered { window, you, .. } => format!("registered for {window} as {you}"),
+        // The table of peers shows who was not met.
+        peer::Event::Closed { window, met, of, .. } => {
+            format!("window {window} closed: met {met} of {of}")
+        }
         event => peer_line(event),
     }
 }
@@ -185,12 +191,18 @@ impl Live for Join {
     }
 
     fn summary(&self) -> Vec<String> {
-        let Some(peers) = &self.peers else {
-            return vec!["left before a window opened".to_owned()];
+        let mut lines = match &self.peers {
+            None => vec!["left before a window opened".to_owned()],
+            Some(peers) => {
+                let (windows, met) = (count(self.windows, "window"), count(self.met, "meeting"));
+                let room = escape_controls(self.participant.room.as_str());
+                vec![peers.summary(), format!("{windows} and {met} in room {room}")]
+            }
         };
-        let (windows, met) = (count(self.windows, "window"), count(self.met, "meeting"));
-        let room = escape_controls(self.participant.room.as_str());
-        vec![peers.summary(), format!("{windows} and {met} in room {room}")]
+        if let Registration::Failed(why) = &self.registration {
+            lines.push(format!("last: {why}"));
+        }
+        lines
     }
 }
 

@@ -18,18 +18,38 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     if columns(text) <= width {
         return text.to_owned();
     }
-    let (mut shown, mut used) = (String::new(), 1);
-    for c in text.chars() {
-        used += c.width().unwrap_or(0);
-        if used > width {
-            break;
-        }
-        shown.push(c);
-    }
+    let mut shown = start(text, width.saturating_sub(1)).to_owned();
     if width > 0 {
         shown.push('…');
     }
     shown
+}
+
+/// Returns as much of the beginning of `text` as takes `width` columns or less.
+fn start(text: &str, width: usize) -> &str {
+    let mut used = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        used += c.width().unwrap_or(0);
+        used > width
+    });
+    end.map_or(text, |(end, _)| &text[..end])
+}
+
+/// Breaks `text` between words into at most `rows` lines of `width` columns; what does not fit into
+/// the last is cut off.
+pub(super) fn wrapped(text: &str, (width, rows): (usize, usize)) -> Vec<String> {
+    let (mut rest, mut lines) = (text, Vec::new());
+    while lines.len() + 1 < rows && columns(rest) > width {
+        let fits = start(rest, width);
+        let is_whole = rest[fits.len()..].starts_with(' ');
+        let end = if is_whole { None } else { fits.rfind(' ') }.unwrap_or(fits.len());
+        lines.push(rest[..end].to_owned());
+        rest = rest[end..].trim_start_matches(' ');
+    }
+    if rows > 0 {
+        lines.push(cut(rest, width));
+    }
+    lines
 }
 
 /// Returns how many columns `text` takes as the views draw it: one grapheme behind the other.
@@ -146,6 +166,16 @@ mod tests {
         assert_eq!(cut("日本語", 5), "日本…");
         assert_eq!(cut("日本語", 4), "日…");
         assert_eq!((cut("hola", 1).as_str(), cut("hola", 0).as_str()), ("…", ""));
+    }
+
+    #[test]
+    fn a_text_is_broken_between_words_and_cut_in_the_last_row() {
+        assert_eq!(wrapped("one two three", (7, 9)), ["one two", "three"]);
+        assert_eq!(wrapped("one two three", (8, 9)), ["one two", "three"]);
+        assert_eq!(wrapped("one two three four", (6, 2)), ["one", "two t…"]);
+        assert_eq!(wrapped("日本語日本 one", (5, 9)), ["日本", "語日", "本", "one"]);
+        assert_eq!(wrapped("fits", (4, 1)), ["fits"]);
+        assert_eq!((wrapped("one", (2, 0)).len(), wrapped("one", (0, 3)).len()), (0, 3));
     }
 
     #[test]

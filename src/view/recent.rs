@@ -6,7 +6,7 @@ use ratatui::style::Stylize;
 use ratatui::text::Line;
 
 use super::escape_controls;
-use super::parts::{cut, time_of_day};
+use super::parts::{time_of_day, wrapped};
 use crate::window::Wall;
 
 /// The most events that a live view keeps for its list of recent ones.
@@ -25,21 +25,46 @@ impl Recent {
         self.0.push_back((at, text));
     }
 
-    /// Returns the last events that fit into `rows` of `width` columns, oldest first.
+    /// Returns the last events that fit into `rows` of `width` columns, oldest first; an event may
+    /// take several rows.
     pub(super) fn lines(&self, (width, rows): (usize, usize)) -> Vec<Line<'static>> {
-        let last = self.0.iter().skip(self.0.len().saturating_sub(rows));
-        let line = |(at, text): &(Wall, String)| {
-            let text = cut(&without_date(&at.to_string(), text), width.saturating_sub(10));
-            Line::from(vec![format!("{}  ", time_of_day(*at)).dim(), text.into()])
+        let event = |(at, text): &(Wall, String), rows| {
+            let text = without_date(&at.to_string(), text);
+            let texts = wrapped(&text, (width.saturating_sub(10), rows)).into_iter();
+            let time = |row| if row == 0 { time_of_day(*at) } else { " ".repeat(8) };
+            let line =
+                |(row, text): (_, String)| vec![format!("{}  ", time(row)).dim(), text.into()];
+            texts.enumerate().map(line).map(Line::from).collect()
         };
-        last.map(line).collect()
+        last(self.0.iter().rev(), rows, event)
     }
 }
 
-/// Returns the last log lines that fit into `rows` of `width` columns.
+/// Returns the last log lines that fit into `rows` of `width` columns; a log line may take several
+/// rows.
 pub(super) fn log_lines(logs: &[String], (width, rows): (usize, usize)) -> Vec<Line<'static>> {
-    let last = logs.iter().skip(logs.len().saturating_sub(rows));
-    last.map(|line| cut(&escape_controls(&with_time_of_day(line)), width).into()).collect()
+    last(logs.iter().rev(), rows, |line, rows| {
+        let shown = escape_controls(&with_time_of_day(line));
+        wrapped(&shown, (width, rows)).into_iter().map(Line::from).collect()
+    })
+}
+
+/// Returns the lines that `lines` makes of `items`, the newest first, up to `rows` of them in all,
+/// in which the oldest comes first.
+fn last<T>(
+    items: impl Iterator<Item = T>,
+    rows: usize,
+    lines: impl Fn(T, usize) -> Vec<Line<'static>>,
+) -> Vec<Line<'static>> {
+    let mut shown = VecDeque::new();
+    for item in items {
+        if shown.len() == rows {
+            break;
+        }
+        let item = lines(item, rows - shown.len());
+        item.into_iter().rev().for_each(|line| shown.push_front(line));
+    }
+    shown.into()
 }
 
 /// Removes the date and the fractions of a second from a log line's timestamp.
@@ -69,6 +94,19 @@ mod tests {
         (0..1000).for_each(|k| recent.add(Wall::from_millis(0), k.to_string()));
         assert_eq!(recent.0.len(), MAX_RECENT_EVENTS);
         assert_eq!(recent.lines((20, 1))[0].to_string(), "00:00:00  999");
+    }
+
+    #[test]
+    fn the_newest_is_shown_whole_and_what_came_before_in_the_rows_that_are_left() {
+        let mut recent = Recent::default();
+        for text in ["an earlier one", "of two words", "why it failed, and what helps"] {
+            recent.add(Wall::from_millis(0), text.to_owned());
+        }
+        let shown = |rows| recent.lines((22, rows)).iter().map(Line::to_string).collect::<Vec<_>>();
+        let whole = ["00:00:00  why it", "          failed, and", "          what helps"];
+        assert_eq!(shown(3), whole);
+        assert_eq!(shown(4), [&["00:00:00  of two words"], &whole[..]].concat());
+        assert_eq!(shown(5)[0], "00:00:00  an earlier …");
     }
 
     #[test]

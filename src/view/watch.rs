@@ -9,7 +9,7 @@ use ratatui::widgets::{Row, Table};
 
 use super::lines::{not_shown_line, silent_line};
 use super::parts::{
-    boxed, boxed_gauge, column, countdown, footer, gauge, header, inside, opening_time, widest,
+    boxed, boxed_gauge, column, countdown, cut, footer, gauge, header, inside, opening_time, widest,
 };
 use super::recent::{Recent, log_lines};
 use super::screen::Live;
@@ -78,7 +78,7 @@ impl Watch {
             gauge(left, current.until.saturating_sub(current.from), &countdown(left))
         });
         let state = match (&self.silent, &self.current) {
-            (Some((waited, cause)), _) => silent_line(*waited, cause).red(),
+            (Some((waited, cause)), _) => cut(&silent_line(*waited, cause), inside(area).0).red(),
             (None, Some(_)) => "until the next window opens".into(),
             (None, None) => "asking the registry".yellow(),
         };
@@ -119,7 +119,7 @@ impl Live for Watch {
 
     fn draw(&mut self, now: Now, logs: &[String], frame: &mut Frame<'_>) {
         let height = frame.area().height;
-        let events = if height < 16 { 0 } else { (height / 4).clamp(4, 10) };
+        let events = if height < 16 { 0 } else { (height / 3).clamp(5, 12) };
         let [top, next, members, recent, bottom] = Layout::vertical([
             Constraint::Length(1),
             Constraint::Length(4),
@@ -151,7 +151,13 @@ impl Live for Watch {
             format!(", the last at {} with {members}", opening_time(*window))
         });
         let windows = count(self.windows, "window");
-        vec![format!("{windows} of room {room} seen{}", last.unwrap_or_default())]
+        let mut lines = vec![format!("{windows} of room {room} seen{}", last.unwrap_or_default())];
+        lines.extend(
+            self.silent
+                .as_ref()
+                .map(|(waited, cause)| format!("last: {}", silent_line(*waited, cause))),
+        );
+        lines
     }
 }
 

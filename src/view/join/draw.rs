@@ -59,6 +59,7 @@ fn draw_next(join: &Join, now: Now, frame: &mut Frame<'_>, area: Rect) {
             Line::from(format!("registered {text}").green()),
         ),
         Registration::Pending => ("next window".to_owned(), Line::from(pending(join).yellow())),
+        Registration::Left => ("next window".to_owned(), "left".into()),
         Registration::Failed(why) => {
             ("next window".to_owned(), Line::from(cut(why, inside(area).0).red()))
         }

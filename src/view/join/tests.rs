@@ -268,3 +268,27 @@ fn a_silence_is_over_when_a_window_opens_or_the_registration_is_confirmed_again(
     opened(&mut join, at(60_000), 29, 2);
     assert!(state(&mut join).contains("registers again in the first half"), "{}", state(&mut join));
 }
+
+#[test]
+fn why_the_registry_does_not_answer_and_what_helps_can_be_read() {
+    let mut join = join();
+    let missed = peer::Event::Missed {
+        window: window(29),
+        why: peer::MissedWhy::ListLost { came: 1, of: Some(3) },
+    };
+    happens(&mut join, at(0), missed);
+    let read = |join: &mut Join| {
+        let lines = drawn(join, at(0), SMALL);
+        let words = lines.iter().flat_map(|line| line.trim_matches(['│', ' ']).split_whitespace());
+        words.collect::<Vec<_>>().join(" ")
+    };
+    assert!(read(&mut join).contains("small MTU, or a firewall that drops fragments"));
+    join.handle(at(0), Event::Silent(Duration::from_secs(30), client::Cause::LargeAnswersLost));
+    let why = client::Cause::LargeAnswersLost.to_string();
+    assert!(read(&mut join).contains(&format!("{why}; trying on")), "{}", read(&mut join));
+    assert!(join.summary()[1].contains(&why), "{:?}", join.summary());
+    registered(&mut join, at(0), 30, 60_000);
+    assert_eq!(join.summary().len(), 1, "it answers again");
+    happens(&mut join, at(0), peer::Event::Left);
+    assert_eq!(join.summary().len(), 1, "to leave is no failure");
+}

@@ -56,8 +56,15 @@ fn silence_is_shown_until_the_registry_answers() {
     assert!(
         drawn(&mut watch, at(0), (80, 24))[3].contains("no answer from the registry for 5.0 s")
     );
+    watch.handle(at(0), Watched::Silent(Duration::from_secs(5), Cause::LargeAnswersLost));
+    let (lines, why) = (drawn(&mut watch, at(0), (80, 24)), Cause::LargeAnswersLost.to_string());
+    assert!(lines[3].ends_with("…│"), "{lines:#?}");
+    let words = lines.iter().flat_map(|line| line.trim_matches(['│', ' ']).split_whitespace());
+    assert!(words.collect::<Vec<_>>().join(" ").contains(&why), "{lines:#?}");
+    assert!(watch.summary()[1].contains(&why));
     watch.handle(at(0), roster(28, 0, 60_000));
     assert!(drawn(&mut watch, at(0), (80, 24))[3].contains("until the next window opens"));
+    assert_eq!(watch.summary().len(), 1);
 }
 
 #[test]
