@@ -39,8 +39,9 @@ pub use watch::Watch;
 use std::time::Duration;
 
 use unicode_normalization::char::is_combining_mark;
+use unicode_width::UnicodeWidthChar;
 
-use crate::proto::words::{can_carry, is_invisible, joins};
+use crate::proto::words::{can_carry, is_invisible, is_jamo, joins};
 
 /// A line of text, and the stream that it is printed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,22 +55,41 @@ pub enum Line {
 /// Escapes what in `text` a terminal might act on, draw as nothing, or draw onto something else.
 pub fn escape_controls(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
+    // What stands before a character and can carry it: nothing that was escaped.
+    let mut from = 0;
     for (at, c) in text.char_indices() {
-        let (before, after) = (&text[..at], &text[at + c.len_utf8()..]);
+        let next = at + c.len_utf8();
+        let (before, after) = (&text[from..at], &text[next..]);
         let is_shown = match c {
             ' '..='~' => true,
             c if is_invisible(c) => joins(before, c, after),
             c if is_combining_mark(c) => can_carry(before),
-            c => is_printable(c),
+            c if is_jamo(c) && c.width() == Some(0) => ends_in_hangul(before) && can_carry(before),
+            c => is_printable(c) && !is_blank(c),
         };
         match c {
             c if is_shown => shown.push(c),
             // How a symbol is to be drawn: terminals differ in how wide that is.
             '\u{fe00}'..='\u{fe0f}' => {}
-            c => shown.extend(c.escape_default()),
+            c => {
+                shown.extend(c.escape_default());
+                from = next;
+            }
         }
     }
     shown
+}
+
+/// Returns whether a Hangul syllable, or a part of one, ends `text`: a terminal draws a vowel or final
+/// consonant behind it into its place.
+fn ends_in_hangul(text: &str) -> bool {
+    text.ends_with(|c| is_jamo(c) || matches!(c, '\u{ac00}'..='\u{d7a3}'))
+}
+
+/// Returns whether a character is drawn as nothing, although Unicode counts it as a symbol or letter:
+/// the empty pattern of Braille, the empty note head and the blanks of Egyptian hieroglyphs.
+fn is_blank(c: char) -> bool {
+    matches!(c, '\u{2800}' | '\u{1d159}' | '\u{13441}' | '\u{13442}')
 }
 
 /// Returns whether a character that is not the first of its text can be printed as it is.

@@ -58,7 +58,7 @@ fn check(word: &str, also: &[char]) -> Result<(), WordError> {
             '.' | '-' => true,
             c if is_invisible(c) => joins(before, c, after),
             c if is_combining_mark(c) => is_xid_continue(c) && can_carry(before),
-            c => is_xid_continue(c) && !is_old_jamo(c) || also.contains(&c),
+            c => is_xid_continue(c) && !is_jamo(c) || also.contains(&c),
         };
         if !fits {
             return Err(WordError::Char(c));
@@ -76,8 +76,9 @@ pub(crate) fn is_invisible(c: char) -> bool {
         | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// Returns whether `c` is a part of a Hangul syllable that NFC has put into none (RFC 5892 §2.9).
-fn is_old_jamo(c: char) -> bool {
+/// Returns whether `c` is a part of a Hangul syllable; NFC leaves only those that are in none (RFC
+/// 5892 §2.9).
+pub(crate) fn is_jamo(c: char) -> bool {
     matches!(c, '\u{1100}'..='\u{11ff}' | '\u{a960}'..='\u{a97c}' | '\u{d7b0}'..='\u{d7fb}')
 }
 

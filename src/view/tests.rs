@@ -6,9 +6,10 @@ use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use unicode_bidi::{BidiInfo, Level};
+use unicode_width::UnicodeWidthChar;
 
-use super::escape_controls;
 use super::screen::Live;
+use super::{escape_controls, is_jamo};
 use crate::clock::Now;
 use crate::proto::Name;
 use crate::window::Wall;
@@ -62,6 +63,15 @@ fn nothing_in_a_text_looks_like_nothing_or_lies_on_something_else() {
     assert_eq!(escape_controls("a\u{200b}b\u{200d}c"), "a\\u{200b}b\\u{200d}c");
     assert_eq!(escape_controls("❤\u{fe0f} \u{1f468}\u{200d}"), "❤ \u{1f468}\\u{200d}");
     assert_eq!(escape_controls("\u{301}a"), "\\u{301}a");
+    assert_eq!(escape_controls("\u{1161}\u{1161}"), "\\u{1161}\\u{1161}");
+    assert_eq!(escape_controls("a\u{11a8} \u{d7b0}"), "a\\u{11a8} \\u{d7b0}");
+    assert_eq!(escape_controls("\u{115f}\u{1161}"), "\\u{115f}\\u{1161}");
+    assert_eq!(escape_controls("\u{2800}\u{1d159}"), "\\u{2800}\\u{1d159}");
+    // What is escaped carries nothing.
+    assert_eq!(
+        escape_controls("\u{301}\u{301}\u{200b}\u{30a}"),
+        "\\u{301}\\u{301}\\u{200b}\\u{30a}"
+    );
     let zalgo = escape_controls(&format!("a{}", "\u{30a}".repeat(6)));
     assert_eq!(zalgo, format!("a{}{}", "\u{30a}".repeat(4), "\\u{30a}".repeat(2)));
 }
@@ -77,6 +87,8 @@ fn texts_of_all_scripts_are_shown_as_they_are() {
         "مرحبا علی\u{200c}رضا",
         "שָׁלוֹם",
         "luci\u{301}a \u{1112}\u{1161}\u{11ab}",
+        "\u{1100}\u{1161}\u{1161}\u{11a8}가\u{11a8}",
+        "⠓⠊⠞",
         "ﾊﾞﾅﾅ",
         "\u{1f600} ₿ ½",
     ] {
@@ -85,6 +97,16 @@ fn texts_of_all_scripts_are_shown_as_they_are() {
 }
 
 proptest! {
+    #[test]
+    fn what_is_shown_takes_a_column_or_has_something_to_stand_on(text in r"[\PC\p{L}\p{M}\p{Z}]{1,6}") {
+        let shown = escape_controls(&text);
+        // Letters that are drawn with the next one (Prepend, UAX #29) have no width of their own.
+        let first = shown.chars().next();
+        let is_seen = |c: char| c.width() > Some(0) || c.is_alphabetic() && !is_jamo(c);
+        prop_assert!(first.is_none_or(is_seen), "{shown:?}");
+        prop_assert!(!shown.contains(char::is_control));
+    }
+
     #[test]
     fn each_name_is_shown_as_it_is(text in r"[\p{L}\p{M}\p{N}'. -]{1,6}") {
         if let Ok(name) = text.parse::<Name>() {
