@@ -68,19 +68,19 @@ pub fn client_json(told: &client::Event) -> Line {
 
 fn json(value: &impl Serialize) -> String {
     let json = serde_json::to_string(value).expect("these values have texts for keys");
-    escape_directions(json)
+    escape_breaks(json)
 }
 
-/// Escapes the characters that change the direction of writing (Bidi_Control, UAX #9), as JSON can:
-/// a terminal would turn around what stands behind them.
-fn escape_directions(json: String) -> String {
-    let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if !json.contains(turns) {
+/// Escapes, as JSON can, the characters that change the direction of writing (Bidi_Control, UAX #9),
+/// which a terminal would obey, and those that end a line for Python and Node (U+2028, U+2029).
+fn escape_breaks(json: String) -> String {
+    let breaks = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !json.contains(breaks) {
         return json;
     }
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
-        match turns(c) {
+        match breaks(c) {
             true => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
             false => escaped.push(c),
         }
@@ -211,10 +211,10 @@ mod tests {
     }
 
     #[test]
-    fn a_text_cannot_change_the_direction_of_the_line() {
-        let text = Some("a\u{202e}b\u{2066}é".parse().unwrap());
+    fn a_text_cannot_change_the_direction_of_the_line_nor_end_it() {
+        let text = Some("a\u{202e}b\u{2066}é\u{2028}\u{2029}".parse().unwrap());
         let greeted = peer::Event::Greeted { peer: addr(), name: None, text };
         let line = out(client_json(&client::Event::Peer(greeted)));
-        assert!(line.ends_with(r#""text":"a\u202eb\u2066é"}"#), "{line}");
+        assert!(line.ends_with(r#""text":"a\u202eb\u2066é\u2028\u2029"}"#), "{line}");
     }
 }
