@@ -174,7 +174,7 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
 /// Prints a help text, or why the command line cannot be used; returns the exit code.
 pub(crate) fn print_usage(usage: &clap::Error) -> ExitCode {
     match usage.print() {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+        Err(error) if !usage.use_stderr() && error.kind() != ErrorKind::BrokenPipe => {
             print_message(&format!("cannot write to stdout: {error}"));
             ExitCode::FAILURE
         }

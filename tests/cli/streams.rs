@@ -148,6 +148,13 @@ fn a_registry_behind_a_script_outlives_the_keyboard_of_the_script() {
     registry.stop("TERM").succeeded();
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn bad_arguments_are_told_from_a_failure_also_where_stderr_takes_nothing() {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(HIT7.command(["bogus"]).stderr(full).status().unwrap().code(), Some(2));
+}
+
 fn until_it_answers(registry: SocketAddr) {
     let socket = udp_socket(Ipv4Addr::LOCALHOST, Duration::from_millis(100));
     until("an answer", || {
