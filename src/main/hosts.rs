@@ -7,12 +7,12 @@ use hit7::udp::{BindError, Sockets, all_addresses};
 use hit7::view;
 use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
 
-use super::Failure;
+use super::{Failure, stop};
 
 /// Binds a UDP socket on every address of `host`, or on all addresses, all with the same port.
 pub(crate) fn bind(host: Option<&str>, port: u16) -> Result<Sockets, Failure> {
     let addrs = match host {
-        Some(host) => resolve(host, port)?,
+        Some(host) => stop::suspendable(|| resolve(host, port))?,
         None => all_addresses(port).to_vec(),
     };
     Sockets::bind(&addrs).map_err(|BindError { addr, source }| {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::hosts::{is_address, resolve};
 use super::show::{View, print, print_lines, spawn_printer};
-use super::stop::{Hangup, Stop};
+use super::stop::{self, Hangup, Stop};
 use super::{Failure, MAX_QUEUED_EVENTS, keys};
 use crate::cli;
 
@@ -112,7 +112,7 @@ fn failed(error: ClientError) -> Failure {
 }
 
 fn target(registry: &cli::Registry, timeout: Duration) -> Result<Target, Failure> {
-    let registries = resolve(&registry.host, registry.port)?;
+    let registries = stop::suspendable(|| resolve(&registry.host, registry.port))?;
     let lookup = lookup(registry)?;
     let keys = registry.key_file.as_deref().map(keys::read).transpose()?;
     let key = keys.and_then(|keys| keys.into_iter().next());

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hit7::thread::{self, Runtime};
 use hit7::view;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::watch;
@@ -203,6 +203,14 @@ pub(crate) fn take_suspension() {
     let _ = suspension().thread_unblock();
 }
 
+/// Runs `work`, which may take long before there is a view, and has Ctrl-Z stop the process meanwhile.
+pub(crate) fn suspendable<T>(work: impl FnOnce() -> T) -> T {
+    let before = suspension().thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
+    let done = work();
+    let _ = before.and_then(|before| before.thread_set_mask());
+    done
+}
+
 fn suspension() -> SigSet {
     [Signal::SIGTSTP].into_iter().collect()
 }
@@ -300,6 +308,14 @@ mod tests {
         for none in ["", "SigIgn:\t0000000000001000\n", "SigIgn:\twhat\n", "SigBlk:\t1\n"] {
             assert!(!ignores(none, Signal::SIGHUP), "{none:?}");
         }
+    }
+
+    #[test]
+    fn control_z_stops_what_takes_long_before_there_is_a_view() {
+        let is_blocked = || SigSet::thread_get_mask().unwrap().contains(Signal::SIGTSTP);
+        assert!(!suspendable(is_blocked) && !is_blocked(), "without a view, it always does");
+        leave_suspension_to_view();
+        assert!(is_blocked() && !suspendable(is_blocked) && is_blocked());
     }
 
     #[test]
