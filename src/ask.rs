@@ -20,13 +20,13 @@ use crate::cookie::{Key, NO_COOKIE};
 use crate::proto::{Auth, Datagram, Id, Refusal, Request, RequestKind};
 
 /// The delay before the first retry, and the least wait that an ERROR can ask for.
-const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
+pub(crate) const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
 /// The longest delay between ordinary retries; each delay is twice the one before, up to this.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The last span before the deadline, in which the request is sent once more.
 const LAST_SEND_SPAN: Duration = Duration::from_millis(500);
 /// The longest wait that an ERROR can ask for: a forged one must not silence a client for long.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The longest accepted cookie, in bytes: a longer one would not fit beside the longest fields.
 const MAX_COOKIE: usize = 64;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Line, count, escape_controls, millis, seconds};
 use crate::archive::Document;
+use crate::ask::{FIRST_RETRY_DELAY, LONGEST_WAIT};
 use crate::client::{self, Cause, Roster, Watched};
 use crate::peer::{self, MissedWhy};
 use crate::proto::{Code, Name, Room};
@@ -52,7 +53,9 @@ pub(super) fn silent_line(waited: Duration, cause: &Cause) -> String {
 
 /// Formats a refusal of the registry after which the client retries.
 pub(super) fn refused_line(code: Code, reason: &str, retry_in: Option<Duration>) -> String {
-    let wait = retry_in.map(|wait| format!(", in {}", seconds(wait))).unwrap_or_default();
+    // A registry may ask for any wait, but is not given it; and up to 20 % come on top.
+    let wait = retry_in.map(|wait| wait.clamp(FIRST_RETRY_DELAY, LONGEST_WAIT));
+    let wait = wait.map(|wait| format!(", in about {}", seconds(wait))).unwrap_or_default();
     format!(
         "the registry refused for now ({code}): {}; trying again{wait}",
         escape_controls(reason)
@@ -199,6 +202,19 @@ mod tests {
 
     fn addr() -> SocketAddr {
         "203.0.113.9:40112".parse().unwrap()
+    }
+
+    #[test]
+    fn a_refusal_tells_the_wait_that_is_kept_not_any_that_a_registry_asks_for() {
+        let told = |millis: Option<u64>| {
+            let wait = millis.map(Duration::from_millis);
+            refused_line(Code::Unavailable, "no disk", wait)
+        };
+        let line = "the registry refused for now (unavailable): no disk; trying again";
+        assert_eq!(told(None), line);
+        for (asked, kept) in [(1, "0.2 s"), (4000, "4.0 s"), (u64::MAX, "60.0 s")] {
+            assert_eq!(told(Some(asked)), format!("{line}, in about {kept}"));
+        }
     }
 
     #[test]
