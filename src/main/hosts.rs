@@ -36,11 +36,22 @@ pub(crate) fn cannot_listen(flag: &str, addr: SocketAddr, error: &io::Error) -> 
     Failure::Message(format!("cannot listen on {flag}{space}{ip} port {port}: {error}{remedy}"))
 }
 
+/// What is wrong with an address that `lacks_scope`.
+const NEEDS_SCOPE: &str = "a link-local address needs its interface, as in fe80::1%eth0";
+
+fn lacks_scope(addr: &SocketAddr) -> bool {
+    matches!(addr, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
+}
+
+/// Fails if nothing can be sent to any of `addrs`, as each is on a link that is not named.
+pub(crate) fn require_scope(addrs: &[SocketAddr]) -> Result<(), Failure> {
+    match addrs.iter().all(lacks_scope) {
+        true => Err(Failure::Message(format!("cannot send to {}: {NEEDS_SCOPE}", addrs[0].ip()))),
+        false => Ok(()),
+    }
+}
+
 fn remedy(addr: SocketAddr, error: &io::Error) -> Option<&'static str> {
-    let needs_scope = |addr: SocketAddr| match addr {
-        SocketAddr::V6(v6) => v6.ip().is_unicast_link_local() && v6.scope_id() == 0,
-        SocketAddr::V4(_) => false,
-    };
     Some(match (error.kind(), error.raw_os_error()) {
         (ErrorKind::AddrInUse, _) => "another program uses that port: choose another, or 0 for any",
         (ErrorKind::AddrNotAvailable, Some(_)) => "this machine has no such address",
@@ -54,9 +65,7 @@ fn remedy(addr: SocketAddr, error: &io::Error) -> Option<&'static str> {
             "something forbids it, such as a sandbox (seccomp, SELinux): allow hit7 to open UDP and TCP sockets"
         }
         (ErrorKind::InvalidInput, None) => "give an address of this machine",
-        (ErrorKind::InvalidInput, _) if needs_scope(addr) => {
-            "a link-local address needs its interface, as in fe80::1%eth0"
-        }
+        (ErrorKind::InvalidInput, _) if lacks_scope(&addr) => NEEDS_SCOPE,
         (_, Some(EMFILE | ENFILE)) => "allow more open files (ulimit -n)",
         (_, Some(ENOBUFS | ENOMEM)) => {
             "the system has no memory left for sockets: end some programs"
@@ -152,6 +161,18 @@ mod tests {
                 said.ends_with(&system(libc::EINVAL).to_string()),
                 "no remedy is known: {said}"
             );
+        }
+    }
+
+    #[test]
+    fn a_registry_on_a_link_that_is_not_named_is_refused_unless_it_has_another_address() {
+        let addrs = |texts: &[&str]| texts.iter().map(|it| it.parse().unwrap()).collect::<Vec<_>>();
+        let Err(failure) = require_scope(&addrs(&["[fe80::1]:9"])) else {
+            panic!("on which link?")
+        };
+        assert_eq!(said(failure), format!("cannot send to fe80::1: {NEEDS_SCOPE}"));
+        for reachable in [&["[fe80::1%2]:9"][..], &["[fe80::1]:9", "192.0.2.1:9"], &["[::1]:9"]] {
+            assert!(require_scope(&addrs(reachable)).is_ok(), "{reachable:?}");
         }
     }
 

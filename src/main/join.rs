@@ -10,7 +10,7 @@ use hit7::window::Window;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::hosts::{is_address, resolve};
+use super::hosts::{is_address, require_scope, resolve};
 use super::show::{View, print, print_lines, spawn_printer};
 use super::stop::{self, Hangup, Stop};
 use super::{Failure, MAX_QUEUED_EVENTS, keys};
@@ -113,6 +113,7 @@ fn failed(error: ClientError) -> Failure {
 
 fn target(registry: &cli::Registry, timeout: Duration) -> Result<Target, Failure> {
     let registries = stop::suspendable(|| resolve(&registry.host, registry.port))?;
+    require_scope(&registries)?;
     let lookup = lookup(registry)?;
     let keys = registry.key_file.as_deref().map(keys::read).transpose()?;
     let key = keys.and_then(|keys| keys.into_iter().next());

@@ -60,3 +60,10 @@ fn a_registry_that_does_not_answer_is_reported_in_time() {
     let exit = HIT7.run(&["peers", "127.0.0.1", &port, "--timeout", "300ms"]);
     exit.failed(1, &["no registry answered", &format!("127.0.0.1:{port}"), "300ms"]);
 }
+
+#[test]
+fn a_link_local_address_without_its_interface_is_told_at_once() {
+    // Not after the 5 s that a registry has to answer.
+    let exit = HIT7.run(&["peers", "fe80::1", "9", "--timeout", "1day"]);
+    exit.failed(1, &["cannot send to fe80::1", "fe80::1%eth0"]);
+}
