@@ -178,7 +178,7 @@ pub(crate) struct Limits {
     /// Requests a second that one address may send; 0: no limit
     #[arg(long, env = "HIT7_RATE", value_name = "N", default_value = "50", value_parser = parse_number::<u32>)]
     pub(crate) rate: u32,
-    /// Requests that one address may send at once
+    /// Requests that one address may send at once; 0 counts as 1
     #[arg(long, env = "HIT7_BURST", value_name = "N", default_value = "500", value_parser = parse_number::<u32>)]
     pub(crate) burst: u32,
 }
@@ -190,10 +190,10 @@ pub(crate) struct Limits {
 pub(crate) struct Join {
     #[command(flatten)]
     pub(crate) registry: Registry,
-    /// What others call you [default: this host's name]
+    /// What others call you: words of any script, at most 64 bytes [default: this host's name]
     #[arg(long, env = "HIT7_NAME")]
     pub(crate) name: Option<Name>,
-    /// The group to be in
+    /// The group to be in: one word of any script, at most 32 bytes
     #[arg(long, env = "HIT7_ROOM", default_value_t)]
     pub(crate) room: Room,
     /// What to say when greeting: at most 200 characters
@@ -209,7 +209,7 @@ pub(crate) struct Join {
     #[arg(long, env = "HIT7_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
     /// How long the registry may be silent before that is told, or with --once a failure
-    #[arg(long, env = "HIT7_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
+    #[arg(long, env = "HIT7_TIMEOUT", default_value = "30s", value_parser = parse_timeout)]
     pub(crate) timeout: Duration,
 }
 
@@ -227,13 +227,13 @@ pub(crate) struct Peers {
     #[arg(long, env = "HIT7_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
     /// How long to wait for the registry
-    #[arg(long, env = "HIT7_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, env = "HIT7_TIMEOUT", default_value = "5s", value_parser = parse_timeout)]
     pub(crate) timeout: Duration,
 }
 
 /// Follow the current window of a room without taking part
 ///
-/// Live in a terminal, else a few lines for each window. Ctrl-C ends it.
+/// Live in a terminal, else a line for each window and each of its members. Ctrl-C ends it.
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
     #[command(flatten)]
@@ -248,7 +248,7 @@ pub(crate) struct Watch {
     #[arg(long, env = "HIT7_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
     /// How long to wait for the registry before saying that it is silent
-    #[arg(long, env = "HIT7_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, env = "HIT7_TIMEOUT", default_value = "5s", value_parser = parse_timeout)]
     pub(crate) timeout: Duration,
 }
 
@@ -332,6 +332,13 @@ fn parse_number<N: FromStr>(text: &str) -> Result<N, String> {
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "give a span like 30s, 5m or 2h".to_owned())
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("give a span above 0, like 5s".to_owned()),
+        span => Ok(span),
+    }
 }
 
 fn parse_window_length(text: &str) -> Result<Length, String> {

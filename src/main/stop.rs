@@ -136,7 +136,11 @@ async fn handle_signals(mut signals: UnboundedReceiver<Signal>, on_hangup: OnHan
         Ok(()) => "a second signal ended it at once",
         Err(_) => "the stop took too long",
     };
-    let text = format!("hit7: {why}: not all was finished; what a registry acked is on disk\n");
+    let kept = match on_hangup.hangup {
+        Hangup::Rereads(_) => "; what was acked is on disk",
+        Hangup::Stops => "",
+    };
+    let text = format!("hit7: {why}: not all was finished{kept}\n");
     panic::write_last(text, LAST_LINE_TIMEOUT);
     process::exit(1)
 }

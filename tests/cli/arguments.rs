@@ -77,6 +77,7 @@ const BAD_ARGUMENTS: &[(&[&str], &str)] = &[
     (&["peers", "localhost", "nope"], "<PORT>"),
     (&["peers", "localhost", "1", "--room", "a b"], "--room"),
     (&["peers", "localhost", "1", "--timeout", "-1s"], "-1"),
+    (&["peers", "localhost", "1", "--timeout", "0s"], "--timeout"),
     (&["history", "yesterday"], "[WINDOW]"),
 ];
 
