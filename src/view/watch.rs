@@ -152,11 +152,9 @@ impl Live for Watch {
         });
         let windows = count(self.windows, "window");
         let mut lines = vec![format!("{windows} of room {room} seen{}", last.unwrap_or_default())];
-        lines.extend(
-            self.silent
-                .as_ref()
-                .map(|(waited, cause)| format!("last: {}", silent_line(*waited, cause))),
-        );
+        if let Some((waited, cause)) = &self.silent {
+            lines.push(format!("last: {}", silent_line(*waited, cause)));
+        }
         lines
     }
 }

@@ -1,7 +1,6 @@
 //! Tests `hit7 join`: clients that meet, leave, wait, and what they print.
 
 use std::net::{ToSocketAddrs, UdpSocket};
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -121,26 +120,13 @@ fn once_is_one_window_also_together() {
     }
 }
 
-/// Returns a command that does not ignore SIGHUP, also if the tests do, as under nohup(1).
-fn minding_hangups(command: Command) -> Command {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    if mask.unwrap_or(0) & 1 == 0 {
-        return command;
-    }
-    let mut minding = Command::new("env");
-    minding.arg("--default-signal=HUP").arg(command.get_program()).args(command.get_args());
-    minding
-}
-
 #[test]
 fn a_signal_leaves_the_window_that_is_being_filled() {
     let leaves = |signal| {
         let home = HIT7.home();
         let registry = home.serve(&["--window", "4s"]);
         let join = HIT7.command(["join", "127.0.0.1", &registry.port(), "--json", "--name", "ana"]);
-        let mut ana = Program::start(minding_hangups(join));
+        let mut ana = Program::start(join);
         let window = registered(&mut ana);
         let witness = registry.client();
         witness.ask(r#"{"type":"REGISTER","name":"witness"}"#);

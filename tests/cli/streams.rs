@@ -135,10 +135,9 @@ fn a_client_under_nohup_outlives_its_terminal() {
 #[test]
 fn a_registry_behind_a_script_outlives_the_keyboard_of_the_script() {
     let home = HIT7.home();
-    let serve = home.command(&[]);
     let mut shell = Command::new("sh");
-    shell.args(["-c", "trap '' INT QUIT; exec \"$0\" \"$@\""]);
-    shell.arg(serve.get_program()).args(serve.get_args());
+    shell.args(["-c", "trap '' INT QUIT; exec \"$0\" \"$@\"", HIT7.0, "serve", "127.0.0.1", "0"]);
+    shell.arg("--data").arg(home.data());
     let mut registry = home.start(shell);
     for signal in ["INT", "QUIT", "USR1"] {
         registry.program.signal(signal);

@@ -20,7 +20,10 @@ pub struct Hit7(pub &'static str);
 impl Hit7 {
     /// Returns a command with these arguments and a clean environment.
     pub fn command(self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut command = Command::new(self.0);
+        let mut command = Command::new(if ignores_signals() { "env" } else { self.0 });
+        if ignores_signals() {
+            command.args(["--default-signal", self.0]);
+        }
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("HIT7_") {
                 command.env_remove(name);
@@ -49,6 +52,15 @@ impl Hit7 {
     pub fn serve(self, args: &[&str]) -> Registry {
         self.home().serve(args)
     }
+}
+
+/// Returns whether the tests run with SIGHUP, SIGINT or SIGQUIT ignored, as under nohup(1) or behind
+/// `&` in a script; what they start would ignore these too.
+fn ignores_signals() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or(0) & 0b111 != 0
 }
 
 /// The exit of a program, with the output that was not read before.
