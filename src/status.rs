@@ -52,6 +52,7 @@ use listen::Rules;
 use metrics::Metrics;
 use places::Places;
 use refusals::Refusals;
+use reply::LargeTexts;
 
 pub use hosts::HostName;
 pub use listen::MAX_CONNECTIONS;
@@ -66,6 +67,7 @@ struct Site {
     current: Current,
     documents: Documents,
     hosts: Hosts,
+    large: LargeTexts,
     metrics: Metrics,
     refusals: Refusals,
 }
@@ -117,8 +119,9 @@ impl Status {
         let hosts = Hosts::new(addr, config.hosts);
         let (feed, writer) = Feed::new(snapshots, clock, most);
         let metrics = Metrics::new(&feed, &refusals, places.clone());
-        let current = Current::default();
-        let site = Site { clock, feed, current, documents, hosts, metrics, refusals };
+        let large = LargeTexts::new(refusals.clone());
+        let current = Current::new(LargeTexts::new(refusals.clone()));
+        let site = Site { clock, feed, current, documents, hosts, large, metrics, refusals };
         let runtime = Runtime::new()?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::archive::Entry;
 use crate::proto::Room;
@@ -16,7 +16,7 @@ use crate::window::{Wall, Window};
 
 use super::Site;
 use super::feed::Next;
-use super::reply::{self, Problem};
+use super::reply::{self, LargeTexts, Problem};
 
 /// How many peers of a room a response has unless `?limit=` is given.
 const DEFAULT_LIMIT: usize = 200;
@@ -30,9 +30,13 @@ const MAX_PEERS: usize = 10_000;
 /// The most rooms in a response.
 const MAX_ROOMS: usize = 1000;
 
-/// A cache of the current window's rooms as JSON, with the default limit: made once a window.
-#[derive(Default)]
-pub(super) struct Current(Mutex<Option<(Window, Arc<RawValue>)>>);
+/// A cache of the current window's rooms as JSON, with the default limit: made once a window, and
+/// shared by all who read it.
+pub(super) struct Current {
+    written: Mutex<Option<(Window, Bytes)>>,
+    /// Limits the texts of former windows that are still being read.
+    texts: LargeTexts,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,15 +45,15 @@ pub(super) struct Params {
     limit: Option<usize>,
 }
 
+/// The response's fields but for the rooms, which follow.
 #[derive(Serialize)]
-struct WindowBody<'a> {
+struct WindowBody {
     at: Wall,
     window: Option<Window>,
     closes: Option<Wall>,
     opened: Option<Wall>,
     members: usize,
     room_count: usize,
-    rooms: &'a RawValue,
     next: Next,
 }
 
@@ -86,7 +90,7 @@ fn answer(site: &Site, params: Result<Query<Params>, QueryRejection>) -> Result<
     let (current, now) = (&snapshot.current, site.clock.now().wall);
     let rooms = match room {
         None if limit == DEFAULT_LIMIT => site.current.rooms(current)?,
-        room => write_rooms(current, room.as_ref(), limit)?,
+        room => site.large.hold(write_rooms(current, room.as_ref(), limit)?)?,
     };
     let opened = current.opened();
     let body = WindowBody {
@@ -96,21 +100,33 @@ fn answer(site: &Site, params: Result<Query<Params>, QueryRejection>) -> Result<
         opened,
         members: current.len(),
         room_count: current.rosters().len(),
-        rooms: &rooms,
         next: Next::of(&snapshot, now),
     };
-    Ok(reply::json(StatusCode::OK, &body))
+    respond(reply::text(&body)?, rooms)
+}
+
+/// Returns a response with `fields`, a JSON object, and the rooms as its last field.
+fn respond(mut fields: Vec<u8>, rooms: Bytes) -> Result<Response, Problem> {
+    fields.pop();
+    fields.extend_from_slice(br#","rooms":"#);
+    let pieces = [fields.into(), rooms, Bytes::from_static(b"}\n")];
+    Ok(reply::json_text(StatusCode::OK, pieces))
 }
 
 impl Current {
-    fn rooms(&self, current: &FinalizedWindow) -> Result<Arc<RawValue>, Problem> {
-        let mut written = self.0.lock().expect("no holder of this lock panics");
+    /// Creates the cache, with a limit for its texts.
+    pub(super) fn new(texts: LargeTexts) -> Current {
+        Current { written: Mutex::new(None), texts }
+    }
+
+    fn rooms(&self, current: &FinalizedWindow) -> Result<Bytes, Problem> {
+        let mut written = self.written.lock().expect("no holder of this lock panics");
         if let Some((window, rooms)) = &*written
             && *window == current.window()
         {
             return Ok(rooms.clone());
         }
-        let rooms = write_rooms(current, None, DEFAULT_LIMIT)?;
+        let rooms = self.texts.hold(write_rooms(current, None, DEFAULT_LIMIT)?)?;
         *written = Some((current.window(), rooms.clone()));
         Ok(rooms)
     }
@@ -120,7 +136,7 @@ fn write_rooms(
     current: &FinalizedWindow,
     room: Option<&Room>,
     limit: usize,
-) -> Result<Arc<RawValue>, Problem> {
+) -> Result<Vec<u8>, Problem> {
     let wanted = |roster: &&Roster| room.is_none_or(|room| room == roster.room());
     let mut rosters: Vec<&Roster> = current.rosters().iter().filter(wanted).collect();
     rosters.sort_by_key(|roster| std::cmp::Reverse(roster.len()));
@@ -134,8 +150,7 @@ fn write_rooms(
             RoomBody { room: roster.room(), members: roster.len(), peers }
         })
         .collect();
-    let written = serde_json::value::to_raw_value(&rooms);
-    written.map(Arc::from).map_err(|error| Problem::failed(error.to_string()))
+    reply::text(&rooms)
 }
 
 fn peers(roster: &Roster, most: usize) -> Vec<Entry> {
@@ -157,6 +172,7 @@ mod tests {
     use crate::proto::Profile;
     use crate::roster::Member;
     use crate::window::Length;
+    use futures_util::StreamExt;
 
     /// Returns an open window with rooms of these names, each with so many members.
     fn window(rooms: &[(&str, u16)]) -> FinalizedWindow {
@@ -174,8 +190,8 @@ mod tests {
     }
 
     /// Returns each room of a text with its count and the peers that are shown.
-    fn shown(written: &RawValue) -> Vec<(String, u64, usize)> {
-        let rooms: Vec<serde_json::Value> = serde_json::from_str(written.get()).unwrap();
+    fn shown(written: &[u8]) -> Vec<(String, u64, usize)> {
+        let rooms: Vec<serde_json::Value> = serde_json::from_slice(written).unwrap();
         let shown = rooms.iter().map(|room| {
             let peers = room["peers"].as_array().unwrap().len();
             (room["room"].as_str().unwrap().to_owned(), room["members"].as_u64().unwrap(), peers)
@@ -194,11 +210,20 @@ mod tests {
         assert_eq!(shown(&write_rooms(&window, Some(&"d".parse().unwrap()), 9).unwrap()), []);
     }
 
-    #[test]
-    fn rooms_are_written_once_a_window() {
-        let (current, first) = (Current::default(), window(&[("a", 1)]));
+    #[tokio::test]
+    async fn rooms_are_written_once_a_window_and_all_responses_share_them() {
+        let texts = || LargeTexts::new(super::super::Refusals::new());
+        let (current, first) = (Current::new(texts()), window(&[("a", 1)]));
         let written = current.rooms(&first).unwrap();
-        assert!(Arc::ptr_eq(&written, &current.rooms(&first).unwrap()));
+        for _ in 0..2 {
+            let rooms = current.rooms(&first).unwrap();
+            let response = respond(br#"{"members":1}"#.to_vec(), rooms).unwrap();
+            let sent: Vec<Bytes> =
+                response.into_body().into_data_stream().map(Result::unwrap).collect().await;
+            assert!(sent.iter().any(|piece| piece.as_ptr() == written.as_ptr()), "not a copy");
+            let whole: serde_json::Value = serde_json::from_slice(&sent.concat()).unwrap();
+            assert_eq!((&whole["members"], &whole["rooms"][0]["room"]), (&1.into(), &"a".into()));
+        }
         let next = crate::roster::NextWindow::new(
             Length::MINUTE.window_at(first.closes()),
             Length::MINUTE,

@@ -235,7 +235,8 @@ pub(super) async fn list(
         reader.list((most, next), past, is_wanted)
     };
     let windows = site.documents.count(list).await.map_err(failed)?;
-    Ok(reply::json(StatusCode::OK, &List { windows }))
+    let text = site.large.hold(reply::text(&List { windows })?)?;
+    Ok(reply::json_text(StatusCode::OK, [text, Bytes::from_static(b"\n")]))
 }
 
 /// Answers `/api/v1/windows/{window}` with the window's document, as it is on disk.
@@ -330,7 +331,7 @@ fn body(site: Arc<Site>, window: Window, first: Chunk) -> Response {
             }
         }
     });
-    let mut response = reply::json_text(StatusCode::OK, Body::from_stream(chunks));
+    let mut response = reply::json_body(StatusCode::OK, Body::from_stream(chunks));
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(file.0));
     response
 }

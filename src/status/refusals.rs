@@ -14,6 +14,8 @@ pub(super) enum Refusal {
     TooManyFromAddress,
     /// As many event streams are open as there may be.
     TooManyStreams,
+    /// As many large answers are being read as there may be.
+    TooManyLargeAnswers,
     /// The request names a host that is not this server's.
     WrongHost,
     /// The head of a request did not come whole in time.

@@ -1,32 +1,94 @@
 //! Builds responses in JSON, errors included.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Site;
-use super::refusals::Refusal;
+use super::refusals::{Refusal, Refusals};
+
+/// The length in bytes up to which a text is small: as many as there are connections may be in
+/// memory at once.
+const SMALL_TEXT: usize = 64 << 10;
+
+/// The most large texts in memory at once: a client may take minutes to read one.
+const MAX_LARGE_TEXTS: usize = 16;
 
 /// Returns a response with `value` as JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(mut text) => {
-            text.push(b'\n');
-            json_text(status, Body::from(text))
-        }
-        Err(error) => Problem::failed(error.to_string()).into_response(),
+    match text(value) {
+        Ok(text) => json_text(status, [text.into(), Bytes::from_static(b"\n")]),
+        Err(problem) => problem.into_response(),
     }
 }
 
+/// Returns `value` as JSON text.
+pub(super) fn text(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(value).map_err(|error| Problem::failed(error.to_string()))
+}
+
+/// Returns a response whose body is JSON in pieces, which are not copied.
+pub(super) fn json_text<const N: usize>(status: StatusCode, pieces: [Bytes; N]) -> Response {
+    let length = pieces.iter().map(Bytes::len).sum::<usize>();
+    let body = Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>)));
+    let mut response = json_body(status, body);
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response
+}
+
 /// Returns a response with a body that is already JSON.
-pub(super) fn json_text(status: StatusCode, body: Body) -> Response {
+pub(super) fn json_body(status: StatusCode, body: Body) -> Response {
     let kind = HeaderValue::from_static("application/json");
     (status, [(header::CONTENT_TYPE, kind)], body).into_response()
+}
+
+/// Limits how many large texts are in memory until the last client has read them.
+pub(super) struct LargeTexts {
+    places: Arc<Semaphore>,
+    refusals: Refusals,
+}
+
+/// A large text, and its place among those that may be in memory.
+struct LargeText {
+    text: Vec<u8>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for LargeText {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+impl LargeTexts {
+    /// Creates the limit; what does not fit is counted in `refusals`.
+    pub(super) fn new(refusals: Refusals) -> LargeTexts {
+        LargeTexts { places: Arc::new(Semaphore::new(MAX_LARGE_TEXTS)), refusals }
+    }
+
+    /// Returns a text that all its readers share; fails if it is large and as many as may be are
+    /// being read.
+    pub(super) fn hold(&self, mut text: Vec<u8>) -> Result<Bytes, Problem> {
+        text.shrink_to_fit();
+        if text.len() <= SMALL_TEXT {
+            return Ok(text.into());
+        }
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            self.refusals.count(Refusal::TooManyLargeAnswers);
+            let reason = "as many large answers are being read as there may be: ask again, or for \
+                          less (?limit=)";
+            return Err(Problem::busy(Refusal::TooManyLargeAnswers.name(), reason));
+        };
+        Ok(Bytes::from_owner(LargeText { text, _place: place }))
+    }
 }
 
 /// An error response in JSON: a status, a word for programs and a sentence for people.
@@ -120,4 +182,26 @@ pub(super) async fn only_get() -> Response {
     let mut response = Problem { status, word: "method_not_allowed", reason }.into_response();
     set(&mut response, header::ALLOW, "GET, HEAD");
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_text_has_its_place_until_the_last_reader_is_done() {
+        let texts = LargeTexts::new(Refusals::new());
+        let hold = |length| texts.hold(vec![b'1'; length]);
+        let large: Vec<Bytes> =
+            (0..MAX_LARGE_TEXTS).map(|_| hold(SMALL_TEXT + 1).unwrap()).collect();
+        let second = large[0].clone();
+        drop(large);
+        let more: Vec<_> = (1..MAX_LARGE_TEXTS).map(|_| hold(SMALL_TEXT + 1).unwrap()).collect();
+        let refused = hold(SMALL_TEXT + 1).unwrap_err();
+        assert_eq!((refused.status.as_u16(), refused.word), (503, "too_many_large_answers"));
+        assert!(hold(SMALL_TEXT).is_ok(), "small ones need none");
+        drop(second);
+        assert!(hold(SMALL_TEXT + 1).is_ok());
+        drop(more);
+    }
 }

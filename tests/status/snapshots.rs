@@ -209,6 +209,31 @@ fn of_a_large_window_a_part_is_shown_and_all_is_counted() {
 }
 
 #[test]
+fn slow_readers_of_the_window_share_its_text_and_those_of_other_limits_are_few() {
+    let fixture = Fixture::start(snapshot(finalized(50, 200, true)));
+    let addr = fixture.status.addr();
+    // Answers of a megabyte: none fits the buffers of its connection.
+    let ask = |path: &str| {
+        let mut reader = open(addr, "GET", path, "");
+        let mut status = [0; 12];
+        reader.read_exact(&mut status).unwrap();
+        (status.ends_with(b"200"), reader)
+    };
+    let usual: Vec<_> = (0..20).map(|_| ask("/api/v1/window")).collect();
+    assert!(usual.iter().all(|(is_answered, _)| *is_answered));
+    let other: Vec<_> = (201..221).map(|it| ask(&format!("/api/v1/window?limit={it}"))).collect();
+    assert_eq!(other.iter().filter(|(is_answered, _)| *is_answered).count(), 16);
+    let refused = get(addr, "/api/v1/window?limit=300");
+    assert_eq!((refused.status, &refused.json()["error"]), (503, &"too_many_large_answers".into()));
+    assert_eq!(get(addr, "/api/v1/window").status, 200);
+    assert_eq!(get(addr, "/api/v1/window?room=room-7").status, 200, "it is small");
+    drop(other);
+    until("there is room again", || {
+        (get(addr, "/api/v1/window?limit=300").status == 200).then_some(())
+    });
+}
+
+#[test]
 fn each_opening_counts_once_and_the_first_start_counts_as_none() {
     let fixture = Fixture::start(snapshot(finalized(1, 2, true)));
     let past = |text, members, late| Past {
