@@ -1,10 +1,10 @@
 //! Answers `/api/v1/windows`: past windows, from documents on disk that two threads read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
@@ -45,6 +45,12 @@ const MAX_CACHED: usize = 4096;
 /// The most bytes of a document that are in memory at once, for each client that downloads it.
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// The time in which a failure to read documents is logged once.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The most different failures that are logged in that time.
+const MAX_LOGGED: usize = 16;
+
 /// The documents on disk, and the two threads that read them: no more, to leave the machine to the
 /// registry.
 pub(super) struct Documents {
@@ -53,6 +59,24 @@ pub(super) struct Documents {
     summaries: Worker,
     /// Reads what is sent of documents, a chunk at a time.
     chunks: Worker,
+    logged: Mutex<Logged>,
+}
+
+/// The failures that were logged lately: a client that asks again and again could fill the log.
+#[derive(Default)]
+struct Logged {
+    since: Duration,
+    failures: HashSet<String>,
+}
+
+impl Logged {
+    /// Returns whether to log a failure: each one once in `LOG_INTERVAL`, and few different ones.
+    fn is_due(&mut self, now: Duration, failure: &str) -> bool {
+        if now >= self.since + LOG_INTERVAL {
+            *self = Logged { since: now, failures: HashSet::new() };
+        }
+        self.failures.len() < MAX_LOGGED && self.failures.insert(failure.to_owned())
+    }
 }
 
 #[derive(Deserialize)]
@@ -95,7 +119,7 @@ impl Documents {
         let archive = Arc::new(Archive::new(Disk, windows));
         let reader = Reader { archive, cache: Arc::default() };
         let (summaries, chunks) = (Worker::start("summaries")?, Worker::start("chunks")?);
-        Ok(Documents { reader, summaries, chunks })
+        Ok(Documents { reader, summaries, chunks, logged: Mutex::default() })
     }
 
     async fn count<T: Send + 'static>(
@@ -234,7 +258,7 @@ pub(super) async fn list(
     let list = move |reader: &Reader, is_wanted: &dyn Fn() -> bool| {
         reader.list((most, next), past, is_wanted)
     };
-    let windows = site.documents.count(list).await.map_err(failed)?;
+    let windows = site.documents.count(list).await.map_err(|failure| failed(&site, failure))?;
     let text = site.large.hold(reply::text(&List { windows })?)?;
     Ok(reply::json_text(StatusCode::OK, [text, Bytes::from_static(b"\n")]))
 }
@@ -257,9 +281,9 @@ pub(super) async fn show(
     drop(snapshot);
     let told = |failure| match failure {
         ReadFailure::Read(ReadError::Missing { .. }) => none,
-        failure => failed(failure),
+        failure => failed(&site, failure),
     };
-    send(site, window).await.map_err(told)
+    send(site.clone(), window).await.map_err(told)
 }
 
 /// Returns a document, or its counts if its window was missed.
@@ -293,7 +317,9 @@ fn no_document(snapshot: &Snapshot, window: Window) -> Problem {
         }
         Some(_) => Problem::missing(
             "not_written",
-            format!("the document of {window} is being written; /api/v1/window has who is in now"),
+            format!(
+                "the document of {window} is not on disk yet: it is being written, or tried again"
+            ),
         ),
         None => Problem::missing(
             "not_found",
@@ -302,11 +328,15 @@ fn no_document(snapshot: &Snapshot, window: Window) -> Problem {
     }
 }
 
-fn failed(failure: ReadFailure) -> Problem {
+fn failed(site: &Site, failure: ReadFailure) -> Problem {
     match failure {
         ReadFailure::Read(error) => {
-            // The error names folders of this machine: it is for the operator, not for clients.
-            tracing::warn!("cannot show a window: {error}");
+            let error = error.to_string();
+            let mut logged = site.documents.logged.lock().expect("no holder of this lock panics");
+            if logged.is_due(site.clock.now().mono, &error) {
+                // The error names folders of this machine: it is for the operator, not for clients.
+                tracing::warn!("cannot show a window: {error}");
+            }
             Problem::failed("the documents cannot be read; the registry's messages say why")
         }
         ReadFailure::Stopped => Problem::busy("stopping", "the registry is stopping"),
@@ -346,7 +376,6 @@ mod tests {
     use crate::window::Length;
     use std::fs;
     use std::path::Path as FilePath;
-    use std::time::Duration;
 
     fn window(minute: i64) -> Window {
         Length::MINUTE.window_at(Wall::from_millis(minute * 60_000))
@@ -414,6 +443,18 @@ mod tests {
         assert_eq!(counted(&|| false), [false; 3]);
         assert_eq!(counted(&|| true), [true, false, true], "the large one is too much");
         assert_eq!(reader.cache().len(), 2);
+    }
+
+    #[test]
+    fn a_failure_is_logged_once_in_ten_seconds_and_few_are() {
+        let mut logged = Logged::default();
+        let mut is_due =
+            |second, failure: &str| logged.is_due(Duration::from_secs(second), failure);
+        assert_eq!([1, 2, 9].map(|second| is_due(second, "a")), [true, false, false]);
+        assert!(is_due(9, "b") && is_due(10, "a"));
+        let all = (0..100).filter(|it| is_due(11, &it.to_string())).count();
+        assert_eq!(all, MAX_LOGGED - 1);
+        assert!(is_due(20, "a"));
     }
 
     #[test]
