@@ -1,8 +1,6 @@
 //! The program: runs what the command line asks for, prints, and sets the exit code.
 
 mod cli;
-#[path = "main/files.rs"]
-mod files;
 #[path = "main/history.rs"]
 mod history;
 #[path = "main/hosts.rs"]
@@ -11,6 +9,8 @@ mod hosts;
 mod join;
 #[path = "main/keys.rs"]
 mod keys;
+#[path = "main/open_files.rs"]
+mod open_files;
 #[path = "main/panic.rs"]
 mod panic;
 #[path = "main/serve.rs"]
@@ -93,7 +93,7 @@ fn run(command: Command, logs: Option<Logs>) -> Result<(), Failure> {
 
 fn in_runtime(work: impl FnOnce(&Runtime) -> Result<(), Failure>) -> Result<(), Failure> {
     streams::start_stderr()?;
-    files::raise_limit()?;
+    open_files::raise_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = work(&runtime);
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);

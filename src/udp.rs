@@ -35,7 +35,7 @@ use options::{calls, is_refusal, tell_once};
 
 pub use inbox::Inbox;
 pub use outbox::{Class, Outbox, Unsent};
-pub use sockets::{BindError, Sockets, all_addresses, check_own};
+pub use sockets::{BindError, MAX_SEND_ONLY, Sockets, all_addresses, check_own};
 
 /// The receive buffer to request from the kernel, in bytes: some thousands of datagrams, as each
 /// counts for up to 2 KiB, however short.

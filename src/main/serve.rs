@@ -16,9 +16,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::hosts::{bind, cannot_listen};
+use super::open_files::Shares;
 use super::show::{View, print, print_lines, spawn_printer};
 use super::stop::{Hangup, Stop};
-use super::{Failure, MAX_QUEUED_EVENTS, files, keys};
+use super::{Failure, MAX_QUEUED_EVENTS, keys, open_files};
 use crate::cli;
 
 /// The most HTTP connections that wait to be accepted; the system may allow fewer.
@@ -38,7 +39,7 @@ pub(crate) fn serve(
 ) -> Result<(), Failure> {
     let (events, shown) = mpsc::channel(MAX_QUEUED_EVENTS);
     runtime.block_on(async {
-        let sockets = bind(args.host.as_deref(), args.port)?;
+        let mut sockets = bind(args.host.as_deref(), args.port)?;
         let (reread, rekeyed) = keys::reread(args.access.key_file.clone())?;
         let stop = Stop::on_signals(Hangup::Rereads(reread))?;
         let listener = args.http.map(listen_http).transpose()?;
@@ -46,7 +47,9 @@ pub(crate) fn serve(
         let (hosts, trust) = (args.http_host.clone(), trusted(&args.access));
         let server = start(args, clock)?;
         let addresses = sockets.local_addrs().len();
-        let connections = files::connections(server.workers(), addresses, listener.is_some())?;
+        let Shares { send_only, connections } =
+            open_files::shares(server.workers(), addresses, listener.is_some())?;
+        sockets.limit_send_only(send_only);
         if listener.is_some() && connections < status::MAX_CONNECTIONS {
             tracing::warn!(connections, "few open files (ulimit -n): fewer HTTP connections");
         }

@@ -17,6 +17,9 @@ use super::{Inbox, Path, RECV_BUFFER, SEND_BUFFER, Socket, Train, Transmit};
 /// another.
 const MAX_BIND_TRIES: usize = 16;
 
+/// The most send-only sockets that one outbox opens: many a process may have only 1024 files open.
+pub const MAX_SEND_ONLY: usize = 64;
+
 /// The reason why a socket could not be bound to an address.
 #[derive(Debug, Error)]
 #[error("cannot bind {addr}: {source}")]
@@ -33,6 +36,8 @@ pub struct Sockets {
     all: Vec<Socket>,
     /// The index of the socket to try first at the next receive.
     turn: AtomicUsize,
+    /// The most send-only sockets that an outbox opens.
+    most_send_only: usize,
 }
 
 impl Sockets {
@@ -45,13 +50,25 @@ impl Sockets {
 
     /// Combines bound sockets; where several reach a path, the first sends.
     pub(super) fn new(all: Vec<Socket>) -> Sockets {
-        Sockets { all, turn: AtomicUsize::new(0) }
+        Sockets { all, turn: AtomicUsize::new(0), most_send_only: MAX_SEND_ONLY }
+    }
+
+    /// Lowers the number of sockets that an outbox of these, or of others on the same ports, opens to
+    /// send only; never above [`MAX_SEND_ONLY`]. Without any, the receiving sockets send.
+    pub fn limit_send_only(&mut self, most: usize) {
+        self.most_send_only = most.min(MAX_SEND_ONLY);
+    }
+
+    /// Returns the most send-only sockets that an outbox opens.
+    pub(super) fn most_send_only(&self) -> usize {
+        self.most_send_only
     }
 
     /// Binds as many more sockets to the same addresses and ports: the system spreads peers over
     /// all (SO_REUSEPORT).
     pub fn bind_same_ports(&self) -> io::Result<Sockets> {
-        Ok(Sockets::new(self.iter().map(Socket::bind_same_port).collect::<io::Result<_>>()?))
+        let all = self.iter().map(Socket::bind_same_port).collect::<io::Result<_>>()?;
+        Ok(Sockets { most_send_only: self.most_send_only, ..Sockets::new(all) })
     }
 
     /// Returns the size of the smallest receive buffer and the size requested, in bytes; `None` if

@@ -14,9 +14,6 @@ use super::{Class, Path, Sockets, Transmit};
 /// KiB.
 pub(super) const SOCKETS_PER_ADDRESS: usize = 8;
 
-/// The most sockets that one outbox opens: many a process may have only 1024 files open.
-pub(super) const MOST_SOCKETS: usize = 64;
-
 /// The queues and send-only sockets of one local address.
 #[derive(Debug)]
 pub(super) struct Source {
@@ -95,7 +92,7 @@ impl Slot {
     }
 }
 
-/// Opens send-only sockets, up to [`MOST_SOCKETS`].
+/// Opens send-only sockets, up to what [`Sockets::limit_send_only`] allows.
 #[derive(Debug)]
 pub(super) struct Opener {
     pub(super) sockets: Arc<Sockets>,
@@ -128,7 +125,7 @@ impl Opener {
     }
 
     fn open_send_only(&self, local: IpAddr) -> io::Result<Egress> {
-        if self.opened >= MOST_SOCKETS {
+        if self.opened >= self.sockets.most_send_only() {
             return Err(io::Error::other("as many are open as may be"));
         }
         self.sockets.send_only(local)

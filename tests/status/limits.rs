@@ -42,6 +42,22 @@ fn with_few_files_the_registry_serves_or_says_how_many_it_needs() {
     assert!((10..70).contains(&served), "{served}");
 }
 
+/// A machine has many addresses of loopback, and its registry send-only sockets, on Linux alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn send_only_sockets_leave_the_files_that_the_journal_needs() {
+    let home = HIT7.home();
+    let flags = [&["serve", "0.0.0.0", "0", "--workers", "2"][..], &PAGE].concat();
+    let registry = home.start(with_files(64, &home.with_data(&flags)));
+    for host in 1..=30 {
+        // At each address the registry opens sockets to answer from there.
+        let client = hit7_support::UdpClient::to(([127, 0, 0, host], registry.addr.port()).into());
+        assert_eq!(client.ask(r#"{"type":"QUERY","seq":7}"#)["seq"], 7);
+    }
+    let files = std::fs::read_dir(format!("/proc/{}/fd", registry.program.pid())).unwrap().count();
+    assert!(files <= 64 - 16 - 8, "{files} are open; the journal, documents and HTTP need more");
+}
+
 #[test]
 fn a_page_on_loopback_answers_no_other_host() {
     let registry = HIT7.serve(&[&PAGE[..], &["--http-host", "page.example.org"]].concat());

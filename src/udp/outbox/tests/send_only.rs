@@ -1,4 +1,5 @@
-use super::super::super::source::{MOST_SOCKETS, SOCKETS_PER_ADDRESS};
+use super::super::super::sockets::MAX_SEND_ONLY;
+use super::super::super::source::SOCKETS_PER_ADDRESS;
 use super::*;
 use std::collections::HashMap;
 use std::iter;
@@ -135,7 +136,7 @@ async fn an_outbox_opens_limited_sockets_until_it_reopens_them() {
         let came = take(&client, 3).await;
         assert!(came.iter().all(|(path, _)| path.peer.ip() == local), "from where it was asked");
     }
-    assert_eq!((outbox.sources.len(), own_sockets(&outbox).len()), (MOST_SOURCES, MOST_SOCKETS));
+    assert_eq!((outbox.sources.len(), own_sockets(&outbox).len()), (MOST_SOURCES, MAX_SEND_ONLY));
     outbox.reopen_at = outbox.flushes + 1;
     outbox.flush();
     assert_eq!(outbox.sources.len(), 1);
@@ -143,4 +144,22 @@ async fn an_outbox_opens_limited_sockets_until_it_reopens_them() {
     use_all(&mut outbox, last).await;
     assert_eq!(own_sockets(&outbox).len(), 3, "it has sockets of its own now");
     assert_eq!(outbox.unsent(), Unsent::default());
+}
+
+#[tokio::test]
+async fn an_outbox_opens_no_more_sockets_than_its_worker_may() {
+    let mut first = Sockets::new(vec![Socket::bind(addr("0.0.0.0:0")).unwrap()]);
+    for most in [2, 0] {
+        first.limit_send_only(most);
+        // A worker's sockets have the limit of the first.
+        let mut outbox = Outbox::new(Arc::new(first.bind_same_ports().unwrap()));
+        for _ in 0..2 {
+            use_all(&mut outbox, ip("127.0.0.1")).await;
+            assert_eq!(own_sockets(&outbox).len(), most);
+            assert_eq!(outbox.unsent(), Unsent::default(), "the receiving socket sends");
+            outbox.reopen_sockets();
+        }
+    }
+    first.limit_send_only(usize::MAX);
+    assert_eq!(first.most_send_only(), MAX_SEND_ONLY);
 }
