@@ -309,6 +309,8 @@ impl Target<'_> {
         let away = self.registry.home().path().join("journal-file");
         if fs::rename(&here, &away).is_ok() {
             thread::sleep(span);
+            // Meanwhile it may have been discarded, and the day's folder with it.
+            let _ = fs::create_dir_all(here.parent().unwrap());
             if here.exists() || fs::rename(&away, &here).is_err() {
                 let what = format!("{} cannot be put back", here.display());
                 self.registry.told.lock().unwrap().violations.push(what);
