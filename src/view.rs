@@ -86,10 +86,10 @@ fn ends_in_hangul(text: &str) -> bool {
     text.ends_with(|c| is_jamo(c) || matches!(c, '\u{ac00}'..='\u{d7a3}'))
 }
 
-/// Returns whether a character is drawn as nothing, although Unicode counts it as a symbol or letter:
-/// the empty pattern of Braille, the empty note head and the blanks of Egyptian hieroglyphs.
+/// Returns whether a character is drawn as nothing, although Unicode counts it as a symbol: the empty
+/// pattern of Braille and the empty note head.
 fn is_blank(c: char) -> bool {
-    matches!(c, '\u{2800}' | '\u{1d159}' | '\u{13441}' | '\u{13442}')
+    matches!(c, '\u{2800}' | '\u{1d159}')
 }
 
 /// Returns whether a character that is not the first of its text can be printed as it is.

@@ -68,12 +68,12 @@ fn check(word: &str, also: &[char]) -> Result<(), WordError> {
 }
 
 /// Returns whether a letter, mark or digit may be drawn as nothing: those of
-/// Default_Ignorable_Code_Point (UAX #44).
+/// Default_Ignorable_Code_Point (UAX #44), and the blanks of Egyptian hieroglyphs.
 pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{200c}' | '\u{200d}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}'
-        | '\u{e0100}'..='\u{e01ef}')
+        | '\u{13441}' | '\u{13442}' | '\u{e0100}'..='\u{e01ef}')
 }
 
 /// Returns whether `c` is a part of a Hangul syllable; NFC leaves only those that are in none (RFC
@@ -199,6 +199,7 @@ mod tests {
             ("a\u{ad}b", '\u{ad}'),
             ("a\u{34f}b", '\u{34f}'),
             ("\u{2800}", '\u{2800}'),
+            ("\u{13441}", '\u{13441}'),
             ("a\u{fe0f}", '\u{fe0f}'),
             ("漢\u{e0100}", '\u{e0100}'),
             ("a\u{e0061}", '\u{e0061}'),
