@@ -88,13 +88,23 @@ impl Probe {
         Probe(registries.iter().map(probe).collect())
     }
 
-    /// Returns the first error that the system has for any of the addresses by now.
+    /// Returns the first error that the system has for the addresses by now, if it has one for each:
+    /// the registry may be at one of which nothing is known. That the network refuses comes last, as it
+    /// says least of the registry.
     pub(super) fn cause(&self) -> Cause {
         let causes = self.0.iter().map(|(to, probe)| match probe {
             Ok(socket) => socket.take_error().ok().flatten().map(|error| Cause::of(*to, &error)),
             Err(error) => Some(Cause::of(*to, error)),
         });
-        causes.flatten().next().unwrap_or_default()
+        let causes: Option<Vec<Cause>> = causes.collect();
+        let is_refused = |cause: &Cause| {
+            matches!(cause, Cause::System { kind: ErrorKind::ConnectionRefused, .. })
+        };
+        causes
+            .unwrap_or_default()
+            .into_iter()
+            .min_by_key(|cause| !is_refused(cause))
+            .unwrap_or_default()
     }
 }
 
@@ -128,6 +138,23 @@ mod tests {
         // Another test may be given the port meanwhile; then nothing is known.
         let cause = Probe::send(&registries, &own).cause();
         let refused = matches!(&cause, Cause::System { kind: ErrorKind::ConnectionRefused, .. });
+        assert!(refused || cause == Cause::Unknown, "{cause:?}");
+    }
+
+    #[test]
+    fn an_address_without_a_route_does_not_explain_the_silence_of_another() {
+        let own = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))];
+        let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr();
+        let held = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        // Without an own address of IPv6, nothing can be sent there.
+        let unreached = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 9));
+        let cause = |to: &[SocketAddr]| Probe::send(to, &own).cause();
+        assert_eq!(cause(&[unreached, held.local_addr().unwrap()]), Cause::Unknown);
+        assert!(matches!(cause(&[unreached]), Cause::System { to, .. } if to == unreached));
+        let both = [unreached, silent.unwrap()];
+        let cause = cause(&both);
+        // Another test may be given the port meanwhile; then nothing is known.
+        let refused = matches!(&cause, Cause::System { to, .. } if *to == both[1]);
         assert!(refused || cause == Cause::Unknown, "{cause:?}");
     }
 

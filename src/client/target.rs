@@ -78,9 +78,11 @@ impl Target {
         is_new
     }
 
-    /// Returns why the registry does not answer: `probe` tells best, then what was refused at sending.
+    /// Returns why the registry does not answer: `probe` tells best, then, of a single address, what was
+    /// refused at sending.
     pub(super) fn cause(&self, probe: Option<&Probe>, refused: &Cause) -> Cause {
-        probe.map(Probe::cause).unwrap_or_default().or(refused.clone())
+        let refused = if self.registries.len() == 1 { refused.clone() } else { Cause::Unknown };
+        probe.map(Probe::cause).unwrap_or_default().or(refused)
     }
 }
 
