@@ -10,6 +10,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::pin::pin;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use base64::Engine;
@@ -42,6 +43,25 @@ const LOOKUP_AFTER: Duration = Duration::from_secs(10);
 /// How much later than asked for a loop may come around before that counts as a pause: longer than a
 /// loaded machine makes a program wait, and shorter than any window.
 const MAX_LATENESS: Duration = Duration::from_secs(1);
+
+/// The most addresses in the lists of all events that wait to be shown: 8 MiB.
+const MAX_QUEUED_ADDRESSES: usize = 262_144;
+
+/// The lists of the events that are on their way to the receiver, which may be slow.
+#[derive(Debug, Default)]
+struct QueuedLists(Vec<Weak<[SocketAddr]>>);
+
+impl QueuedLists {
+    /// Returns whether there is room for the list of `event`, if it has one, and counts it if so.
+    fn take(&mut self, event: &peer::Event) -> bool {
+        let Some(list) = event.list() else { return true };
+        self.0.retain(|queued| queued.strong_count() > 0);
+        let queued: usize = self.0.iter().filter_map(Weak::upgrade).map(|list| list.len()).sum();
+        let has_room = queued + list.len() <= MAX_QUEUED_ADDRESSES;
+        self.0.extend(has_room.then(|| Arc::downgrade(list)));
+        has_room
+    }
+}
 
 /// The configuration of a client that takes part in the windows of a room.
 #[derive(Clone, Debug)]
@@ -136,6 +156,7 @@ pub async fn join(
         sockets,
         peer,
         events: EventSender::new(events, Event::NotShown),
+        lists: QueuedLists::default(),
         address: 0,
         next_address_at,
         next_lookup_at: Duration::ZERO,
@@ -209,6 +230,7 @@ struct Runner {
     sockets: Sockets,
     peer: Peer,
     events: EventSender<Event>,
+    lists: QueuedLists,
     /// The index of the registry's address in use.
     address: usize,
     /// When to try the next address if none has answered, on the monotonic clock.
@@ -289,7 +311,9 @@ impl Runner {
                 return Err(ClientError::Refused { code: *code, reason: reason.clone() });
             }
             let closed = matches!(event, peer::Event::Closed { .. });
-            if !self.events.send(Event::Peer(event)) {
+            if !self.lists.take(&event) {
+                self.events.drop_one();
+            } else if !self.events.send(Event::Peer(event)) {
                 return Ok(Next::Leave);
             }
             if closed && self.config.once {
@@ -427,6 +451,21 @@ mod tests {
         let mut pauses = PauseWatch { last: Duration::ZERO };
         let moments = [1000, 2900, 4901, 6902, 6903].map(|millis| pauses.has_paused(at(millis)));
         assert_eq!(moments, [false, false, true, true, false]);
+    }
+
+    #[test]
+    fn the_lists_of_events_that_nobody_takes_are_bounded() {
+        let window = "2026-11-23T11:29:00Z".parse().unwrap();
+        let list: Vec<_> =
+            (0..65_536).map(|n| SocketAddr::from(([127, 0, 0, 1], n as u16))).collect();
+        let closed =
+            || peer::Event::Closed { window, met: 0, of: 65_536, missing: list.as_slice().into() };
+        let mut lists = QueuedLists::default();
+        let mut held: Vec<_> = (0..9).map(|_| closed()).filter(|event| lists.take(event)).collect();
+        assert_eq!(held.len(), 4);
+        assert!(lists.take(&peer::Event::Left), "what has no list");
+        held.pop();
+        assert!(lists.take(&closed()), "one was shown");
     }
 
     #[tokio::test]

@@ -21,6 +21,11 @@ impl<E> EventSender<E> {
         EventSender { queue, lost: 0, not_shown }
     }
 
+    /// Counts an event that is dropped.
+    pub fn drop_one(&mut self) {
+        self.lost += 1;
+    }
+
     /// Sends an event, or drops and counts it if the queue is full; returns whether a receiver is
     /// still there.
     pub fn send(&mut self, event: E) -> bool {

@@ -1,6 +1,7 @@
 //! The events that a peer reports to its caller.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::proto::{Code, Name, Room, Text};
@@ -25,6 +26,16 @@ pub enum MissedWhy {
     },
 }
 
+impl Event {
+    /// Returns the list of addresses that the event carries, if any: of up to 65,536.
+    pub(crate) fn list(&self) -> Option<&Arc<[SocketAddr]>> {
+        match self {
+            Event::Opened { peers: list, .. } | Event::Closed { missing: list, .. } => Some(list),
+            _ => None,
+        }
+    }
+}
+
 /// An event that a peer reports, to be shown or logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -47,7 +58,7 @@ pub enum Event {
         /// The number of members in the roster, this peer included.
         count: u32,
         /// The peers on the own list in its order, without this peer.
-        peers: Vec<SocketAddr>,
+        peers: Arc<[SocketAddr]>,
         /// The time until the window closes.
         closes_in: Duration,
         /// This peer's address in the roster.
@@ -80,7 +91,7 @@ pub enum Event {
         /// How many peers the own list had.
         of: usize,
         /// The peers that were not met, in the list's order.
-        missing: Vec<SocketAddr>,
+        missing: Arc<[SocketAddr]>,
     },
     /// The window was missed: this peer was not a member, or did not get its own list.
     Missed {

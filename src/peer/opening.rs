@@ -126,7 +126,7 @@ impl Peer {
         let greetings = Greetings::new(own, reach, list, longest, seed, greet_at);
         let (peers, closes_in) = (greetings.peers(), closes_at.saturating_sub(now.mono));
         open.greetings = Some(greetings);
-        self.report(now, Event::Opened { window, count, peers, closes_in, you });
+        self.report(now, Event::Opened { window, count, peers: peers.into(), closes_in, you });
         self.query = RequestSlot::default();
     }
 
@@ -154,7 +154,7 @@ impl Peer {
         self.greet_at = greetings.ready_at();
         let (of, missing) = (greetings.peers().len(), greetings.missing());
         let met = of - missing.len();
-        self.report(now, Event::Closed { window, met, of, missing });
+        self.report(now, Event::Closed { window, met, of, missing: missing.into() });
     }
 
     /// Returns why the own list of an open window has not come whole.

@@ -169,7 +169,7 @@ mod tests {
                 r#"{"event":"met","peer":"203.0.113.9:40112","name":"ana","rtt_ms":0.412}"#,
             ),
             (
-                peer::Event::Closed { window, met: 2, of: 3, missing: vec![addr()] },
+                peer::Event::Closed { window, met: 2, of: 3, missing: [addr()].into() },
                 r#"{"event":"closed","window":"2026-11-23T11:29:00Z","met":2,"of":3,"missing":["203.0.113.9:40112"]}"#,
             ),
             (peer::Event::Left, r#"{"event":"left"}"#),

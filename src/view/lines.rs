@@ -14,6 +14,9 @@ use crate::server;
 use crate::snapshot::Past;
 use crate::window::Window;
 
+/// The most peers that a line names.
+pub(super) const MAX_NAMED_PEERS: usize = 8;
+
 /// Formats a peer's name, if it has one, and its address.
 pub(super) fn peer_name(peer: SocketAddr, name: Option<&Name>) -> String {
     match name {
@@ -122,8 +125,11 @@ fn missed_why(why: MissedWhy) -> String {
 
 fn closed_line(window: Window, met: usize, of: usize, missing: &[SocketAddr]) -> String {
     let mut line = format!("window {window} closed: met {met} of {of}");
-    for (k, peer) in missing.iter().enumerate() {
+    for (k, peer) in missing.iter().take(MAX_NAMED_PEERS).enumerate() {
         let _ = write!(line, "{}{peer}", if k == 0 { "; not met: " } else { ", " });
+    }
+    if missing.len() > MAX_NAMED_PEERS {
+        let _ = write!(line, " and {} more", missing.len() - MAX_NAMED_PEERS);
     }
     line
 }
@@ -232,6 +238,9 @@ mod tests {
             line,
             "window 2026-11-23T11:29:00Z closed: met 1 of 2; not met: 203.0.113.9:40112"
         );
+        let line = closed_line(window, 0, 10, &[addr(); 10]);
+        assert_eq!(line.matches("203.0.113.9:40112").count(), 8);
+        assert!(line.ends_with(":40112 and 2 more"), "{line}");
     }
 
     fn greeted(name: &str, text: &str) -> peer::Event {

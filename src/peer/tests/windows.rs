@@ -24,7 +24,7 @@ fn the_window_opens_with_the_own_list() {
         [Event::Opened {
             window: window(1),
             count: 3,
-            peers: vec![addr(ANA), addr(BOB)],
+            peers: [addr(ANA), addr(BOB)].into(),
             closes_in: secs(60),
             you: addr(ME),
         }]
@@ -266,7 +266,7 @@ fn a_window_ends_at_its_close_with_who_is_missing() {
     rig.run(ms(119_999));
     assert!(matches!(rig.events()[..], [Event::Met { .. }]));
     assert!(rig.run(secs(200)).is_empty());
-    let closed = Event::Closed { window: window(1), met: 1, of: 2, missing: vec![addr(ANA)] };
+    let closed = Event::Closed { window: window(1), met: 1, of: 2, missing: [addr(ANA)].into() };
     assert_eq!(rig.events(), [closed]);
 }
 

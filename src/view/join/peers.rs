@@ -6,11 +6,8 @@ use std::time::Duration;
 
 use crate::proto::{Name, Text};
 use crate::view::escape_controls;
-use crate::view::lines::peer_name;
+use crate::view::lines::{MAX_NAMED_PEERS, peer_name};
 use crate::window::Window;
-
-/// The most peers that a summary names.
-const MAX_NAMED_PEERS: usize = 8;
 
 /// The peers of a window that has opened, a row for each.
 #[derive(Clone, Debug)]

@@ -119,7 +119,11 @@ fn a_closed_window_shows_which_peers_were_not_met() {
     met(&mut join, at(60_010), 1, "bob");
     registered(&mut join, at(80_000), 30, 40_000);
     let (window, missing) = (window(29), vec![peer(2)]);
-    happens(&mut join, at(120_000), peer::Event::Closed { window, met: 1, of: 2, missing });
+    happens(
+        &mut join,
+        at(120_000),
+        peer::Event::Closed { window, met: 1, of: 2, missing: missing.into() },
+    );
     let lines = drawn(&mut join, at(120_000), LARGE);
     assert!(lines[1].contains("next window 11:30:00"));
     assert!(lines[2].starts_with("│  now █"));
