@@ -391,7 +391,8 @@ impl Runner {
     fn report_silence(&mut self, now: Now) -> Result<(), ClientError> {
         let target = &self.config.target;
         let cause = match self.peer.is_only_challenged() {
-            true => Cause::LargeAnswersLost,
+            true if self.peer.asks_for_list() => Cause::LargeAnswersLost,
+            true => Cause::RegistrationUnanswered,
             false => target.cause(self.probe.as_ref(), &self.refused),
         };
         // What the network says of the next datagram may be something else.

@@ -205,6 +205,11 @@ impl Peer {
         self.registry.unanswered_since.is_some_and(|since| self.registry.heard_at > Some(since))
     }
 
+    /// Returns whether a QUERY for parts of the own list is unanswered.
+    pub fn asks_for_list(&self) -> bool {
+        self.query.under_way.is_some()
+    }
+
     /// Reports the next registration also if it is the one that was reported last: it tells that the
     /// registry answers again.
     pub fn note_silence(&mut self) {

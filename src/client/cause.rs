@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 
+use crate::proto::Code;
+
 /// What is known of why a registry does not answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cause {
@@ -21,6 +23,15 @@ pub enum Cause {
     },
     /// Small answers come, but not those with a list, which are large.
     LargeAnswersLost,
+    /// Small answers come, but not that to REGISTER, which is larger and waits for the registry's disk.
+    RegistrationUnanswered,
+    /// The registry refuses for now.
+    Refused {
+        /// The reason for programs.
+        code: Code,
+        /// The reason as a sentence for a person.
+        reason: String,
+    },
     /// Parts of a list come, but the list did not become whole.
     ListNotWhole,
 }
@@ -52,6 +63,11 @@ impl fmt::Display for Cause {
                 "small answers come, but none with a list: datagrams of up to 1232 bytes get lost on \
                  the way; look for a small MTU, or a firewall that drops fragments",
             ),
+            Cause::RegistrationUnanswered => f.write_str(
+                "it is there, but does not answer the registration: its disk may hang, or large datagrams \
+                 get lost on the way; look at its log, or for a small MTU",
+            ),
+            Cause::Refused { code, reason } => write!(f, "it refuses for now ({code}): {reason}"),
             Cause::ListNotWhole => f.write_str(
                 "answers come, but the list did not become whole in that time: give more with --timeout",
             ),

@@ -1,5 +1,6 @@
 //! Reads a room's current roster, page by page: once, or repeatedly to follow the room.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -80,6 +81,10 @@ pub async fn watch(
                 Err(ClientError::NoAnswer { cause, .. }) => {
                     (Watched::Silent(reader.silence(), cause), LONGEST_DELAY)
                 }
+                Err(ClientError::Refused { code, reason }) if code.is_retryable() => (
+                    Watched::Silent(reader.silence(), Cause::Refused { code, reason }),
+                    LONGEST_DELAY,
+                ),
                 Err(error) => return Err(error),
             };
             if !seen.send(watched) {
@@ -177,6 +182,9 @@ impl Reader {
             probe
         };
         let cause = match &self.cause {
+            Cause::Refused { code, reason } => {
+                return Err(ClientError::Refused { code: *code, reason: reason.clone() });
+            }
             Cause::Unknown | Cause::System { .. } => self.target.cause(Some(&probe), &self.cause),
             told_by_answers => told_by_answers.clone(),
         };
@@ -187,6 +195,8 @@ impl Reader {
     /// Reads all pages, from the first of the registry's addresses that answers.
     async fn read_any(&mut self) -> Result<Roster, ClientError> {
         let time_per_address = self.target.time_per_address();
+        // The requests go on from turn to turn: what a registry said of when to try again holds.
+        let mut asks = HashMap::new();
         loop {
             if self.silence() >= LOOKUP_AFTER {
                 self.target.lookup.iter().for_each(Lookup::request);
@@ -194,7 +204,8 @@ impl Reader {
             self.target.take_found(&self.sockets);
             for registry in self.target.registries.clone() {
                 let mut reading = RosterPages::new();
-                let first = self.read_page(registry, &mut reading);
+                let ask = asks.entry(registry).or_insert_with(|| self.ask(0));
+                let first = self.read_page(registry, &mut reading, ask);
                 if let Ok(first) = tokio::time::timeout(time_per_address, first).await {
                     first?;
                     return self.read_on(registry, reading).await;
@@ -216,20 +227,21 @@ impl Reader {
                 self.read_at = self.clock.now().mono;
                 return Ok(Roster { room, window, count, peers, closes_in });
             }
-            self.read_page(registry, &mut reading).await?;
+            let mut ask = self.ask(reading.list.missing());
+            self.read_page(registry, &mut reading, &mut ask).await?;
         }
     }
 
-    /// Asks `registry` for the first missing page, and retries until a new page has come.
+    /// Sends `ask` for the first missing page to `registry` until a new page has come.
     async fn read_page(
         &mut self,
         registry: SocketAddr,
         reading: &mut RosterPages,
+        ask: &mut PendingRequest,
     ) -> Result<(), ClientError> {
-        let mut ask = self.ask(reading.list.missing());
         let (mut inbox, mut pauses) = (Inbox::new(), PauseWatch { last: self.clock.now().mono });
         loop {
-            self.send(registry, &mut ask);
+            self.send(registry, ask);
             let alarm = ask.poll_timeout().map(|at| at.max(self.pace.ready_at()));
             let received = tokio::select! {
                 received = self.sockets.recv(&mut inbox) => received.map_err(ClientError::Receive).map(|()| true)?,
@@ -237,7 +249,7 @@ impl Reader {
             };
             if pauses.has_paused(self.clock.now()) {
                 // What came meanwhile is as old as the pause.
-                ask = self.ask(reading.list.missing());
+                *ask = self.ask(reading.list.missing());
             }
             for (_, bytes) in
                 inbox.datagrams().filter(|(path, _)| received && path.peer == registry)
@@ -255,7 +267,12 @@ impl Reader {
                     (Reply::Error, Datagram::Error(refusal)) if !refusal.code.is_retryable() => {
                         return reading.refuse(refusal);
                     }
-                    (Reply::Challenge, _) if self.cause != Cause::ListNotWhole => {
+                    (Reply::Error, Datagram::Error(Refusal { code, reason, .. })) => {
+                        self.cause = Cause::Refused { code, reason };
+                    }
+                    (Reply::Challenge, _)
+                        if !matches!(self.cause, Cause::ListNotWhole | Cause::Refused { .. }) =>
+                    {
                         self.cause = Cause::LargeAnswersLost;
                     }
                     _ => {}

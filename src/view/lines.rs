@@ -48,6 +48,7 @@ pub(super) fn not_shown_line(events: u64) -> String {
 /// Formats the message that the registry has not answered for `waited`, and why, if that is known.
 pub(super) fn silent_line(waited: Duration, cause: &Cause) -> String {
     let why = match cause {
+        Cause::Refused { code, reason } => return refused_line(*code, reason, None),
         Cause::Unknown => String::new(),
         cause => format!(": {}", escape_controls(&cause.to_string())),
     };

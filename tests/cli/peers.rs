@@ -1,7 +1,10 @@
 //! Tests `hit7 peers`, which lists the members of the current window.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use hit7_support::{Registry, UdpClient, assert_has, has_ipv6, keys, text};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{HIT7, silent_registry};
 
@@ -66,4 +69,27 @@ fn a_link_local_address_without_its_interface_is_told_at_once() {
     // Not after the 5 s that a registry has to answer.
     let exit = HIT7.run(&["peers", "fe80::1", "9", "--timeout", "1day"]);
     exit.failed(1, &["cannot send to fe80::1", "fe80::1%eth0"]);
+}
+
+#[test]
+fn a_registry_that_refuses_for_now_is_no_silent_one_and_asked_when_it_says() {
+    let (registry, port) = silent_registry();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        let mut request = [0; 1500];
+        while let Ok((len, from)) = registry.recv_from(&mut request) {
+            let request: Value = serde_json::from_slice(&request[..len]).unwrap();
+            // That which asks the network why nobody answers has no seq.
+            count.fetch_add(usize::from(!request["seq"].is_null()), Relaxed);
+            let refusal = json!({"type": "ERROR", "seq": request["seq"], "code": "slow_down",
+                "reason": "too often", "retry_in_ms": 30_000});
+            registry.send_to(refusal.to_string().as_bytes(), from).unwrap();
+        }
+    });
+    let exit = HIT7.run(&["peers", "127.0.0.1", &port, "--timeout", "5s"]);
+    exit.failed(1, &["the registry refused (slow_down): too often"]);
+    assert_eq!(asked.load(Relaxed), 1);
+    let mut watcher = HIT7.start(&["watch", "127.0.0.1", &port, "--timeout", "1s"]);
+    assert_has(&watcher.error_line(), &["refused for now (slow_down): too often"]);
 }
