@@ -26,16 +26,6 @@ pub enum MissedWhy {
     },
 }
 
-impl Event {
-    /// Returns the list of addresses that the event carries, if any: of up to 65,536.
-    pub(crate) fn list(&self) -> Option<&Arc<[SocketAddr]>> {
-        match self {
-            Event::Opened { peers: list, .. } | Event::Closed { missing: list, .. } => Some(list),
-            _ => None,
-        }
-    }
-}
-
 /// An event that a peer reports, to be shown or logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -122,4 +112,14 @@ pub enum Event {
         /// How long to wait, where the registry says that waiting helps.
         retry_in: Option<Duration>,
     },
+}
+
+impl Event {
+    /// Returns the list of addresses that the event carries, if any: of up to 65,536.
+    pub(crate) fn list(&self) -> Option<&Arc<[SocketAddr]>> {
+        match self {
+            Event::Opened { peers: list, .. } | Event::Closed { missing: list, .. } => Some(list),
+            _ => None,
+        }
+    }
 }
