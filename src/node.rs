@@ -34,7 +34,7 @@ use crate::record::Entry;
 use crate::registry::{self, Handled, Registry};
 use crate::roster::{Ended, FinalizedWindow};
 use crate::tally::{Code, DropReason, Tally};
-use crate::window::Window;
+use crate::window::{Length, Window};
 
 pub use documents::DocumentSource;
 use documents::Documents;
@@ -235,6 +235,16 @@ impl Node {
     /// Returns the window being filled, and the number of its members.
     pub fn next(&self) -> (Window, usize) {
         self.registry.next()
+    }
+
+    /// Returns the time from the opening before to the next, or the length of the window being
+    /// filled if none has opened just before.
+    pub fn length(&self) -> Length {
+        let current = self.current();
+        match current.opened().is_some() && current.closes() == self.next().0.opens() {
+            true => current.length(),
+            false => self.registry.next_length(),
+        }
     }
 
     /// Returns whether the journal accepts records.

@@ -227,6 +227,11 @@ impl Registry {
         (self.next.window(), self.next.len())
     }
 
+    /// Returns the length of the window being filled.
+    pub fn next_length(&self) -> Length {
+        self.next.length()
+    }
+
     /// Returns whether the end of a window's registrations, `open` or `missed`, has been proposed
     /// and is not durable yet.
     pub fn is_opening(&self) -> bool {

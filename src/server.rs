@@ -125,8 +125,8 @@ pub enum RunError {
     )]
     UnwrittenJournal,
     #[error(
-        "the registry stopped before a document was written: the disk hangs or fails; the document \
-         is written at the next start"
+        "the registry stopped before its documents were written in time: they are many, or the disk \
+         hangs or fails; they are written at the next start"
     )]
     UnwrittenDocument,
     #[error("the registry stopped before its threads had ended; what was acked is on disk")]
@@ -161,7 +161,7 @@ impl Server {
         let archive = ArchiveThread::start(archive, journal.reader(), config.keep)?;
         let Found { windows, notes } = found;
         let node = Node::new(registry, windows, clock.now());
-        let (shown, _) = watch::channel(Arc::new(reporter::snapshot(&node, config.length, clock)));
+        let (shown, _) = watch::channel(Arc::new(reporter::snapshot(&node, clock)));
         Ok(Server { config, clock, data, gate, node, journal, archive, shown, notes })
     }
 

@@ -21,7 +21,7 @@ const MAX_PAST_WINDOWS: usize = 60;
 pub struct Snapshot {
     /// When the snapshot was taken.
     pub at: Wall,
-    /// The length of a window.
+    /// How long it is from the current window's opening to the next one's.
     pub length: Length,
     /// The current window, with its rosters.
     pub current: Arc<FinalizedWindow>,

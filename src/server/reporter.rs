@@ -12,7 +12,6 @@ use crate::node::{self, Node};
 use crate::roster::Ended;
 use crate::snapshot::{Past, Snapshot, Totals, Trouble};
 use crate::tally::Tally;
-use crate::window::Length;
 
 use super::Event;
 use super::workers::GateCounts;
@@ -40,11 +39,11 @@ pub(super) struct Reporter {
 }
 
 /// Returns the first snapshot of a registry: its state at the start, with all counters 0.
-pub(super) fn snapshot(node: &Node, length: Length, clock: Clock) -> Snapshot {
+pub(super) fn snapshot(node: &Node, clock: Clock) -> Snapshot {
     let (next, waiting) = node.next();
     Snapshot {
         at: clock.now().wall,
-        length,
+        length: node.length(),
         current: node.current().clone(),
         next,
         waiting,
@@ -180,7 +179,7 @@ impl Reporter {
         self.show_at = now.mono + SHOW_EVERY;
         let snapshot = &mut self.snapshot;
         (snapshot.next, snapshot.waiting) = node.next();
-        snapshot.at = now.wall;
+        (snapshot.at, snapshot.length) = (now.wall, node.length());
         snapshot.current = node.current().clone();
         snapshot.totals.received = counts.received;
         snapshot.totals.challenged = counts.challenged;
@@ -199,9 +198,11 @@ mod tests {
     use crate::journal::Outcome;
     use crate::mesh::ListCap;
     use crate::node::{Input, Output};
+    use crate::record::Header;
     use crate::registry::tests::{at, window};
     use crate::registry::{Caps, Config, Registry};
     use crate::tally::DropReason;
+    use crate::window::Length;
 
     /// A reporter with all that it publishes, for a node whose first window, 11:28, is open.
     struct Harness {
@@ -213,20 +214,37 @@ mod tests {
 
     impl Harness {
         fn new() -> Harness {
-            let (now, length) = (at("11:28:00"), Length::MINUTE);
+            Harness::of(Length::MINUTE, None)
+        }
+
+        /// Makes the harness of a registry with windows of `length`, whose journal begins with `header`.
+        fn of(length: Length, header: Option<Header>) -> Harness {
+            let now = at("11:28:00");
             let config = Config { length, cap: ListCap::default(), caps: Caps::default() };
             let mut registry = Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), now);
+            header.into_iter().for_each(|header| registry.begin(header));
             registry.resume(now).unwrap();
-            let mut node = Node::new(registry, [], now);
+            let mut it = Harness::watching(Node::new(registry, [], now));
+            it.work(now);
+            it
+        }
+
+        fn watching(node: Node) -> Harness {
+            let snapshot = snapshot(&node, Clock::start());
+            let (sender, shown) = watch::channel(Arc::new(snapshot));
+            let (told, events) = mpsc::channel(64);
+            Harness { reporter: Reporter::new(sender, told), shown, events, node }
+        }
+
+        /// Has the node do what is due; its journal works.
+        fn work(&mut self, now: Now) {
+            let node = &mut self.node;
+            node.handle(now, Input::Timeout);
             while let Some(output) = node.poll(now) {
                 if let Output::Append(_, batch) = output {
                     node.handle(now, Input::Journal(Outcome::Durable(batch)));
                 }
             }
-            let snapshot = snapshot(&node, length, Clock::start());
-            let (sender, shown) = watch::channel(Arc::new(snapshot));
-            let (told, events) = mpsc::channel(64);
-            Harness { reporter: Reporter::new(sender, told), shown, events, node }
         }
 
         /// Has the reporter report; `rejected` is how many datagrams all gates have rejected.
@@ -276,6 +294,21 @@ mod tests {
         let (_, nobody) = watch::channel(it.shown.borrow().clone());
         it.shown = nobody;
         assert_eq!(it.reporter.poll_timeout(), None, "nobody watches");
+    }
+
+    #[test]
+    fn a_window_has_its_own_length_after_a_start_with_another() {
+        let length = |it: &Harness| it.shown.borrow().length.seconds();
+        let header = Header { window: window("11:28"), length: Length::MINUTE, cap: None };
+        let mut it = Harness::of(Length::new(Duration::from_secs(2)).unwrap(), Some(header));
+        let mut shown = |time: &str| {
+            it.work(at(time));
+            it.report(at(time), None, 0);
+            (it.node.current().window(), length(&it))
+        };
+        assert_eq!(shown("11:28:30"), (window("11:28"), 60));
+        assert_eq!(shown("11:28:59.999"), (window("11:28"), 60), "the next opens at 11:29");
+        assert_eq!(shown("11:29:01"), (window("11:29"), 2));
     }
 
     #[test]

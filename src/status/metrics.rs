@@ -154,7 +154,7 @@ impl Writer<'_> {
         )?;
         self.gauge(
             "hit7_window_length_seconds",
-            "How long windows are",
+            "How long the current window is",
             u64::from(snapshot.length.seconds()),
         )?;
         self.gauge("hit7_next_window_members", "Members of the next window", snapshot.waiting)?;
