@@ -445,10 +445,10 @@ fn terminate(program: &Child) {
     assert!(kill.unwrap().success());
 }
 
-#[test]
-fn a_terminal_that_takes_nothing_holds_up_neither_a_registry_nor_its_stop() {
-    let home = tempfile::tempdir().unwrap();
-    let (terminal, port) = (BareTerminal::open(), free_port());
+/// Checks that a registry whose live view's terminal takes nothing serves, stops, and leaves the
+/// terminal restored.
+fn assert_serves_and_stops_in(terminal: &BareTerminal) {
+    let (home, port) = (tempfile::tempdir().unwrap(), free_port());
     let data = home.path().join("data").display().to_string();
     let registry = terminal.starts(&["serve", "127.0.0.1", &port.to_string(), "--data", &data]);
     // In raw mode, a terminal takes more than in the other.
@@ -459,20 +459,17 @@ fn a_terminal_that_takes_nothing_holds_up_neither_a_registry_nor_its_stop() {
     assert!(terminal.is_cooked(), "the modes are restored");
 }
 
+#[test]
+fn a_terminal_that_takes_nothing_holds_up_neither_a_registry_nor_its_stop() {
+    assert_serves_and_stops_in(&BareTerminal::open());
+}
+
 /// So many lines that their frames alone do not fit into what a terminal holds unread: the view waits
 /// within a drawing, and cannot restore the terminal itself.
 #[test]
 fn a_view_that_waits_for_the_terminal_to_take_its_drawing_leaves_it_restored() {
-    let home = tempfile::tempdir().unwrap();
     let size = Winsize { ws_row: 8000, ws_col: 40, ws_xpixel: 0, ws_ypixel: 0 };
-    let (terminal, port) = (BareTerminal::of_size(Some(&size)), free_port());
-    let data = home.path().join("data").display().to_string();
-    let registry = terminal.starts(&["serve", "127.0.0.1", &port.to_string(), "--data", &data]);
-    terminal.fill();
-    assert_serves(port);
-    terminate(&registry);
-    assert_eq!(ended(registry), (Some(0), String::new()));
-    assert!(terminal.is_cooked(), "the modes are restored");
+    assert_serves_and_stops_in(&BareTerminal::of_size(Some(&size)));
 }
 
 #[test]

@@ -267,17 +267,21 @@ impl Reader {
                     (Reply::Error, Datagram::Error(refusal)) if !refusal.code.is_retryable() => {
                         return reading.refuse(refusal);
                     }
-                    (Reply::Error, Datagram::Error(Refusal { code, reason, .. })) => {
-                        self.cause = Cause::Refused { code, reason };
-                    }
-                    (Reply::Challenge, _)
-                        if !matches!(self.cause, Cause::ListNotWhole | Cause::Refused { .. }) =>
-                    {
-                        self.cause = Cause::LargeAnswersLost;
-                    }
-                    _ => {}
+                    (reply, datagram) => self.note_cause(&reply, datagram),
                 }
             }
+        }
+    }
+
+    /// Notes what an answer that brings no page says of why none comes.
+    fn note_cause(&mut self, reply: &Reply, datagram: Datagram) {
+        let is_told = matches!(self.cause, Cause::ListNotWhole | Cause::Refused { .. });
+        match (reply, datagram) {
+            (Reply::Error, Datagram::Error(Refusal { code, reason, .. })) => {
+                self.cause = Cause::Refused { code, reason };
+            }
+            (Reply::Challenge, _) if !is_told => self.cause = Cause::LargeAnswersLost,
+            _ => {}
         }
     }
 
