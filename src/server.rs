@@ -89,6 +89,8 @@ pub enum Event {
     DocumentWritten(Window),
     /// A document could not be written, or old ones not removed, for this reason; both are retried.
     DocumentFails(String),
+    /// No document is left that could not be written.
+    DocumentsRecovered,
     /// The clock is in doubt, or behind the last opened window.
     ClockWrong(Trouble),
     /// The clock is neither in doubt nor behind any more.

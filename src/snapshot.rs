@@ -9,6 +9,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use strum::{IntoStaticStr, VariantNames};
+
 use crate::roster::FinalizedWindow;
 use crate::tally::Tally;
 use crate::window::{Length, Wall, Window};
@@ -42,9 +44,11 @@ pub struct Snapshot {
 }
 
 /// A state in which a registry does not do all that it should, besides a journal that refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Trouble {
     /// This many documents could not be written when they were last tried.
+    #[strum(serialize = "documents_not_writable")]
     Documents(usize),
     /// The wall clock was stepped by this many milliseconds, which is not believed.
     ClockInDoubt(i64),
@@ -58,13 +62,12 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// The codes of all troubles.
+    pub const CODES: &'static [&'static str] = Trouble::VARIANTS;
+
     /// Returns the code of the trouble, for programs.
     pub fn code(self) -> &'static str {
-        match self {
-            Trouble::Documents(_) => "documents_not_writable",
-            Trouble::ClockInDoubt(_) => "clock_in_doubt",
-            Trouble::ClockBehind { .. } => "clock_behind",
-        }
+        self.into()
     }
 }
 

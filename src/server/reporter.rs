@@ -153,11 +153,17 @@ impl Reporter {
         }
     }
 
-    /// Sends an event when the clock is in trouble, or no more. (The node reports documents.)
+    /// Sends an event when the clock is in trouble, or no more, and when documents are no more. (The
+    /// node reports those that fail.)
     fn note_troubles(&mut self, troubles: Vec<Trouble>) {
+        let is_of_documents = |trouble: &Trouble| matches!(trouble, Trouble::Documents(_));
         let of_clock = |troubles: &[Trouble]| {
-            troubles.iter().copied().find(|trouble| !matches!(trouble, Trouble::Documents(_)))
+            troubles.iter().copied().find(|trouble| !is_of_documents(trouble))
         };
+        let fails = |troubles: &[Trouble]| troubles.iter().any(is_of_documents);
+        if fails(&self.snapshot.troubles) && !fails(&troubles) {
+            self.tell(Event::DocumentsRecovered);
+        }
         let (before, after) = (of_clock(&self.snapshot.troubles), of_clock(&troubles));
         self.snapshot.troubles = troubles;
         match (before, after) {
@@ -351,6 +357,20 @@ mod tests {
         assert_eq!(told("11:28:10", None), ["right"]);
         let in_doubt = Trouble::ClockInDoubt(5);
         assert_eq!(troubles(at("11:28:10"), &it.node, Some(5)), [in_doubt]);
+    }
+
+    #[test]
+    fn documents_that_are_written_again_are_told_once() {
+        let mut it = Harness::new();
+        let mut told = |troubles: &[Trouble]| {
+            it.reporter.note_troubles(troubles.to_vec());
+            it.told().iter().map(|event| format!("{event:?}")).collect::<Vec<_>>()
+        };
+        let (few, doubt) = (Trouble::Documents(1), Trouble::ClockInDoubt(5));
+        assert!(told(&[few]).is_empty() && told(&[Trouble::Documents(2)]).is_empty());
+        assert_eq!(told(&[doubt, few]).len(), 1, "the clock");
+        assert_eq!(told(&[doubt]), ["DocumentsRecovered"]);
+        assert!(told(&[doubt]).is_empty());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Trouble};
 use crate::tally::RejectReason;
 use crate::window::Wall;
 
@@ -175,11 +175,22 @@ impl Writer<'_> {
             "When the program was started, since the Unix epoch",
             seconds(started),
         )?;
+        self.troubles(snapshot)?;
         let help = "The program's version, in a label.";
         let mut family =
             self.0.encode_descriptor("hit7_build_info", help, None, MetricType::Gauge)?;
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
         ConstGauge::new(1u64).encode(family.encode_family(&labels)?)
+    }
+
+    fn troubles(&mut self, snapshot: &Snapshot) -> fmt::Result {
+        let help = "Whether this is wrong with the registry, as /readyz says: 1 or 0.";
+        let mut family = self.0.encode_descriptor("hit7_trouble", help, None, MetricType::Gauge)?;
+        for code in Trouble::CODES {
+            let count = snapshot.troubles.iter().filter(|trouble| trouble.code() == *code).count();
+            ConstGauge::new(count as u64).encode(family.encode_family(&[("code", *code)])?)?;
+        }
+        Ok(())
     }
 
     fn counter(&mut self, name: &str, help: &str, count: u64) -> fmt::Result {

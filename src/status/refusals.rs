@@ -32,22 +32,22 @@ impl Refusal {
 }
 
 /// A counter for each reason, the only label.
-pub(super) type Family1 = Family<[(&'static str, &'static str); 1], Counter>;
+pub(super) type CountersByReason = Family<[(&'static str, &'static str); 1], Counter>;
 
 /// Counters of what was turned away since the start, shared by all clones.
 #[derive(Clone, Debug)]
-pub(super) struct Refusals(Family1);
+pub(super) struct Refusals(CountersByReason);
 
 impl Refusals {
     /// Creates a counter for every reason, at 0.
     pub(super) fn new() -> Refusals {
-        let refusals = Refusals(Family1::default());
+        let refusals = Refusals(CountersByReason::default());
         Refusal::VARIANTS.iter().for_each(|why| drop(refusals.counter(*why)));
         refusals
     }
 
     /// Returns the counters as one metric, which shares their counts.
-    pub(super) fn metric(&self) -> Family1 {
+    pub(super) fn metric(&self) -> CountersByReason {
         self.0.clone()
     }
 

@@ -109,6 +109,7 @@ pub fn log(event: &Event) {
         Event::JournalRecovered => tracing::warn!("the journal is written again"),
         Event::DocumentWritten(window) => tracing::info!(%window, "document written"),
         Event::DocumentFails(why) => tracing::error!("{why}; trying again"),
+        Event::DocumentsRecovered => tracing::warn!("all documents are written again"),
         Event::ClockWrong(trouble) => tracing::error!("{trouble}"),
         Event::ClockRight => tracing::warn!("windows go by the clock again"),
         Event::Rejected(tally) => {

@@ -15,7 +15,7 @@ use hit7::mesh::ListCap;
 use hit7::path::Path;
 use hit7::proto::Profile;
 use hit7::roster::{FinalizedWindow, Member, NextWindow};
-use hit7::snapshot::{Past, Snapshot, Totals};
+use hit7::snapshot::{Past, Snapshot, Totals, Trouble};
 use hit7::status::{Config, Status};
 use hit7::store::Disk;
 use hit7::tally::Tally;
@@ -206,6 +206,18 @@ fn of_a_large_window_a_part_is_shown_and_all_is_counted() {
     assert!(rooms.iter().all(|room| room["members"] == 30));
     let one = get(fixture.status.addr(), "/api/v1/window?room=room-1099&limit=7").json();
     assert_eq!(one["rooms"][0]["peers"].as_array().unwrap().len(), 7);
+}
+
+#[test]
+fn each_trouble_is_a_metric() {
+    let mut troubled = snapshot(finalized(0, 0, true));
+    troubled.troubles = vec![Trouble::Documents(2), Trouble::ClockInDoubt(5)];
+    let metrics = get(Fixture::start(troubled).status.addr(), "/metrics").body;
+    for (code, is_so) in [("documents_not_writable", 1), ("clock_in_doubt", 1), ("clock_behind", 0)]
+    {
+        let line = format!("\nhit7_trouble{{code=\"{code}\"}} {is_so}\n");
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+    }
 }
 
 #[test]
