@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::process;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
+use std::{mem, process};
 
 use hit7::thread::{self, Runtime};
 use hit7::view;
@@ -81,9 +81,14 @@ impl Stop {
 
     /// Requests a stop, and logs `why`, unless one was requested before.
     pub(crate) fn request(&self, why: &'static str) {
-        if !self.0.send_replace(true) {
-            tracing::info!(why, "stopping");
-        }
+        self.0.send_if_modified(|requested| {
+            let is_first = !mem::replace(requested, true);
+            // Logged before anyone sees the request: what stops at once logs after it.
+            if is_first {
+                tracing::info!(why, "stopping");
+            }
+            is_first
+        });
     }
 
     /// Waits until a stop is requested.
