@@ -64,6 +64,7 @@ pub(crate) fn register(clients: &mut [Client]) -> String {
         if windows.is_empty() && left > VANISH_BEFORE_OPENING {
             return window;
         }
+        thread::sleep(left);
     }
     panic!("a window is too short for {} registrations", clients.len());
 }

@@ -1,7 +1,7 @@
 //! A disk fills up under load and gets room again: while it is full, clients get an ERROR; every
 //! registration acked before, meanwhile and after is in a document, also after a restart.
 //!
-//! `HIT7_LONG=1` keeps it full for 5 s. Mounting a file system needs root.
+//! `HIT7_LONG=1` keeps it full for 9 s. Mounting a file system needs root.
 //!
 //! A limit of the size of files (`ulimit -f`) is like a full disk.
 
@@ -14,17 +14,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hit7::clock::Clock;
+use hit7::clock::{Clock, Now};
 use hit7::proto::{Code, Datagram};
 use hit7::window::Window;
 use hit7_support::{Home, is_long_run, receive, skip, udp_socket, until};
 
 use crate::{HIT7, address_of, documents, register};
 
-const FLAGS: [&str; 2] = ["--window", "2s"];
+const FLAGS: [&str; 2] = ["--window", "4s"];
+const WINDOW: Duration = Duration::from_secs(4);
 const CLIENTS: u8 = 4;
 
-/// How long lines may still fit into the last allocated page of the journal, on a busy machine.
+/// How long lines may still fit into the last allocated page of the journal, on a busy machine; or
+/// into a page of the journal that an opening let go.
 const LAST_PAGE_TIME: Duration = Duration::from_millis(1500);
 
 /// A file system of 1 MB, unmounted when dropped.
@@ -76,7 +78,7 @@ struct Answers {
 
 /// A registration that was acked.
 struct Acked {
-    at: Duration,
+    at: Now,
     window: Window,
     name: String,
     addr: SocketAddr,
@@ -105,7 +107,7 @@ fn register_repeatedly(
         let mut received = std::iter::from_fn(|| receive(&socket));
         // A registration without an answer may be lost.
         let Some(answer) = received.find(|it| !is_window(it)) else { continue };
-        let at = clock.now().mono;
+        let at = clock.now();
         match Datagram::decode(&answer).unwrap() {
             Datagram::Registered(answer) => {
                 let (window, addr) = (answer.window, socket.local_addr().unwrap());
@@ -124,10 +126,15 @@ fn register_repeatedly(
     answers
 }
 
+/// Returns the time since the last opening.
+fn since_opening(now: Now) -> Duration {
+    Duration::from_millis(now.wall.millis() as u64 % WINDOW.as_millis() as u64)
+}
+
 /// Waits until a window has opened and the journal of the closed one is removed: while the disk is
 /// full, no space may be freed.
 fn settle(home: &Home, clock: Clock) {
-    let is_early = || (300..1000).contains(&(clock.now().wall.millis() % 2000));
+    let is_early = || (300..1000).contains(&since_opening(clock.now()).as_millis());
     while !is_early() || home.journals().len() > 2 {
         thread::sleep(Duration::from_millis(10));
     }
@@ -135,7 +142,7 @@ fn settle(home: &Home, clock: Clock) {
 
 /// Registers clients all the time, and fills the disk in between.
 fn fill_under_load(home: &Home, disk: &SmallDisk, registry: SocketAddr) -> (Full, Answers) {
-    let span = Duration::from_secs(if is_long_run() { 5 } else { 3 });
+    let span = Duration::from_secs(if is_long_run() { 9 } else { 4 });
     let (clock, is_over, acked) = (Clock::start(), AtomicBool::new(false), AtomicUsize::new(0));
     let wait_for_more = || {
         let enough = acked.load(Ordering::Relaxed) + 100;
@@ -163,15 +170,17 @@ fn fill_under_load(home: &Home, disk: &SmallDisk, registry: SocketAddr) -> (Full
 }
 
 fn check_times(full: &Full, answers: &Answers) {
-    let count = |from: Duration, to: Duration| {
-        answers.acked.iter().filter(|acked| (from..to).contains(&acked.at)).count()
+    let count = |counts: &dyn Fn(Now) -> bool| {
+        answers.acked.iter().filter(|acked| counts(acked.at)).count()
     };
-    let (before, last_page) =
-        (count(Duration::ZERO, full.from), count(full.from, full.from + LAST_PAGE_TIME));
-    let (while_full, after) =
-        (count(full.from + LAST_PAGE_TIME, full.to), count(full.to, Duration::MAX));
+    let is_full = |at: Now| (full.from..full.to).contains(&at.mono);
+    let has_no_page =
+        |at: Now| at.mono >= full.from + LAST_PAGE_TIME && since_opening(at) >= LAST_PAGE_TIME;
+    let (before, after) = (count(&|at| at.mono < full.from), count(&|at| at.mono >= full.to));
+    let last_page = count(&|at| is_full(at) && !has_no_page(at));
+    let while_full = count(&|at| is_full(at) && has_no_page(at));
     println!(
-        "full for {:?}: acked {before} before, {last_page} into the last page, {while_full} while \
+        "full for {:?}: acked {before} before, {last_page} into a last page, {while_full} while \
          full, {after} after; {} told unavailable",
         full.to - full.from,
         answers.refused.len()
