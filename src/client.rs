@@ -157,7 +157,6 @@ pub async fn join(
         peer,
         events: EventSender::new(events, Event::NotShown),
         lists: QueuedLists::default(),
-        address: 0,
         next_address_at,
         next_lookup_at: Duration::ZERO,
         silent_until: Duration::ZERO,
@@ -231,8 +230,6 @@ struct Runner {
     peer: Peer,
     events: EventSender<Event>,
     lists: QueuedLists,
-    /// The index of the registry's address in use.
-    address: usize,
     /// When to try the next address if none has answered, on the monotonic clock.
     next_address_at: Duration,
     /// The time on the monotonic clock before which the name is not resolved again.
@@ -360,17 +357,12 @@ impl Runner {
             let Target { registries, .. } = &self.config.target;
             self.probe = Some(Probe::send(registries, &self.sockets.local_addrs()));
         }
-        if now.mono >= self.next_lookup_at.max(since + LOOKUP_AFTER) {
-            self.config.target.lookup.iter().for_each(Lookup::request);
-            self.next_lookup_at = now.mono + LOOKUP_AFTER;
-        }
-        if self.config.target.take_found(&self.sockets) {
-            // The first is the next.
-            self.address = self.config.target.registries.len() - 1;
-            self.try_next_address(now);
+        if now.mono >= since + LOOKUP_AFTER {
+            self.look_up(now);
         }
         if is_due(self.address_at()) {
-            self.try_next_address(now);
+            let next = self.config.target.next_address(self.peer.registry());
+            self.try_address(now, next);
         }
         match self.silence_at() {
             Some(at) if now.mono >= at => self.report_silence(now),
@@ -378,11 +370,20 @@ impl Runner {
         }
     }
 
-    fn try_next_address(&mut self, now: Now) {
-        let Target { registries, .. } = &self.config.target;
-        if registries.len() > 1 {
-            self.address = (self.address + 1) % registries.len();
-            self.peer.change_registry(now, registries[self.address]);
+    /// Has the registry's name resolved again, and tries the first address that is new.
+    fn look_up(&mut self, now: Now) {
+        if now.mono >= self.next_lookup_at {
+            self.config.target.lookup.iter().for_each(Lookup::request);
+            self.next_lookup_at = now.mono + LOOKUP_AFTER;
+        }
+        if let Some(new) = self.config.target.take_found(&self.sockets) {
+            self.try_address(now, new);
+        }
+    }
+
+    fn try_address(&mut self, now: Now, address: SocketAddr) {
+        if address != self.peer.registry() {
+            self.peer.change_registry(now, address);
         }
         self.next_address_at = now.mono + self.config.target.time_per_address();
     }

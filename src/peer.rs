@@ -194,6 +194,11 @@ impl Peer {
         self.registry.heard_at.is_some()
     }
 
+    /// Returns the address of the registry to which requests are sent.
+    pub fn registry(&self) -> SocketAddr {
+        self.registry.address
+    }
+
     /// Returns since when the registry has not answered, by the monotonic clock; `None` if it has. A
     /// CHALLENGE is no answer.
     pub fn unanswered_since(&self) -> Option<Duration> {

@@ -200,8 +200,8 @@ impl Reader {
         loop {
             if self.silence() >= LOOKUP_AFTER {
                 self.target.lookup.iter().for_each(Lookup::request);
+                self.target.take_found(&self.sockets);
             }
-            self.target.take_found(&self.sockets);
             for registry in self.target.registries.clone() {
                 let mut reading = RosterPages::new();
                 let ask = asks.entry(registry).or_insert_with(|| self.ask(0));

@@ -13,7 +13,7 @@ use crate::udp::{Sockets, check_own};
 const TIMEOUT_PER_ADDRESS: Duration = Duration::from_secs(2);
 /// The shortest time for which to try each of the registry's addresses.
 const MIN_TIMEOUT_PER_ADDRESS: Duration = Duration::from_millis(10);
-/// The most addresses of a registry that are tried, the latest first.
+/// The most addresses of a registry that are tried.
 const MAX_REGISTRIES: usize = 8;
 /// How long before the timeout the system is asked for a reason, unless that is short: Linux takes
 /// three seconds to find that a neighbour is not there.
@@ -65,17 +65,23 @@ impl Target {
         self.timeout - PROBE_LEAD.min(self.timeout / 4 * 3)
     }
 
-    /// Puts the addresses that a lookup has found before the earlier ones, which stay; returns whether
-    /// one of them is new.
-    pub(super) fn take_found(&mut self, sockets: &Sockets) -> bool {
-        let found = self.lookup.as_mut().map(Lookup::take_found).unwrap_or_default();
-        let mut all = reached(&of_one_machine(&found).unwrap_or_default(), sockets);
-        let is_new = all.iter().any(|addr| !self.registries.contains(addr));
-        self.registries.retain(|addr| !all.contains(addr));
-        all.append(&mut self.registries);
-        all.truncate(MAX_REGISTRIES);
-        self.registries = all;
-        is_new
+    /// Replaces the registry's addresses with those that a lookup has found, if any: another machine may
+    /// have the earlier ones by now. Returns the first that is new.
+    pub(super) fn take_found(&mut self, sockets: &Sockets) -> Option<SocketAddr> {
+        let found = self.lookup.as_mut()?.take_found();
+        let all = reached(&of_one_machine(&found).ok()?, sockets);
+        let is_new = |addr: &&SocketAddr| !self.registries.contains(addr);
+        let new = all.iter().find(is_new).copied();
+        if !all.is_empty() {
+            self.registries = all;
+        }
+        new
+    }
+
+    /// Returns the address to try after `address`.
+    pub(super) fn next_address(&self, address: SocketAddr) -> SocketAddr {
+        let at = self.registries.iter().position(|&it| it == address);
+        self.registries[at.map_or(0, |at| (at + 1) % self.registries.len())]
     }
 
     /// Returns why the registry does not answer: `probe` tells best, then, of a single address, what was
@@ -97,11 +103,11 @@ fn of_one_machine(registries: &[SocketAddr]) -> Result<Vec<SocketAddr>, ClientEr
     }
 }
 
-/// Returns the addresses of a family that one of the sockets has.
+/// Returns the first addresses of a family that one of the sockets has.
 fn reached(all: &[SocketAddr], sockets: &Sockets) -> Vec<SocketAddr> {
     let own = sockets.local_addrs();
     let is_reached = |addr: &&SocketAddr| own.iter().any(|it| it.is_ipv4() == addr.is_ipv4());
-    all.iter().filter(is_reached).copied().collect()
+    all.iter().filter(is_reached).take(MAX_REGISTRIES).copied().collect()
 }
 
 /// Returns whether an address can be that of one registry: not a wildcard, a group or a broadcast.
@@ -138,16 +144,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_lookup_finds_comes_first_and_the_earlier_addresses_stay() {
-        let found = ["127.0.0.3:5", "0.0.0.0:5", "127.0.0.1:5"].map(addr).to_vec();
-        let lookup = Lookup::start(move || found.clone()).unwrap();
-        lookup.request();
-        let (mut target, sockets) =
-            target(&["127.0.0.1:5", "127.0.0.2:5"], Some(lookup)).open().unwrap();
-        target.lookup.as_ref().unwrap().found().await;
-        assert!(target.take_found(&sockets));
-        assert_eq!(target.registries, ["127.0.0.3:5", "127.0.0.1:5", "127.0.0.2:5"].map(addr));
-        assert!(!target.take_found(&sockets), "once");
+    async fn what_a_lookup_finds_replaces_the_earlier_addresses_unless_it_finds_none() {
+        let one = ["127.0.0.1:5", "0.0.0.0:5", "127.0.0.3:5"].map(addr).to_vec();
+        let found = std::sync::Mutex::new([one, vec![addr("0.0.0.0:5")], Vec::new()].into_iter());
+        let lookup = Lookup::start(move || found.lock().unwrap().next().unwrap_or_default());
+        let lookup = Some(lookup.unwrap());
+        let (mut target, sockets) = target(&["127.0.0.1:5", "127.0.0.2:5"], lookup).open().unwrap();
+        for new in [Some("127.0.0.3:5"), None, None] {
+            target.lookup.as_ref().unwrap().request();
+            target.lookup.as_ref().unwrap().found().await;
+            assert_eq!(target.take_found(&sockets), new.map(addr));
+            assert_eq!(target.registries, ["127.0.0.1:5", "127.0.0.3:5"].map(addr));
+            assert_eq!(target.take_found(&sockets), None, "once");
+        }
+    }
+
+    #[test]
+    fn the_addresses_are_tried_in_turn_from_the_first_if_the_one_in_use_is_gone() {
+        let target = target(&["127.0.0.1:5", "127.0.0.2:5"], None);
+        for (used, next) in [("1", "2"), ("2", "1"), ("3", "1")] {
+            let addr = |n| addr(&format!("127.0.0.{n}:5"));
+            assert_eq!(target.next_address(addr(used)), addr(next));
+        }
     }
 
     #[tokio::test]
