@@ -40,10 +40,6 @@ const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
 /// The silence after which the registry's name is resolved again, and its next address is tried.
 const LOOKUP_AFTER: Duration = Duration::from_secs(10);
-/// How much later than asked for a loop may come around before that counts as a pause: longer than a
-/// loaded machine makes a program wait, and shorter than any window.
-const MAX_LATENESS: Duration = Duration::from_secs(1);
-
 /// The most addresses in the lists of all events that wait to be shown: 8 MiB.
 const MAX_QUEUED_ADDRESSES: usize = 262_144;
 
@@ -124,6 +120,10 @@ fn addresses(all: &[SocketAddr]) -> String {
 }
 
 /// Notices that the program did not run for a while: it was stopped, or the machine suspended.
+///
+/// A datagram ends a sleep early, so a pause is known only by a loop that comes around later than it ever
+/// sleeps. `longest`, a quarter of a window at most, is the longest sleep and how late it may end: what
+/// waited in the socket unnoticed is never older than half a window.
 #[derive(Debug)]
 struct PauseWatch {
     /// When the loop last came around.
@@ -131,10 +131,16 @@ struct PauseWatch {
 }
 
 impl PauseWatch {
-    /// Returns whether there was a pause since the last call. Loops sleep for at most [`MAX_SLEEP`].
-    fn has_paused(&mut self, now: Now) -> bool {
+    /// Returns the alarm at `at`, or when the loop must come around at the latest.
+    fn alarm(&self, at: Option<Duration>, longest: Duration) -> Alarm {
+        let latest = self.last + longest.min(MAX_SLEEP);
+        Alarm::mono(Some(at.map_or(latest, |at| at.min(latest))))
+    }
+
+    /// Returns whether there was a pause since the last call.
+    fn has_paused(&mut self, now: Now, longest: Duration) -> bool {
         let last = std::mem::replace(&mut self.last, now.mono);
-        now.mono.saturating_sub(last) > MAX_SLEEP + MAX_LATENESS
+        now.mono.saturating_sub(last) > 2 * longest.min(MAX_SLEEP)
     }
 }
 
@@ -282,12 +288,13 @@ impl Runner {
         inbox: &mut Inbox,
         alarm: Option<Duration>,
     ) -> Result<(), ClientError> {
+        let longest = self.peer.longest_delay();
         let received = tokio::select! {
             received = self.sockets.recv(inbox) => received.map_err(ClientError::Receive).map(|()| true)?,
-            () = self.clock.sleep(Alarm::mono(alarm)) => false,
+            () = self.clock.sleep(self.pauses.alarm(alarm, longest)) => false,
         };
         let now = self.clock.now();
-        if self.pauses.has_paused(now) {
+        if self.pauses.has_paused(now, longest) {
             self.peer.handle_pause(now);
         }
         if !received {
@@ -450,9 +457,26 @@ mod tests {
             wall: crate::window::Wall::from_millis(0),
             mono: Duration::from_millis(millis),
         };
+        let minute = Duration::from_secs(60) / 4;
         let mut pauses = PauseWatch { last: Duration::ZERO };
-        let moments = [1000, 2900, 4901, 6902, 6903].map(|millis| pauses.has_paused(at(millis)));
-        assert_eq!(moments, [false, false, true, true, false]);
+        let moments = [1000, 2900, 4901, 6902, 6903];
+        let paused = moments.map(|millis| pauses.has_paused(at(millis), minute));
+        assert_eq!(paused, [false, false, true, true, false]);
+        // In windows of 2 s, half of one is the longest that goes unnoticed.
+        let short = Duration::from_secs(2) / 4;
+        assert!(!pauses.has_paused(at(7903), short));
+        assert!(pauses.has_paused(at(8904), short));
+    }
+
+    #[test]
+    fn a_loop_sleeps_for_a_quarter_of_a_window_at_most() {
+        let pauses = PauseWatch { last: Duration::from_secs(5) };
+        let (half, long) = (Duration::from_millis(500), Duration::from_secs(15));
+        let latest = |at: Option<u64>, longest| {
+            pauses.alarm(at.map(Duration::from_millis), longest).mono.unwrap().as_millis()
+        };
+        assert_eq!([latest(None, half), latest(None, long)], [5500, 6000]);
+        assert_eq!([latest(Some(5200), half), latest(Some(9000), half)], [5200, 5500]);
     }
 
     #[test]

@@ -194,6 +194,11 @@ impl Peer {
         self.registry.heard_at.is_some()
     }
 
+    /// Returns a quarter of a window, the longest delay between tries.
+    pub fn longest_delay(&self) -> Duration {
+        self.windows.longest_delay()
+    }
+
     /// Returns the address of the registry to which requests are sent.
     pub fn registry(&self) -> SocketAddr {
         self.registry.address

@@ -12,7 +12,7 @@ use super::{
     Cause, ClientError, LONGEST_DELAY, LOOKUP_AFTER, Lookup, PauseWatch, Probe, Target, transmit,
 };
 use crate::ask::{Pace, PendingRequest, Reply, RetryLimits};
-use crate::clock::{Alarm, Clock};
+use crate::clock::Clock;
 use crate::cookie::NO_COOKIE;
 use crate::events::EventSender;
 use crate::peer::{Added, PartialList, WholeList};
@@ -25,6 +25,8 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The least wait between two readings: a registry may say that its window closes at once, always.
 const MIN_WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// A quarter of the shortest window, for [`PauseWatch`]: a reader is not told how long a window is.
+const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 /// The least time between two requests: 500 a second, as with greetings.
 const QUERY_INTERVAL: Duration = Duration::from_millis(2);
 /// How many requests may be sent at once.
@@ -245,9 +247,9 @@ impl Reader {
             let alarm = ask.poll_timeout().map(|at| at.max(self.pace.ready_at()));
             let received = tokio::select! {
                 received = self.sockets.recv(&mut inbox) => received.map_err(ClientError::Receive).map(|()| true)?,
-                () = self.clock.sleep(Alarm::mono(alarm)) => false,
+                () = self.clock.sleep(pauses.alarm(alarm, LONGEST_SLEEP)) => false,
             };
-            if pauses.has_paused(self.clock.now()) {
+            if pauses.has_paused(self.clock.now(), LONGEST_SLEEP) {
                 // What came meanwhile is as old as the pause.
                 *ask = self.ask(reading.list.missing());
             }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use hit7_support::{Program, Registry, assert_has, has_ipv6, keys, skip, text};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{HIT7, silent_registry};
 
@@ -202,6 +202,44 @@ fn what_waited_while_a_client_was_paused_is_not_new() {
     // Three or more windows went by; a WINDOW that waited was of the next or the one after.
     assert!(opens(&next) >= opens(&before) + 6, "{before} {next}");
     assert_eq!(ana.stop("INT").code, Some(0));
+}
+
+/// A WINDOW comes while a client in windows of two seconds is paused for longer than half of one.
+#[test]
+fn in_short_windows_a_short_pause_is_noticed() {
+    let (registry, port) = silent_registry();
+    let mut ana = HIT7.start(&["join", "127.0.0.1", &port]);
+    let mut datagram = [0; 1500];
+    let mut next = || {
+        let (len, from) = registry.recv_from(&mut datagram).unwrap();
+        let datagram: Value = serde_json::from_slice(&datagram[..len]).unwrap();
+        (datagram, from)
+    };
+    let (first, from) = next();
+    let answer = |more: Value| {
+        let mut answer = json!({"id": first["id"], "seq": first["seq"], "room": "main", "you": from,
+            "window": "2026-11-23T11:29:00Z"});
+        answer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        registry.send_to(answer.to_string().as_bytes(), from).unwrap();
+    };
+    let list = json!({"window": "2026-11-23T11:28:58Z", "closes_in_ms": 60_000, "part": 0,
+        "parts": 1, "count": 0, "peers": []});
+    answer(
+        json!({"type": "REGISTERED", "opens_in_ms": 60_000, "window_ms": 2000, "current": list}),
+    );
+    ana.line_with("registered");
+    ana.signal("STOP");
+    thread::sleep(Duration::from_millis(1500));
+    answer(json!({"type": "WINDOW", "closes_in_ms": 2000, "pass": "the-pass-of-the-window",
+        "part": 0, "parts": 1, "count": 1, "peers": [from]}));
+    ana.signal("CONT");
+    loop {
+        let (datagram, _) = next();
+        assert_ne!(datagram["type"], "ACK", "it takes for new what waited");
+        if datagram["seq"] != first["seq"] {
+            break;
+        }
+    }
 }
 
 #[test]
