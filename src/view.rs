@@ -43,6 +43,10 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::proto::words::{can_carry, is_invisible, is_jamo, joins};
 
+/// The most columns that a quoted text takes in a line: the 200 characters of a greeting fit, of two columns
+/// each, but an escape has up to ten columns.
+const MAX_QUOTED_COLUMNS: usize = 400;
+
 /// A line of text, and the stream that it is printed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
@@ -78,6 +82,11 @@ pub fn escape_controls(text: &str) -> String {
         }
     }
     shown
+}
+
+/// Escapes a text that came over the wire, and cuts it to [`MAX_QUOTED_COLUMNS`].
+pub fn quoted(text: &str) -> String {
+    parts::cut(&escape_controls(text), MAX_QUOTED_COLUMNS)
 }
 
 /// Returns whether a Hangul syllable, or a part of one, ends `text`: a terminal draws a vowel or final

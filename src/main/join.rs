@@ -100,6 +100,12 @@ pub(crate) fn peers(runtime: &Runtime, args: &cli::Peers) -> Result<(), Failure>
 
 /// Returns the failure for an error of a client, with the flag that helps.
 fn failed(error: ClientError) -> Failure {
+    let error = match error {
+        ClientError::Refused { code, reason } => {
+            ClientError::Refused { code, reason: view::quoted(&reason) }
+        }
+        error => error,
+    };
     let remedy = match &error {
         ClientError::Bind(_) => "; another own address or port can be given with --bind",
         ClientError::OtherFamily { .. } => {
@@ -160,6 +166,14 @@ mod tests {
         ]
         .map(|watched| is_new(&mut last, &watched));
         assert_eq!(printed, [true, false, true, true, false, true, false, true, true, true]);
+    }
+
+    #[test]
+    fn a_reason_that_must_be_escaped_fills_no_screen() {
+        let reason = "\u{202e}".repeat(400);
+        let error = ClientError::Refused { code: Code::BadField, reason };
+        let Failure::Message(said) = failed(error) else { panic!("it is no closed pipe") };
+        assert!(said.len() < 500 && said.ends_with("\\u{202e}…"), "{said}");
     }
 
     #[test]

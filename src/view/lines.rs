@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Line, count, escape_controls, millis, seconds};
+use super::{Line, count, escape_controls, millis, quoted, seconds};
 use crate::archive::Document;
 use crate::ask::{FIRST_RETRY_DELAY, LONGEST_WAIT};
 use crate::client::{self, Cause, Roster, Watched};
@@ -60,10 +60,7 @@ pub(super) fn refused_line(code: Code, reason: &str, retry_in: Option<Duration>)
     // A registry may ask for any wait, but is not given it; and up to 20 % come on top.
     let wait = retry_in.map(|wait| wait.clamp(FIRST_RETRY_DELAY, LONGEST_WAIT));
     let wait = wait.map(|wait| format!(", in about {}", seconds(wait))).unwrap_or_default();
-    format!(
-        "the registry refused for now ({code}): {}; trying again{wait}",
-        escape_controls(reason)
-    )
+    format!("the registry refused for now ({code}): {}; trying again{wait}", quoted(reason))
 }
 
 /// Formats an event of the `Peer` state machine as a line of text.
@@ -83,7 +80,7 @@ pub(super) fn peer_line(event: &peer::Event) -> String {
             format!("met {}, round trip {}", peer_name(*peer, name.as_ref()), millis(*rtt))
         }
         peer::Event::Greeted { peer, name, text } => {
-            let said = text.as_ref().map(|text| format!(": {}", escape_controls(text.as_str())));
+            let said = text.as_ref().map(|text| format!(": {}", quoted(text.as_str())));
             format!("greeted by {}{}", peer_name(*peer, name.as_ref()), said.unwrap_or_default())
         }
         peer::Event::Closed { window, met, of, missing } => {
@@ -101,7 +98,7 @@ pub(super) fn peer_line(event: &peer::Event) -> String {
         }
         peer::Event::Left => "left".to_owned(),
         peer::Event::Refused { code, reason, .. } => {
-            format!("refused ({code}): {}", escape_controls(reason))
+            format!("refused ({code}): {}", quoted(reason))
         }
     }
 }
@@ -276,6 +273,18 @@ mod tests {
         lines.iter().for_each(|line| assert_in_place(line));
         assert_eq!(lines[4], "2026-11-23T11:29:00Z  1 in חדר and 1 in غرفة  missed");
         assert_eq!(lines[5], "window 2026-11-23T11:29:00Z  1 member in room חדר");
+    }
+
+    #[test]
+    fn a_text_that_must_be_escaped_fills_no_screen_and_any_other_is_shown_whole() {
+        let line = |text: &str| peer_line(&greeted("eva", text));
+        let longest = "あ".repeat(166);
+        assert!(line(&longest).ends_with(&longest));
+        let hidden = line(&"\u{e0001}".repeat(125));
+        assert_eq!(hidden.matches("\\u{e0001}").count(), 44);
+        assert!(hidden.ends_with("\\u{e0001}…"), "{hidden}");
+        let refused = refused_line(Code::Full, &"\u{1}".repeat(400), None);
+        assert!(refused.ends_with("\\u{1}…; trying again"), "{refused}");
     }
 
     #[test]

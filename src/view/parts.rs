@@ -25,14 +25,24 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     shown
 }
 
-/// Returns as much of the beginning of `text` as takes `width` columns or less.
+/// Returns as much of the beginning of `text` as takes `width` columns or less, without a part of an
+/// escape at its end.
 fn start(text: &str, width: usize) -> &str {
     let mut used = 0;
     let end = text.char_indices().find(|(_, c)| {
         used += c.width().unwrap_or(0);
         used > width
     });
-    end.map_or(text, |(end, _)| &text[..end])
+    let Some((end, _)) = end else { return text };
+    let escape = text[..end].rfind('\\').filter(|at| at + escape_len(&text[*at..]) > end);
+    &text[..escape.unwrap_or(end)]
+}
+
+/// Returns the length of the escape with which `text` begins, like `\u{202e}` or `\r`.
+fn escape_len(text: &str) -> usize {
+    let digits =
+        text.strip_prefix("\\u{").map(|rest| rest.bytes().take_while(u8::is_ascii_hexdigit));
+    digits.map_or(2, |digits| "\\u{}".len() + digits.count())
 }
 
 /// Breaks `text` between words into at most `rows` lines of `width` columns; what does not fit into
@@ -158,6 +168,7 @@ pub(super) fn inside(area: Rect) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::escape_controls;
 
     #[test]
     fn texts_are_cut_by_the_columns_they_take() {
@@ -166,6 +177,17 @@ mod tests {
         assert_eq!(cut("日本語", 5), "日本…");
         assert_eq!(cut("日本語", 4), "日…");
         assert_eq!((cut("hola", 1).as_str(), cut("hola", 0).as_str()), ("…", ""));
+    }
+
+    #[test]
+    fn an_escape_is_not_cut_in_two() {
+        let text = escape_controls("ab\u{202e}cd\r");
+        let shown = [2, 3, 4, 10, 11, 12, 13, 14].map(|width| cut(&text, width));
+        let whole = "ab\\u{202e}";
+        let [one, more] = [format!("{whole}…"), format!("{whole}c…")];
+        assert_eq!(shown, ["a…", "ab…", "ab…", "ab…", &one, &more, &format!("{whole}cd…"), &text]);
+        assert_eq!(wrapped(&text, (9, 9)), ["ab", "\\u{202e}c", "d\\r"]);
+        assert_eq!(cut("a\\u{b and more", 7), "a\\u{b …", "a backslash that was typed");
     }
 
     #[test]
