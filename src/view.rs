@@ -112,9 +112,14 @@ fn count(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Formats a span in seconds, like `1.5 s`.
+/// Formats a span in seconds, like `1.5 s`, or beyond two minutes like the countdown of a live view:
+/// `41:00 min`.
 fn seconds(span: Duration) -> String {
-    format!("{:.1} s", span.as_secs_f64())
+    match span.as_millis() {
+        0..=120_000 => format!("{:.1} s", span.as_secs_f64()),
+        120_001..=3_599_000 => format!("{} min", parts::countdown(span)),
+        _ => format!("{} h", parts::countdown(span)),
+    }
 }
 
 /// Formats a span in milliseconds, like `1.5 ms`.

@@ -1,4 +1,5 @@
-//! Checks that each test that `docs/SECURITY.md` names for a claim exists, and is a test.
+//! Checks that each test that `docs/SECURITY.md` names for a claim exists, and is a test, and that the
+//! examples of README.md can be read in a terminal.
 
 #![allow(clippy::unwrap_used)]
 
@@ -71,6 +72,15 @@ fn each_claim_has_a_test_that_exists() {
             assert!(found, "docs/SECURITY.md names {name}, which is no test");
         }
     }
+}
+
+#[test]
+fn the_examples_of_the_readme_fit_into_80_columns() {
+    let page = fs::read_to_string(root().join("README.md")).unwrap();
+    let examples: Vec<&str> = page.split("```").skip(1).step_by(2).collect();
+    assert!(examples.len() > 8, "the examples are where they are looked for");
+    let mut lines = examples.into_iter().flat_map(str::lines);
+    assert_eq!(lines.find(|line| line.chars().count() > 80), None);
 }
 
 #[test]

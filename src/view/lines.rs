@@ -69,10 +69,10 @@ pub(super) fn peer_line(event: &peer::Event) -> String {
         peer::Event::Registered { window, opens_in, you, room } => {
             let room = escape_controls(room.as_str());
             let opens = seconds(*opens_in);
-            format!("registered for {window} in room {room} as {you}; opens in {opens}")
+            format!("registered for {window} (in {opens}) in {room} as {you}")
         }
         peer::Event::Opened { window, count: members, peers, closes_in, .. } => {
-            let (members, peers) = (count(*members as usize, "member"), count(peers.len(), "peer"));
+            let (members, peers) = (count(*members as usize, "member"), peers.len());
             let closes = seconds(*closes_in);
             format!("window {window} is open: {members}, {peers} to greet; closes in {closes}")
         }
@@ -273,6 +273,21 @@ mod tests {
         lines.iter().for_each(|line| assert_in_place(line));
         assert_eq!(lines[4], "2026-11-23T11:29:00Z  1 in חדר and 1 in غرفة  missed");
         assert_eq!(lines[5], "window 2026-11-23T11:29:00Z  1 member in room חדר");
+    }
+
+    #[test]
+    fn the_usual_lines_fit_into_80_columns() {
+        let (window, room) = ("2026-11-23T11:29:00Z".parse().unwrap(), Room::default());
+        let (opens_in, closes_in) = (Duration::from_millis(39_512), Duration::from_secs(60));
+        let you: SocketAddr = "203.0.113.255:40112".parse().unwrap();
+        let peers = vec![you; 99].into();
+        for event in [
+            peer::Event::Registered { window, opens_in, you, room },
+            peer::Event::Opened { window, count: 100, peers, closes_in, you },
+            peer::Event::Closed { window, met: 98, of: 99, missing: vec![you].into() },
+        ] {
+            assert!(peer_line(&event).len() <= 80, "{}", peer_line(&event));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use unicode_bidi::{BidiInfo, Level};
 use unicode_width::UnicodeWidthChar;
 
 use super::screen::Live;
-use super::{escape_controls, is_jamo};
+use super::{escape_controls, is_jamo, seconds};
 use crate::clock::Now;
 use crate::proto::Name;
 use crate::window::Wall;
@@ -48,6 +48,18 @@ pub(super) fn assert_in_place(line: &str) {
         let (_, runs) = bidi.visual_runs(paragraph, paragraph.range.clone());
         assert!(runs.is_sorted_by_key(|run| run.start), "turned around: {line}");
     }
+}
+
+#[test]
+fn a_long_span_is_told_in_minutes_or_hours() {
+    let told = [0, 1_450, 120_000, 120_001, 2_460_200, 3_599_000, 3_599_001, 86_400_000]
+        .map(|millis| seconds(Duration::from_millis(millis)));
+    let short = ["0.0 s", "1.4 s", "120.0 s", "2:01 min"];
+    let long = ["41:01 min", "59:59 min", "1:00:00 h", "24:00:00 h"];
+    assert_eq!(
+        (&told[..4], &told[4..]),
+        (&short.map(String::from)[..], &long.map(String::from)[..])
+    );
 }
 
 #[test]
