@@ -49,7 +49,7 @@ pub(crate) struct Logs {
         help_heading = "Logs"
     )]
     pub(crate) log_level: Level,
-    /// How it is logged
+    /// Format of the log
     #[arg(
         long,
         env = "HIT7_LOG_FORMAT",
@@ -108,7 +108,7 @@ impl Command {
 pub(crate) struct Serve {
     /// Address or host name to listen on, every address it resolves to [default: all]
     pub(crate) host: Option<String>,
-    /// UDP port; 0 picks one
+    /// UDP port; 0 picks a free one
     #[arg(value_parser = |text: &str| parse_port(text, 0))]
     pub(crate) port: u16,
     /// Length of a window: whole seconds, from 1s to 1day
@@ -151,8 +151,8 @@ pub(crate) struct Serve {
 /// The flags for who may use a registry: trusted sources and keys.
 #[derive(Debug, Args)]
 pub(crate) struct Access {
-    /// Sources without rate or cap, nor cookie if there is no key; repeatable, or separated by commas
-    /// [default: loopback]
+    /// Sources exempt from the rate and the cap per address, and without a key also from the cookie;
+    /// repeatable, or separated by commas [default: loopback]
     #[arg(long, env = "HIT7_TRUST", value_name = "CIDR", value_parser = parse_cidr, value_delimiter = ',')]
     pub(crate) trust: Vec<IpNet>,
     /// Keys of a private registry, one a line: only who has one is let in; read again on SIGHUP
@@ -163,7 +163,7 @@ pub(crate) struct Access {
 /// The flags for how much of a registry one window, room or address may use.
 #[derive(Debug, Args)]
 pub(crate) struct Limits {
-    /// Most members a window from one address, or one /64 of IPv6; 0: no limit
+    /// Most members of a window from one address, or one /64 of IPv6; 0: no limit
     #[arg(long, env = "HIT7_MAX_PER_IP", value_name = "N", default_value = "256", value_parser = parse_number::<usize>)]
     pub(crate) max_per_ip: usize,
     /// Most members of a room; 0: no limit
@@ -208,7 +208,8 @@ pub(crate) struct Join {
     /// Print one JSON object a line
     #[arg(long, env = "HIT7_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
-    /// How long the registry may be silent before that is told, or with --once a failure
+    /// How long the registry may be silent before that is reported; with --once, join then fails unless a
+    /// window is promised
     #[arg(long, env = "HIT7_TIMEOUT", default_value = "30s", value_parser = parse_timeout)]
     pub(crate) timeout: Duration,
 }
@@ -260,7 +261,7 @@ pub(crate) struct Watch {
 pub(crate) struct History {
     /// Print the document of this window (2026-11-23T11:29:00Z), not the list
     pub(crate) window: Option<Window>,
-    /// Folder of the registry
+    /// Data folder of the registry
     #[arg(long, env = "HIT7_DATA", value_name = "DIR", default_value = "hit7-data")]
     pub(crate) data: PathBuf,
     /// Print one JSON object a line
@@ -268,21 +269,21 @@ pub(crate) struct History {
     pub(crate) json: bool,
 }
 
-/// Print what a shell needs to complete the words of hit7
+/// Print a script by which a shell completes the commands and flags of hit7
 ///
-/// A script for your shell's folder of completions.
+/// Put it into your shell's folder of completions.
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
-    /// The shell that is to complete them
+    /// The shell that the script is for
     pub(crate) shell: Shell,
 }
 
 /// Print the manual page, or write all of them into a folder
 ///
-/// With a folder, that of hit7 and those of its commands are written there.
+/// With a folder, the pages of hit7 and of each of its commands are written there.
 #[derive(Debug, Args)]
 pub(crate) struct Man {
-    /// The folder; it is made if need be
+    /// Folder for the manual pages, which is created if it does not exist
     pub(crate) dir: Option<PathBuf>,
 }
 
@@ -294,7 +295,7 @@ pub(crate) struct Registry {
     /// The registry's UDP port
     #[arg(value_parser = |text: &str| parse_port(text, 1))]
     pub(crate) port: u16,
-    /// Keys of a private registry, one a line; the first is used
+    /// Keys of a private registry, one a line, of which the first is used
     #[arg(long, env = "HIT7_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Own address, port, or both, to send from [default: any]

@@ -343,7 +343,7 @@ impl Peer {
         }
     }
 
-    /// Queues an event that a registry can cause, or counts it if they come faster than time.
+    /// Queues an event that a registry can cause; if its pace does not allow it, only counts it.
     fn report(&mut self, now: Now, event: Event) {
         let is_meeting = matches!(event, Event::Met { .. } | Event::Greeted { .. });
         let pace = if is_meeting { &mut self.meetings } else { &mut self.reports };

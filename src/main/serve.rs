@@ -103,7 +103,7 @@ fn server_config(args: cli::Serve) -> Result<server::Config, Failure> {
     })
 }
 
-/// Returns the sources that are trusted: loopback unless `--trust` says else.
+/// Returns the sources that are trusted: those of `--trust`, or loopback.
 fn trusted(access: &cli::Access) -> Vec<IpNet> {
     match &access.trust[..] {
         [] => ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("these are nets")).to_vec(),

@@ -98,7 +98,7 @@ pub enum Event {
         /// The window that is open now.
         current: Window,
     },
-    /// This many events were left out: the registry turned windows, or refused, faster than time.
+    /// This many events were left out: the registry caused more than a peer reports.
     LeftOut(u64),
     /// The registry has confirmed LEAVE.
     Left,
@@ -115,7 +115,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Returns the list of addresses that the event carries, if any: of up to 65,536.
+    /// Returns the list that the event carries, of at most 65,536 addresses; `None` if it has none.
     pub(crate) fn list(&self) -> Option<&Arc<[SocketAddr]>> {
         match self {
             Event::Opened { peers: list, .. } | Event::Closed { missing: list, .. } => Some(list),

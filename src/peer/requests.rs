@@ -15,7 +15,7 @@ use crate::path::canonical;
 use crate::proto::{Datagram, Request};
 
 /// The least time between two datagrams to the registry, after a burst: the rate that a registry
-/// allows one address if nothing else is said.
+/// allows one address by default.
 const SEND_INTERVAL: Duration = Duration::from_millis(20);
 /// How many datagrams may be sent to the registry at once.
 const SEND_BURST: u32 = 50;
