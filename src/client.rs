@@ -34,7 +34,7 @@ pub use target::Target;
 use target::one_machine;
 
 /// How long shutdown waits for LEFT, the answer to LEAVE.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest wait between two tries of one request.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
@@ -418,13 +418,13 @@ impl Runner {
         Ok(())
     }
 
-    /// Sends LEAVE, and waits up to `SHUTDOWN_TIMEOUT` for LEFT.
+    /// Sends LEAVE, and waits up to `LEAVE_TIMEOUT` for LEFT.
     async fn leave(mut self, inbox: Inbox) -> Result<(), ClientError> {
         if !self.peer.has_heard() {
             return Ok(());
         }
         self.peer.leave(self.clock.now());
-        tokio::time::timeout(SHUTDOWN_TIMEOUT, self.until_left(inbox)).await.unwrap_or(Ok(()))
+        tokio::time::timeout(LEAVE_TIMEOUT, self.until_left(inbox)).await.unwrap_or(Ok(()))
     }
 
     async fn until_left(&mut self, mut inbox: Inbox) -> Result<(), ClientError> {

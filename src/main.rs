@@ -33,10 +33,10 @@ use cli::{Cli, Command, environment, pages};
 use show::{print_bytes, print_message};
 
 /// How long shutdown waits for queued output if nobody reads stdout or stderr.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
+const OUTPUT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long a failure waits until its message is written.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The capacity of the queue of events to show; further events are dropped and counted.
 const MAX_QUEUED_EVENTS: usize = 1024;
@@ -67,14 +67,14 @@ fn main() -> ExitCode {
         stop::leave_suspension_to_view();
     }
     let logs = show::log(&logs, live);
-    let (code, patience) = match run(command, live.then_some(logs)) {
-        Ok(()) | Err(Failure::ClosedPipe) => (ExitCode::SUCCESS, SHUTDOWN_TIMEOUT),
+    let (code, timeout) = match run(command, live.then_some(logs)) {
+        Ok(()) | Err(Failure::ClosedPipe) => (ExitCode::SUCCESS, OUTPUT_TIMEOUT),
         Err(Failure::Message(why)) => {
             print_message(&environment::explained(&why));
-            (ExitCode::FAILURE, REPORT_TIMEOUT)
+            (ExitCode::FAILURE, MESSAGE_TIMEOUT)
         }
     };
-    streams::close_stderr(patience);
+    streams::close_stderr(timeout);
     code
 }
 
@@ -96,7 +96,7 @@ fn in_runtime(work: impl FnOnce(&Runtime) -> Result<(), Failure>) -> Result<(), 
     open_files::raise_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = work(&runtime);
-    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    runtime.shutdown_timeout(OUTPUT_TIMEOUT);
     done
 }
 

@@ -53,9 +53,9 @@ const MAX_OUTBOX: usize = 4096;
 
 /// The least time between two events that a registry can cause, after a burst: in windows of one
 /// second, the shortest, a client has three each.
-const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+const EVENT_INTERVAL: Duration = Duration::from_millis(250);
 /// How many events a registry can cause at once.
-const REPORT_BURST: u32 = 20;
+const EVENT_BURST: u32 = 20;
 
 /// The least time between two meetings or greetings that are reported, after a burst: GREETs are sent
 /// at 500 a second, so each of the two comes as often, in whatever room.
@@ -181,7 +181,7 @@ impl Peer {
             greet_at: Duration::ZERO,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
-            reports: Pace::new(REPORT_INTERVAL, REPORT_BURST),
+            reports: Pace::new(EVENT_INTERVAL, EVENT_BURST),
             meetings: Pace::new(MEETING_INTERVAL, MEETING_BURST),
             left_out: 0,
         };

@@ -188,7 +188,7 @@ impl Reader {
                 return Err(ClientError::Refused { code: *code, reason: reason.clone() });
             }
             Cause::Unknown | Cause::System { .. } => self.target.cause(Some(&probe), &self.cause),
-            told_by_answers => told_by_answers.clone(),
+            cause => cause.clone(),
         };
         let registries = self.target.registries.clone();
         Err(ClientError::NoAnswer { registries, waited: timeout, cause })
@@ -198,7 +198,7 @@ impl Reader {
     async fn read_any(&mut self) -> Result<Roster, ClientError> {
         let time_per_address = self.target.time_per_address();
         // The requests go on from turn to turn: what a registry said of when to try again holds.
-        let mut asks = HashMap::new();
+        let mut requests = HashMap::new();
         loop {
             if self.silence() >= LOOKUP_AFTER {
                 self.target.lookup.iter().for_each(Lookup::request);
@@ -206,8 +206,8 @@ impl Reader {
             }
             for registry in self.target.registries.clone() {
                 let mut reading = RosterPages::new();
-                let ask = asks.entry(registry).or_insert_with(|| self.ask(0));
-                let first = self.read_page(registry, &mut reading, ask);
+                let request = requests.entry(registry).or_insert_with(|| self.query(0));
+                let first = self.read_page(registry, &mut reading, request);
                 if let Ok(first) = tokio::time::timeout(time_per_address, first).await {
                     first?;
                     return self.read_on(registry, reading).await;
@@ -229,37 +229,37 @@ impl Reader {
                 self.read_at = self.clock.now().mono;
                 return Ok(Roster { room, window, count, peers, closes_in });
             }
-            let mut ask = self.ask(reading.list.missing());
-            self.read_page(registry, &mut reading, &mut ask).await?;
+            let mut request = self.query(reading.list.missing());
+            self.read_page(registry, &mut reading, &mut request).await?;
         }
     }
 
-    /// Sends `ask` for the first missing page to `registry` until a new page has come.
+    /// Sends `request` for the first missing page to `registry` until a new page has come.
     async fn read_page(
         &mut self,
         registry: SocketAddr,
         reading: &mut RosterPages,
-        ask: &mut PendingRequest,
+        request: &mut PendingRequest,
     ) -> Result<(), ClientError> {
         let (mut inbox, mut pauses) = (Inbox::new(), PauseWatch { last: self.clock.now().mono });
         loop {
-            self.send(registry, ask);
-            let alarm = ask.poll_timeout().map(|at| at.max(self.pace.ready_at()));
+            self.send(registry, request);
+            let alarm = request.poll_timeout().map(|at| at.max(self.pace.ready_at()));
             let received = tokio::select! {
                 received = self.sockets.recv(&mut inbox) => received.map_err(ClientError::Receive).map(|()| true)?,
                 () = self.clock.sleep(pauses.alarm(alarm, LONGEST_SLEEP)) => false,
             };
             if pauses.has_paused(self.clock.now(), LONGEST_SLEEP) {
                 // What came meanwhile is as old as the pause.
-                *ask = self.ask(reading.list.missing());
+                *request = self.query(reading.list.missing());
             }
             for (_, bytes) in
                 inbox.datagrams().filter(|(path, _)| received && path.peer == registry)
             {
                 let Ok(datagram) = Datagram::decode(bytes) else { continue };
-                match (ask.handle(&datagram, self.clock.now()), datagram) {
+                match (request.handle(&datagram, self.clock.now()), datagram) {
                     (Reply::Answer, Datagram::Peers(peers)) => {
-                        ask.cookie().clone_into(&mut self.cookie);
+                        request.cookie().clone_into(&mut self.cookie);
                         self.cause = Cause::ListNotWhole;
                         if reading.add(&peers) != Added::New {
                             tokio::time::sleep(LONGEST_DELAY).await;
@@ -288,12 +288,12 @@ impl Reader {
     }
 
     /// Sends a request that is due, if the pace allows it.
-    fn send(&mut self, registry: SocketAddr, ask: &mut PendingRequest) {
+    fn send(&mut self, registry: SocketAddr, request: &mut PendingRequest) {
         let now = self.clock.now();
         if self.pace.ready_at() > now.mono {
             return;
         }
-        let Some(bytes) = ask.poll_transmit(now) else { return };
+        let Some(bytes) = request.poll_transmit(now) else { return };
         self.pace.take(now.mono);
         let cause = &mut self.cause;
         self.sockets.send_each(&[transmit(registry, bytes)], |to, error| {
@@ -301,12 +301,12 @@ impl Reader {
         });
     }
 
-    fn ask(&mut self, part: u32) -> PendingRequest {
+    fn query(&mut self, part: u32) -> PendingRequest {
         self.seq += 1;
         let query = Request::query(None, Some(self.seq), self.room.clone(), part);
         let limits = RetryLimits { longest: LONGEST_DELAY, deadline: None };
-        let ask = PendingRequest::new(query, &self.cookie, limits, self.seq, self.clock.now());
-        ask.signed(self.target.key.clone())
+        let request = PendingRequest::new(query, &self.cookie, limits, self.seq, self.clock.now());
+        request.signed(self.target.key.clone())
     }
 }
 

@@ -59,8 +59,8 @@ fn report_and_exit(report: String) -> ! {
 }
 
 /// Restores the terminal, and writes `text` to stderr past its queue, even if another thread holds
-/// the lock of stdout or stderr; waits for that at most for `patience`.
-pub(crate) fn write_last(text: String, patience: Duration) {
+/// the lock of stdout or stderr; waits for that at most for `timeout`.
+pub(crate) fn write_last(text: String, timeout: Duration) {
     let (done, written) = mpsc::channel();
     let own = text.clone();
     let writer = move || {
@@ -68,7 +68,7 @@ pub(crate) fn write_last(text: String, patience: Duration) {
         let _ = done.send(());
     };
     match thread::Builder::new().spawn(writer) {
-        Ok(_) => drop(written.recv_timeout(patience)),
+        Ok(_) => drop(written.recv_timeout(timeout)),
         Err(_) => write(&text),
     }
 }

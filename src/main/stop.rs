@@ -97,10 +97,10 @@ impl Stop {
         requests.wait_for(|requested| *requested).await.expect("its sender is this");
     }
 
-    /// Waits until a stop is requested, and then for `patience`.
-    pub(crate) async fn requested_for(&self, patience: Duration) {
+    /// Waits until a stop is requested, and then for `span`.
+    pub(crate) async fn requested_for(&self, span: Duration) {
         self.requested().await;
-        sleep(patience).await;
+        sleep(span).await;
     }
 }
 

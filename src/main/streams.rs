@@ -107,11 +107,11 @@ pub(crate) fn write_stderr(line: &[u8]) {
     }
 }
 
-/// Waits until all lines for stderr are written, at most for `patience`.
-pub(crate) fn close_stderr(patience: Duration) {
+/// Waits until all lines for stderr are written, at most for `timeout`.
+pub(crate) fn close_stderr(timeout: Duration) {
     let Some(Writer { queue, ended }) = writer().take() else { return };
     drop(queue);
-    let _ = ended.recv_timeout(patience);
+    let _ = ended.recv_timeout(timeout);
 }
 
 fn writer() -> MutexGuard<'static, Option<Writer>> {

@@ -241,25 +241,25 @@ impl Greetings {
 
     /// Makes the next try: first tries, then extra ones, then repeats. `None` if none is due.
     fn next_try(&mut self, now: Duration) -> Option<()> {
-        if let Some(place) = self.first_tries.pop() {
-            self.peers[place].nominal = now;
-            self.try_peer(place, now);
-        } else if let Some((place, to)) = self.probes.pop_front() {
-            self.greet(place, to, now);
+        if let Some(index) = self.first_tries.pop() {
+            self.peers[index].nominal = now;
+            self.try_peer(index, now);
+        } else if let Some((index, to)) = self.probes.pop_front() {
+            self.greet(index, to, now);
         } else {
-            let &(due, place) = self.repeats.first().filter(|(due, _)| *due <= now)?;
-            self.repeats.remove(&(due, place));
-            self.try_peer(place, now);
+            let &(due, index) = self.repeats.first().filter(|(due, _)| *due <= now)?;
+            self.repeats.remove(&(due, index));
+            self.try_peer(index, now);
         }
         Some(())
     }
 
     /// Greets a peer at all its addresses, and schedules the next ordinary try.
-    fn try_peer(&mut self, place: usize, now: Duration) {
-        for to in self.peers[place].targets(&self.reach) {
-            self.greet(place, to, now);
+    fn try_peer(&mut self, index: usize, now: Duration) {
+        for to in self.peers[index].targets(&self.reach) {
+            self.greet(index, to, now);
         }
-        let peer = &mut self.peers[place];
+        let peer = &mut self.peers[index];
         if !peer.met {
             let gap = peer.count_try().min(self.longest);
             // A try that the pace, or a pause, has made late is not made up for.
@@ -267,12 +267,12 @@ impl Greetings {
             let due = last.saturating_add(jitter(&mut self.rng, gap));
             peer.nominal = last.saturating_add(gap);
             peer.next_try = Some(due);
-            self.repeats.insert((due, place));
+            self.repeats.insert((due, index));
         }
     }
 
-    fn greet(&mut self, place: usize, to: SocketAddr, now: Duration) {
-        let peer = &mut self.peers[place];
+    fn greet(&mut self, index: usize, to: SocketAddr, now: Duration) {
+        let peer = &mut self.peers[index];
         let off_list = peer.is_off_list(to);
         if peer.met || off_list && self.off_list_budget == 0 {
             return;
@@ -299,9 +299,9 @@ impl Greetings {
         if !is_ours || !self.reach.allows(from) {
             return None;
         }
-        let place = *self.index.get(&greet.from)?;
-        self.probe(place, from, now);
-        let first = !std::mem::replace(&mut self.peers[place].has_greeted, true);
+        let index = *self.index.get(&greet.from)?;
+        self.probe(index, from, now);
+        let first = !std::mem::replace(&mut self.peers[index].has_greeted, true);
         Some(Reply { first, datagram: self.greeted(greet.seq) })
     }
 
@@ -312,8 +312,8 @@ impl Greetings {
 
     /// Queues an extra try at `from`: a greeting from there shows a path, so now is the best
     /// moment.
-    fn probe(&mut self, place: usize, from: SocketAddr, now: Duration) {
-        let peer = &mut self.peers[place];
+    fn probe(&mut self, index: usize, from: SocketAddr, now: Duration) {
+        let peer = &mut self.peers[index];
         let known = peer.has_address(from);
         let waited = peer.last_try.is_some_and(|last| now >= last.saturating_add(PROBE_AFTER));
         if peer.met || peer.extra_tries == 0 || known && !waited {
@@ -324,7 +324,7 @@ impl Greetings {
         }
         peer.extra_tries -= 1;
         peer.last_try = Some(now);
-        self.probes.push_back((place, from));
+        self.probes.push_back((index, from));
     }
 
     /// Processes a GREETED from any address: only that peer was sent its `seq`. Returns the round
@@ -333,13 +333,13 @@ impl Greetings {
         if (&greeted.room, greeted.window) != (&self.own.room, self.own.window) {
             return None;
         }
-        let place = *self.index.get(&greeted.from)?;
-        let peer = &mut self.peers[place];
+        let index = *self.index.get(&greeted.from)?;
+        let peer = &mut self.peers[index];
         let &(_, sent) = peer.unanswered.iter().find(|(seq, _)| *seq == greeted.seq)?;
         peer.met = true;
         peer.unanswered = VecDeque::new();
         if let Some(due) = peer.next_try.take() {
-            self.repeats.remove(&(due, place));
+            self.repeats.remove(&(due, index));
         }
         Some(now.saturating_sub(sent))
     }

@@ -117,13 +117,13 @@ impl RequestSlot {
 
     /// Hands a registry's datagram to the pending request, and keeps a new cookie for later ones.
     fn handle(&mut self, cookie: &mut String, datagram: &Datagram<'_>, now: Now) -> Reply {
-        let Some(ask) = &mut self.under_way else { return Reply::Unrelated };
-        let heard = ask.handle(datagram, now);
-        if heard == Reply::Challenge {
-            ask.cookie().clone_into(cookie);
+        let Some(request) = &mut self.under_way else { return Reply::Unrelated };
+        let reply = request.handle(datagram, now);
+        if reply == Reply::Challenge {
+            request.cookie().clone_into(cookie);
         }
-        self.under_way.take_if(|ask| ask.poll_timeout().is_none());
-        heard
+        self.under_way.take_if(|request| request.poll_timeout().is_none());
+        reply
     }
 }
 
@@ -136,10 +136,10 @@ impl Peer {
         request: Request,
         deadline: Option<Duration>,
     ) -> PendingRequest {
-        let terms = RetryLimits { longest: self.windows.longest_delay(), deadline };
-        let ask =
-            PendingRequest::new(request, &self.registry.cookie, terms, self.rng.next_u64(), now);
-        ask.signed(self.config.key.clone())
+        let limits = RetryLimits { longest: self.windows.longest_delay(), deadline };
+        let pending =
+            PendingRequest::new(request, &self.registry.cookie, limits, self.rng.next_u64(), now);
+        pending.signed(self.config.key.clone())
     }
 
     /// Processes a datagram that came from an address of the registry that was asked. Only the one
@@ -173,6 +173,6 @@ impl Peer {
 }
 
 /// Returns whether a request was answered or refused.
-fn is_answer(heard: Reply) -> bool {
-    matches!(heard, Reply::Answer | Reply::Error)
+fn is_answer(reply: Reply) -> bool {
+    matches!(reply, Reply::Answer | Reply::Error)
 }

@@ -113,7 +113,7 @@ fn what_was_left_out_is_counted() {
     }
     // Each turn closes one window and opens another.
     let told = rig.events().len();
-    assert_eq!(told, REPORT_BURST as usize);
+    assert_eq!(told, EVENT_BURST as usize);
     rig.now = secs(10);
     rig.hear_bytes(REGISTRY, &any_window(1000));
     let left_out = 2 * 999 - 1 - told as u64;
