@@ -295,6 +295,7 @@ impl Runner {
         };
         let now = self.clock.now();
         if self.pauses.has_paused(now, longest) {
+            self.look_at_network();
             self.peer.handle_pause(now);
         }
         if !received {
@@ -307,12 +308,21 @@ impl Runner {
         Ok(())
     }
 
+    /// Tells the peer this host's addresses: since the last look it may have moved to another network.
+    fn look_at_network(&mut self) {
+        let lan = private_address(self.peer.registry(), &self.sockets);
+        self.peer.set_network(lan, interfaces());
+    }
+
     fn pass_on_events(&mut self) -> Result<Next, ClientError> {
         while let Some(event) = self.peer.poll_event() {
             if let peer::Event::Refused { code, reason, .. } = &event
                 && !code.is_retryable()
             {
                 return Err(ClientError::Refused { code: *code, reason: reason.clone() });
+            }
+            if let peer::Event::Registered { .. } | peer::Event::Opened { .. } = event {
+                self.look_at_network();
             }
             let closed = matches!(event, peer::Event::Closed { .. });
             if !self.lists.take(&event) {

@@ -30,6 +30,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 
@@ -244,6 +245,16 @@ impl Peer {
             _ => {}
         }
         self.advance(now);
+    }
+
+    /// Takes over where this host is now: its private address, which the next REGISTER tells, and the
+    /// subnets of its interfaces, which hold from the next window on.
+    pub fn set_network(&mut self, lan: Option<SocketAddr>, interfaces: Vec<IpNet>) {
+        if self.config.lan != lan {
+            // Of a REGISTER with the same `seq` the registry takes nothing new.
+            self.windows.promised.iter_mut().for_each(|promised| promised.seq = None);
+        }
+        (self.config.lan, self.config.interfaces) = (lan, interfaces);
     }
 
     /// Asks anew after a pause in which this client did not run: what came meanwhile is as old as

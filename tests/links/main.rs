@@ -15,6 +15,7 @@
 
 mod client;
 mod lab;
+mod moved;
 mod narrow;
 mod neighbours;
 mod registry;

@@ -165,7 +165,8 @@ fn greetings_are_paced_and_first_tries_go_first() {
 #[test]
 fn a_private_address_is_tried_five_times() {
     let interfaces = vec!["192.168.1.0/24".parse().unwrap()];
-    let mut rig = Rig::waiting(Config { interfaces, ..config(1) });
+    let mut rig = Rig::waiting(config(1));
+    rig.peer.set_network(None, interfaces);
     let (near, lan) = ("203.0.113.9:40113", "192.168.1.7:40113");
     let peers = [(near, lan), (ANA, "192.168.1.8:40001")];
     let peers = peers.map(|(at, lan)| Candidate { addr: addr(at), lan: Some(addr(lan)) });

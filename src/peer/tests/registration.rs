@@ -5,6 +5,21 @@ use crate::cookie::NO_COOKIE;
 use crate::proto::Challenge;
 
 #[test]
+fn another_private_address_is_told_with_the_next_keep_alive_which_is_then_a_new_request() {
+    let mut rig = Rig::waiting(config(1));
+    let (first, moved) = (rig.seq(), Some(addr("192.168.1.7:40112")));
+    for (seconds, lan, seq) in [(21, None, first), (37, moved, first + 1), (53, moved, first + 1)] {
+        rig.peer.set_network(lan, Vec::new());
+        let register = rig.run(secs(seconds)).iter().find_map(Sent::register).unwrap();
+        rig.register_answer(0);
+        assert_eq!(register.seq, Some(seq));
+        assert!(
+            matches!(register.kind, RequestKind::Register(Profile { lan: it, .. }) if it == lan)
+        );
+    }
+}
+
+#[test]
 fn a_new_peer_registers_at_once_with_its_room_and_no_cookie() {
     let sent = Rig::new(config(1)).drain();
     assert_eq!(sent.len(), 1);
