@@ -122,6 +122,14 @@ fn seconds(span: Duration) -> String {
     }
 }
 
+/// Formats how late a window opened, like `2 ms late` or `41:00 min late`.
+fn lateness(late: Duration) -> String {
+    match late.as_millis() {
+        millis @ 0..10_000 => format!("{millis} ms late"),
+        _ => format!("{} late", seconds(late)),
+    }
+}
+
 /// Formats a span in milliseconds, like `1.5 ms`.
 fn millis(span: Duration) -> String {
     format!("{:.1} ms", span.as_secs_f64() * 1000.0)

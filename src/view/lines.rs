@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Line, count, escape_controls, millis, quoted, seconds};
+use super::{Line, count, escape_controls, lateness, millis, quoted, seconds};
 use crate::archive::Document;
 use crate::ask::{FIRST_RETRY_DELAY, LONGEST_WAIT};
 use crate::client::{self, Cause, Roster, Watched};
@@ -144,7 +144,7 @@ pub fn server_line(event: &server::Event) -> Option<Line> {
 fn past_line(past: &Past) -> String {
     let (rooms, members) = (count(past.rooms, "room"), count(past.members, "member"));
     let how = match past.late {
-        Some(late) => format!("opened {} ms late", late.as_millis()),
+        Some(late) => format!("opened {}", lateness(late)),
         None => "missed: its time is over, and it was never opened".to_owned(),
     };
     format!("{}  {rooms}  {members}  {how}", past.window)

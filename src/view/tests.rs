@@ -9,7 +9,7 @@ use unicode_bidi::{BidiInfo, Level};
 use unicode_width::UnicodeWidthChar;
 
 use super::screen::Live;
-use super::{escape_controls, is_jamo, seconds};
+use super::{escape_controls, is_jamo, lateness, seconds};
 use crate::clock::Now;
 use crate::proto::Name;
 use crate::window::Wall;
@@ -60,6 +60,12 @@ fn a_long_span_is_told_in_minutes_or_hours() {
         (&told[..4], &told[4..]),
         (&short.map(String::from)[..], &long.map(String::from)[..])
     );
+}
+
+#[test]
+fn much_lateness_is_told_in_seconds_or_longer_units() {
+    let late = [9_999, 10_000, 86_400_000].map(|millis| lateness(Duration::from_millis(millis)));
+    assert_eq!(late, ["9999 ms late", "10.0 s late", "24:00:00 h late"]);
 }
 
 #[test]

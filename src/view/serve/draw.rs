@@ -15,7 +15,7 @@ use crate::view::parts::{
     right, widest,
 };
 use crate::view::recent::log_lines;
-use crate::view::{count, escape_controls};
+use crate::view::{count, escape_controls, lateness};
 
 pub(super) fn draw(serve: &mut Serve, now: Now, logs: &[String], frame: &mut Frame<'_>) {
     let height = frame.area().height;
@@ -30,7 +30,7 @@ pub(super) fn draw(serve: &mut Serve, now: Now, logs: &[String], frame: &mut Fra
         Constraint::Length(u16::from(height >= 10)),
     ])
     .areas(frame.area());
-    let windows = if middle.width < 64 { 0 } else { 40 };
+    let windows = if middle.width < 64 { 0 } else { 43 };
     // Nothing stands to the right of the rooms: in a terminal, their names may turn it around.
     let [past, rooms] =
         Layout::horizontal([Constraint::Length(windows), Constraint::Min(0)]).areas(middle);
@@ -85,7 +85,7 @@ fn draw_past(serve: &Serve, frame: &mut Frame<'_>, area: Rect) {
     let (_, height) = inside(area);
     let rows = serve.snapshot.past.iter().rev().take(height.saturating_sub(1)).map(past);
     let head = [Line::from("window"), right("members"), right("rooms"), "opened".into()];
-    let table = Table::new(rows, [8, 7, 5, 12].map(Constraint::Length))
+    let table = Table::new(rows, [8, 7, 5, 15].map(Constraint::Length))
         .header(Row::new(head).dim())
         .column_spacing(2)
         .block(framed("last windows", area));
@@ -93,11 +93,11 @@ fn draw_past(serve: &Serve, frame: &mut Frame<'_>, area: Rect) {
 }
 
 fn past(past: &Past) -> Row<'static> {
-    let opened = match past.late.map(|late| late.as_millis()) {
+    let opened = match past.late {
         None => "missed".red(),
         Some(_) if past.members == 0 => "nobody".dim(),
-        Some(late @ 100..) => format!("{late} ms late").yellow(),
-        Some(late) => format!("{late} ms late").green(),
+        Some(late) if late.as_millis() >= 100 => lateness(late).yellow(),
+        Some(late) => lateness(late).green(),
     };
     let (members, rooms) = (right(past.members.to_string()), right(past.rooms.to_string()));
     Row::new([opening_time(past.window).into(), members, rooms, opened.into()])

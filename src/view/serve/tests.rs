@@ -69,6 +69,10 @@ fn the_current_window_is_shown_with_its_rooms() {
     assert!(lines[8].contains("│      2  ana "), "{lines:#?}");
     assert!(lines[7].starts_with("│11:28:00       32      2  1 ms late"), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("a log line")));
+    let mut late = snapshot(28, &[("main", 1)]);
+    late.past[0].late = Some(Duration::from_secs(86_400));
+    let lines = drawn(&mut self::serve(late), at(45_000), (80, 24));
+    assert!(lines[7].contains("  24:00:00 h late│"), "{lines:#?}");
 }
 
 #[test]
