@@ -1,4 +1,4 @@
-# hit7 join: a peer. Its words are those of `hit7 join`.
+# hit7 join: a peer. Its arguments are those of `hit7 join`.
 #
 #   docker build . -t hit7cliente -f dockerfiles/hit7cliente.dockerfile
 #   docker run --rm --network host hit7cliente localhost 8080 --name ana

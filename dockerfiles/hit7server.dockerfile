@@ -1,4 +1,4 @@
-# hit7 serve: a registry. Its words are those of `hit7 serve`.
+# hit7 serve: a registry. Its arguments are those of `hit7 serve`.
 #
 #   docker build . -t hit7server -f dockerfiles/hit7server.dockerfile
 #   docker run --rm --name registry --network host -v hit7-data:/hit7-data hit7server 8080

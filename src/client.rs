@@ -40,6 +40,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
 /// The silence after which the registry's name is resolved again, and its next address is tried.
 const LOOKUP_AFTER: Duration = Duration::from_secs(10);
+
 /// The most addresses in the lists of all events that wait to be shown: 8 MiB.
 const MAX_QUEUED_ADDRESSES: usize = 262_144;
 

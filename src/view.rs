@@ -84,7 +84,7 @@ pub fn escape_controls(text: &str) -> String {
     shown
 }
 
-/// Escapes a text that came over the wire, and cuts it to [`MAX_QUOTED_COLUMNS`].
+/// Escapes a text that came over the wire, and cuts it to 400 columns of a terminal.
 pub fn quoted(text: &str) -> String {
     parts::cut(&escape_controls(text), MAX_QUOTED_COLUMNS)
 }

@@ -272,7 +272,7 @@ fn a_refusal_behind_a_batch_without_an_outcome_does_not_end_an_outage() {
     assert!(it.node.journal_works());
 }
 
-/// Registers a member and opens the next window, at a minute from 11:29 on.
+/// Registers a member at half past 11:`minute`, and opens the window of the next minute.
 fn turn_a_minute(it: &mut Harness, minute: u32) {
     it.now = at(&format!("11:{minute}:30"));
     it.ask("a", ANA, minute.into());
