@@ -22,8 +22,9 @@ pub(super) struct Files<S: Store> {
     /// The length of each window that has a file.
     existing: BTreeMap<Window, Length>,
     open: BTreeMap<Window, OpenFile<S::File>>,
-    /// The file in which a write failed, until it is mended.
-    broken: Option<Broken>,
+    /// The window and the file in which a write failed, until what is behind its first `synced` bytes
+    /// is removed.
+    broken: Option<(Window, OpenFile<S::File>)>,
     buffer: Vec<u8>,
 }
 
@@ -33,12 +34,6 @@ struct OpenFile<F> {
     path: PathBuf,
     identity: Identity,
     /// How many bytes of the file are durable.
-    synced: u64,
-}
-
-/// A file in which a write failed: what is behind its first `synced` bytes must be removed.
-struct Broken {
-    path: PathBuf,
     synced: u64,
 }
 
@@ -74,42 +69,34 @@ impl<S: Store> Files<S> {
         self.encode(window, file.synced, run);
         let appended = file.append(&self.options.store, &self.buffer);
         if let Err(error) = appended.and_then(|()| file.check_time(in_time())) {
-            // The file is closed here. A sync that failed is never tried again: the kernel may have
-            // dropped the pages and would say that all is well.
-            self.broken = Some(Broken { path: file.path, synced: file.synced });
+            // A sync that failed is never tried again: the kernel may have dropped the pages and
+            // would say that all is well.
+            self.broken = Some((window, file));
             return Err(error);
         }
         file.synced += self.buffer.len() as u64;
         self.existing.insert(window, self.length(window));
+        self.keep_open(window, file);
+        Ok(())
+    }
+
+    fn keep_open(&mut self, window: Window, file: OpenFile<S::File>) {
         self.open.insert(window, file);
         if self.open.len() > MAX_OPEN_FILES {
             self.open.pop_first();
         }
-        Ok(())
     }
 
     /// Removes, durably, what a failed write left in its file, if a write has failed.
     pub(super) fn mend(&mut self) -> Result<(), StoreError> {
-        match &self.broken {
-            None => return Ok(()),
-            Some(Broken { path, synced: 0 }) => self.remove_new_file(path)?,
-            Some(Broken { path, synced }) => mend::cut(&self.options.store, path, *synced)?,
+        let Some((window, mut file)) = self.broken.take() else { return Ok(()) };
+        if let Err(error) = file.mend(&self.options.store) {
+            self.broken = Some((window, file));
+            return Err(error);
         }
-        self.broken = None;
-        Ok(())
-    }
-
-    /// Removes a new file in which a write failed. The file is emptied before, durably, so that no
-    /// crash brings back what was refused; the folder is removed if empty, so that a failed sync of
-    /// the folder is not simply repeated.
-    fn remove_new_file(&self, path: &Path) -> Result<(), StoreError> {
-        let store = &self.options.store;
-        match mend::cut(store, path, 0) {
-            Err(error) if error.is_missing() => {}
-            cut => cut?,
+        if file.synced > 0 {
+            self.keep_open(window, file);
         }
-        remove_if_there(store, path)?;
-        let _ = store.remove_dir(parent(path));
         Ok(())
     }
 
@@ -152,13 +139,19 @@ impl<S: Store> Files<S> {
         }
         check_identity(store, dir, Some(self.dir))?;
         let path = self.path(window);
-        if self.existing.contains_key(&window) {
+        let is_new = !self.existing.contains_key(&window);
+        if !is_new {
             check_identity(store, &path, None)?;
         }
-        match store.append(&path) {
+        let file = match store.append(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => self.create(path),
             file => self.open_file(path, file, "open"),
+        }?;
+        if is_new && file.synced > 0 {
+            let why = io::Error::other("something else was put in its place; move it away");
+            return Err(StoreError::new("create", &file.path, why));
         }
+        Ok(file)
     }
 
     fn create(&self, path: PathBuf) -> Result<OpenFile<S::File>, StoreError> {
@@ -231,11 +224,105 @@ impl<F: Handle> OpenFile<F> {
         Ok(())
     }
 
+    /// Removes, durably, what is behind the first `synced` bytes, wherever the file is now; then opens
+    /// the file again, or removes it if nothing in it is durable. What was put in its place stays.
+    fn mend(&mut self, store: &impl Store<File = F>) -> Result<(), StoreError> {
+        let OpenFile { file, path, identity, synced } = self;
+        // Also of a file that is removed next: no crash may bring back what was refused.
+        mend::cut_open(file, path, *synced)?;
+        let reopened = store.append(path);
+        if check_identity(store, path, Some(*identity)).is_err() {
+            return Ok(());
+        }
+        if *synced > 0 {
+            *file = reopened.at("open", path)?;
+            return Ok(());
+        }
+        remove_if_there(store, path)?;
+        // A failed sync of the folder is not simply repeated.
+        let _ = store.remove_dir(parent(path));
+        Ok(())
+    }
+
     fn check_time(&self, is_in_time: bool) -> Result<(), StoreError> {
         if is_in_time {
             return Ok(());
         }
         let why = "it was done only when the window had closed; its opening is taken back";
         Err(StoreError::new("sync", &self.path, io::Error::other(why)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::mesh::ListCap;
+    use crate::record::{Missing, Record};
+    use crate::store::Disk;
+    use crate::window::Wall;
+
+    /// The files of a journal, the window that is written, and the path of its file.
+    struct Home {
+        home: tempfile::TempDir,
+        files: Files<Disk>,
+        window: Window,
+        path: PathBuf,
+    }
+
+    impl Home {
+        fn new() -> Home {
+            let home = tempfile::tempdir().unwrap();
+            let (length, cap) = (Length::MINUTE, ListCap::default());
+            let dir = home.path().to_owned();
+            let options = FileOptions { store: Disk, dir, length, cap, accept_damage: false };
+            let window = length.window_at(Wall::from_millis(0));
+            let path = names::path(home.path(), window, length);
+            Home { files: Files::new(options, &[]).unwrap(), window, path, home }
+        }
+
+        fn append(&mut self, is_in_time: bool) -> Result<(), StoreError> {
+            let record = Record::Missed(Missing { window: self.window, at: self.window.opens() });
+            self.files.append(self.window, &[Entry { ticket: None, record }], || is_in_time)
+        }
+
+        /// Returns what the next append says that is refused.
+        fn refusal(&mut self) -> String {
+            self.append(true).unwrap_err().to_string()
+        }
+    }
+
+    #[test]
+    fn what_was_refused_is_taken_out_of_its_own_file_wherever_that_is() {
+        for lines in [1, 0] {
+            let mut it = Home::new();
+            (0..lines).for_each(|_| it.append(true).unwrap());
+            let acked = fs::read(&it.path).unwrap_or_default();
+            it.append(false).unwrap_err();
+            let (away, foreign) = (it.home.path().join("away"), vec![b'x'; 1000]);
+            fs::rename(&it.path, &away).unwrap();
+            fs::write(&it.path, &foreign).unwrap();
+            it.files.mend().unwrap();
+            assert_eq!(fs::read(&away).unwrap(), acked);
+            assert!(it.refusal().contains("something else"));
+            assert_eq!(fs::read(&it.path).unwrap(), foreign);
+            fs::rename(&away, &it.path).unwrap();
+            it.append(true).unwrap();
+            assert!(fs::read(&it.path).unwrap().len() > acked.len());
+        }
+    }
+
+    #[test]
+    fn a_mended_file_is_written_on_and_a_new_one_made_again() {
+        for lines in [1, 0] {
+            let mut it = Home::new();
+            (0..lines).for_each(|_| it.append(true).unwrap());
+            it.append(false).unwrap_err();
+            it.files.mend().unwrap();
+            assert_eq!(it.path.exists(), lines > 0);
+            it.append(true).unwrap();
+            assert_eq!(fs::read_to_string(&it.path).unwrap().lines().count(), 2 + lines);
+        }
     }
 }

@@ -10,8 +10,12 @@ use super::lines::{FileLines, Line};
 
 /// Cuts a file durably to its first `length` bytes; a shorter file is an error.
 pub(super) fn cut(store: &impl Store, path: &Path, length: u64) -> Result<(), StoreError> {
-    let mut file = store.append(path).at("open", path)?;
-    let found = file.length().at("open", path)?;
+    cut_open(&mut store.append(path).at("open", path)?, path, length)
+}
+
+/// Cuts an open file durably to its first `length` bytes; `path`, which it had, is for the messages.
+pub(super) fn cut_open(file: &mut impl Handle, path: &Path, length: u64) -> Result<(), StoreError> {
+    let found = file.length().at("read", path)?;
     if found < length {
         let why = format!("it was {length} bytes long and is {found}: something else wrote to it");
         return Err(StoreError::new("mend", path, io::Error::other(why)));
