@@ -353,8 +353,11 @@ impl Node {
                 self.discard_closed();
             }
             Err(why) => {
-                if self.documents.note_failed(now, window) {
-                    self.report(Event::DocumentFails(why));
+                if let Some(others) = self.documents.note_failed(now, window) {
+                    self.report(Event::DocumentFails(match others {
+                        0 => why,
+                        _ => format!("{why}; documents that cannot be written either: {others}"),
+                    }));
                 }
             }
         }

@@ -71,6 +71,8 @@ pub(super) struct Documents {
     writing: Option<(Window, Wait)>,
     /// The windows whose document could not be written the last time, or takes too long.
     failing: BTreeSet<Window>,
+    /// Those of them whose failure was reported, each alone or in the count of others.
+    reported: BTreeSet<Window>,
     /// The moment of the monotonic clock from which failures are reported again.
     reports_from: Duration,
 }
@@ -141,6 +143,7 @@ impl Documents {
     pub(super) fn note_written(&mut self, window: Window) {
         self.writing = None;
         self.waiting.remove(&window);
+        self.reported.remove(&window);
         if self.failing.remove(&window) {
             self.retry_now();
         }
@@ -151,20 +154,24 @@ impl Documents {
         self.waiting.values_mut().for_each(|waiting| waiting.due = Duration::ZERO);
     }
 
-    /// Notes that the document of a window could not be written; it is tried again later. Returns
-    /// whether to report that: the first time, but not more often than each `REPORT_INTERVAL`.
-    pub(super) fn note_failed(&mut self, now: Now, window: Window) -> bool {
+    /// Notes that the document of a window could not be written; it is tried again later. Returns,
+    /// if that is to be reported, how many others are in that report: once for each document, but each
+    /// `REPORT_INTERVAL` at most.
+    pub(super) fn note_failed(&mut self, now: Now, window: Window) -> Option<usize> {
         self.writing = None;
         if let Some(waiting) = self.waiting.get_mut(&window) {
             let [first, longest] = RETRY_DELAYS;
             waiting.delay = (2 * waiting.delay).clamp(first, longest);
             waiting.due = now.mono + waiting.delay;
         }
-        let reports = self.failing.insert(window) && now.mono >= self.reports_from;
-        if reports {
-            self.reports_from = now.mono + REPORT_INTERVAL;
+        self.failing.insert(window);
+        if now.mono < self.reports_from || self.reported.contains(&window) {
+            return None;
         }
-        reports
+        self.reports_from = now.mono + REPORT_INTERVAL;
+        let others = self.failing.len() - self.reported.len() - 1;
+        self.reported.clone_from(&self.failing);
+        Some(others)
     }
 
     /// Returns whether the journal of a closed window is still needed for its document.

@@ -361,6 +361,59 @@ fn documents_that_fail_come_after_those_that_never_did_and_wait_though_others_su
 }
 
 #[test]
+fn each_document_that_fails_is_told_once_in_ten_seconds_alone_or_in_a_count() {
+    let (mut documents, mut now) = (Documents::default(), at("11:40:00"));
+    let start = now.mono;
+    let mut told = Vec::new();
+    for minute in ["11:29", "11:30", "11:31", "11:32"] {
+        documents.push_replayed(window(minute));
+    }
+    let mut fail_due = |documents: &mut Documents, now: Now| {
+        while let Some(source) = documents.poll(now) {
+            let others = documents.note_failed(now, source.window());
+            let seconds = (now.mono - start).as_secs();
+            told.extend(others.map(|others| (seconds, source.window(), others)));
+        }
+    };
+    for _ in 0..120 {
+        fail_due(&mut documents, now);
+        now.mono += Duration::from_secs(1);
+    }
+    documents.note_written(window("11:29"));
+    documents.push_replayed(window("11:29"));
+    fail_due(&mut documents, now);
+    // A retry comes 1, 3, 7 and 15 s after the first failure.
+    assert_eq!(
+        told,
+        [(0, window("11:29"), 0), (15, window("11:30"), 2), (120, window("11:29"), 0)]
+    );
+}
+
+#[test]
+fn the_report_of_a_document_that_fails_has_its_reason_and_the_count_of_others() {
+    let minutes = ["11:29", "11:30", "11:31"];
+    let entries =
+        minutes.iter().flat_map(|minute| [registration("11:28:30", minute), opening(minute)]);
+    let mut it = replayed("11:40:00", &minutes, entries.collect());
+    for time in ["11:40:01", "11:40:20"] {
+        while !it.archiving.is_empty() {
+            let window = it.archiving[0].window();
+            it.archived(Err(format!("{window} is full")));
+        }
+        it.wait_until(time);
+    }
+    for _ in 0..2 {
+        it.archived(Err("a folder is in its place".to_owned()));
+    }
+    let told = it.events.iter().filter_map(|event| match event {
+        Event::DocumentFails(why) => Some(why.as_str()),
+        _ => None,
+    });
+    let others = "a folder is in its place; documents that cannot be written either: 1";
+    assert_eq!(told.collect::<Vec<_>>(), ["2026-11-23T11:29:00Z is full", others]);
+}
+
+#[test]
 fn a_retry_waits_longer_each_time_for_a_minute_at_most() {
     let (mut documents, mut now) = (Documents::default(), at("11:30:00"));
     documents.push_replayed(window("11:29"));
