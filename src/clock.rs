@@ -25,7 +25,8 @@ const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 /// The largest step of the wall clock that is believed at once.
 const MAX_STEP: Duration = Duration::from_secs(600);
 
-/// How long a larger step must stand until it is believed.
+/// How long a larger step must stand until it is believed, and the first reading until
+/// [`Clock::proven`].
 const PROBATION: Duration = Duration::from_secs(120);
 
 /// One reading of both clocks.
@@ -80,12 +81,14 @@ pub struct Belief {
     offset: i64,
     /// The offset that is not believed, and when it was first read by the boot-time clock.
     doubted: Option<(i64, Duration)>,
+    /// When the first reading was made, by the boot-time clock.
+    began: Duration,
 }
 
 impl Belief {
     /// Believes a first reading of the wall clock and the boot-time clock.
     pub fn new(wall: Wall, boot: Duration) -> Belief {
-        Belief { offset: wall.millis() - millis(boot), doubted: None }
+        Belief { offset: wall.millis() - millis(boot), doubted: None, began: boot }
     }
 
     /// Judges a reading of both clocks, and returns the time to go by.
@@ -108,6 +111,12 @@ impl Belief {
     /// Returns by how many milliseconds the wall clock was stepped, while that is not believed.
     pub fn doubted_step(&self) -> Option<i64> {
         self.doubted.map(|(offset, _)| offset - self.offset)
+    }
+
+    /// Returns whether the last reading, at `boot`, is not doubted, and the first one was made two
+    /// minutes before or earlier: at a start, any clock is believed.
+    pub fn is_proven(&self, boot: Duration) -> bool {
+        self.doubted.is_none() && boot >= self.began + PROBATION
     }
 }
 
@@ -148,6 +157,14 @@ impl Clock {
     /// Returns by how many milliseconds the wall clock was stepped, while that is not believed.
     pub fn doubted_step(&self) -> Option<i64> {
         belief().as_ref().and_then(Belief::doubted_step)
+    }
+
+    /// Returns the time by which something may be removed for good; `None` for the first two minutes
+    /// of the process, and while the wall clock is not believed.
+    pub fn proven(&self) -> Option<Wall> {
+        let now = self.now();
+        let is_proven = |belief: &Belief| belief.is_proven(self.origin + now.mono);
+        belief().as_ref().is_some_and(is_proven).then_some(now.wall)
     }
 
     /// Sleeps until `alarm`, at most for a second: the caller reads the clock and sleeps again.
@@ -237,6 +254,17 @@ mod tests {
             let off = if minute % 2 == 0 { 2 * DAY } else { -DAY };
             assert_eq!(read(&mut belief, 60 * minute, off), 60_000 * minute as i64);
         }
+    }
+
+    #[test]
+    fn a_clock_is_proven_two_minutes_after_the_start_and_while_it_is_not_doubted() {
+        let mut belief = belief();
+        let mut is_proven = |seconds, off| {
+            read(&mut belief, seconds, off);
+            belief.is_proven(Duration::from_secs(1_000 + seconds))
+        };
+        assert!(!is_proven(0, 0) && !is_proven(119, 0) && is_proven(120, 0));
+        assert!(!is_proven(200, 40 * DAY) && !is_proven(319, 40 * DAY) && is_proven(320, 40 * DAY));
     }
 
     #[test]

@@ -160,7 +160,8 @@ impl Server {
         let registry = Registry::new(rules, secret, clock.now());
         let (registry, journal, found) = replay(registry, &config, &data, clock)?;
         let archive = Archive::new(Disk, data.windows());
-        let archive = ArchiveThread::start(archive, journal.reader(), config.keep)?;
+        let archive =
+            ArchiveThread::start(archive, journal.reader(), config.keep, move || clock.proven())?;
         let Found { windows, notes } = found;
         let node = Node::new(registry, windows, clock.now());
         let (shown, _) = watch::channel(Arc::new(reporter::snapshot(&node, clock)));

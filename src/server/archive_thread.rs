@@ -12,7 +12,7 @@ use crate::node::DocumentSource;
 use crate::registry::WindowReplay;
 use crate::store::Disk;
 use crate::thread::{self, ThreadError};
-use crate::window::Window;
+use crate::window::{Wall, Window};
 
 /// The result of writing a document, or of removing old ones.
 #[derive(Debug)]
@@ -32,16 +32,18 @@ pub(super) struct ArchiveThread {
 }
 
 impl ArchiveThread {
-    /// Starts the thread, which also removes documents older than `keep`; `None` keeps all.
+    /// Starts the thread, which also removes documents older than `keep`; `None` keeps all. `now`
+    /// returns the time, or `None` while that may be wrong.
     pub(super) fn start(
         archive: Archive<Disk>,
         journal: impl WindowReader + 'static,
         keep: Option<Duration>,
+        now: impl Fn() -> Option<Wall> + Send + 'static,
     ) -> Result<ArchiveThread, ThreadError> {
         // One window at a time, and at most two outcomes of it: neither queue is ever full.
         let (sources, to_write) = sync_channel(1);
         let (report, outcomes) = mpsc::channel(2);
-        let writer = Writer { archive, journal, keep, newest: None, report };
+        let writer = Writer { archive, journal, keep, now, newest: None, report };
         thread::start("archive", move || writer.run(to_write))?;
         Ok(ArchiveThread { sources, outcomes })
     }
@@ -60,16 +62,17 @@ impl ArchiveThread {
 }
 
 /// The state of the archive thread.
-struct Writer<R> {
+struct Writer<R, N> {
     archive: Archive<Disk>,
     journal: R,
     keep: Option<Duration>,
+    now: N,
     /// The newest window whose document was written.
     newest: Option<Window>,
     report: mpsc::Sender<Outcome>,
 }
 
-impl<R: WindowReader> Writer<R> {
+impl<R: WindowReader, N: Fn() -> Option<Wall>> Writer<R, N> {
     fn run(mut self, to_write: Receiver<DocumentSource>) {
         for source in to_write {
             let window = source.window();
@@ -107,11 +110,12 @@ impl<R: WindowReader> Writer<R> {
     }
 
     /// Removes the documents of one day that is older than `keep`, counted from the newest window
-    /// that was written: a clock that is wrong for a while removes nothing.
+    /// that was written, or from now if that is earlier; nothing while the time may be wrong.
     fn prune(&mut self, written: Window) {
-        self.newest = self.newest.max(Some(written));
-        let (Some(keep), Some(newest)) = (self.keep, self.newest) else { return };
-        match self.archive.prune(newest.opens(), keep) {
+        let newest = written.max(self.newest.unwrap_or(written));
+        self.newest = Some(newest);
+        let (Some(keep), Some(now)) = (self.keep, (self.now)()) else { return };
+        match self.archive.prune(newest.opens().min(now), keep) {
             Ok(None) => {}
             Ok(Some(day)) => {
                 tracing::info!(day = %day.display(), "documents removed: older than --keep");
@@ -123,5 +127,44 @@ impl<R: WindowReader> Writer<R> {
     /// Sends an outcome to the owner of the thread, who may be gone while the registry stops.
     fn tell(&self, outcome: Outcome) {
         let _ = self.report.blocking_send(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::journal::ReadError;
+
+    struct NoJournal;
+
+    impl WindowReader for NoJournal {
+        fn read(&self, _: Window, _: &mut dyn FnMut(Replayed)) -> Result<(), ReadError> {
+            unreachable!("nothing is read")
+        }
+    }
+
+    #[test]
+    fn documents_are_removed_by_a_proven_clock_or_by_the_newest_window_if_that_is_earlier() {
+        let home = tempfile::tempdir().unwrap();
+        let old = home.path().join("2026-10-01");
+        std::fs::create_dir(&old).unwrap();
+        let archive = Archive::new(Disk, home.path().to_owned());
+        let (keep, report) = (Some(Duration::from_secs(30 * 86_400)), mpsc::channel(2).0);
+        let (moment, newest) = (Cell::new(None), None);
+        let now = || moment.get();
+        let mut writer = Writer { archive, journal: NoJournal, keep, now, newest, report };
+        let mut removes = |written: &str, now: Option<&str>| {
+            moment.set(now.map(|now| now.parse().unwrap()));
+            writer.prune(written.parse().unwrap());
+            !old.exists()
+        };
+        let (october, november, next) =
+            ("2026-10-31T23:59:00Z", "2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z");
+        assert!(!removes(october, Some(next)), "the newest window is not so late");
+        assert!(!removes(next, None), "the clock is in doubt");
+        assert!(!removes(next, Some(october)), "the windows are of a clock that was wrong");
+        assert!(removes(november, Some(november)));
     }
 }

@@ -68,7 +68,7 @@ async fn task(home: &tempfile::TempDir) -> (RegistryTask, Archive, Vec<Window>) 
     let windows = write_journal(&config, clock.now()).await;
     let Server { gate, node, journal, shown, data, .. } = Server::start(config, clock).unwrap();
     let documents = Archive::new(Disk, data.windows());
-    let archive = ArchiveThread::start(documents.clone(), journal.reader(), None).unwrap();
+    let archive = ArchiveThread::start(documents.clone(), journal.reader(), None, || None).unwrap();
     let sockets = Arc::new(Sockets::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap());
     let workers = Workers::start(0, &sockets, &gate, &watch::channel(Vec::new()).1, clock);
     let reporter = Reporter::new(shown, mpsc::channel(64).0);
@@ -113,7 +113,8 @@ async fn a_document_that_cannot_be_made_is_told_with_the_reason() {
     let windows = write_journal(&config, clock.now()).await;
     let Server { journal, data, .. } = Server::start(config, clock).unwrap();
     let archive = Archive::new(Disk, data.windows());
-    let mut thread = ArchiveThread::start(archive.clone(), journal.reader(), None).unwrap();
+    let mut thread =
+        ArchiveThread::start(archive.clone(), journal.reader(), None, || None).unwrap();
     let next = Length::MINUTE.window_at(clock.now().wall.plus(Duration::from_secs(3600)));
     for (window, said) in [(next, Some("no journal of")), (windows[0], None)] {
         thread.write(DocumentSource::Journal(window));
@@ -145,8 +146,8 @@ async fn documents_are_removed_by_their_distance_from_the_newest_that_was_writte
         let document = crate::archive::Document::new(window, closes, None, nobody);
         archive.write(&document, Length::MINUTE).unwrap();
     }
-    let thread = ArchiveThread::start(archive.clone(), journal.reader(), Some(5 * day));
-    let mut thread = thread.unwrap();
+    let (keep, now) = (Some(5 * day), move || Some(clock.now().wall));
+    let mut thread = ArchiveThread::start(archive.clone(), journal.reader(), keep, now).unwrap();
     for window in &windows[..2] {
         // Once the second is written, the removal after the first is done.
         thread.write(DocumentSource::Journal(*window));

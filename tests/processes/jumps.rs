@@ -135,6 +135,18 @@ fn a_clock_that_jumps_far_is_not_believed_until_it_has_stood_for_two_minutes() {
 }
 
 #[test]
+fn a_start_while_the_clock_is_wrong_removes_no_document() {
+    let Some(faketime) = Faketime::find() else { return };
+    let mut jumping = Jumping::start(faketime);
+    jumping.faketime.set(40 * DAY);
+    jumping.restart();
+    // What is to be removed goes once a document is written, and before the next one is.
+    jumping.registers("ana", 40 * DAY);
+    jumping.registers("ben", 40 * DAY);
+    assert!(jumping.old.exists(), "a document is gone");
+}
+
+#[test]
 fn a_start_at_a_time_that_has_no_windows_is_refused() {
     let Some(faketime) = Faketime::find() else { return };
     for offset in [-70 * 365 * DAY, 8000 * 365 * DAY] {
