@@ -81,7 +81,7 @@ pub struct Config {
     pub hosts: Vec<HostName>,
     /// The most connections at once, as far as open files allow; never more than [`MAX_CONNECTIONS`].
     pub connections: usize,
-    /// Clients that may have as many connections as there are, and not only a quarter.
+    /// Clients that may have all connections and large answers, and not only a quarter.
     pub trust: Vec<IpNet>,
 }
 
@@ -114,13 +114,14 @@ impl Status {
         let addr = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let most = config.connections.min(listen::MAX_CONNECTIONS);
-        let (places, refusals) = (Places::new(most, config.trust), Refusals::new());
+        let refusals = Refusals::new();
+        let large = LargeTexts::new(config.trust.clone(), refusals.clone());
+        let places = Places::new(most, config.trust);
         let documents = Documents::new(config.windows)?;
         let hosts = Hosts::new(addr, config.hosts);
         let (feed, writer) = Feed::new(snapshots, clock, most);
         let metrics = Metrics::new(&feed, &refusals, places.clone());
-        let large = LargeTexts::new(refusals.clone());
-        let current = Current::new(LargeTexts::new(refusals.clone()));
+        let current = Current::new(LargeTexts::shared(refusals.clone()));
         let site = Site { clock, feed, current, documents, hosts, large, metrics, refusals };
         let runtime = Runtime::new()?;
         let (stop, stopped) = oneshot::channel();

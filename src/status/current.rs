@@ -1,10 +1,11 @@
 //! Answers `/api/v1/window`: the current window's members by room, and the next one's count.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,12 @@ const MAX_PEERS: usize = 10_000;
 
 /// The most rooms in a response.
 const MAX_ROOMS: usize = 1000;
+
+/// The most bytes of a peer in a response: a name of 64, an address of 58, a time of 24, and the keys.
+const MAX_PEER_BYTES: usize = 192;
+
+/// The most bytes of a room in a response, without its peers: a name of 32, a count of 20, and the keys.
+const MAX_ROOM_BYTES: usize = 96;
 
 /// A cache of the current window's rooms as JSON, with the default limit: made once a window, and
 /// shared by all who read it.
@@ -68,15 +75,20 @@ struct RoomBody<'a> {
 /// Answers `/api/v1/window` with the current window and its rooms, the largest first.
 pub(super) async fn show(
     State(site): State<Arc<Site>>,
+    Extension(client): Extension<IpAddr>,
     params: Result<Query<Params>, QueryRejection>,
 ) -> Response {
-    match answer(&site, params) {
+    match answer(&site, client, params) {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     }
 }
 
-fn answer(site: &Site, params: Result<Query<Params>, QueryRejection>) -> Result<Response, Problem> {
+fn answer(
+    site: &Site,
+    client: IpAddr,
+    params: Result<Query<Params>, QueryRejection>,
+) -> Result<Response, Problem> {
     let Query(params) = params?;
     let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
     if limit > MAX_LIMIT {
@@ -90,7 +102,7 @@ fn answer(site: &Site, params: Result<Query<Params>, QueryRejection>) -> Result<
     let (current, now) = (&snapshot.current, site.clock.now().wall);
     let rooms = match room {
         None if limit == DEFAULT_LIMIT => site.current.rooms(current)?,
-        room => site.large.hold(write_rooms(current, room.as_ref(), limit)?)?,
+        room => write(&site.large, client, current, room.as_ref(), limit)?,
     };
     let opened = current.opened();
     let body = WindowBody {
@@ -126,10 +138,31 @@ impl Current {
         {
             return Ok(rooms.clone());
         }
-        let rooms = self.texts.hold(write_rooms(current, None, DEFAULT_LIMIT)?)?;
+        let rooms = write(&self.texts, reply::ALL, current, None, DEFAULT_LIMIT)?;
         *written = Some((current.window(), rooms.clone()));
         Ok(rooms)
     }
+}
+
+/// Writes the rooms that a response shows, if there is a place for so large a text.
+fn write(
+    texts: &LargeTexts,
+    client: IpAddr,
+    current: &FinalizedWindow,
+    room: Option<&Room>,
+    limit: usize,
+) -> Result<Bytes, Problem> {
+    let most = most_bytes(current, room, limit);
+    texts.write(client, most, || write_rooms(current, room, limit))
+}
+
+/// Returns how many bytes the rooms that a response shows have at most.
+fn most_bytes(current: &FinalizedWindow, room: Option<&Room>, limit: usize) -> usize {
+    let wanted =
+        current.rosters().iter().filter(|roster| room.is_none_or(|it| it == roster.room()));
+    let shown = wanted.map(|roster| roster.len().min(limit));
+    let (rooms, peers) = shown.fold((0, 0), |(rooms, peers), shown| (rooms + 1, peers + shown));
+    2 + rooms.min(MAX_ROOMS) * MAX_ROOM_BYTES + peers.min(MAX_PEERS) * MAX_PEER_BYTES
 }
 
 fn write_rooms(
@@ -210,10 +243,35 @@ mod tests {
         assert_eq!(shown(&write_rooms(&window, Some(&"d".parse().unwrap()), 9).unwrap()), []);
     }
 
+    #[test]
+    fn no_text_is_longer_than_is_said_before_it_is_written() {
+        let opens = Length::MINUTE.window_at(Wall::from_millis(0));
+        let mut next = crate::roster::NextWindow::new(opens, Length::MINUTE, ListCap::default());
+        for (room, port) in (0..40_u16).map(|member| (member % 7, 65_535 - member)) {
+            let mut ip = std::net::Ipv6Addr::from([255; 16]).segments();
+            ip[0] = 0xfe80;
+            let peer = std::net::SocketAddrV6::new(ip.into(), port, 0, u32::MAX);
+            let path = Path::new(peer.into(), peer.ip().to_owned().into());
+            let (name, room) =
+                ("n".repeat(64).parse().unwrap(), format!("{}{room}", "r".repeat(31)));
+            let profile = Profile { name: Some(name), room: room.parse().unwrap(), lan: None };
+            let registered = "9999-12-31T23:59:59.999Z".parse().unwrap();
+            next.register(Member { path, id: None, profile, registered, heard: 0 }, None);
+        }
+        let window = next.finalize(Some(opens.opens()), &Secret::from_bytes([7; 32]));
+        for (limit, room) in
+            [0, 1, 3, 1000].into_iter().flat_map(|limit| [(limit, false), (limit, true)])
+        {
+            let room = room.then(|| window.rosters()[0].room());
+            let text = write_rooms(&window, room, limit).unwrap();
+            assert!(text.len() <= most_bytes(&window, room, limit), "{limit}: {}", text.len());
+        }
+    }
+
     #[tokio::test]
     async fn rooms_are_written_once_a_window_and_all_responses_share_them() {
-        let texts = || LargeTexts::new(super::super::Refusals::new());
-        let (current, first) = (Current::new(texts()), window(&[("a", 1)]));
+        let texts = LargeTexts::shared(super::super::Refusals::new());
+        let (current, first) = (Current::new(texts), window(&[("a", 1)]));
         let written = current.rooms(&first).unwrap();
         for _ in 0..2 {
             let rooms = current.rooms(&first).unwrap();

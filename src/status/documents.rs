@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
@@ -30,6 +31,9 @@ const DEFAULT_LIMIT: usize = 60;
 
 /// The largest `?limit=` that is accepted.
 const MAX_LIMIT: usize = 1000;
+
+/// The most bytes of a window in a list: with a time of 20 and three counts of 20.
+const MAX_LISTED_BYTES: usize = 160;
 
 /// The most bytes of documents that are read for one list. Windows beyond that are listed without
 /// counts, until their own documents are requested.
@@ -245,6 +249,7 @@ impl Listed {
 /// Answers `/api/v1/windows` with a list of past windows, newest first.
 pub(super) async fn list(
     State(site): State<Arc<Site>>,
+    Extension(client): Extension<IpAddr>,
     params: Result<Query<Params>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let most = params?.limit.unwrap_or(DEFAULT_LIMIT);
@@ -259,7 +264,8 @@ pub(super) async fn list(
         reader.list((most, next), past, is_wanted)
     };
     let windows = site.documents.count(list).await.map_err(|failure| failed(&site, failure))?;
-    let text = site.large.hold(reply::text(&List { windows })?)?;
+    let most = windows.len() * MAX_LISTED_BYTES;
+    let text = site.large.write(client, most, || reply::text(&List { windows }))?;
     Ok(reply::json_text(StatusCode::OK, [text, Bytes::from_static(b"\n")]))
 }
 
@@ -405,6 +411,16 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let archive = Arc::new(Archive::new(Disk, home.path().join("windows")));
         (home, Reader { archive, cache: Arc::default() })
+    }
+
+    #[test]
+    fn no_window_of_a_list_is_longer_than_is_said_before_it_is_written() {
+        let window = "9999-12-31T23:59:59Z".parse().unwrap();
+        let (most, late_ms, missed) = (Some(usize::MAX), Some(u64::MAX), Some(false));
+        let listed =
+            Listed { window, members: most, rooms: most, late_ms, missed, document: false };
+        let text = reply::text(&[listed]).unwrap();
+        assert!(text.len() <= MAX_LISTED_BYTES, "{}", text.len());
     }
 
     #[test]

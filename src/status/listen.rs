@@ -2,11 +2,15 @@
 //! holds one for seconds only, and a bounded amount of memory.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
@@ -77,7 +81,8 @@ pub(super) async fn serve(
                 Ok((stream, from)) => match rules.places.take(from.ip()) {
                     Ok(place) => {
                         let (rules, stopping) = (rules.clone(), stopping.clone());
-                        connections.spawn(serve_connection(stream, rules, stopping, place));
+                        let client = from.ip();
+                        connections.spawn(serve_connection(stream, client, rules, stopping, place));
                     }
                     Err(why) => refuse(&stream, &rules.refusals, why),
                 },
@@ -102,6 +107,7 @@ fn refuse(stream: &TcpStream, refusals: &Refusals, why: Refusal) {
 
 async fn serve_connection(
     stream: TcpStream,
+    client: IpAddr,
     rules: Arc<Rules>,
     mut stopping: watch::Receiver<()>,
     place: Place,
@@ -111,16 +117,18 @@ async fn serve_connection(
         true => (&rules.checks, CHECK_TIMEOUT),
         false => (&rules.all, Duration::MAX),
     };
+    let service = TowerToHyperService::new(router.clone());
+    let answer = |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(client);
+        service.call(request)
+    };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .keep_alive(!place.is_for_checks())
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_BUFFER_BYTES)
-        .serve_connection(
-            Paced::new(stream, rules.clock),
-            TowerToHyperService::new(router.clone()),
-        );
+        .serve_connection(Paced::new(stream, rules.clock), service_fn(answer));
     let served = timeout(longest, async {
         tokio::select! {
             served = &mut connection => return served,

@@ -1,5 +1,5 @@
 //! Counts the connections: how many there are, how many of one address, and whether the next one is
-//! among the last, which are kept for health checks.
+//! among the last, which are kept for health checks. Large answers are counted in the same way.
 //!
 //! Without these a crowd of viewers would make an orchestrator end a registry that is well.
 
@@ -19,7 +19,7 @@ const MAX_FOR_CHECKS: usize = 16;
 /// How many connections an address may have at least: a browser opens six to a server, and streams.
 const LEAST_PER_ADDRESS: usize = 8;
 
-/// The places for connections, shared by all clones.
+/// The places for connections, or for large answers, shared by all clones.
 #[derive(Clone, Debug)]
 pub(super) struct Places(Arc<Shared>);
 
@@ -39,7 +39,7 @@ struct Taken {
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// The place of one connection, free again when this is dropped.
+/// The place of one connection or large answer, free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
@@ -57,7 +57,14 @@ impl Places {
         Places(Arc::new(Shared { for_anything, for_checks, per_address, trust, taken }))
     }
 
-    /// Takes a place for a connection from `ip`: one for health checks only if there is no other.
+    /// Creates places for `most` answers: at most `per_address` for one address, or IPv6 /64, unless
+    /// it is in `trust`.
+    pub(super) fn of_answers(most: usize, per_address: usize, trust: Vec<IpNet>) -> Places {
+        let (for_anything, for_checks, taken) = (most, 0, Mutex::default());
+        Places(Arc::new(Shared { for_anything, for_checks, per_address, trust, taken }))
+    }
+
+    /// Takes a place for a client at `ip`: one for health checks only if there is no other.
     pub(super) fn take(&self, ip: IpAddr) -> Result<Place, Refusal> {
         let (shared, ip) = (&*self.0, ip.to_canonical());
         let address = network(ip);

@@ -1,6 +1,7 @@
 //! Builds responses in JSON, errors included.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -9,10 +10,11 @@ use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use ipnet::IpNet;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Site;
+use super::places::{Place, Places};
 use super::refusals::{Refusal, Refusals};
 
 /// The length in bytes up to which a text is small: as many as there are connections may be in
@@ -50,16 +52,19 @@ pub(super) fn json_body(status: StatusCode, body: Body) -> Response {
     (status, [(header::CONTENT_TYPE, kind)], body).into_response()
 }
 
+/// Whom a text is for that many read, instead of a client's address.
+pub(super) const ALL: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// Limits how many large texts are in memory until the last client has read them.
 pub(super) struct LargeTexts {
-    places: Arc<Semaphore>,
+    places: Places,
     refusals: Refusals,
 }
 
 /// A large text, and its place among those that may be in memory.
 struct LargeText {
     text: Vec<u8>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl AsRef<[u8]> for LargeText {
@@ -69,25 +74,42 @@ impl AsRef<[u8]> for LargeText {
 }
 
 impl LargeTexts {
-    /// Creates the limit; what does not fit is counted in `refusals`.
-    pub(super) fn new(refusals: Refusals) -> LargeTexts {
-        LargeTexts { places: Arc::new(Semaphore::new(MAX_LARGE_TEXTS)), refusals }
+    /// Creates the limit: a quarter of the texts may be for one address that is not in `trust`. What
+    /// does not fit is counted in `refusals`.
+    pub(super) fn new(trust: Vec<IpNet>, refusals: Refusals) -> LargeTexts {
+        let places = Places::of_answers(MAX_LARGE_TEXTS, MAX_LARGE_TEXTS / 4, trust);
+        LargeTexts { places, refusals }
     }
 
-    /// Returns a text that all its readers share; fails if it is large and as many as may be are
-    /// being read.
-    pub(super) fn hold(&self, mut text: Vec<u8>) -> Result<Bytes, Problem> {
-        text.shrink_to_fit();
-        if text.len() <= SMALL_TEXT {
-            return Ok(text.into());
-        }
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+    /// Creates a limit of texts that are for all.
+    pub(super) fn shared(refusals: Refusals) -> LargeTexts {
+        let places = Places::of_answers(MAX_LARGE_TEXTS, MAX_LARGE_TEXTS, Vec::new());
+        LargeTexts { places, refusals }
+    }
+
+    /// Writes a text of at most `most` bytes for `client`, which all its readers share; if it may be
+    /// large and as many as may be are being read, fails before it is written.
+    pub(super) fn write(
+        &self,
+        client: IpAddr,
+        most: usize,
+        write: impl FnOnce() -> Result<Vec<u8>, Problem>,
+    ) -> Result<Bytes, Problem> {
+        let place = (most > SMALL_TEXT).then(|| self.places.take(client)).transpose();
+        let place = place.map_err(|_| {
             self.refusals.count(Refusal::TooManyLargeAnswers);
             let reason = "as many large answers are being read as there may be: ask again, or for \
                           less (?limit=)";
-            return Err(Problem::busy(Refusal::TooManyLargeAnswers.name(), reason));
-        };
-        Ok(Bytes::from_owner(LargeText { text, _place: place }))
+            Problem::busy(Refusal::TooManyLargeAnswers.name(), reason)
+        })?;
+        let mut text = write()?;
+        text.shrink_to_fit();
+        match place {
+            Some(place) if text.len() > SMALL_TEXT => {
+                Ok(Bytes::from_owner(LargeText { text, _place: place }))
+            }
+            _ => Ok(text.into()),
+        }
     }
 }
 
@@ -190,8 +212,8 @@ mod tests {
 
     #[test]
     fn a_large_text_has_its_place_until_the_last_reader_is_done() {
-        let texts = LargeTexts::new(Refusals::new());
-        let hold = |length| texts.hold(vec![b'1'; length]);
+        let texts = LargeTexts::shared(Refusals::new());
+        let hold = |length| texts.write(ALL, length, || Ok(vec![b'1'; length]));
         let large: Vec<Bytes> =
             (0..MAX_LARGE_TEXTS).map(|_| hold(SMALL_TEXT + 1).unwrap()).collect();
         let second = large[0].clone();
@@ -200,8 +222,26 @@ mod tests {
         let refused = hold(SMALL_TEXT + 1).unwrap_err();
         assert_eq!((refused.status.as_u16(), refused.word), (503, "too_many_large_answers"));
         assert!(hold(SMALL_TEXT).is_ok(), "small ones need none");
+        let unwritten = texts.write(ALL, SMALL_TEXT + 1, || unreachable!("it has no place"));
+        assert!(unwritten.is_err());
         drop(second);
         assert!(hold(SMALL_TEXT + 1).is_ok());
         drop(more);
+        let small: Vec<Bytes> = (0..=MAX_LARGE_TEXTS)
+            .map(|_| texts.write(ALL, SMALL_TEXT + 1, || Ok(Vec::new())).unwrap())
+            .collect();
+        assert!(small.iter().all(Bytes::is_empty), "what turns out small keeps none");
+    }
+
+    #[test]
+    fn an_address_has_a_quarter_of_the_large_texts_and_a_trusted_one_all() {
+        let texts = LargeTexts::new(vec!["192.0.2.9/32".parse().unwrap()], Refusals::new());
+        let write = |client: [u8; 4]| {
+            texts.write(client.into(), SMALL_TEXT + 1, || Ok(vec![b'1'; SMALL_TEXT + 1])).ok()
+        };
+        let all = |client| std::iter::from_fn(|| write(client)).collect::<Vec<Bytes>>();
+        let (one, other) = (all([192, 0, 2, 1]), all([192, 0, 2, 2]));
+        assert_eq!((one.len(), other.len()), (4, 4));
+        assert_eq!(all([192, 0, 2, 9]).len(), 8);
     }
 }

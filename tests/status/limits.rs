@@ -153,6 +153,34 @@ fn a_full_house_answers_health_checks_and_says_so_to_others() {
     registry.serves();
 }
 
+/// Returns whether a connection is answered with 200; the rest of the answer is not read.
+fn is_answered(mut stream: &TcpStream) -> bool {
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).is_ok() && &status == b"HTTP/1.1 200"
+}
+
+/// A client address other than 127.0.0.1 is there without configuration on Linux alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn one_address_has_a_quarter_of_the_large_answers_unless_it_is_trusted() {
+    let home = HIT7.home();
+    let day = home.data().join("windows/2026-01-01");
+    std::fs::create_dir_all(&day).unwrap();
+    for minute in 0..1000 {
+        std::fs::write(day.join(format!("{:02}-{:02}.json", minute / 60, minute % 60)), "")
+            .unwrap();
+    }
+    let flags = [&PAGE[..], &["--trust", "127.0.0.3/32"]].concat();
+    let registry = home.start(home.command(&flags));
+    let readers = |from: [u8; 4], count: usize| -> Vec<TcpStream> {
+        let ask = |_| ask_from(from, registry.http(), "/api/v1/windows?limit=1000");
+        (0..count).map(ask).filter(is_answered).collect()
+    };
+    let slow = readers([127, 0, 0, 2], 16);
+    assert_eq!((slow.len(), turned_away(&registry, "too_many_large_answers")), (4, 12));
+    assert_eq!(readers([127, 0, 0, 3], 12).len(), 12);
+}
+
 /// A client address other than 127.0.0.1 is there without configuration on Linux alone.
 #[cfg(target_os = "linux")]
 #[test]
@@ -161,11 +189,7 @@ fn one_address_has_a_quarter_of_the_connections_unless_it_is_trusted() {
     let streams = |from: [u8; 4], count: usize| -> usize {
         let ask = |_| ask_from(from, registry.http(), "/api/v1/events");
         let streams: Vec<_> = (0..count).map(ask).collect();
-        let answered = |mut stream: &TcpStream| {
-            let mut status = [0; 12];
-            stream.read_exact(&mut status).is_ok() && &status == b"HTTP/1.1 200"
-        };
-        streams.iter().filter(|stream| answered(stream)).count()
+        streams.iter().filter(|stream| is_answered(stream)).count()
     };
     assert_eq!(streams([127, 0, 0, 2], 130), 128);
     assert_eq!(turned_away(&registry, "too_many_from_address"), 2);
