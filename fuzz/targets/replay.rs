@@ -168,7 +168,9 @@ fn good_start(file: &[u8]) -> (Vec<Record>, usize) {
         let Some(text) = line.strip_suffix(b"\n") else { break };
         match (number, Record::read_line(text, header)) {
             (0, _) => match Header::read_line(text) {
-                Ok(read) if read == Header { cap: read.cap, ..header } => header = read,
+                Ok(read) if read == Header { cap: read.cap, ..header } => {
+                    header.cap = read.cap.or(header.cap);
+                }
                 _ => break,
             },
             (_, Err(_)) => break,
@@ -181,6 +183,19 @@ fn good_start(file: &[u8]) -> (Vec<Record>, usize) {
         end += line.len();
     }
     (records, end)
+}
+
+/// The file with a header that has all settings, also if it was of format 1.
+fn with_settings(file: &[u8]) -> Vec<u8> {
+    let first = file.iter().position(|byte| *byte == b'\n').unwrap_or_default();
+    match Header::read_line(&file[..first]) {
+        Ok(read) if read.cap.is_none() => {
+            let mut mended = Vec::new();
+            header().write_line(&mut mended);
+            [&mended, &file[first + 1..]].concat()
+        }
+        _ => file.to_vec(),
+    }
 }
 
 /// Where the batch of the last valid record begins.
@@ -217,7 +232,7 @@ fn check_file(file: &[u8], whole: &[u8]) {
             assert!(notes.iter().all(is_crash), "{notes:?}");
             let is_torn = !file[end..].contains(&b'\n');
             assert!(is_torn || end as u64 >= last_batch(file), "cut off before the last batch");
-            assert_eq!(read(&disk, &path()).unwrap_or_default(), file[..end]);
+            assert_eq!(read(&disk, &path()).unwrap_or_default(), with_settings(&file[..end]));
         }
         Err(OpenError::Damaged { copy, .. }) => {
             assert!(!is_whole && (end as u64) < last_batch(file));

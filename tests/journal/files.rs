@@ -146,22 +146,49 @@ fn what_was_written_before_a_later_window_was_synced() {
     }
 }
 
+/// Rewrites the lines of a journal file as format 1 had them.
+fn format_1(lines: &mut Vec<String>) {
+    for line in lines {
+        let mut fields =
+            line.split(",\"crc\"").next().unwrap().replace("\"format\":2", "\"format\":1");
+        while let Some(start) = fields.find(",\"batch\":").or(fields.find(",\"peers\":")) {
+            let end =
+                fields[start + 1..].find([',', '}']).map_or(fields.len(), |len| start + 1 + len);
+            fields.replace_range(start..end, "");
+        }
+        *line = format!("{fields},\"crc\":\"{:08x}\"}}\n", crc32fast::hash(fields.as_bytes()));
+    }
+}
+
+#[test]
+fn a_journal_of_format_1_gets_its_settings_once_and_is_format_2_then() {
+    let home = Home::new();
+    for stem in ["23-58", "23-59"] {
+        home.edit(stem, format_1);
+    }
+    let caps = |peers| {
+        let mut caps = Vec::new();
+        let mut fold = |replayed| match replayed {
+            Replayed::Begin(header) => caps.push(header.cap),
+            Replayed::Record(Record::Open(opening)) => caps.push(opening.cap),
+            Replayed::Record(_) => {}
+        };
+        let (dir, length, cap) = (home.dir(), Length::MINUTE, ListCap::new(peers));
+        let options = FileOptions { store: Disk, dir, length, cap, accept_damage: false };
+        FileJournal::open(options, &mut fold).unwrap();
+        caps
+    };
+    assert_eq!(caps(8), [Some(ListCap::new(8)); 3], "of both windows and an opening");
+    assert_eq!(caps(100), [Some(ListCap::new(8)); 3]);
+    assert_eq!(home.open(false).unwrap().2.len(), home.records.len());
+    let text = std::fs::read_to_string(home.file("23-58")).unwrap();
+    assert!(text.starts_with(r#"{"type":"window","format":2,"#), "{text}");
+    assert!(!home.file("23-58.jsonl.damaged-1").with_extension("").exists());
+}
+
 #[test]
 fn a_journal_of_format_1_has_no_batches_and_is_continued() {
     let home = Home::new();
-    let format_1 = |lines: &mut Vec<String>| {
-        for line in lines {
-            let mut fields =
-                line.split(",\"crc\"").next().unwrap().replace("\"format\":2", "\"format\":1");
-            while let Some(start) = fields.find(",\"batch\":").or(fields.find(",\"peers\":")) {
-                let end = fields[start + 1..]
-                    .find([',', '}'])
-                    .map_or(fields.len(), |len| start + 1 + len);
-                fields.replace_range(start..end, "");
-            }
-            *line = format!("{fields},\"crc\":\"{:08x}\"}}\n", crc32fast::hash(fields.as_bytes()));
-        }
-    };
     home.edit("23-59", format_1);
     assert_eq!(home.open(false).unwrap().2, home.records);
     home.edit("23-59", |lines| make_hole(&mut lines[4]));

@@ -28,6 +28,8 @@ pub(super) struct Lines<R> {
     named: JournalFileName,
     /// The file's header; until the first line was read, and if that is damaged, the assumed one.
     header: Header,
+    /// Whether the file is of format 1, whose header has no list cap: the assumed one is taken.
+    lacks_cap: bool,
     line: Vec<u8>,
     number: u64,
     start: u64,
@@ -38,11 +40,12 @@ pub(super) struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     /// Makes a reader of the file `named`. `assumed` is used as the header if the file's own is
-    /// damaged.
+    /// damaged, and its list cap if the file has none.
     pub(super) fn new(reader: R, named: &JournalFileName, assumed: Header) -> Lines<R> {
         let (named, line) = (named.clone(), Vec::new());
-        let (batch, has_ended) = (0, false);
-        Lines { reader, named, header: assumed, line, number: 0, start: 0, batch, has_ended }
+        let (lacks_cap, has_ended) = (false, false);
+        let (number, start, batch) = (0, 0, 0);
+        Lines { reader, named, header: assumed, lacks_cap, line, number, start, batch, has_ended }
     }
 
     /// Reads the next line; `None` at the end.
@@ -59,10 +62,14 @@ impl<R: BufRead> Lines<R> {
             Some((1.., line)) if self.judge(line).is_ok() => Err(LineError::Checksum),
             _ => Ok((Line::Torn, self.batch)),
         };
-        let (line, batch) = line.unwrap_or_else(|why| (Line::Bad(why), self.batch));
+        let (mut line, batch) = line.unwrap_or_else(|why| (Line::Bad(why), self.batch));
         self.batch = batch;
-        match line {
-            Line::Header(header) => self.header = header,
+        match &mut line {
+            Line::Header(header) => {
+                self.lacks_cap = header.cap.is_none();
+                header.cap = header.cap.or(self.header.cap);
+                self.header = *header;
+            }
             Line::Record(Record::Open(_) | Record::Missed(_)) => self.has_ended = true,
             _ => {}
         }
@@ -98,6 +105,11 @@ impl<R: BufRead> Lines<R> {
     /// Returns the file's header, or the assumed one if the file's own is damaged.
     pub(super) fn header(&self) -> Header {
         self.header
+    }
+
+    /// Returns whether the file's own header has no list cap, as in format 1.
+    pub(super) fn lacks_cap(&self) -> bool {
+        self.lacks_cap
     }
 
     /// Returns the bytes of the line that was read last, with its newline.

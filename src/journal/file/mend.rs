@@ -80,7 +80,8 @@ fn same_bytes(one: Box<dyn Read>, other: Box<dyn Read>) -> io::Result<bool> {
     }
 }
 
-/// Replaces a file by one with its header and its undamaged lines, before and after the damage.
+/// Replaces a file by one with its header, in the format of today, and its undamaged lines, before and
+/// after the damage.
 pub(super) fn rewrite(
     store: &impl Store,
     path: &Path,
@@ -90,12 +91,12 @@ pub(super) fn rewrite(
         let mut buffer = Vec::new();
         while let Some(line) = lines.next()? {
             match line {
-                Line::Header(_) | Line::Record(_) => file.write_all(lines.bytes())?,
-                Line::Bad(_) if lines.number() == 1 => {
+                Line::Record(_) => file.write_all(lines.bytes())?,
+                Line::Header(_) | Line::Bad(_) if lines.number() == 1 => {
                     lines.header().write_line(&mut buffer);
                     file.write_all(&buffer)?;
                 }
-                Line::Bad(_) | Line::Torn => {}
+                Line::Header(_) | Line::Bad(_) | Line::Torn => {}
             }
         }
         Ok(())

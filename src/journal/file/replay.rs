@@ -91,6 +91,10 @@ impl<'a, S: Store> Replay<'a, S> {
             // Not even the header was written to its end.
             return Ok(mend::remove(self.store, &named.path)?);
         }
+        if lines.lacks_cap() {
+            // Once for all: what is told of a window stands, whatever `--peers` the next start has.
+            mend::rewrite(self.store, &named.path, self.lines(named)?)?;
+        }
         self.headers.push(header);
         Ok(self.make_durable(&named.path)?)
     }
