@@ -44,9 +44,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Returns the identity of the file or folder at `path`.
     fn identity(&self, path: &Path) -> io::Result<Identity>;
+    /// Keeps a folder open, and so its identity as it is, until the result is dropped.
+    fn hold(&self, dir: &Path) -> io::Result<Box<dyn Send>>;
 }
 
-/// The identity of a file or folder, which stays the same when it is renamed: device and inode.
+/// The identity of a file or folder, which stays the same when it is renamed: device and inode. Some
+/// file systems (FUSE, CIFS) give what nobody has open another inode number at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity(pub u64, pub u64);
 
@@ -163,6 +166,10 @@ impl Store for Disk {
     fn identity(&self, path: &Path) -> io::Result<Identity> {
         let found = fs::symlink_metadata(path)?;
         Ok(Identity(found.dev(), found.ino()))
+    }
+
+    fn hold(&self, dir: &Path) -> io::Result<Box<dyn Send>> {
+        Ok(Box::new(fs::File::open(dir)?))
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor, ErrorKind, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use hit7::store::{Handle, Identity, Item, Kind, Store};
 
@@ -84,6 +84,9 @@ struct World {
     /// The names of a failed sync of their folder, which later syncs do not make durable.
     stale: BTreeSet<PathBuf>,
     contents: Vec<Content>,
+    /// Who holds a folder, if anybody does, and the number that all folders have.
+    holder: Weak<()>,
+    folder: u64,
     steps: usize,
     syncs: usize,
     plan: Option<Plan>,
@@ -199,6 +202,13 @@ impl FlakyDisk {
             (world, None) => Ok(world),
             (_, Some(fault)) => Err(fault.error()),
         }
+    }
+
+    /// Returns the inode number of all folders, which is another one each time unless one is held.
+    fn number_of_folders(&self) -> u64 {
+        let mut world = self.world();
+        world.folder += u64::from(world.holder.strong_count() == 0);
+        world.folder
     }
 
     fn open(&self, path: &Path) -> io::Result<usize> {
@@ -383,11 +393,19 @@ impl Store for FlakyDisk {
     }
 
     fn identity(&self, path: &Path) -> io::Result<Identity> {
-        match self.world().names.get(path) {
-            Some(Node::File(content)) => Ok(Identity(1, *content as u64)),
-            Some(Node::Dir) => Ok(Identity(2, 0)),
+        let node = self.world().names.get(path).copied();
+        match node {
+            Some(Node::File(content)) => Ok(Identity(1, content as u64)),
+            Some(Node::Dir) => Ok(Identity(2, self.number_of_folders())),
             None => Err(ErrorKind::NotFound.into()),
         }
+    }
+
+    fn hold(&self, dir: &Path) -> io::Result<Box<dyn Send>> {
+        self.list(dir)?;
+        let holder = Arc::new(());
+        self.world().holder = Arc::downgrade(&holder);
+        Ok(Box::new(holder))
     }
 }
 

@@ -133,6 +133,10 @@ impl Store for FailingDisk {
     fn identity(&self, path: &Path) -> io::Result<Identity> {
         Disk.identity(path)
     }
+
+    fn hold(&self, dir: &Path) -> io::Result<Box<dyn Send>> {
+        Disk.hold(dir)
+    }
 }
 
 /// A write that fails writes half of its bytes.

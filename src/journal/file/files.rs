@@ -17,8 +17,9 @@ const MAX_OPEN_FILES: usize = 2;
 /// The journal files of all windows.
 pub(super) struct Files<S: Store> {
     options: FileOptions<S>,
-    /// The identity of the journal's folder.
+    /// The identity of the journal's folder, which stays as long as the folder is held.
     dir: Identity,
+    _held: Box<dyn Send>,
     /// The length of each window that has a file.
     existing: BTreeMap<Window, Length>,
     open: BTreeMap<Window, OpenFile<S::File>>,
@@ -40,10 +41,11 @@ struct OpenFile<F> {
 impl<S: Store> Files<S> {
     /// Makes the set of files of a journal; files with these headers exist already.
     pub(super) fn new(options: FileOptions<S>, headers: &[Header]) -> Result<Files<S>, StoreError> {
+        let held = options.store.hold(&options.dir).at("open", &options.dir)?;
         let dir = options.store.identity(&options.dir).at("read", &options.dir)?;
         let existing = headers.iter().map(|header| (header.window, header.length)).collect();
         let (open, buffer) = (BTreeMap::new(), Vec::new());
-        Ok(Files { options, dir, existing, open, broken: None, buffer })
+        Ok(Files { options, dir, _held: held, existing, open, broken: None, buffer })
     }
 
     /// Returns an error if the journal's folder or one of its files is gone, or is another one now.
