@@ -252,6 +252,21 @@ fn what_is_not_the_journals_is_named_and_left_alone() {
 }
 
 #[test]
+fn what_a_crash_left_half_written_is_removed_and_told() {
+    let home = Home::new();
+    let left = ["23-58.jsonl.damaged-1.tmp", "23-59.jsonl.tmp"]
+        .map(|name| home.dir().join("2026-11-23").join(name));
+    left.iter().for_each(|path| std::fs::write(path, "half").unwrap());
+    let (_, found, seen) = home.open(false).unwrap();
+    let what = "a crash left it half written; removed";
+    assert_eq!(
+        (seen, found.notes),
+        (home.records, left.clone().map(|it| Home::note(&it, what)).to_vec())
+    );
+    assert!(!left.iter().any(|path| path.exists()));
+}
+
+#[test]
 fn a_discarded_window_is_removed_and_its_days_folder_with_the_last() {
     let home = Home::new();
     let (mut journal, ..) = home.open(false).unwrap();

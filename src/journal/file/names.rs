@@ -53,6 +53,7 @@ pub(super) fn survey(store: &impl Store, dir: &Path) -> Result<Survey, StoreErro
         }
     }
     survey.files.sort();
+    survey.leftovers.sort();
     survey.foreign.sort();
     Ok(survey)
 }
@@ -76,6 +77,13 @@ fn is_day(item: &Item) -> bool {
     item.kind == Kind::Dir && Window::named(name, "00-00").is_some()
 }
 
+/// Returns whether a file name ends as that of a journal, or of its copy, which is being written.
+fn is_half_written(end: &str) -> bool {
+    let copied = end.strip_prefix("jsonl.damaged-").and_then(|end| end.strip_suffix(".tmp"));
+    let is_number = |it: &str| !it.is_empty() && it.bytes().all(|digit| digit.is_ascii_digit());
+    end == "jsonl.tmp" || copied.is_some_and(is_number)
+}
+
 impl Survey {
     fn place(&mut self, day: &str, item: Item) {
         let (stem, end) = item.name().and_then(|name| name.split_once('.')).unwrap_or_default();
@@ -84,7 +92,7 @@ impl Survey {
             (Some(window), "jsonl") => {
                 self.files.push(JournalFileName { window, stem: stem.to_owned(), path: item.path });
             }
-            (Some(_), "jsonl.tmp") => self.leftovers.push(item.path),
+            (Some(_), end) if is_half_written(end) => self.leftovers.push(item.path),
             // A copy of a damaged file, which was reported when it was made.
             (Some(_), end) if end.starts_with("jsonl.damaged-") => {}
             _ => self.foreign.push(item.path),
@@ -108,13 +116,22 @@ mod tests {
         for name in ["11-30.jsonl", "11-29-58.jsonl", "11-29.jsonl.damaged-1", "11-30.jsonl.tmp"] {
             fs::write(day.join(name), "").unwrap();
         }
+        for name in [
+            "11-29.jsonl.damaged-12.tmp",
+            "11-29.jsonl.damaged-.tmp",
+            "11-29.jsonl.damaged-1.x.tmp",
+        ] {
+            fs::write(day.join(name), "").unwrap();
+        }
         for name in ["11-30.jsonl~", "11-61.jsonl", "notes"] {
             fs::write(day.join(name), "").unwrap();
         }
         let survey = survey(&Disk, home.path()).unwrap();
         let stems: Vec<_> = survey.files.iter().map(|named| named.stem.as_str()).collect();
         assert_eq!(stems, ["11-29-58", "11-30"]);
-        assert_eq!(survey.leftovers, [day.join("11-30.jsonl.tmp")]);
+        let leftovers =
+            ["11-29.jsonl.damaged-12.tmp", "11-30.jsonl.tmp"].map(|name| day.join(name));
+        assert_eq!(survey.leftovers, leftovers);
         let foreign = ["11-30.jsonl~", "11-61.jsonl", "notes"].map(|name| day.join(name));
         assert_eq!(survey.foreign[..3], foreign);
         assert_eq!(survey.foreign[3..], [home.path().join("2026-11-31")]);

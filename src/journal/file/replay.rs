@@ -6,7 +6,7 @@ use std::thread;
 
 use crate::mesh::ListCap;
 use crate::record::{Header, LineError};
-use crate::store::{ErrorContext, Store, StoreError, make_dir_durably, remove_if_there};
+use crate::store::{ErrorContext, Store, StoreError, make_dir_durably, parent, remove_if_there};
 use crate::window::Length;
 
 use super::super::{OpenError, Replayed};
@@ -56,6 +56,8 @@ impl<'a, S: Store> Replay<'a, S> {
         let survey = survey(self.store, self.dir)?;
         for path in &survey.leftovers {
             remove_if_there(self.store, path)?;
+            let _ = self.store.remove_dir(parent(path));
+            self.note(path, "a crash left it half written; removed");
         }
         for (place, named) in survey.files.iter().enumerate() {
             let is_last = place + 1 == survey.files.len();
