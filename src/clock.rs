@@ -120,6 +120,17 @@ impl Belief {
     }
 }
 
+/// Returns what helps when the clock is behind the last opened window `by` so much.
+pub fn remedy_for_behind(by: Duration) -> &'static str {
+    match by <= MAX_STEP {
+        true => "set the clock right, or wait",
+        false => {
+            "set the clock right; only if it is right, and was wrong before, start with another \
+             --data, without what was acked"
+        }
+    }
+}
+
 fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::clock::{Alarm, Now};
+use crate::clock::{Alarm, Now, remedy_for_behind};
 use crate::cookie::Secret;
 use crate::mesh::ListCap;
 use crate::path::{Path, Transmit};
@@ -89,8 +89,8 @@ pub enum Event {
 pub enum ResumeError {
     /// The clock is earlier than the last opened window, but time never runs back (rule 6).
     #[error(
-        "the clock says {now}, but window {last} has been opened already: set the clock right, or \
-         start with another --data"
+        "the clock says {now}, but window {last} has been opened already: {}",
+        remedy_for_behind(now.until(last.opens()))
     )]
     ClockBehind {
         /// The last opened window.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use strum::{IntoStaticStr, VariantNames};
 
+use crate::clock::remedy_for_behind;
 use crate::roster::FinalizedWindow;
 use crate::tally::Tally;
 use crate::window::{Length, Wall, Window};
@@ -58,6 +59,8 @@ pub enum Trouble {
         last: Window,
         /// The window that opens next.
         next: Window,
+        /// The time of the wall clock.
+        now: Wall,
     },
 }
 
@@ -90,10 +93,11 @@ impl fmt::Display for Trouble {
                 if *step < 0 { "back" } else { "forward" },
                 span(step.unsigned_abs()),
             ),
-            Trouble::ClockBehind { last, next } => write!(
+            Trouble::ClockBehind { last, next, now } => write!(
                 f,
                 "the clock is behind window {last}, which has been opened already; the next one \
-                 opens at {next}: set the clock right, or start with another --data"
+                 opens at {next}: {}",
+                remedy_for_behind(now.until(last.opens()))
             ),
         }
     }

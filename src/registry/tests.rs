@@ -401,6 +401,9 @@ fn a_start_far_behind_the_log_is_refused() {
     let error = it.restarted(at("11:26:59.999")).err();
     let (last, now) = (window("11:28"), at("11:26:59.999").wall);
     assert_eq!(error, Some(ResumeError::ClockBehind { last, now }));
+    let said = |now: &str| it.restarted(at(now)).err().unwrap().to_string();
+    assert!(said("11:18:00").ends_with(": set the clock right, or wait"), "ten minutes");
+    assert!(said("11:17:59").ends_with("start with another --data, without what was acked"));
 }
 
 impl Journaled {

@@ -61,7 +61,8 @@ fn troubles(now: Now, node: &Node, doubted_step: Option<i64>) -> Vec<Trouble> {
     let (current, (next, _)) = (node.current(), node.next());
     let is_behind =
         current.opened().is_some() && now.wall.plus(CLOCK_TOLERANCE) < current.window().opens();
-    let behind = is_behind.then(|| Trouble::ClockBehind { last: current.window(), next });
+    let (last, now) = (current.window(), now.wall);
+    let behind = is_behind.then_some(Trouble::ClockBehind { last, next, now });
     let failing = node.failing_documents();
     let documents = (failing > 0).then_some(Trouble::Documents(failing));
     let doubt = doubted_step.map(Trouble::ClockInDoubt);

@@ -91,7 +91,7 @@ impl Jumping {
         self.faketime.set(MINUTE);
         let behind = format!("behind window {}", self.registers("fay", MINUTE));
         self.faketime.set(0);
-        let remedy = "set the clock right, or start with another --data";
+        let remedy = "set the clock right, or wait";
         assert_has(&self.ready(503), &["clock_behind", &behind, remedy]);
         assert_has(&self.logs("ERROR"), &[&behind, remedy]);
         self.faketime.set(MINUTE);
@@ -144,6 +144,11 @@ fn a_start_while_the_clock_is_wrong_removes_no_document() {
     jumping.registers("ana", 40 * DAY);
     jumping.registers("ben", 40 * DAY);
     assert!(jumping.old.exists(), "a document is gone");
+    jumping.registry.program.kill();
+    jumping.faketime.set(0);
+    let home = &jumping.registry.home;
+    let refused = Program::start(jumping.faketime.applied_to(home.command(&FLAGS))).end();
+    refused.failed(1, &["opened already: set the clock right; only if", "another --data"]);
 }
 
 #[test]

@@ -294,7 +294,7 @@ fn a_start_far_behind_the_last_window_is_refused_with_the_remedy() {
     registry.program.kill();
     faketime.set(-30);
     let refused = Program::start(faketime.applied_to(home.command(&FLAGS))).end();
-    refused.failed(1, &["set the clock right", &window.to_string()]);
+    refused.failed(1, &["set the clock right, or wait", &window.to_string()]);
     faketime.set(0);
     home.start(faketime.applied_to(home.command(&FLAGS)));
 }
