@@ -416,7 +416,7 @@ impl Node {
     fn follow_event(&mut self, now: Now, event: registry::Event) {
         match event {
             registry::Event::Opened(window) => self.announce(now, window),
-            registry::Event::Missed(window) => self.archive(window),
+            registry::Event::Missed(window) => self.documents.push(window),
             registry::Event::Replayed(_) => {}
         }
     }
@@ -430,20 +430,14 @@ impl Node {
             self.documents.expect(window.window());
             self.fanout = Some(Fanout::new(window, now));
         } else {
-            self.archive(window);
+            self.documents.push(window);
         }
     }
 
     /// Archives the window that is announced, unless that has been done already.
     fn archive_announced(&mut self, window: &Arc<FinalizedWindow>) {
         if self.documents.is_expected(window.window()) {
-            self.archive(window.clone());
-        }
-    }
-
-    fn archive(&mut self, window: Arc<FinalizedWindow>) {
-        if !window.is_empty() {
-            self.documents.push(window);
+            self.documents.push(window.clone());
         }
     }
 
