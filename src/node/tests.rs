@@ -7,7 +7,7 @@ use crate::cookie::Secret;
 use crate::mesh::ListCap;
 use crate::proto::{Datagram, Kind, Profile};
 use crate::record::Record;
-use crate::registry::tests::{at, window};
+use crate::registry::tests::{at, path, window};
 use crate::registry::{Caps, Config};
 use crate::window::Length;
 
@@ -26,8 +26,8 @@ struct Harness {
     events: Vec<Event>,
 }
 
-fn registry(now: Now) -> Registry {
-    let config = Config { length: Length::MINUTE, cap: ListCap::new(200), caps: Caps::default() };
+fn registry(length: Length, now: Now) -> Registry {
+    let config = Config { length, cap: ListCap::new(200), caps: Caps::default() };
     Registry::new(config, Arc::new(Secret::from_bytes([7; 32])), now)
 }
 
@@ -35,7 +35,7 @@ impl Harness {
     /// Makes a node whose first window is open.
     fn new(time: &str) -> Harness {
         let now = at(time);
-        let mut registry = registry(now);
+        let mut registry = registry(Length::MINUTE, now);
         registry.resume(now).unwrap();
         let node = Node::new(registry, [], now);
         let mut harness = Harness {
@@ -77,10 +77,9 @@ impl Harness {
     }
 
     fn ask(&mut self, id: &str, addr: &str, seq: u64) {
-        let path = Path::new(addr.parse().unwrap(), "198.51.100.10".parse().unwrap());
         let id = Some(id.parse().unwrap());
         let request = Request::register(id, Some(seq), Profile::default());
-        self.input(Input::Request(Inbound { path, request, trusted: false }));
+        self.input(Input::Request(Inbound { path: path(addr), request, trusted: false }));
     }
 
     /// Makes the first pending batch durable.
@@ -105,9 +104,8 @@ impl Harness {
     }
 
     fn leave(&mut self, id: &str, addr: &str, seq: Option<u64>) {
-        let path = Path::new(addr.parse().unwrap(), "198.51.100.10".parse().unwrap());
         let request = Request::leave(Some(id.parse().unwrap()), seq);
-        self.input(Input::Request(Inbound { path, request, trusted: false }));
+        self.input(Input::Request(Inbound { path: path(addr), request, trusted: false }));
     }
 
     /// Reports that the journal cannot say what becomes of what it has.
@@ -132,6 +130,7 @@ impl Harness {
 fn an_answer_leaves_after_its_record_is_durable_and_what_comes_meanwhile_shares_a_batch() {
     let mut it = Harness::new("11:28:00");
     it.ask("a", ANA, 1);
+    assert!(!it.node.is_settled(), "its record is under way");
     it.ask("b", BO, 1);
     it.ask("c", "203.0.113.9:3", 1);
     assert_eq!((it.sent.len(), it.batches.len(), it.batches[0].1.len()), (0, 1, 1));
@@ -141,6 +140,8 @@ fn an_answer_leaves_after_its_record_is_durable_and_what_comes_meanwhile_shares_
     it.sync();
     assert_eq!(it.take_sent(), [Kind::Registered; 2]);
     assert!(it.node.is_settled());
+    let Counts { answered, recorded, .. } = *it.node.counts();
+    assert_eq!((answered, recorded), (3, 4), "an opening has no answer");
 }
 
 #[test]
@@ -182,8 +183,13 @@ fn a_refusal_ends_the_epoch_of_all_that_is_under_way() {
 #[test]
 fn a_journal_that_says_nothing_for_seconds_is_told_and_works_again_when_it_does() {
     let refusals = |it: &Harness| {
-        it.events.iter().filter(|event| matches!(event, Event::JournalRefuses(_))).count()
+        let refusal = |event: &Event| match event {
+            Event::JournalRefuses(why) => Some(why.clone()),
+            _ => None,
+        };
+        it.events.iter().filter_map(refusal).collect::<Vec<_>>()
     };
+    let why = "a write of the journal has not ended for 5 s: the disk of --data hangs";
     let mut it = Harness::new("11:28:00");
     it.ask("a", ANA, 1);
     for second in 1..=5 {
@@ -192,17 +198,36 @@ fn a_journal_that_says_nothing_for_seconds_is_told_and_works_again_when_it_does(
         it.wait_until(&format!("11:28:0{second}"));
     }
     assert!(!it.node.journal_works());
-    assert_eq!(refusals(&it), 1);
+    assert_eq!(refusals(&it), [why]);
     it.sync();
     assert!(it.node.journal_works());
-    assert!(it.events.iter().any(|event| matches!(event, Event::JournalRecovered)));
     // In a pause of the program nothing was waited for.
     it.ask("a", ANA, 2);
     it.wait_until("11:28:40");
     assert!(it.node.journal_works());
     it.sync();
     it.wait_until("11:28:55");
-    assert_eq!(refusals(&it), 1, "nothing is waited for");
+    assert_eq!(refusals(&it), [why], "nothing is waited for");
+    let recovered = it.events.iter().filter(|event| matches!(event, Event::JournalRecovered));
+    assert_eq!(recovered.count(), 1);
+}
+
+#[test]
+fn each_outcome_begins_the_wait_for_the_next_and_the_last_ends_it() {
+    let mut it = Harness::new("11:28:00");
+    it.ask("a", ANA, 1);
+    it.wait_until("11:29:00");
+    it.sync();
+    for second in 1..=5 {
+        assert!(it.node.journal_works(), "{second}");
+        it.wait_until(&format!("11:29:0{second}"));
+    }
+    assert!(!it.node.journal_works(), "the opening is under way");
+    it.sync();
+    for second in 6..20 {
+        it.wait_until(&format!("11:29:{second:02}"));
+        assert!(it.node.journal_works(), "{second}");
+    }
 }
 
 #[test]
@@ -272,6 +297,35 @@ fn a_refusal_behind_a_batch_without_an_outcome_does_not_end_an_outage() {
     assert!(it.node.journal_works());
 }
 
+#[test]
+fn an_outage_lasts_until_the_outcome_of_all_that_was_submitted_is_known() {
+    let mut it = Harness::new("11:28:00");
+    it.ask("a", ANA, 1);
+    it.wait_until("11:29:00");
+    it.go_down();
+    it.sync();
+    assert!(!it.node.journal_works(), "nothing is known of the opening");
+    it.sync();
+    assert!(it.node.journal_works());
+}
+
+#[test]
+fn a_refusal_of_an_epoch_that_has_ended_holds_up_nothing() {
+    let mut it = Harness::new("11:28:00");
+    it.ask("a", ANA, 1);
+    it.wait_until("11:29:00");
+    it.refuse();
+    it.wait_until("11:29:00.300");
+    assert_eq!(it.batches.len(), 2, "the opening is submitted again");
+    it.refuse();
+    it.take_sent();
+    it.ask("b", BO, 1);
+    assert_eq!(it.take_sent(), []);
+    it.sync();
+    it.sync();
+    assert_eq!(it.take_sent(), [Kind::Registered]);
+}
+
 /// Registers a member at half past 11:`minute`, and opens the window of the next minute.
 fn turn_a_minute(it: &mut Harness, minute: u32) {
     it.now = at(&format!("11:{minute}:30"));
@@ -286,6 +340,7 @@ fn a_journal_is_let_go_when_its_window_has_closed_and_its_document_is_durable() 
     let mut it = Harness::new("11:28:00");
     turn_a_minute(&mut it, 28);
     assert_eq!(it.archived(Ok(())), window("11:29"), "as soon as all have been told");
+    assert!(matches!(it.events[..], [.., Event::DocumentWritten(it)] if it == window("11:29")));
     assert_eq!(it.discarded, [window("11:28")], "nobody was in it");
     turn_a_minute(&mut it, 29);
     assert_eq!(it.discarded, [window("11:28"), window("11:29")]);
@@ -324,10 +379,62 @@ fn a_document_that_takes_long_is_told_once_until_it_is_written() {
         assert_eq!(it.node.failing_documents(), usize::from(second > 10), "{second}");
         it.wait_until(&format!("11:29:{second:02}"));
     }
-    let told = |event: &&Event| matches!(event, Event::DocumentFails(_));
+    let hang = "a write of the document of 2026-11-23T11:29:00Z has not ended for 10 s";
+    let told = |event: &&Event| matches!(event, Event::DocumentFails(why) if why.contains(hang));
     assert_eq!(it.events.iter().filter(told).count(), 1);
     assert_eq!(it.archived(Ok(())), window("11:29"));
     assert_eq!(it.node.failing_documents(), 0);
+}
+
+#[test]
+fn a_journal_that_recovers_makes_the_documents_due() {
+    let mut it = Harness::new("11:28:00");
+    turn_a_minute(&mut it, 28);
+    it.archived(Err("the disk is full".to_owned()));
+    assert!(it.archiving.is_empty());
+    it.ask("a", ANA, 30);
+    it.refuse();
+    it.input(Input::Journal(Outcome::Durable(Vec::new())));
+    assert_eq!(it.archived(Ok(())), window("11:29"));
+}
+
+#[test]
+fn a_document_that_failed_and_is_written_makes_the_others_due() {
+    let (mut documents, now) = (Documents::default(), at("11:40:00"));
+    let [first, second] = ["11:29", "11:30"].map(window);
+    for window in [first, second] {
+        documents.push_replayed(window);
+        documents.note_failed(now, window);
+    }
+    documents.note_written(first);
+    assert_eq!(documents.poll(now).unwrap().window(), second);
+}
+
+#[test]
+fn documents_that_fail_are_reported_once_each_but_not_all_within_seconds() {
+    let (mut documents, mut now) = (Documents::default(), at("11:40:00"));
+    let mut reports = |seconds, of| {
+        documents.push_replayed(window(of));
+        now.mono += Duration::from_secs(seconds);
+        documents.note_failed(now, window(of))
+    };
+    assert!(reports(0, "11:29"));
+    assert!(!reports(9, "11:30"), "too soon after the first");
+    assert!(!reports(1, "11:29"), "again");
+    assert!(reports(0, "11:31"), "ten seconds after the first");
+}
+
+#[test]
+fn the_documents_are_settled_once_none_is_written_and_all_that_lack_have_failed() {
+    let (mut documents, mut now) = (Documents::default(), at("11:40:00"));
+    documents.push_replayed(window("11:29"));
+    assert!(!documents.is_settled());
+    documents.poll(now).unwrap();
+    documents.note_failed(now, window("11:29"));
+    assert!(documents.is_settled());
+    now.mono += Duration::from_secs(1);
+    documents.poll(now).unwrap();
+    assert!(!documents.is_settled(), "it is tried again");
 }
 
 #[test]
@@ -453,8 +560,7 @@ fn while_no_document_can_be_written_two_windows_are_in_memory_and_the_journals_s
 
 /// Returns a registration for window `of`, made at `time`, as a replay yields it.
 fn registration(time: &str, of: &str) -> Entry {
-    let path = Path::new(ANA.parse().unwrap(), "198.51.100.10".parse().unwrap());
-    let (id, seq, profile) = (None, None, Profile::default());
+    let (path, id, seq, profile) = (path(ANA), None, None, Profile::default());
     let (window, at) = (window(of), at(time).wall);
     let record =
         Record::Register(crate::record::Registration { window, at, path, id, seq, profile });
@@ -472,7 +578,7 @@ fn opening(of: &str) -> Entry {
 /// Makes a node that has replayed `entries` of the journals of `windows`.
 fn replayed(starts: &str, windows: &[&str], entries: Vec<Entry>) -> Harness {
     let now = at(starts);
-    let mut registry = registry(now);
+    let mut registry = registry(Length::MINUTE, now);
     let mut windows = windows.iter().map(|it| window(it)).peekable();
     let journals: Vec<Window> = windows.clone().collect();
     for entry in entries {
@@ -556,25 +662,109 @@ fn the_journal_of_a_window_that_was_missed_stays_until_its_document_is_durable()
     assert_eq!(it.discarded, ["11:29", "11:30"].map(window));
 }
 
-#[test]
-fn an_announcement_that_ends_early_is_archived_all_the_same() {
+/// Opens the window of 11:29, whose only member has not been told yet.
+fn opened_untold() -> Harness {
     let mut it = Harness::new("11:28:00");
     it.ask("a", ANA, 1);
     it.sync();
-    it.now = at("11:29:00");
-    it.node.handle(it.now, Input::Timeout);
-    it.work();
+    it.wait_until("11:29:00");
     let (_, batch) = it.batches.pop_front().unwrap();
     it.node.handle(it.now, Input::Journal(Outcome::Durable(batch)));
     while it.node.fanout.is_none() {
         let _ = it.node.poll(it.now).expect("the opening takes effect");
     }
+    it
+}
+
+#[test]
+fn an_announcement_that_ends_early_is_archived_all_the_same() {
+    let mut it = opened_untold();
     it.node.finish_announcement();
     it.work();
     assert!(it.told.is_empty(), "nobody was told before the stop");
     assert!(!it.node.is_archived());
     assert_eq!(it.archived(Ok(())), window("11:29"));
     assert!(it.node.is_archived());
+}
+
+#[test]
+fn an_announcement_that_lasts_until_the_next_opening_ends_with_its_document() {
+    let mut it = opened_untold();
+    it.wait_until("11:30:00");
+    it.sync();
+    assert!(it.told.is_empty(), "its window has closed");
+    assert_eq!(it.archived(Ok(())), window("11:29"));
+}
+
+#[test]
+fn a_window_that_has_closed_when_its_opening_takes_effect_is_archived_and_not_announced() {
+    let mut it = Harness::new("11:28:00");
+    it.ask("a", ANA, 1);
+    it.sync();
+    it.wait_until("11:29:00");
+    it.now = at("11:30:00");
+    it.sync();
+    assert!(it.told.is_empty());
+    assert_eq!(it.archived(Ok(())), window("11:29"));
+}
+
+#[test]
+fn a_replayed_window_that_is_announced_has_no_document_before_all_are_told() {
+    let (mut documents, now) = (Documents::default(), at("11:29:30"));
+    documents.push_replayed(window("11:29"));
+    documents.expect(window("11:29"));
+    assert!(documents.poll(now).is_none());
+    assert!(documents.needs_journal(window("11:29")));
+}
+
+#[test]
+fn a_push_that_found_a_full_socket_is_sent_soon_and_a_repeat_that_did_is_counted() {
+    let mut it = opened_untold();
+    let unsent = |it: &Harness| it.node.counts().rejected.of(DropReason::UnsentWindow);
+    let push = |it: &mut Harness| loop {
+        if let Output::SendTrain(push) = it.node.poll(it.now).expect("a push is due") {
+            return push;
+        }
+    };
+    let returned = push(&mut it);
+    it.input(Input::Returned(returned));
+    assert!(it.told.is_empty(), "not at once");
+    it.wait_until("11:29:00.010");
+    assert_eq!((&it.told[..], unsent(&it)), (&[ANA.parse().unwrap()][..], 0));
+    it.now = at("11:29:00.300");
+    let repeat = push(&mut it);
+    it.input(Input::Returned(repeat));
+    assert_eq!((it.told.len(), unsent(&it)), (1, 1));
+}
+
+#[test]
+fn an_ack_ends_the_repeats_and_that_of_a_stranger_is_counted() {
+    let mut it = Harness::new("11:28:00");
+    turn_a_minute(&mut it, 28);
+    let pass = it.node.current().rosters()[0].pass().clone();
+    let ack = Ack { id: Some("a".parse().unwrap()), window: window("11:29"), pass };
+    let strange = Ack { id: Some("b".parse().unwrap()), ..ack.clone() };
+    for (from, ack) in [(BO, strange), (ANA, ack)] {
+        it.input(Input::Ack(path(from), ack));
+        assert_eq!(it.node.counts().rejected.of(DropReason::NoMember), 1, "{from}");
+    }
+    it.wait_until("11:29:02");
+    assert_eq!(it.told.len(), 1);
+}
+
+#[test]
+fn after_a_restart_with_another_length_the_window_that_is_open_keeps_its_own() {
+    let now = at("11:29:30");
+    // Windows of 20 s follow at once, and those of an hour at 12:00.
+    for (new, length) in [(20, 60), (3600, 3600)] {
+        let seconds = |seconds| Length::new(Duration::from_secs(seconds)).unwrap();
+        let mut registry = registry(seconds(new), now);
+        let (window, length_then) = (window("11:29"), Length::MINUTE);
+        registry.begin(crate::record::Header { window, length: length_then, cap: None });
+        registry.commit(now, opening("11:29"));
+        registry.resume(now).unwrap();
+        assert_eq!(Node::new(registry, [], now).length(), seconds(length));
+    }
 }
 
 /// A LEAVE may be in the file. A REGISTER that was acked without regard to it would be lost if the

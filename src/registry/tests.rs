@@ -28,7 +28,7 @@ pub(crate) fn window(time: &str) -> Window {
     format!("2026-11-23T{time}:00Z").parse().unwrap()
 }
 
-fn path(addr: &str) -> Path {
+pub(crate) fn path(addr: &str) -> Path {
     Path::new(addr.parse().unwrap(), "198.51.100.10".parse().unwrap())
 }
 
