@@ -120,18 +120,14 @@ impl Writer {
                 self.events.send_replace(event(&snapshot, now));
                 last = LastEvent::of(&snapshot, now);
             }
-            let wait = if snapshot.at == last.snapshot {
-                MAX_UPDATE_INTERVAL
-            } else {
-                MIN_UPDATE_INTERVAL
-            };
+            let due = last.next_due(&snapshot);
             drop(snapshot);
             tokio::select! {
                 changed = self.snapshots.changed() => match changed {
                     Ok(()) => self.note_heard(),
                     Err(_) => return,
                 },
-                () = self.clock.sleep(Alarm::mono(Some(last.at + wait))) => {}
+                () = self.clock.sleep(Alarm::mono(Some(due))) => {}
             }
         }
     }
@@ -156,9 +152,13 @@ impl LastEvent {
 
     /// Returns whether the next event is due.
     fn is_outdated(&self, snapshot: &Snapshot, now: Now) -> bool {
-        let since = now.mono.saturating_sub(self.at);
-        let changed = self.snapshot != snapshot.at && since >= MIN_UPDATE_INTERVAL;
-        self.urgent != urgent(snapshot) || changed || since >= MAX_UPDATE_INTERVAL
+        self.urgent != urgent(snapshot) || now.mono >= self.next_due(snapshot)
+    }
+
+    /// Returns when the next event is due, by the monotonic clock, if no later snapshot comes.
+    fn next_due(&self, snapshot: &Snapshot) -> Duration {
+        let is_same = self.snapshot == snapshot.at;
+        self.at + if is_same { MAX_UPDATE_INTERVAL } else { MIN_UPDATE_INTERVAL }
     }
 }
 
@@ -248,8 +248,8 @@ pub(super) async fn stream(State(site): State<Arc<Site>>) -> Response {
         return Problem::busy(Refusal::TooManyStreams.name(), reason).into_response();
     };
     let mut events = site.feed.events.clone();
-    events.mark_changed();
-    let first = Some(Bytes::from_static(RETRY_FIELD.as_bytes()));
+    let first = [RETRY_FIELD.as_bytes(), &events.borrow_and_update()].concat();
+    let first = Some(Bytes::from(first));
     let body = stream::unfold((events, permit, first), async |(mut events, permit, first)| {
         let text = match first {
             Some(first) => first,
@@ -293,6 +293,51 @@ mod tests {
             late: None,
         });
         assert_eq!(is_due(&opened), [true; 5]);
+    }
+
+    /// Returns a feed whose writer runs, once the clock has reached `start`; and the sender of
+    /// its snapshots.
+    async fn start(clock: Clock, start: Duration) -> (Feed, watch::Sender<Arc<Snapshot>>) {
+        clock.sleep(Alarm::mono(Some(start))).await;
+        let (sender, snapshots) = watch::channel(Arc::new(Snapshot::example()));
+        let (feed, writer) = Feed::new(snapshots, clock, 8);
+        tokio::spawn(writer.run());
+        (feed, sender)
+    }
+
+    #[tokio::test]
+    async fn the_registry_is_heard_of_at_the_start_and_with_each_snapshot() {
+        let (clock, start_after) = (Clock::start(), Duration::from_millis(50));
+        let before = clock.now().wall;
+        let (feed, sender) = start(clock, start_after).await;
+        assert!(feed.started() < before.plus(start_after), "the program, not the feed");
+        assert_eq!(feed.streams.available_permits(), 6, "of 8 connections");
+        let first = feed.last_heard();
+        assert!(first >= start_after);
+        clock.sleep(Alarm::mono(Some(first + start_after))).await;
+        sender.send_replace(Arc::new(Snapshot::example()));
+        let heard = async {
+            while feed.last_heard() == first {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), heard).await.expect("it is heard of");
+    }
+
+    #[tokio::test]
+    async fn snapshots_that_follow_each_other_at_once_share_an_event() {
+        let clock = Clock::start();
+        let (feed, sender) = start(clock, Duration::ZERO).await;
+        let (mut events, mut count) = (feed.events.clone(), 0);
+        for millis in 1..=100 {
+            let at = Wall::from_millis(millis);
+            sender.send_replace(Arc::new(Snapshot { at, ..Snapshot::example() }));
+            tokio::task::yield_now().await;
+            count += u128::from(events.has_changed().unwrap());
+            events.mark_unchanged();
+        }
+        let most = 1 + clock.now().mono.as_millis() / MIN_UPDATE_INTERVAL.as_millis();
+        assert!((1..=most).contains(&count), "{count} events, and not up to {most}");
     }
 
     #[test]
