@@ -411,20 +411,6 @@ fn a_document_that_failed_and_is_written_makes_the_others_due() {
 }
 
 #[test]
-fn documents_that_fail_are_reported_once_each_but_not_all_within_seconds() {
-    let (mut documents, mut now) = (Documents::default(), at("11:40:00"));
-    let mut reports = |seconds, of| {
-        documents.push_replayed(window(of));
-        now.mono += Duration::from_secs(seconds);
-        documents.note_failed(now, window(of))
-    };
-    assert!(reports(0, "11:29"));
-    assert!(!reports(9, "11:30"), "too soon after the first");
-    assert!(!reports(1, "11:29"), "again");
-    assert!(reports(0, "11:31"), "ten seconds after the first");
-}
-
-#[test]
 fn the_documents_are_settled_once_none_is_written_and_all_that_lack_have_failed() {
     let (mut documents, mut now) = (Documents::default(), at("11:40:00"));
     documents.push_replayed(window("11:29"));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hit7::journal::{FileJournal, FileOptions, Journal, Replayed};
+use hit7::journal::{FileJournal, FileOptions, Journal, Replayed, WindowReader};
 use hit7::mesh::ListCap;
 use hit7::record::Record;
 use hit7::store::{Disk, Store};
@@ -99,6 +99,30 @@ fn damage_is_copied_and_refused_and_with_the_flag_only_it_is_lost() {
         let (_, found, again) = home.open(false).unwrap();
         assert_eq!((again, found.notes.len()), (seen, 0));
     }
+}
+
+#[test]
+fn each_damage_has_one_copy() {
+    let home = Home::new();
+    for number in 1..=3 {
+        home.edit("23-59", |lines| lines[number - 1].replace_range(20..21, "\0"));
+        for _ in 0..2 {
+            home.open(false).unwrap_err();
+        }
+        let copy = |number| home.file(&format!("23-59.jsonl.damaged-{number}")).with_extension("");
+        let (copied, damaged) = (std::fs::read(copy(number)), std::fs::read(home.file("23-59")));
+        assert_eq!((copied.unwrap(), copy(number + 1).exists()), (damaged.unwrap(), false));
+    }
+}
+
+#[test]
+fn a_copy_of_damage_that_cannot_be_read_is_not_replaced() {
+    let home = Home::new();
+    home.edit("23-59", |lines| make_hole(&mut lines[1]));
+    let copy = home.file("23-59.jsonl.damaged-1").with_extension("");
+    std::os::unix::fs::symlink("elsewhere", &copy).unwrap();
+    let said = home.open(false).unwrap_err().to_string();
+    assert!(said.contains("damaged-1: it is a link") && copy.is_symlink(), "{said}");
 }
 
 #[test]
@@ -216,6 +240,18 @@ fn a_torn_end_is_cut_off_and_written_over() {
 }
 
 #[test]
+fn a_file_without_a_whole_header_is_removed_and_its_days_folder_too() {
+    for torn in ["", "{\"type\":\"win"] {
+        let home = tempfile::tempdir().unwrap();
+        let day = home.path().join("2026-11-23");
+        std::fs::create_dir(&day).unwrap();
+        std::fs::write(day.join("23-58.jsonl"), torn).unwrap();
+        let (_, found, seen) = try_open(Disk, home.path(), false).unwrap();
+        assert_eq!((found.windows, seen, day.exists()), (vec![], vec![], false), "{torn:?}");
+    }
+}
+
+#[test]
 fn nothing_comes_after_an_opening() {
     let home = Home::new();
     home.write(&[register(0, 9)]);
@@ -225,30 +261,46 @@ fn nothing_comes_after_an_opening() {
 }
 
 #[test]
-fn a_newer_format_is_refused_even_with_damage_accepted() {
-    let home = Home::new();
-    home.edit("23-59", |lines| {
-        let body =
-            lines[0].split(",\"crc\"").next().unwrap().replace("\"format\":2", "\"format\":9");
-        lines[0] = format!("{body},\"crc\":\"{:08x}\"}}\n", crc32fast::hash(body.as_bytes()));
-    });
-    for accept_damage in [false, true] {
-        let said = home.open(accept_damage).unwrap_err().to_string();
-        assert!(said.contains("its format is 9") && said.contains("23-59.jsonl"), "{said}");
+fn a_newer_format_is_refused_even_with_damage_accepted_or_in_the_last_batch() {
+    let one_batch = Home { home: tempfile::tempdir().unwrap(), records: vec![register(1, 3)] };
+    one_batch.write(&one_batch.records);
+    for home in [Home::new(), one_batch] {
+        home.edit("23-59", |lines| {
+            let body =
+                lines[0].split(",\"crc\"").next().unwrap().replace("\"format\":2", "\"format\":9");
+            lines[0] = format!("{body},\"crc\":\"{:08x}\"}}\n", crc32fast::hash(body.as_bytes()));
+        });
+        for accept_damage in [false, true] {
+            let said = home.open(accept_damage).unwrap_err().to_string();
+            assert!(said.contains("its format is 9") && said.contains("23-59.jsonl"), "{said}");
+        }
     }
+}
+
+#[test]
+fn a_file_whose_header_is_damaged_is_repaired_only_if_its_name_fits_the_length() {
+    let home = Home::new();
+    home.edit("23-59", |lines| make_hole(&mut lines[0]));
+    let unfit = home.file("23-59-00");
+    std::fs::rename(home.file("23-59"), &unfit).unwrap();
+    let before = std::fs::read(&unfit).unwrap();
+    let said = home.open(true).unwrap_err().to_string();
+    assert!(said.contains("--window") && said.contains("23-59-00.jsonl"), "{said}");
+    assert_eq!(std::fs::read(&unfit).unwrap(), before);
 }
 
 #[test]
 fn what_is_not_the_journals_is_named_and_left_alone() {
     let home = Home::new();
     let foreign = [home.dir().join("2026-11-23/23-59.jsonl~"), home.dir().join("notes")];
-    for path in &foreign {
+    let leftover = home.dir().join("2026-11-23/23-59.jsonl.tmp");
+    for path in foreign.iter().chain([&leftover]) {
         std::fs::write(path, "").unwrap();
     }
     let (_, found, seen) = home.open(false).unwrap();
     let notes = foreign.clone().map(|it| Home::note(&it, "not a file of the journal; left alone"));
     assert_eq!((seen, found.notes), (home.records, notes.to_vec()));
-    assert!(foreign.iter().all(|path| path.exists()));
+    assert!(foreign.iter().all(|path| path.exists()) && !leftover.exists());
 }
 
 #[test]
@@ -279,6 +331,26 @@ fn a_discarded_window_is_removed_and_its_days_folder_with_the_last() {
     drop(journal);
     let left: Vec<_> = Disk.list(&home.dir()).unwrap();
     assert_eq!(left.iter().map(|item| item.name().unwrap()).collect::<Vec<_>>(), ["2026-11-24"]);
+}
+
+#[test]
+fn a_window_that_cannot_be_read_back_says_whether_its_journal_is_gone() {
+    let home = Home::new();
+    let (journal, ..) = home.open(false).unwrap();
+    let read = |index| {
+        journal.reader().read(window(index), &mut |read| match read {
+            Replayed::Begin(header) => assert_eq!(header.window, window(index)),
+            Replayed::Record(record) => assert_eq!(record.window(), window(index)),
+        })
+    };
+    read(1).unwrap();
+    let gone = read(2).unwrap_err().to_string();
+    assert!(gone.starts_with("no journal of 2026-11-24"), "{gone}");
+    let (day, elsewhere) = (home.dir().join("2026-11-23"), home.dir().join("elsewhere"));
+    std::fs::rename(&day, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &day).unwrap();
+    let hidden = read(0).unwrap_err().to_string();
+    assert!(hidden.starts_with("cannot list"), "{hidden}");
 }
 
 #[test]

@@ -13,7 +13,8 @@ use hit7::store::{Disk, Store};
 use hit7::window::Wall;
 
 use crate::conformance::records::{open, register, window};
-use crate::disk::{After, Fault, FlakyDisk, Plan};
+use crate::disk::{After, Fault, FlakyDisk, Plan, TestDisk};
+use crate::failing::FailingDisk;
 use crate::subjects::{block_on, reopen, try_flaky, try_open, write};
 
 /// A number of orders, more than fit into the queue of the journal's thread.
@@ -151,6 +152,19 @@ fn nothing_is_said_of_a_batch_that_a_dead_disk_may_have_until_it_is_mended() {
     journal.submit(epoch.next(), batch([7]));
     assert_eq!(durable(&mut journal), batch([7]));
     assert_eq!(reopen(&disk.reboot(After::Kept)), records([7]));
+}
+
+#[test]
+fn a_file_in_which_a_write_failed_may_be_removed_by_hand() {
+    let disk = FailingDisk::new();
+    let (mut journal, ..) = try_open(disk.clone(), &disk.journal(), false).unwrap();
+    // The folder and the file are made; from the write on everything fails.
+    disk.fail(2, usize::MAX);
+    journal.submit(Epoch::default(), batch([1]));
+    assert!(matches!(block_on(journal.next()), Outcome::Down(_)));
+    std::fs::remove_file(disk.journal().join("2026-11-23/23-58.jsonl")).unwrap();
+    disk.heal();
+    assert!(matches!(block_on(journal.next()), Outcome::Refused { .. }));
 }
 
 #[test]

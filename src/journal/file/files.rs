@@ -265,28 +265,41 @@ mod tests {
     use crate::store::Disk;
     use crate::window::Wall;
 
-    /// The files of a journal, the window that is written, and the path of its file.
+    fn window() -> Window {
+        Length::MINUTE.window_at(Wall::from_millis(0))
+    }
+
+    fn run() -> [Entry; 1] {
+        let missing = Missing { window: window(), at: Wall::from_millis(0) };
+        [Entry { ticket: None, record: Record::Missed(missing) }]
+    }
+
+    /// Makes the files of a journal in `dir`; those of `existing` windows are taken for granted.
+    fn files(dir: &Path, existing: &[Window]) -> Files<Disk> {
+        let (length, cap) = (Length::MINUTE, ListCap::default());
+        let header = |window: &Window| Header { window: *window, length, cap: Some(cap) };
+        let headers: Vec<Header> = existing.iter().map(header).collect();
+        let dir = dir.to_owned();
+        let options = FileOptions { store: Disk, dir, length, cap, accept_damage: false };
+        Files::new(options, &headers).unwrap()
+    }
+
+    /// The files of a journal, and the path of the one that is written.
     struct Home {
         home: tempfile::TempDir,
         files: Files<Disk>,
-        window: Window,
         path: PathBuf,
     }
 
     impl Home {
         fn new() -> Home {
             let home = tempfile::tempdir().unwrap();
-            let (length, cap) = (Length::MINUTE, ListCap::default());
-            let dir = home.path().to_owned();
-            let options = FileOptions { store: Disk, dir, length, cap, accept_damage: false };
-            let window = length.window_at(Wall::from_millis(0));
-            let path = names::path(home.path(), window, length);
-            Home { files: Files::new(options, &[]).unwrap(), window, path, home }
+            let path = names::path(home.path(), window(), Length::MINUTE);
+            Home { files: files(home.path(), &[]), path, home }
         }
 
         fn append(&mut self, is_in_time: bool) -> Result<(), StoreError> {
-            let record = Record::Missed(Missing { window: self.window, at: self.window.opens() });
-            self.files.append(self.window, &[Entry { ticket: None, record }], || is_in_time)
+            self.files.append(window(), &run(), || is_in_time)
         }
 
         /// Returns what the next append says that is refused.
@@ -326,5 +339,61 @@ mod tests {
             it.append(true).unwrap();
             assert_eq!(fs::read_to_string(&it.path).unwrap().lines().count(), 2 + lines);
         }
+    }
+
+    #[test]
+    fn what_failed_is_taken_back_once_and_nothing_that_came_before_or_after() {
+        let mut it = Home::new();
+        it.append(false).unwrap_err();
+        it.files.mend().unwrap();
+        assert!(!it.path.exists(), "it was new");
+        it.append(true).unwrap();
+        let first = fs::read(&it.path).unwrap();
+        it.append(false).unwrap_err();
+        it.files.mend().unwrap();
+        assert_eq!(fs::read(&it.path).unwrap(), first);
+        it.append(true).unwrap();
+        let second = fs::read(&it.path).unwrap();
+        it.files.mend().unwrap();
+        assert!(second.len() > first.len() && fs::read(&it.path).unwrap() == second);
+    }
+
+    #[test]
+    fn a_file_that_something_else_has_cut_is_left_as_it_is() {
+        let mut it = Home::new();
+        it.append(true).unwrap();
+        it.append(false).unwrap_err();
+        fs::write(&it.path, "short").unwrap();
+        let said = it.files.mend().unwrap_err().to_string();
+        assert!(said.contains("something else wrote to it"), "{said}");
+        assert_eq!(fs::read(&it.path).unwrap(), b"short");
+    }
+
+    #[test]
+    fn the_last_two_files_stay_open_and_a_discarded_one_is_neither_open_nor_missed() {
+        let Home { mut files, home: _home, .. } = Home::new();
+        let windows = [1, 2, 3].map(|n| Length::MINUTE.window_at(Wall::from_millis(n * 60_000)));
+        for window in windows {
+            files.append(window, &run(), || true).unwrap();
+        }
+        assert!(files.open.keys().eq(&windows[1..]));
+        assert!(files.discard(windows[2]));
+        assert!(files.open.keys().eq(&windows[1..2]));
+        files.check().unwrap();
+    }
+
+    #[test]
+    fn in_another_folder_and_in_place_of_a_file_that_is_gone_none_is_made() {
+        let home = tempfile::tempdir().unwrap();
+        let gone = files(home.path(), &[window()]).append(window(), &run(), || true).unwrap_err();
+        assert!(gone.to_string().contains("it was removed or moved away"), "{gone}");
+        let (dir, aside) = (home.path().join("journal"), home.path().join("aside"));
+        fs::create_dir(&dir).unwrap();
+        let mut files = files(&dir, &[]);
+        fs::rename(&dir, &aside).unwrap();
+        fs::create_dir(&dir).unwrap();
+        let other = files.append(window(), &run(), || true).unwrap_err();
+        assert!(other.to_string().contains("something else was put in its place"), "{other}");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
     }
 }

@@ -126,9 +126,13 @@ mod tests {
         for name in ["11-30.jsonl~", "11-61.jsonl", "notes"] {
             fs::write(day.join(name), "").unwrap();
         }
+        for second in [7, 3, 9, 1, 5, 8, 2, 6, 4] {
+            fs::write(day.join(format!("11-31-0{second}.jsonl")), "").unwrap();
+        }
         let survey = survey(&Disk, home.path()).unwrap();
         let stems: Vec<_> = survey.files.iter().map(|named| named.stem.as_str()).collect();
-        assert_eq!(stems, ["11-29-58", "11-30"]);
+        assert_eq!(stems[..2], ["11-29-58", "11-30"]);
+        assert!(stems[2..].is_sorted(), "{stems:?}");
         let leftovers =
             ["11-29.jsonl.damaged-12.tmp", "11-30.jsonl.tmp"].map(|name| day.join(name));
         assert_eq!(survey.leftovers, leftovers);
