@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use hit7::clock::Clock;
+use hit7::mesh::ListCap;
 use hit7::proto::{Auth, Datagram, Profile, Request};
 use hit7::record::Header;
 use hit7::window::Length;
@@ -62,7 +63,7 @@ pub fn run(hit7: &Path, core: usize, data: &Path, members: usize) -> io::Result<
     let window = Length::MINUTE.first_from(clock.now().wall.plus(AHEAD));
     let ports =
         sinks.iter().map(|it| Ok(it.local_addr()?.port())).collect::<io::Result<Vec<_>>>()?;
-    let header = Header { window, length: Length::MINUTE, cap: None };
+    let header = Header { window, length: Length::MINUTE, cap: Some(ListCap::default()) };
     write_journal(data, header, members, &ports)?;
     let registry = Process::start(hit7, core, data, &[])?;
     let document = data.join("windows").join(file_of(window)).with_extension("json");

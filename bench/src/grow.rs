@@ -50,7 +50,7 @@ pub struct Report {
 
 fn header() -> Header {
     let window: Window = "2026-11-23T11:29:00Z".parse().expect("a window");
-    Header { window, length: Length::MINUTE, cap: None }
+    Header { window, length: Length::MINUTE, cap: Some(ListCap::default()) }
 }
 
 fn registration(member: usize, rooms: usize) -> Record {

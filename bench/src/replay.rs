@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hit7::clock::Clock;
+use hit7::mesh::ListCap;
 use hit7::record::Header;
 use hit7::window::Length;
 use serde::Serialize;
@@ -34,7 +35,12 @@ pub struct Report {
 pub fn run(hit7: &Path, core: usize, data: &Path, members: usize) -> io::Result<Report> {
     let (clock, length) = (Clock::start(), Length::new(WINDOW).expect("a day is a length"));
     let window = length.first_from(clock.now().wall.plus(AHEAD));
-    write_journal(data, Header { window, length, cap: None }, members, &[40_000])?;
+    write_journal(
+        data,
+        Header { window, length, cap: Some(ListCap::default()) },
+        members,
+        &[40_000],
+    )?;
     let begun = clock.now().mono;
     let registry = Process::start(hit7, core, data, &["--window", "1day"])?;
     let replay = clock.now().mono - begun;

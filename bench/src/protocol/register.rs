@@ -14,7 +14,7 @@ const NO_COOKIE: &str = "AAAAAAAAAAAAAAAA";
 pub enum Subject {
     /// REGISTER with another name each time: a record in the journal.
     New,
-    /// REGISTER with the next `seq` and nothing else new: it changes nothing.
+    /// The same REGISTER again, with the same `seq`, as a retry or a keep-alive: it changes nothing.
     Same,
     /// QUERY for the first page of the current window.
     Query,
@@ -27,6 +27,10 @@ pub struct Register {
     subject: Subject,
     rooms: usize,
     cookies: Vec<String>,
+    /// The number of each client's request that is under way.
+    asked: Vec<u64>,
+    /// The `seq` that each client keeps, once it has one that was answered.
+    kept: Vec<Option<u64>>,
     /// A part of each id, so that the ids of two runs differ.
     run: u32,
     /// The length of the longest answer.
@@ -46,9 +50,22 @@ impl Register {
     pub fn new(subject: Subject, clients: usize, rooms: usize) -> Register {
         let cookies = vec![NO_COOKIE.to_owned(); clients];
         let run = std::process::id();
+        let (asked, kept) = (vec![0; clients], vec![None; clients]);
         let last = vec![String::new(); clients];
         let (longest, errors, windows, acked) = (0, 0, 0, None);
-        Register { subject, rooms, cookies, run, longest, errors, windows, acked, last }
+        Register {
+            subject,
+            rooms,
+            cookies,
+            asked,
+            kept,
+            run,
+            longest,
+            errors,
+            windows,
+            acked,
+            last,
+        }
     }
 
     fn remember(&mut self, client: usize, datagram: &[u8]) {
@@ -67,7 +84,9 @@ impl Protocol for Register {
     fn write_request(&mut self, client: usize, number: u64, out: &mut Vec<u8>) {
         let (kind, run) =
             (if self.subject == Subject::Query { "QUERY" } else { "REGISTER" }, self.run);
-        let _ = write!(out, r#"{{"type":"{kind}","id":"{run:x}-{client}","seq":{number},"room":""#);
+        self.asked[client] = number;
+        let seq = self.kept[client].unwrap_or(number);
+        let _ = write!(out, r#"{{"type":"{kind}","id":"{run:x}-{client}","seq":{seq},"room":""#);
         let _ = match client % self.rooms {
             0 => write!(out, "main"),
             room => write!(out, "room-{room}"),
@@ -81,7 +100,13 @@ impl Protocol for Register {
     }
 
     fn request_number(&self, datagram: &[u8]) -> Option<u64> {
-        seq(datagram)
+        // A `seq` that is kept says nothing of the request; of a client one is under way.
+        match self.subject {
+            Subject::Same => {
+                client(datagram).map_or_else(|| seq(datagram), |it| Some(self.asked[it]))
+            }
+            _ => seq(datagram),
+        }
     }
 
     fn take_answer(&mut self, client: usize, datagram: &[u8]) -> Answer {
@@ -97,6 +122,9 @@ impl Protocol for Register {
         if datagram.starts_with(br#"{"type":"ERROR""#) {
             self.errors += 1;
             return Answer::Refused;
+        }
+        if self.subject == Subject::Same {
+            self.kept[client] = self.kept[client].or(Some(self.asked[client]));
         }
         self.longest = self.longest.max(datagram.len());
         self.remember(client, datagram);
@@ -118,6 +146,13 @@ fn seq(datagram: &[u8]) -> Option<u64> {
     let at = head.windows(6).position(|bytes| bytes == br#""seq":"#)? + 6;
     let digits = head[at..].iter().take_while(|byte| byte.is_ascii_digit());
     Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
+/// The client that a REGISTERED is for, by its id.
+fn client(datagram: &[u8]) -> Option<usize> {
+    let head = &datagram[..datagram.len().min(80)];
+    let is_answer = head.starts_with(br#"{"type":"REGISTERED""#);
+    is_answer.then(|| text(head, "id")?.split_once('-')?.1.parse().ok())?
 }
 
 /// The first text with that key.
