@@ -226,23 +226,24 @@ impl<F: Handle> OpenFile<F> {
         Ok(())
     }
 
-    /// Removes, durably, what is behind the first `synced` bytes, wherever the file is now; then opens
-    /// the file again, or removes it if nothing in it is durable. What was put in its place stays.
+    /// Removes, durably, what is behind the first `synced` bytes, wherever the file is now; if it is in
+    /// its place, opens it again before, and removes it if nothing in it is durable. What was put in
+    /// its place stays.
     fn mend(&mut self, store: &impl Store<File = F>) -> Result<(), StoreError> {
         let OpenFile { file, path, identity, synced } = self;
+        let reopened = store.append(path);
+        let is_in_place = check_identity(store, path, Some(*identity)).is_ok();
+        if is_in_place {
+            // A handle may be of no use any more, as on NFS once the server has forgotten it.
+            *file = reopened.at("open", path)?;
+        }
         // Also of a file that is removed next: no crash may bring back what was refused.
         mend::cut_open(file, path, *synced)?;
-        let reopened = store.append(path);
-        if check_identity(store, path, Some(*identity)).is_err() {
-            return Ok(());
+        if is_in_place && *synced == 0 {
+            remove_if_there(store, path)?;
+            // A failed sync of the folder is not simply repeated.
+            let _ = store.remove_dir(parent(path));
         }
-        if *synced > 0 {
-            *file = reopened.at("open", path)?;
-            return Ok(());
-        }
-        remove_if_there(store, path)?;
-        // A failed sync of the folder is not simply repeated.
-        let _ = store.remove_dir(parent(path));
         Ok(())
     }
 
@@ -336,6 +337,20 @@ mod tests {
             it.append(false).unwrap_err();
             it.files.mend().unwrap();
             assert_eq!(it.path.exists(), lines > 0);
+            it.append(true).unwrap();
+            assert_eq!(fs::read_to_string(&it.path).unwrap().lines().count(), 2 + lines);
+        }
+    }
+
+    #[test]
+    fn a_file_whose_handle_is_of_no_use_any_more_is_mended_through_another_one() {
+        for lines in [1, 0] {
+            let mut it = Home::new();
+            (0..lines).for_each(|_| it.append(true).unwrap());
+            it.append(false).unwrap_err();
+            let (_, broken) = it.files.broken.as_mut().unwrap();
+            broken.file = fs::File::open(&it.path).unwrap();
+            it.files.mend().unwrap();
             it.append(true).unwrap();
             assert_eq!(fs::read_to_string(&it.path).unwrap().lines().count(), 2 + lines);
         }
