@@ -157,6 +157,8 @@ pub struct Node {
     /// Entries that are durable and have not taken effect yet.
     durable: VecDeque<Entry>,
     journal_state: JournalState,
+    /// Why the journal does not accept records, as last reported.
+    last_refusal: String,
     /// The windows that have a journal.
     journals: BTreeSet<Window>,
     documents: Documents,
@@ -176,6 +178,7 @@ impl Node {
             wait: None,
             durable: VecDeque::new(),
             journal_state: JournalState::Works,
+            last_refusal: String::new(),
             journals: journals.into_iter().collect(),
             documents: Documents::default(),
             outputs: VecDeque::new(),
@@ -330,7 +333,11 @@ impl Node {
                 if ends_epoch || self.journal_state == JournalState::Down {
                     self.back_off(now);
                 }
-                self.note_failing(JournalState::Refuses, why);
+                self.note_failing(JournalState::Refuses, why.clone());
+                // A journal that has lost its storage may have refused for another reason before.
+                if batch.is_empty() && self.last_refusal != why {
+                    self.report_refusal(why);
+                }
             }
             // Against the contract: with nothing pending, no outcome would ever end the outage.
             Outcome::Down(why) if self.submitted == 0 => {
@@ -529,8 +536,13 @@ impl Node {
     /// Notes that the journal does not accept records, and reports the first time.
     fn note_failing(&mut self, state: JournalState, why: String) {
         if std::mem::replace(&mut self.journal_state, state) == JournalState::Works {
-            self.report(Event::JournalRefuses(why));
+            self.report_refusal(why);
         }
+    }
+
+    fn report_refusal(&mut self, why: String) {
+        self.last_refusal.clone_from(&why);
+        self.report(Event::JournalRefuses(why));
     }
 
     fn report(&mut self, event: Event) {

@@ -181,6 +181,27 @@ fn a_refusal_ends_the_epoch_of_all_that_is_under_way() {
 }
 
 #[test]
+fn that_the_journal_is_gone_is_told_also_while_it_refuses_for_another_reason() {
+    let mut it = Harness::new("11:28:00");
+    let epoch = Epoch::default();
+    it.ask("a", ANA, 1);
+    it.refuse();
+    for why in ["full", "gone", "gone"] {
+        let (batch, why) = (Vec::new(), why.to_owned());
+        it.input(Input::Journal(Outcome::Refused { epoch, batch, why }));
+    }
+    let told: Vec<&str> = it
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::JournalRefuses(why) => Some(why.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, ["full", "gone"]);
+}
+
+#[test]
 fn a_journal_that_says_nothing_for_seconds_is_told_and_works_again_when_it_does() {
     let refusals = |it: &Harness| {
         let refusal = |event: &Event| match event {
