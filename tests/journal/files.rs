@@ -199,11 +199,15 @@ fn a_journal_of_format_1_gets_its_settings_once_and_is_format_2_then() {
         };
         let (dir, length, cap) = (home.dir(), Length::MINUTE, ListCap::new(peers));
         let options = FileOptions { store: Disk, dir, length, cap, accept_damage: false };
-        FileJournal::open(options, &mut fold).unwrap();
-        caps
+        let notes = FileJournal::open(options, &mut fold).unwrap().1.notes;
+        (caps, notes)
     };
-    assert_eq!(caps(8), [Some(ListCap::new(8)); 3], "of both windows and an opening");
-    assert_eq!(caps(100), [Some(ListCap::new(8)); 3]);
+    let notes = ["23-58", "23-59"].map(|stem| {
+        Home::note(&home.file(stem), "is of format 2 now, which earlier versions refuse")
+    });
+    let first = (vec![Some(ListCap::new(8)); 3], notes.to_vec());
+    assert_eq!(caps(8), first, "of both windows and an opening");
+    assert_eq!(caps(100), (first.0, Vec::new()));
     assert_eq!(home.open(false).unwrap().2.len(), home.records.len());
     let text = std::fs::read_to_string(home.file("23-58")).unwrap();
     assert!(text.starts_with(r#"{"type":"window","format":2,"#), "{text}");
@@ -310,9 +314,13 @@ fn what_a_crash_left_half_written_is_removed_and_told() {
     let what = "a crash left it half written; removed";
     assert_eq!(
         (seen, found.notes),
-        (home.records, left.clone().map(|it| Home::note(&it, what)).to_vec())
+        (home.records.clone(), left.clone().map(|it| Home::note(&it, what)).to_vec())
     );
     assert!(!left.iter().any(|path| path.exists()));
+    std::fs::write(&left[1], "half").unwrap();
+    home.edit("23-58", |lines| lines.reverse());
+    home.open(false).unwrap_err();
+    assert!(left[1].exists(), "a start that is refused tells nothing else");
 }
 
 #[test]

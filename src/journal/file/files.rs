@@ -96,7 +96,8 @@ impl<S: Store> Files<S> {
             self.broken = Some((window, file));
             return Err(error);
         }
-        if file.synced > 0 {
+        // Of a file that was discarded meanwhile no handle is kept.
+        if self.existing.contains_key(&window) {
             self.keep_open(window, file);
         }
         Ok(())

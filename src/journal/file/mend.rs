@@ -17,7 +17,10 @@ pub(super) fn cut(store: &impl Store, path: &Path, length: u64) -> Result<(), St
 pub(super) fn cut_open(file: &mut impl Handle, path: &Path, length: u64) -> Result<(), StoreError> {
     let found = file.length().at("read", path)?;
     if found < length {
-        let why = format!("it was {length} bytes long and is {found}: something else wrote to it");
+        let why = format!(
+            "it was {length} bytes long and is {found}: something else wrote to it; put it right, \
+             and restart the registry"
+        );
         return Err(StoreError::new("mend", path, io::Error::other(why)));
     }
     file.cut(length).at("cut", path)?;

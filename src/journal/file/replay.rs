@@ -54,14 +54,15 @@ impl<'a, S: Store> Replay<'a, S> {
     pub(super) fn run(mut self, fold: Fold<'_>) -> Result<(Vec<Header>, Vec<String>), OpenError> {
         make_dir_durably(self.store, self.dir)?;
         let survey = survey(self.store, self.dir)?;
+        for (place, named) in survey.files.iter().enumerate() {
+            let is_last = place + 1 == survey.files.len();
+            self.read_file(named, is_last, fold)?;
+        }
+        // Last, as a start that is refused tells nothing but why.
         for path in &survey.leftovers {
             remove_if_there(self.store, path)?;
             let _ = self.store.remove_dir(parent(path));
             self.note(path, "a crash left it half written; removed");
-        }
-        for (place, named) in survey.files.iter().enumerate() {
-            let is_last = place + 1 == survey.files.len();
-            self.read_file(named, is_last, fold)?;
         }
         for path in &survey.foreign {
             self.note(path, "not a file of the journal; left alone");
@@ -96,6 +97,7 @@ impl<'a, S: Store> Replay<'a, S> {
         if lines.lacks_cap() {
             // Once for all: what is told of a window stands, whatever `--peers` the next start has.
             mend::rewrite(self.store, &named.path, self.lines(named)?)?;
+            self.note(&named.path, "is of format 2 now, which earlier versions refuse");
         }
         self.headers.push(header);
         Ok(self.make_durable(&named.path)?)
