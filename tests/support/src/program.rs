@@ -157,6 +157,21 @@ impl Program {
         serde_json::from_str(&line).unwrap()
     }
 
+    /// Reads stdout up to the JSON event with this name; returns `None` if the program ends without.
+    #[track_caller]
+    pub fn event_or_end(&mut self, name: &str) -> Option<Value> {
+        loop {
+            let line = match self.out.next() {
+                Err(RecvTimeoutError::Disconnected) => return None,
+                line => line.expect("a line, or the end"),
+            };
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if event["event"] == name {
+                return Some(event);
+            }
+        }
+    }
+
     /// Returns all lines printed on stdout since the start.
     pub fn lines(&self) -> Vec<String> {
         self.out.all()
