@@ -190,8 +190,10 @@ impl World {
         else {
             return self.model.check_handled(request, addr, wall, handled).unwrap();
         };
-        let highest =
-            before.iter().map(|it| it.1).max().flatten().max(self.model.highest(id, true));
+        // Behind a record under way also what a closed window knew counts, and is dropped in doubt.
+        let in_current = self.model.current.ids.get(id).and_then(|entry| entry.seq);
+        let under_way = before.iter().map(|it| it.1).max().flatten();
+        let highest = under_way.max(self.model.highest(id, false)).max(in_current);
         let is_nothing = matches!(handled, Handled::Dropped(_));
         let is_new = seq.is_none() || *seq > highest || *seq == highest && addr != *last;
         assert!(!is_new || !is_nothing, "{request:?} is new, and comes to {handled:?}");

@@ -24,10 +24,11 @@ impl Model {
         self.last_open.is_none_or(|last| wall >= self.current.settings.length.closes(last))
     }
 
-    /// Returns the highest `seq` that is remembered of an id.
+    /// Returns the highest `seq` that is remembered of an id. Once the next window has one, that of
+    /// the current window is forgotten, also if the clock is set back to before its close.
     pub(crate) fn highest(&self, id: &Id, current_counts: bool) -> Option<u64> {
         let seq = |of: &Filling| of.ids.get(id).and_then(|entry| entry.seq);
-        seq(&self.next).max(if current_counts { seq(&self.current) } else { None })
+        seq(&self.next).or(if current_counts { seq(&self.current) } else { None })
     }
 
     pub(super) fn check_seq(
@@ -59,7 +60,9 @@ impl Model {
         if self.highest(id, !over) > Some(seq) {
             return Verdict::Silence;
         }
-        let windows = [&self.next, &self.current].into_iter().take(if over { 1 } else { 2 });
+        let is_in_next = self.next.ids.get(id).is_some_and(|entry| entry.seq.is_some());
+        let windows = [&self.next, &self.current].into_iter();
+        let windows = windows.take(if over || is_in_next { 1 } else { 2 });
         let closes = |it: &Filling, window| it.settings.length.closes(window);
         let mut known = windows.filter_map(|it| {
             let window = it.window?;

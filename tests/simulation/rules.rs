@@ -159,6 +159,7 @@ impl Rules {
 
     /// Called when a record goes to the journal, with the request that it answers.
     pub(crate) fn on_proposed(&mut self, record: &Record, asked: Option<Asked>, wall: Wall) {
+        self.history.see(wall);
         self.acked_means_in.on_proposed(record);
         self.time_never_runs_back.on_proposed(record, self.t);
         self.judge(match (record, &asked) {
