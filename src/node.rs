@@ -322,23 +322,7 @@ impl Node {
                     false => self.durable.extend(entries),
                 }
             }
-            Outcome::Refused { epoch, batch, why } => {
-                self.submitted -= batch.len();
-                self.tell_refused(&batch);
-                let ends_epoch = epoch >= self.epoch;
-                self.epoch = self.epoch.max(epoch.next());
-                if self.stays_down() {
-                    return self.registry.forget(&batch);
-                }
-                if ends_epoch || self.journal_state == JournalState::Down {
-                    self.back_off(now);
-                }
-                self.note_failing(JournalState::Refuses, why.clone());
-                // A journal that has lost its storage may have refused for another reason before.
-                if batch.is_empty() && self.last_refusal != why {
-                    self.report_refusal(why);
-                }
-            }
+            Outcome::Refused { epoch, batch, why } => self.handle_refusal(now, epoch, &batch, why),
             // Against the contract: with nothing pending, no outcome would ever end the outage.
             Outcome::Down(why) if self.submitted == 0 => {
                 self.back_off(now);
@@ -349,6 +333,24 @@ impl Node {
                 self.tell_refused(&proposed);
                 self.note_failing(JournalState::Down, why);
             }
+        }
+    }
+
+    fn handle_refusal(&mut self, now: Now, epoch: Epoch, batch: &[Entry], why: String) {
+        self.submitted -= batch.len();
+        self.tell_refused(batch);
+        let ends_epoch = epoch >= self.epoch;
+        self.epoch = self.epoch.max(epoch.next());
+        if self.stays_down() {
+            return self.registry.forget(batch);
+        }
+        if ends_epoch || self.journal_state == JournalState::Down {
+            self.back_off(now);
+        }
+        self.note_failing(JournalState::Refuses, why.clone());
+        // A journal that has lost its storage may have refused for another reason before.
+        if batch.is_empty() && self.last_refusal != why {
+            self.report_refusal(why);
         }
     }
 

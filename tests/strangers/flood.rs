@@ -1,14 +1,14 @@
 //! A flood from unproven sources costs the registry no memory, and other clients are still served.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hit7::proto::{Auth, Datagram, Request, Room};
 
 use crate::spoofer::Spoofer;
-use hit7_support::{Registry, until};
+use hit7_support::{DEADLINE, Registry, until};
 
 use crate::HIT7;
 use crate::wire::{
@@ -126,6 +126,15 @@ fn flood(to: SocketAddr, rate: Option<u64>, count: u64) -> Duration {
 /// Asks as a proven client until `over`; returns the sorted times until an answer, retries
 /// included, and the most tries that one took.
 fn proven(to: SocketAddr, over: &AtomicBool) -> (Vec<Duration>, usize) {
+    proven_and_counted(to, over, &AtomicUsize::new(0))
+}
+
+/// Asks as [`proven`] does; `answered_count` is how many requests have been answered thus far.
+fn proven_and_counted(
+    to: SocketAddr,
+    over: &AtomicBool,
+    answered_count: &AtomicUsize,
+) -> (Vec<Duration>, usize) {
     let socket = socket([127, 0, 0, 3]);
     let mut cookie = cookie(&socket, to);
     socket.set_read_timeout(Some(Duration::from_millis(250))).unwrap();
@@ -135,6 +144,7 @@ fn proven(to: SocketAddr, over: &AtomicBool) -> (Vec<Duration>, usize) {
         let answered = (1..=100).find(|_| is_registered(&socket, to, &mut cookie));
         most_tries = most_tries.max(answered.expect("a proven client is answered"));
         took.push(begin.elapsed());
+        answered_count.store(took.len(), Ordering::Relaxed);
         thread::sleep(Duration::from_millis(25));
     }
     took.sort_unstable();
@@ -233,11 +243,16 @@ fn acks_of_spoofed_sources_hold_up_nobody() {
     let _alone = MACHINE.lock();
     let flags = [&TRUST_NOBODY[..], &["--workers", "2", "--http", "127.0.0.1:0"]].concat();
     let registry = HIT7.serve(&flags);
-    let (to, over, count) = (registry.addr, AtomicBool::new(false), 100_000);
-    thread::scope(|scope| {
-        let client = scope.spawn(|| proven(to, &over));
-        let begin = Instant::now();
-        (0..count).for_each(|n| spoofer.send(source(n), to, ACK));
+    let (to, over, answered) = (registry.addr, AtomicBool::new(false), AtomicUsize::new(0));
+    let count = thread::scope(|scope| {
+        let client = scope.spawn(|| proven_and_counted(to, &over, &answered));
+        let (begin, mut count) = (Instant::now(), 0);
+        // On a busy machine the client runs seldom: the flood lasts until it has asked often enough.
+        while count < 100_000 || answered.load(Ordering::Relaxed) <= 5 {
+            assert!(begin.elapsed() < DEADLINE, "{answered:?} REGISTERs were answered");
+            (count..count + 1000).for_each(|n| spoofer.send(source(n), to, ACK));
+            count += 1000;
+        }
         let span = begin.elapsed();
         over.store(true, Ordering::Relaxed);
         let (took, most_tries) = client.join().unwrap();
@@ -247,8 +262,8 @@ fn acks_of_spoofed_sources_hold_up_nobody() {
             took[took.len() / 2],
             took[took.len() - 1],
         );
-        // How many there are is the machine's; that none waits long is the registry's.
-        assert!(took.len() > 1 && most_tries <= 8, "{} {most_tries}", took.len());
+        assert!(took.len() > 5 && most_tries <= 8, "{} {most_tries}", took.len());
+        count
     });
     let counted = ["no_member", "ack_unqueued", "ack_too_often"];
     let acks = || counted.iter().map(|reason| turned_away(&registry, reason)).sum::<u64>();
